@@ -1,0 +1,65 @@
+# Everything here works on a fresh machine with git, make and Python 3.11 or newer, and needs no root.
+# `make PYTHON=python3.12 test` keeps its own environment, .venv-3.12, beside the usual .venv.
+
+PYTHON ?= python3
+WORKERS ?= 2
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+
+# Stamps: an environment is rebuilt when its Python changes, refilled when a requirements file does.
+MADE := $(VENV)/.made-$(VERSION)
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test bench lint format notebooks python
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "  with PYTHON=python3.12 another Python (now $(PYTHON)), with WORKERS=4 more processes (now $(WORKERS))"
+
+demo: $(INSTALLED)  ## sweep the quickstart study, fit its laws, write its report (about 12 minutes on 2 cores)
+	$(RUN) -m research sweep --config experiments/quickstart.py --workdir runs --workers $(WORKERS)
+	$(RUN) -m research report runs/quickstart
+	@echo "open runs/quickstart/report.html"
+
+test: $(INSTALLED_DEV)  ## run the tests (at most 15 minutes on 2 cores)
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+bench: $(INSTALLED_DEV)  ## measure speed on this machine: train step, compile time, share of the matrix-product rate
+	$(RUN) -m tests.bench $(ARGS)
+
+lint: $(INSTALLED_DEV)  ## check format, style and types (changes nothing)
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+format: $(INSTALLED_DEV)  ## format the code and mend what ruff can mend
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+notebooks: $(INSTALLED_DEV)  ## run every notebook in place, keeping its output
+	PYTHONPATH=$(CURDIR) $(RUN) -m jupyter execute --inplace --timeout=900 notebooks/*.ipynb
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: $(PYTHON) is $(or $(VERSION),not there); Python 3.11 or newer is needed: make ... PYTHON=python3.11" >&2; exit 2; }
+
+$(MADE): | python
+	@echo "making $(VENV) with Python $(VERSION)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(INSTALLED): requirements.txt $(MADE)
+	@echo "installing requirements.txt into $(VENV) (a few minutes the first time)"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+	@echo "installing requirements-dev.txt into $(VENV)"
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
