@@ -1,0 +1,18 @@
+"""The one exception for a user's mistake, and the hint that names the nearest valid choice."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a config, a file or a command: one line, shown without a traceback, exit 2."""
+
+
+class Interrupted(Exception):
+    """A run was asked to stop by a signal; its state is saved and the same command goes on."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return `" (did you mean 'x'?)"` for the closest of `choices`, or an empty string."""
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,103 @@
+"""The run folder: every file is written beside its name, synced, then renamed into place."""
+
+import datetime
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from research.errors import UserError
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` so that `path` holds either its old content or all of the new one.
+
+    Raises:
+        UserError: when the folder cannot be written or the disk is full; `path` is untouched.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 `text` atomically; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as indented JSON atomically, floats in full precision."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: when the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON: {error.msg} at line {error.lineno}") from error
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@functools.lru_cache
+def _environment() -> dict[str, Any]:
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    import jax
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    cpu = Path("/proc/cpuinfo")
+    model = [line for line in cpu.read_text().splitlines() if "model name" in line] if cpu.exists() else []
+    return {
+        "git_revision": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain")),
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "python": platform.python_version(),
+        "machine": {
+            "cpu": model[0].partition(":")[2].strip() if model else platform.processor(),
+            "cores": os.cpu_count(),
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "devices": [str(device.device_kind) for device in jax.devices()],
+        },
+    }
+
+
+def provenance(data_fingerprint: str) -> dict[str, Any]:
+    """Where a run came from: code, versions, machine, data, command line."""
+    return {
+        **_environment(),
+        "data_fingerprint": data_fingerprint,
+        "argv": sys.argv,
+        "started_at": now(),
+    }
