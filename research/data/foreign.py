@@ -1,0 +1,132 @@
+"""Any other TFDS data set: its first image or text feature through the same pipeline."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.data import imaging
+from research.data.pack import Writer
+from research.errors import UserError, nearest
+
+EVERY = 20  # where a split is missing, one training example in twenty makes it
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that TFDS does not know.
+
+    Raises:
+        UserError: naming the nearest source.
+    """
+    import tensorflow_datasets as tfds
+
+    from research.data.settings import names
+
+    known = tfds.list_builders(with_community_datasets=False)
+    if name.split("/")[0] not in known:
+        hint = nearest(name, names()) or nearest(name, known)
+        raise UserError(
+            f"data.name is {name!r}, which is neither {', '.join(names())} nor a TFDS name{hint}"
+        )
+
+
+def open_builder(data: dict[str, Any], folder: Path) -> Any:
+    """Return the prepared TFDS builder of data.name.
+
+    Raises:
+        UserError: when it needs a network or a package (such as TensorFlow) that is not here.
+    """
+    import tensorflow_datasets as tfds
+
+    from research.data import builders
+
+    name = data["name"]
+    try:
+        builder = tfds.builder(name, data_dir=str(folder / "tfds"), file_format="array_record")
+        _feature(builder.info.features, data["feature"])
+        urls = builder.url_infos or ()
+        if not Path(builder.data_dir).exists() and not builders.reachable(urls):
+            raise UserError(
+                f"TFDS must download {name} and no network is reachable; prepare it elsewhere and"
+                f" copy {folder / 'tfds'}, or use a source that is on every machine: python_stdlib"
+            )
+        builders.prepare(builder, progress=True)
+    except (UserError, KeyboardInterrupt):
+        raise
+    except ImportError as error:
+        missing = error.name or str(error)
+        raise UserError(f"TFDS needs {missing} to prepare {name}: pip install {missing}") from error
+    except Exception as error:  # a builder of TFDS may raise anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"TFDS cannot prepare {name}: {reason}") from error
+    return builder
+
+
+def fill(writer: Writer, builder: Any, data: dict[str, Any]) -> None:
+    """Write every split of `builder`; its text as bytes, its images as uint8.
+
+    A validation or test split that is missing takes one training example in twenty.
+
+    Raises:
+        UserError: when the images differ in size and data.resolution is 0.
+    """
+    feature = _feature(builder.info.features, data["feature"])
+    labels = _label(builder.info.features)
+    image = type(builder.info.features[feature]).__name__ == "Image"
+    writer.facts["kind"] = "image" if image else "text"
+    writer.facts["class_names"] = labels[1]
+    for split, example in _examples(builder, feature if image else ""):
+        if not image:
+            text = np.frombuffer(example[feature] + b"\0", np.uint8)
+            writer.append(split, "tokens", text)
+            continue
+        channels = builder.info.features[feature].shape[-1] or 3
+        pixels = imaging.decode(example[feature], channels)
+        if data["resolution"]:
+            pixels = imaging.resize(pixels, data["resolution"])
+        try:
+            writer.append(split, "image", pixels[None])
+        except ValueError:
+            raise UserError(
+                f"the images of {data['name']} differ in size; give data.resolution, such as 32"
+            ) from None
+        label = int(example[labels[0]]) if labels[0] else 0
+        writer.append(split, "label", np.array([label], np.int32))
+
+
+def _examples(builder: Any, skip: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    from research.data import builders
+
+    present = builder.info.splits
+    if "train" not in present:
+        raise UserError(f"{builder.name} has no train split; it has {', '.join(present)}")
+    missing = [split for split in ("validation", "test") if split not in present]
+    for split in ("train", "validation", "test"):
+        if split not in missing:
+            for number, example in enumerate(builders.read(builder, split, skip)):
+                part = number % EVERY
+                moved = split == "train" and part < len(missing)
+                yield (missing[part] if moved else split), example
+
+
+def _feature(features: Any, wanted: str) -> str:
+    """Return the feature to learn: `wanted`, else the first image, else the first text."""
+    kinds = {key: type(value).__name__ for key, value in features.items()}
+    usable = [k for k in kinds if kinds[k] == "Image"] + [k for k in kinds if kinds[k] == "Text"]
+    if wanted and wanted not in usable:
+        raise UserError(
+            f"data.feature is {wanted!r}; the image and text features are"
+            f" {', '.join(usable) or 'none'}{nearest(wanted, usable)}"
+        )
+    if not usable:
+        raise UserError(f"this TFDS data set has no image or text feature; it has {list(kinds)}")
+    return wanted or usable[0]
+
+
+def _label(features: Any) -> tuple[str, list[str]]:
+    """Return the first class label feature and its names; one class when there is none."""
+    for key, value in features.items():
+        if type(value).__name__ == "ClassLabel":
+            return key, [str(name) for name in value.names]
+    return "", ["all"]

@@ -1,0 +1,195 @@
+"""A prepared data set on disk: flat arrays that are memory-mapped, and one meta.json.
+
+`folder/packed/<key>/` appears whole or not at all: it is written beside under a hidden name,
+synced and renamed. A process that is killed leaves only hidden files, which the next one removes.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from research import record
+from research.errors import UserError
+
+VERIFIED_BYTES = 64 * 2**20  # larger arrays are hashed by the data verb only, not by every run
+
+
+class Writer:
+    """Collects the arrays of each split; rows are appended, so a split need not fit in memory."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.open: dict[tuple[str, str], Any] = {}
+        self.facts: dict[str, Any] = {}
+
+    def append(self, split: str, name: str, rows: NDArray[Any]) -> None:
+        """Append `rows` ([rows, ...]) to the array `name` of `split`."""
+        rows = np.ascontiguousarray(rows)
+        array = self.open.get((split, name))
+        if array is None:
+            file = open(self.folder / f"{split}.{name}", "wb")  # noqa: SIM115
+            layout = {"dtype": rows.dtype.str, "shape": [0, *rows.shape[1:]]}
+            array = self.open[split, name] = {"file": file, "sha": hashlib.sha256(), **layout}
+        if array["dtype"] != rows.dtype.str or array["shape"][1:] != list(rows.shape[1:]):
+            raise ValueError(f"{split}.{name}: rows of another shape or type")
+        array["shape"][0] += len(rows)
+        array["sha"].update(rows.data)
+        array["file"].write(rows.data)
+
+    def finish(self, name: str, identity: dict[str, Any]) -> None:
+        """Sync every array and write meta.json."""
+        splits: dict[str, dict[str, Any]] = {}
+        for (split, array_name), array in sorted(self.open.items()):
+            array["file"].flush()
+            os.fsync(array["file"].fileno())
+            layout = {"dtype": array["dtype"], "shape": array["shape"]}
+            entry = {**layout, "sha256": array["sha"].hexdigest()}
+            splits.setdefault(split, {})[array_name] = entry
+        content = json.dumps(splits, sort_keys=True)
+        meta = {
+            "name": name,
+            "identity": identity,
+            "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
+            "splits": splits,
+            **self.facts,
+        }
+        record.write_json(self.folder / "meta.json", meta)
+
+    def close(self) -> None:
+        """Close every file."""
+        for array in self.open.values():
+            array["file"].close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """A finished pack: its folder and the content of its meta.json."""
+
+    folder: Path
+    meta: dict[str, Any]
+
+    def arrays(self, split: str, verify: bool | None = None) -> dict[str, NDArray[Any]]:
+        """Return the arrays of `split`, memory-mapped read-only.
+
+        Args:
+            split: a split of the pack.
+            verify: whether to hash the content; by default only arrays up to 64 MiB are.
+
+        Raises:
+            UserError: when a file is missing, truncated, or not what was prepared.
+        """
+        if split not in self.meta["splits"]:
+            known = ", ".join(self.meta["splits"])
+            raise UserError(
+                f"nothing of {self.meta['name']} falls into the {split} split with this config"
+                f" (only into {known}); let it take in more"
+            )
+        loaded = {}
+        for name, layout in self.meta["splits"][split].items():
+            path, dtype, shape = self.folder / f"{split}.{name}", layout["dtype"], layout["shape"]
+            expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            found = path.stat().st_size if path.exists() else 0
+            if found != expected:
+                raise UserError(f"{path} has {found} bytes of {expected}; {_remedy(self.folder)}")
+            array = np.asarray(np.memmap(path, dtype, "r", shape=tuple(shape)))
+            if verify or (verify is None and expected <= VERIFIED_BYTES):
+                if hashlib.sha256(array.data).hexdigest() != layout["sha256"]:
+                    raise UserError(f"{path} was changed (sha256); {_remedy(self.folder)}")
+            loaded[name] = array
+        return loaded
+
+
+def ensure(
+    folder: Path, name: str, key: str, identity: dict[str, Any], fill: Callable[[Writer], None]
+) -> Pack:
+    """Return the pack `key` of `folder`, made by `fill` when it is not there yet.
+
+    Two processes may call this at once: one makes the pack and the other waits for it.
+
+    Raises:
+        UserError: when the folder cannot be written, the disk is full, or meta.json is damaged.
+    """
+    home = folder / "packed" / key
+    if not home.exists():
+        with _writing(folder), lock(folder, name):
+            if not home.exists():
+                _make(home, name, identity, fill)
+    try:
+        meta = record.read_json(home / "meta.json")
+        return Pack(home, {key: meta[key] for key in ("fingerprint", "splits")} | meta)
+    except (UserError, KeyError, TypeError) as error:
+        raise UserError(f"{home / 'meta.json'} is damaged; {_remedy(home)}") from error
+
+
+@contextlib.contextmanager
+def lock(folder: Path, name: str) -> Iterator[None]:
+    """Hold the preparation of `name` in `folder`; the system frees it when a process dies."""
+    import filelock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(folder / f".{name}.lock")
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"waiting for another process that prepares {name} ...", file=sys.stderr)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _make(home: Path, name: str, identity: dict[str, Any], fill: Callable[[Writer], None]) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    for stale in home.parent.glob(f".{home.name}.*"):  # left by a process that was killed
+        shutil.rmtree(stale)
+    temporary = Path(tempfile.mkdtemp(dir=home.parent, prefix=f".{home.name}."))
+    writer = Writer(temporary)
+    try:
+        fill(writer)
+        writer.finish(name, identity)
+        writer.close()
+        temporary.chmod(0o755)
+        _sync(temporary)
+        os.replace(temporary, home)
+        _sync(home.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            writer.close()
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"data.folder {folder} cannot be written: {error.strerror or error};"
+            " choose another with data.folder or ISOFLOP_DATA"
+        ) from error
+
+
+def _remedy(folder: Path) -> str:
+    return f"delete {folder} and run again"

@@ -1,0 +1,126 @@
+"""Any TFDS data set goes through the same pipeline: its first image or text feature."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from research import data
+from research.data import foreign, imaging
+from research.errors import UserError
+
+
+class IsoflopTestWords(tfds.core.GeneratorBasedBuilder):
+    """Sixty short texts, and a test split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"id": tfds.features.Scalar(np.int64), "line": tfds.features.Text()}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(60), "test": self._generate_examples(9)}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"id": i, "line": f"line {i} of {count}"}
+
+
+class IsoflopTestPictures(tfds.core.GeneratorBasedBuilder):
+    """Colour pictures of two sizes with labels, all in one split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "picture": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+            "kind": tfds.features.ClassLabel(names=["wide", "square"]),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(40):
+            shape = (8, 12) if i % 2 else (8, 8)
+            picture = imaging.png(np.full(shape, i, np.uint8))
+            yield i, {"picture": picture, "kind": "wide" if i % 2 else "square"}
+
+
+class IsoflopTestNeedsTensorflow(tfds.core.GeneratorBasedBuilder):
+    """A builder that imports a package which is not here."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"line": tfds.features.Text()}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        import tensorflow_that_is_missing  # noqa: F401 # pyright: ignore
+
+    def _generate_examples(self):
+        yield 0, {"line": ""}
+
+
+def config(name, tmp_path, **changes):
+    made = data.default(name)
+    made.update(folder=str(tmp_path), **changes)
+    return made
+
+
+def test_text_is_read_as_bytes_and_a_missing_split_is_taken_from_train(tmp_path):
+    chosen = config("isoflop_test_words", tmp_path, length=4)
+    lines = {
+        split: data.load(chosen, split).arrays["tokens"].tobytes().decode().split("\0")[:-1]
+        for split in data.SPLITS
+    }
+    assert sorted(lines["train"] + lines["validation"]) == sorted(
+        f"line {i} of 60" for i in range(60)
+    )
+    assert len(lines["validation"]) == 3
+    assert sorted(lines["test"]) == [f"line {i} of 9" for i in range(9)]
+    assert data.load(chosen, "train").spec["unit"] == "bits/byte"
+
+
+def test_images_are_read_with_their_labels(tmp_path):
+    chosen = config("isoflop_test_pictures", tmp_path, resolution=4)
+    seen = []
+    for split in data.SPLITS:
+        source = data.load(chosen, split)
+        assert source.spec["shape"] == (4, 4, 1)
+        for index in range(len(source)):
+            example = source[index]
+            (level,) = np.unique(example["image"])
+            assert source.spec["class_names"][example["label"]] == ["square", "wide"][level % 2]
+            seen.append(int(level))
+    assert sorted(seen) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    "name, changes, message",
+    [
+        ("isoflop_test_pictures", {}, "differ in size; give data.resolution"),
+        ("isoflop_test_words", {"feature": "lines"}, r"data.feature is 'lines'; .*mean 'line'\?"),
+        ("isoflop_test_needs_tensorflow", {}, "TFDS needs tensorflow_that_is_missing to prepare"),
+    ],
+)
+def test_what_cannot_be_prepared_says_why(tmp_path, name, changes, message):
+    with pytest.raises(UserError, match=message) as caught:
+        data.load(config(name, tmp_path, **changes), "train")
+    assert "\n" not in str(caught.value)
+    assert not [f for f in (tmp_path / "packed").iterdir()]
+
+
+def test_without_a_network_a_download_is_refused_at_once(tmp_path, monkeypatch):
+    from research.data import builders
+
+    monkeypatch.setattr(builders, "reachable", lambda urls: not list(urls))
+    with pytest.raises(UserError, match="must download lm1b and no network is reachable"):
+        data.load(config("lm1b", tmp_path), "train")
+
+
+def test_a_misspelt_name_of_tfds_is_hinted():
+    with pytest.raises(UserError, match=r"did you mean 'isoflop_test_words'\?"):
+        foreign.check_name("isoflop_test_word")
