@@ -1,0 +1,127 @@
+"""Autoregressive transformers over tokens: exact likelihood, one symbol after another."""
+
+import functools
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from research import cost as ledger
+from research.errors import UserError
+from research.models import common, transformer
+from research.models.decoder import Decoder
+
+
+def default_model() -> ConfigDict:
+    """Keys of `config.model`: the stack's, and the vocabulary's."""
+    model = transformer.default_model()
+    model.update(dict(vocab_size=256, tie_embeddings=False, max_length=0))
+    return model
+
+
+def default_sampling() -> ConfigDict:
+    """Keys of `config.sampling` this family reads."""
+    return ConfigDict(dict(temperature=1.0))
+
+
+def check(config: ConfigDict, spec: dict) -> None:
+    """Raise UserError for a network that cannot be built or that the data's `spec` does not fit."""
+    transformer.check(config.model)
+    data, model = config.data, config.model
+    if config.sampling.temperature < 0:
+        raise UserError(
+            f"config.sampling.temperature={config.sampling.temperature} must not be negative"
+        )
+    if "vocab_size" not in spec:
+        raise UserError(
+            f"config.data.name={data.name!r} gives images; family 'autoregressive' reads "
+            "tokens, such as python_stdlib or markov"
+        )
+    if model.vocab_size < spec["vocab_size"]:
+        raise UserError(
+            f"config.model.vocab_size={model.vocab_size} is too small for the "
+            f"{spec['vocab_size']} symbols "
+            f"of {data.name}"
+        )
+    if model.max_length and model.max_length < data.length:
+        raise UserError(
+            f"config.model.max_length={model.max_length} is shorter than "
+            f"config.data.length={data.length}"
+        )
+
+
+@functools.lru_cache
+def _network(model: FrozenConfigDict, hardware: FrozenConfigDict) -> Decoder:
+    return Decoder(model, hardware)
+
+
+def network(config: ConfigDict) -> Decoder:
+    return _network(FrozenConfigDict(config.model), FrozenConfigDict(config.hardware))
+
+
+def _example(config: ConfigDict) -> jax.Array:
+    return jnp.zeros((1, config.data.length), jnp.int32)
+
+
+def init(config: ConfigDict, key: jax.Array) -> common.Params:
+    """Parameters of the decoder."""
+    return common.init(network(config), key, _example(config))
+
+
+def axes(config: ConfigDict) -> common.Params:
+    """Logical axes of every parameter."""
+    return common.logical_axes(network(config), _example(config))
+
+
+def cross_entropy(config: ConfigDict, params: common.Params, tokens: jax.Array) -> jax.Array:
+    """Nats of each of tokens[:, 1:] given the ones before it, [batch, length]."""
+    logits = common.apply(network(config), params, tokens[:, :-1])
+    targets = tokens[:, 1:, None]
+    return jax.nn.logsumexp(logits, -1) - jnp.take_along_axis(logits, targets, -1)[..., 0]
+
+
+def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array):
+    """Mean nats a token over batch["tokens"] [batch, length + 1]."""
+    del key
+    return cross_entropy(config, params, batch["tokens"]).mean(), {}
+
+
+def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
+    """Bits of the batch and the number of tokens they spell."""
+    del key
+    nats = cross_entropy(config, params, batch["tokens"])
+    mask = jnp.broadcast_to(batch["mask"][:, None], nats.shape)
+    return {"total": (nats * mask).sum() / jnp.log(2.0), "count": mask.sum()}
+
+
+def score_kind(config: ConfigDict) -> dict:
+    """Exact likelihood; a token of the text sources is a byte."""
+    return {"unit": "bits/token" if config.data.name == "markov" else "bits/byte", "kind": "exact"}
+
+
+def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) -> np.ndarray:
+    """Draw `num` sequences of config.data.length tokens, at config.sampling.temperature.
+
+    The first token is the separator 0 that opens every document. Each step runs the whole
+    prefix through the network: exact and simple, quadratic in length.
+    """
+    length = config.data.length
+    module = network(config)
+
+    def step(tokens, position):
+        logits = common.apply(module, params, tokens)[:, position]
+        scaled = logits / jnp.maximum(config.sampling.temperature, 1e-6)
+        drawn = jax.random.categorical(jax.random.fold_in(key, position), scaled)
+        return tokens.at[:, position + 1].set(drawn), None
+
+    def run():
+        tokens = jnp.zeros((num, length), jnp.int32)
+        return jax.lax.scan(step, tokens, jnp.arange(length - 1))[0]
+
+    return np.asarray(jax.jit(run)())
+
+
+def cost(config: ConfigDict) -> ledger.Ledger:
+    """Ledger of one sequence of config.data.length tokens."""
+    return ledger.decoder(config.model, config.data.length)

@@ -1,0 +1,274 @@
+"""Diffusion: a network that undoes Gaussian noise, scored by its variational bound.
+
+The family protocol over one language, gamma = -log SNR: `schedule` (the path), `process` (the
+forward process and what is predicted), `bound` (Kingma 2021), `samplers`, and the DiT network.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections.config_dict import placeholder
+
+from research.errors import UserError, nearest
+from research.families.diffusion import bound, process, samplers, schedule
+from research.families.diffusion.ledger import cost
+from research.models import common, transformer
+from research.models.dit import DiT
+
+__all__ = [
+    "axes",
+    "check",
+    "cost",
+    "default_evaluation",
+    "default_model",
+    "default_sampling",
+    "init",
+    "loss",
+    "sample",
+    "score",
+    "score_kind",
+]
+
+WEIGHTINGS = ("simple", "bound")
+
+
+def default_model() -> ConfigDict:
+    """Every key of `config.model`; a study sets image_shape, num_classes and discrete."""
+    model = transformer.default_model()
+    model.norm, model.bias, model.rotary = "layernorm", True, False  # DiT adds fixed positions
+    model.image_shape = placeholder(tuple)  # (height, width, channels)
+    model.discrete = True  # 8-bit pixels, not floats
+    model.num_classes = 0  # 0: no label is given to the network
+    model.class_dropout = 0.0  # share of labels hidden in training, for guidance
+    model.patch_size = 2
+    model.time_features = 64  # sinusoids of log-SNR; 256 in DiT
+    model.fourier_features = ()  # (6, 7) in VDM, for long runs: short ones learn slower with them
+    model.prediction = "eps"
+    model.schedule = "log_linear"
+    model.gamma_min = -13.3
+    model.gamma_max = 5.0
+    model.loss_weighting = "simple"
+    return model
+
+
+def default_sampling() -> ConfigDict:
+    """Every key of `config.sampling`."""
+    return ConfigDict(dict(sampler="ddim", steps=50))
+
+
+def default_evaluation() -> ConfigDict:
+    """The keys of `config.evaluation` this family reads; time_steps 0 is continuous time."""
+    return ConfigDict(dict(time_samples=4, time_steps=0))
+
+
+def check(config: Any, spec: dict[str, Any]) -> None:
+    """Refuse a model that cannot be built or that does not fit the data's `spec`.
+
+    Raises:
+        UserError: naming the key, what was expected and the nearest valid choice.
+    """
+    model = config.model
+    transformer.check(model)
+    for section, key, choices in (
+        ("model", "prediction", process.PREDICTIONS),
+        ("model", "loss_weighting", WEIGHTINGS),
+        ("sampling", "sampler", samplers.NAMES),
+    ):
+        if (value := config[section][key]) not in choices:
+            raise UserError(
+                f"config.{section}.{key}={value!r} is not one of {', '.join(choices)}"
+                + nearest(value, choices)
+            )
+    if "shape" not in spec:
+        raise UserError(
+            f"config.data.name={config.data.name!r} gives tokens; family 'diffusion' reads "
+            "images, such as glyphs or gaussian_mixture"
+        )
+    for key, of_data in (("image_shape", spec["shape"]), ("discrete", spec["discrete"])):
+        if model[key] != of_data:
+            raise UserError(
+                f"config.model.{key}={model[key]} must be {of_data} for {config.data.name}"
+            )
+    if model.num_classes not in (0, spec["num_classes"]):
+        raise UserError(
+            f"config.model.num_classes={model.num_classes} must be 0 or {spec['num_classes']}, "
+            f"the classes of {config.data.name}"
+        )
+    height, width, _ = model.image_shape
+    if model.patch_size < 1 or height % model.patch_size or width % model.patch_size:
+        raise UserError(
+            f"config.model.patch_size={model.patch_size} does not divide the {height}x{width} image"
+        )
+    for key, divisor in (("width", 4), ("time_features", 2)):
+        if model[key] % divisor:
+            raise UserError(f"config.model.{key}={model[key]} must be a multiple of {divisor}")
+    if not 0 <= model.class_dropout < 1 or (model.class_dropout and not model.num_classes):
+        raise UserError(
+            f"config.model.class_dropout={model.class_dropout} must be in [0, 1), and 0 for a "
+            "model without classes"
+        )
+    for section, key, least in (
+        ("sampling", "steps", 1),
+        ("evaluation", "time_samples", 1),
+        ("evaluation", "time_steps", 0),
+    ):
+        if config[section][key] < least:
+            raise UserError(
+                f"config.{section}.{key}={config[section][key]} must be at least {least}"
+            )
+    make_schedule(config)
+
+
+def make_schedule(config: Any) -> schedule.Schedule:
+    """The noise schedule that `config.model` names."""
+    return schedule.make(config.model.schedule, config.model.gamma_min, config.model.gamma_max)
+
+
+def network(config: Any) -> tuple[DiT, tuple[Array, Array, Array | None]]:
+    """The module and inputs of the right shapes to initialise it with."""
+    model = FrozenConfigDict(config.model)
+    image = jnp.zeros((1, *model.image_shape))
+    label = jnp.zeros(1, jnp.int32) if model.num_classes else None
+    return DiT(model, FrozenConfigDict(config.hardware)), (image, jnp.zeros(1), label)
+
+
+def init(config: Any, key: Array) -> common.Params:
+    """Parameters as a nested dict; the network's output starts at zero."""
+    module, inputs = network(config)
+    return common.init(module, key, *inputs)
+
+
+def axes(config: Any) -> common.Params:
+    """Logical axis names of every parameter, a tree like `init`'s."""
+    module, inputs = network(config)
+    return common.logical_axes(module, *inputs)
+
+
+def pixels(image: Array) -> Array:
+    """The data as the process sees it, float32: 8-bit levels to [-1, 1], floats as they are."""
+    if jnp.issubdtype(image.dtype, jnp.integer):
+        return bound.scale_levels(image)
+    return image.astype(jnp.float32)
+
+
+def apply(config: Any, params: common.Params, x_t: Array, gamma: Array, label: Any) -> Array:
+    """The network's raw prediction, [batch, height, width, channels]."""
+    module, _ = network(config)
+    return common.apply(module, params, x_t, gamma, label if config.model.num_classes else None)
+
+
+def predict_eps(config: Any, params: common.Params) -> bound.Predict:
+    """The noise the network sees in x_t, as a function of (x_t, gamma [batch], label)."""
+
+    def predict(x_t: Array, gamma: Array, label: Array | None) -> Array:
+        output = apply(config, params, x_t, gamma, label)
+        return process.to_eps(config.model.prediction, output, x_t, gamma)
+
+    return predict
+
+
+def examples(batch: dict[str, Array]) -> Array:
+    """Weight of each row, [batch]: 1 for an example, 0 for padding."""
+    return batch.get("mask", jnp.ones(batch["image"].shape[0]))
+
+
+def loss(
+    config: Any, params: common.Params, batch: dict[str, Array], key: Array
+) -> tuple[Array, dict[str, Array]]:
+    """Training loss of one batch and its metrics.
+
+    `simple` is the mean squared error of whatever the network predicts (Ho 2020, eq. 14);
+    `bound` is the variational bound in bits per dimension (Kingma 2021), one time per image.
+    The metric `bound` is that bound in either case, from the same times and noise.
+    """
+    model, image, label = config.model, batch["image"], batch.get("label")
+    x0, path = pixels(image), make_schedule(config)
+    time_key, noise_key, drop_key = jax.random.split(key, 3)
+    if model.class_dropout:
+        hidden = jax.random.bernoulli(drop_key, model.class_dropout, x0.shape[:1])
+        label = jnp.where(hidden, model.num_classes, batch["label"])
+    times = process.stratified_times(time_key, x0.shape[:1])
+    gamma, weight = bound.diffusion_weight(path, times)
+    eps = jax.random.normal(noise_key, x0.shape)
+    output = apply(config, params, process.add_noise(x0, eps, gamma), gamma, label)
+    target = process.target(model.prediction, x0, eps, gamma)
+    error = jnp.mean((output - target) ** 2, axis=(1, 2, 3))
+
+    dims = x0[0].size
+    weight *= process.eps_error_weight(model.prediction, gamma)
+    fixed = bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
+    bits = (weight * error + fixed / dims) / np.log(2)
+    rows = examples(batch)
+    mean = functools.partial(jnp.average, weights=rows)
+    value = mean(error) if model.loss_weighting == "simple" else mean(bits)
+    return value, {"mse": mean(error), "bound": mean(bits)}
+
+
+def score(
+    config: Any, params: common.Params, batch: dict[str, Array], key: Array
+) -> dict[str, Array]:
+    """Variational bound of the rows not masked: summed bits and number of dimensions.
+
+    Each image is seen at `evaluation.time_samples` times spread evenly over log-SNR; the
+    continuous bound depends on the schedule's ends only, so it is integrated along a straight
+    line. `evaluation.time_steps` > 0 gives the bound of the process with that many steps of the
+    schedule instead. Deterministic given `key`. With labels it bounds -log p(image | label).
+    """
+    model, image = config.model, batch["image"]
+    x0, num_steps = pixels(image), config.evaluation.time_steps
+    path = make_schedule(config)
+    if num_steps == 0:
+        path = schedule.make("log_linear", model.gamma_min, model.gamma_max)
+    nats = bound.diffusion(
+        predict_eps(config, params),
+        path,
+        x0,
+        batch["label"] if model.num_classes else None,
+        key,
+        config.evaluation.time_samples,
+        num_steps,
+    )
+    nats += bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
+    rows = examples(batch)
+    return {"total": jnp.sum(rows * nats) / np.log(2), "count": jnp.sum(rows) * x0[0].size}
+
+
+def score_kind(config: Any) -> dict[str, str]:
+    """What `score` measures."""
+    return {"unit": "bits/dim", "kind": "upper bound"}
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def draw(config: Any, params: common.Params, key: Array, label: Array) -> Array:
+    """Samples for the given `label` [num] of a frozen config; see `sample`."""
+    noise_key, sample_key = jax.random.split(key)
+    model = config.model
+
+    def denoise(x_t: Array, gamma: Array) -> Array:
+        output = apply(config, params, x_t, gamma, label)
+        x0 = process.to_x0(model.prediction, output, x_t, gamma)
+        return jnp.clip(x0, -1, 1) if model.discrete else x0  # the range pixels have (Ho 2020)
+
+    noise = jax.random.normal(noise_key, (len(label), *model.image_shape))
+    path, sampling = make_schedule(config), config.sampling
+    x0 = samplers.run(sampling.sampler, denoise, path, noise, sample_key, sampling.steps)
+    return bound.nearest_levels(x0) if model.discrete else x0
+
+
+def sample(
+    config: Any, params: common.Params, key: Array, num: int, label: Array | None = None
+) -> np.ndarray:
+    """Draw images [num, height, width, channels], uint8 if the data are, else float32.
+
+    Classes are drawn uniformly unless `label` [num] is given.
+    """
+    label_key, draw_key = jax.random.split(key)
+    if label is None:
+        label = jax.random.randint(label_key, (num,), 0, max(config.model.num_classes, 1))
+    used = {part: config[part] for part in ("model", "hardware", "sampling")}
+    return np.asarray(draw(FrozenConfigDict(used), params, draw_key, label))

@@ -1,0 +1,187 @@
+"""The DiT network: published sizes to the digit, zero at the start, FLOPs as XLA counts them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from research.families import diffusion
+from research.families.diffusion.ledger import network
+from research.models import common, dit
+
+# Peebles & Xie 2023, tables 1 and 4, on 32x32x4 latents: depth, width, heads, then for patch
+# 8, 4, 2 the trainable parameters and the multiply-adds in units of 1e9.
+TABLE = {
+    "S": (12, 384, 6, (33_142_016, 32_920_448, 32_865_056), (0.36, 1.41, 6.06)),
+    "B": (12, 768, 12, (130_869_248, 130_426_496, 130_315_808), (1.42, 5.57, 23.01)),
+    "L": (24, 1024, 16, (458_578_432, 457_988_224, 457_840_672), (5.01, 19.70, 80.70)),
+    "XL": (28, 1152, 16, (675_664_640, 675_000_704, 674_834_720), (7.39, 29.04, 118.62)),
+}
+LATENT = (32, 32, 4)
+HARDWARE = FrozenConfigDict(dict(remat="none", unroll=1, compute_dtype="float32"))
+
+
+def published(depth, width, heads, patch) -> Any:
+    """`config.model` of the paper's network; with learned variances it has 8 output channels."""
+    model = diffusion.default_model()
+    model.update(depth=depth, width=width, num_heads=heads, patch_size=patch, num_classes=1000)
+    model.update(class_dropout=0.1, qk_norm=False, activation="gelu", time_features=256)
+    model.update(fourier_features=(), image_shape=LATENT, discrete=False)
+    return FrozenConfigDict(model)
+
+
+def small(**changes) -> Any:
+    model = diffusion.default_model()
+    model.update(depth=2, width=32, num_heads=4, image_shape=(8, 12, 3), num_classes=3)
+    model.update({"fourier_features": (6, 7), **changes})
+    return ConfigDict(dict(model=model, hardware=dict(HARDWARE)))
+
+
+@pytest.mark.parametrize("size", TABLE)
+@pytest.mark.parametrize("column", range(3))
+def test_published_table(size, column):
+    depth, width, heads, params, multiply_adds = TABLE[size]
+    model = published(depth, width, heads, (8, 4, 2)[column])
+    ledger = network(model, LATENT, out_channels=8)
+    assert ledger.total_params == params[column]
+    assert ledger.flops / 2e9 == pytest.approx(multiply_adds[column], abs=0.005001)
+
+
+def shapes(config, out_channels=0):
+    module = dit.DiT(FrozenConfigDict(config.model), HARDWARE, out_channels)
+    _, inputs = diffusion.network(config)
+    return jax.eval_shape(lambda: common.init(module, jax.random.key(0), *inputs))
+
+
+def test_published_network_has_the_published_parameters():
+    config = ConfigDict(dict(model=dict(published(*TABLE["S"][:3], 2)), hardware=dict(HARDWARE)))
+    leaves = jax.tree.leaves(shapes(config, out_channels=8))
+    assert sum(leaf.size for leaf in leaves) == 32_865_056
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(activation="swiglu", num_kv_heads=2, bias=False),
+        dict(class_dropout=0.1, patch_size=4, qk_norm=False, mlp_ratio=3.0),
+        dict(num_classes=0, fourier_features=(), norm="rmsnorm", rotary=True),
+    ],
+)
+def test_ledger_counts_the_real_parameters(changes):
+    config = small(**changes)
+    leaves = jax.tree.leaves(jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0))))
+    assert diffusion.cost(config).total_params == sum(leaf.size for leaf in leaves)
+
+
+@pytest.mark.parametrize("changes", [dict(), dict(activation="swiglu", num_kv_heads=2)])
+def test_ledger_counts_every_matrix_product(changes):
+    """Exactly the products of the traced program, its scan over layers included."""
+    config = small(**changes)
+    module, inputs = diffusion.network(config)
+    params = jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0)))
+    jaxpr = jax.make_jaxpr(lambda p: common.apply(module, p, *inputs))(params)
+    assert products(jaxpr.jaxpr) == diffusion.cost(config).flops
+
+
+def products(jaxpr):
+    """FLOPs of every matrix product in a jaxpr, a scan's body times its length."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            summed = np.prod([left[axis] for axis in contracted], dtype=int)
+            total += 2 * summed * np.prod(equation.outvars[0].aval.shape, dtype=int)
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        for inner in equation.params.values():
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                total += times * products(inner)
+    return total
+
+
+def test_ledger_is_xlas_count():
+    """Unrolled, XLA's count, which has norms and softmax in it too: a few per cent here."""
+    config = small(width=128, image_shape=(16, 16, 3))
+    config.hardware.unroll = 2
+    module, inputs = diffusion.network(config)
+    params = jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0)))
+    lowered = jax.jit(lambda p: common.apply(module, p, *inputs)).lower(params)
+    ratio = (lowered.cost_analysis() or {})["flops"] / diffusion.cost(config).flops
+    assert 1 <= ratio < 1.05
+
+
+def make_params(config):
+    """Parameters of the right shapes, none of them zero."""
+    generator = np.random.default_rng(7)
+    return jax.tree.map(
+        lambda leaf: 0.2 * generator.normal(size=leaf.shape).astype(np.float32),
+        jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0))),
+    )
+
+
+def test_output_is_zero_at_the_start():
+    """adaLN-zero: the output, and every gradient but the last layer's, is exactly zero."""
+    config = small()
+    params = jax.jit(lambda: diffusion.init(config, jax.random.key(0)))()
+    x_t = jax.random.normal(jax.random.key(1), (2, 8, 12, 3))
+    gamma, label = jnp.array([-3.0, 2.0]), jnp.array([0, 2])
+
+    def total(params):
+        output = diffusion.apply(config, params, x_t, gamma, label)
+        return jnp.sum(output**2 + output), output
+
+    gradient, output = jax.jit(jax.grad(total, has_aux=True))(params)
+    assert output.shape == x_t.shape and output.dtype == jnp.float32
+    assert not np.any(output)
+    assert np.any(gradient.pop("final")["kernel"])
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+def test_output_depends_on_every_input_and_pixel():
+    config = small(class_dropout=0.1)
+    params = jax.tree.map(jnp.asarray, make_params(config))
+    x_t = np.random.default_rng(0).normal(size=(1, 8, 12, 3)).astype(np.float32)
+
+    @jax.jit
+    def output_and_reach(gamma, label):
+        def corner(x_t):
+            output = diffusion.apply(config, params, x_t, gamma, label)
+            return output[0, 0, 0, 0], output
+
+        return jax.grad(corner, has_aux=True)(x_t)
+
+    def run(gamma, label):
+        return output_and_reach(np.array([gamma], np.float32), np.array([label]))
+
+    reach, base = run(1.0, 0)
+    for _, other in (run(1.5, 0), run(1.0, 1), run(1.0, 3)):
+        assert np.abs(other - base).min() > 0
+    assert np.all(reach != 0)  # attention is not causal
+
+
+def test_patches_are_squares_in_raster_order():
+    image = jnp.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    patches = dit.patchify(image, 2)
+    assert patches.shape == (2, 6, 12)
+    assert np.array_equal(patches[1, 4], image[1, 2:4, 2:4].reshape(-1))
+    assert np.array_equal(dit.unpatchify(patches, 2, 4, 6), image)
+
+
+def test_axes_match_the_parameters():
+    config = small()
+    params = jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0)))
+    matched = jax.tree.map(
+        lambda leaf, names: len(names) == leaf.ndim, params, diffusion.axes(config)
+    )
+    assert all(jax.tree.leaves(matched))
+
+
+def test_every_position_is_different():
+    grid = dit.grid_positions(4, 6, 16)
+    distance = jnp.abs(grid[:, None] - grid[None]).max(-1)
+    assert grid.shape == (24, 16) and (distance + jnp.eye(24)).min() > 0.05

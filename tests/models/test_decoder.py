@@ -1,0 +1,200 @@
+"""The autoregressive family: causality, a proper distribution, the ledger, published counts."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import numpy as jnp
+
+from research import cost
+from research.families import autoregressive
+from research.models import common
+from tests import shapes
+from tests.counting import products
+
+KEY = jax.random.key(0)
+
+
+def fresh(config):
+    """Parameters at their start; jitted, since tracing beats running op by op."""
+    return jax.jit(lambda: autoregressive.init(config, KEY))()
+
+
+def perturbed(config):
+    """Parameters away from their start, where the head is zero and so is every gradient."""
+    params = fresh(config)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, moved)
+
+
+@pytest.mark.parametrize("model", [dict(), dict(num_kv_heads=1, qk_norm=True, norm="layernorm")])
+def test_no_logit_sees_the_future(model):
+    """d logits[t] / d embedding of token u is 0 for u > t, and not 0 for u <= t."""
+    config = shapes.autoregressive(vocab=8, length=6, **model)
+    params = perturbed(config)
+    tokens = jnp.arange(6)[None]  # each token once, so that its row of the table is its position
+    module = autoregressive.network(config)
+
+    def logits(table):
+        return common.apply(module, {**params, "embedding": table}, tokens)[0]
+
+    jacobian = jax.jit(jax.jacrev(logits))(params["embedding"])  # [length, vocab, token, width]
+    reach = np.abs(np.asarray(jacobian)).max((1, 3))[:, :6]
+    assert np.all(reach[np.triu_indices(6, 1)] == 0)
+    assert np.all(reach[np.tril_indices(6)] > 0)
+
+
+def test_probabilities_of_all_sequences_sum_to_one():
+    """V=3, T=4: the 27 continuations of each first token have total probability 1."""
+    config = shapes.autoregressive(vocab=3, length=3)
+    params = perturbed(config)
+    total = jax.jit(lambda t: autoregressive.cross_entropy(config, params, t).sum(-1))
+    for first in range(3):
+        rest = itertools.product(range(3), repeat=3)
+        tokens = jnp.array([(first, *others) for others in rest])
+        nats = total(tokens)
+        assert float(jnp.exp(-nats).sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_network_starts_uniform():
+    """The untied head starts at zero: exactly log2(V) bits a token."""
+    config = shapes.autoregressive(vocab=16)
+    tokens = jax.random.randint(KEY, (4, 9), 0, 16)
+    batch = {"tokens": tokens, "mask": jnp.ones(4)}
+    score = autoregressive.score(config, fresh(config), batch, KEY)
+    assert float(score["total"] / score["count"]) == pytest.approx(4, abs=1e-6)
+
+
+def test_masked_rows_do_not_count():
+    config = shapes.autoregressive()
+    params = perturbed(config)
+    tokens = jax.random.randint(KEY, (4, 9), 0, 16)
+    part = autoregressive.score(
+        config, params, {"tokens": tokens, "mask": jnp.array([1.0, 1, 0, 0])}, KEY
+    )
+    alone = autoregressive.score(config, params, {"tokens": tokens[:2], "mask": jnp.ones(2)}, KEY)
+    assert part["count"] == alone["count"] == 16
+    assert float(part["total"]) == pytest.approx(float(alone["total"]), rel=1e-6)
+
+
+def test_cold_sampling_is_the_greedy_continuation():
+    config = shapes.autoregressive(vocab=8, length=6)
+    config.sampling.temperature = 0.0
+    params = perturbed(config)
+    drawn = autoregressive.sample(config, params, KEY, 2)
+    module = autoregressive.network(config)
+    logits = common.apply(module, params, jnp.asarray(drawn))
+    np.testing.assert_array_equal(np.argmax(logits, -1)[:, :-1], drawn[:, 1:])
+    assert drawn[0, 0] == 0
+
+
+def test_sampling_follows_the_model():
+    """Frequencies of the first drawn token match its probabilities."""
+    config = shapes.autoregressive(vocab=4, length=2)
+    params = perturbed(config)
+    drawn = autoregressive.sample(config, params, KEY, 4000)[:, 1]
+    module = autoregressive.network(config)
+    expected = jax.nn.softmax(common.apply(module, params, jnp.zeros((1, 2), jnp.int32))[0, 0])
+    share = np.bincount(drawn, minlength=4) / 4000
+    np.testing.assert_allclose(share, expected, atol=4 * 0.5 / 4000**0.5)
+
+
+SHAPES = st.fixed_dictionaries(
+    dict(
+        depth=st.integers(1, 3),
+        width=st.sampled_from([16, 32]),
+        num_heads=st.sampled_from([2, 4]),
+        num_kv_heads=st.sampled_from([0, 1, 2]),
+        mlp_ratio=st.sampled_from([2.0, 2.5, 4.0]),
+        activation=st.sampled_from(["relu2", "gelu", "swiglu"]),
+        norm=st.sampled_from(["rmsnorm", "layernorm"]),
+        qk_norm=st.booleans(),
+        bias=st.booleans(),
+        tie_embeddings=st.booleans(),
+        max_length=st.sampled_from([0, 8]),
+    )
+)
+
+
+@given(SHAPES)
+def test_ledger_is_the_network(model):
+    """Parameters and matrix products of any shape, to the unit."""
+    config = shapes.autoregressive(**model)
+    ledger = autoregressive.cost(config)
+    params = jax.eval_shape(lambda: autoregressive.init(config, KEY))
+    assert ledger.total_params == sum(leaf.size for leaf in jax.tree.leaves(params))
+    tokens = jnp.zeros((1, config.data.length), jnp.int32)
+    module = autoregressive.network(config)
+    assert ledger.flops == products(lambda p: common.apply(module, p, tokens), params)
+    assert ledger.train_flops == 3 * ledger.flops
+
+
+def test_backward_is_twice_the_forward():
+    """To the unit: each product has two gradients, and attention saves its weights."""
+    config = shapes.autoregressive()
+    params = jax.eval_shape(lambda: autoregressive.init(config, KEY))
+    tokens = jnp.zeros((1, 9), jnp.int32)
+
+    def step(p):
+        return jax.grad(lambda p: autoregressive.cross_entropy(config, p, tokens).sum())(p)
+
+    assert products(step, params) == autoregressive.cost(config).train_flops
+
+
+def test_ledger_is_xlas_count_unrolled():
+    """XLA adds norms, softmax and activations: a few per cent at this width."""
+    config = shapes.autoregressive(vocab=256, length=32, width=128)
+    config.hardware.unroll = 2
+    params = jax.eval_shape(lambda: autoregressive.init(config, KEY))
+    tokens = jnp.zeros((1, 32), jnp.int32)
+    module = autoregressive.network(config)
+    lowered = jax.jit(lambda p: common.apply(module, p, tokens)).lower(params)
+    analysis = lowered.cost_analysis()
+    assert analysis is not None
+    assert 1 <= analysis["flops"] / autoregressive.cost(config).flops < 1.04
+
+
+@pytest.mark.parametrize(
+    "depth, width, total, non_embedding",
+    [
+        (12, 768, 124_439_808, 84_934_656),
+        (24, 1024, 354_823_168, 301_989_888),
+        (36, 1280, 774_030_080, 707_788_800),
+        (48, 1600, 1_557_611_200, 1_474_560_000),
+    ],
+)
+def test_gpt2_table(depth, width, total, non_embedding):
+    """Radford et al. 2019: tied head, learned positions, biases; 12 L d^2 is the matrices."""
+    config = shapes.autoregressive()
+    config.model.update(
+        dict(depth=depth, width=width, num_heads=width // 64, vocab_size=50257, bias=True)
+        | dict(tie_embeddings=True, max_length=1024, rotary=False, norm="layernorm")
+    )
+    ledger = cost.decoder(config.model, 1024)
+    assert ledger.total_params == total
+    assert 12 * depth * width**2 == non_embedding
+    biases = depth * (9 * width + 4 * width) + 2 * width
+    assert ledger.non_embedding_params == non_embedding + biases
+
+
+@pytest.mark.parametrize(
+    "depth, width, heads, kv_heads, hidden, vocab, total",
+    [
+        (32, 4096, 32, 32, 11008, 32000, 6_738_415_616),
+        (80, 8192, 64, 8, 28672, 32000, 68_976_648_192),
+        (32, 4096, 32, 8, 14336, 128256, 8_030_261_248),
+    ],
+)
+def test_llama_table(depth, width, heads, kv_heads, hidden, vocab, total):
+    """Llama-2 7B and 70B, Llama-3 8B: SwiGLU, RMSNorm, grouped queries, untied."""
+    config = shapes.autoregressive()
+    config.model.update(
+        dict(depth=depth, width=width, num_heads=heads, num_kv_heads=kv_heads, vocab_size=vocab)
+        | dict(mlp_ratio=hidden / width, activation="swiglu")
+    )
+    assert cost.decoder(config.model, 2048).total_params == total

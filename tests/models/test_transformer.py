@@ -1,0 +1,137 @@
+"""The block: causality, rotary positions, grouped queries, remat and scan change nothing."""
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+from ml_collections import FrozenConfigDict
+
+from research.models import common, transformer
+from tests import shapes
+
+KEY = jax.random.key(0)
+
+
+def stack(causal=True, hardware=None, **model):
+    config = shapes.autoregressive(**model)
+    config.hardware.update(hardware or {})
+    model, hardware = FrozenConfigDict(config.model), FrozenConfigDict(config.hardware)
+    return transformer.Stack(model, hardware, causal)
+
+
+def start(module, *inputs):
+    """Fresh parameters; jitted, since tracing beats running op by op."""
+    return jax.jit(lambda: common.init(module, *inputs))()
+
+
+def apply(module, *inputs):
+    return jax.jit(lambda *inputs: common.apply(module, *inputs))(*inputs)
+
+
+def test_gradient_of_attention_is_the_plain_one():
+    def plain(query, key, value):
+        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key) / query.shape[-1] ** 0.5
+        scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -1e30)
+        return jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores), value)
+
+    arrays = [jax.random.normal(k, (2, 3, 5, 4)) for k in jax.random.split(KEY, 3)]
+    weight = jax.random.normal(jax.random.key(9), (2, 3, 5, 4))
+
+    def gradients(attend):
+        return jax.grad(lambda *a: (attend(*a) * weight).sum(), argnums=(0, 1, 2))(*arrays)
+
+    ours = gradients(lambda q, k, v: transformer.attend(q, k, v, True))
+    for one, other in zip(ours, gradients(plain), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_gradient_of_a_product_is_the_plain_one():
+    x, w, weight = (
+        jax.random.normal(k, s)
+        for k, s in zip(jax.random.split(KEY, 3), [(7, 5), (5, 3), (7, 3)], strict=True)
+    )
+    ours, plain = (
+        jax.grad(lambda x, w, p=product: (p(x, w) * weight).sum(), argnums=(0, 1))(x, w)
+        for product in (common.matmul, lambda x, w: x @ w)
+    )
+    for one, other in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_scores_depend_on_relative_position_only():
+    """<rotate(q)_i, rotate(k)_j> is a function of i - j (Su et al. 2021, eq. 16)."""
+    query, key = jax.random.normal(KEY, (2, 8))
+    same = jnp.broadcast_to(query, (1, 1, 6, 8)), jnp.broadcast_to(key, (1, 1, 6, 8))
+    rotated_query, rotated_key = (transformer.rotate(x)[0, 0] for x in same)
+    scores = np.asarray(rotated_query @ rotated_key.T)
+    for offset in range(-5, 6):
+        diagonal = np.diagonal(scores, offset)
+        np.testing.assert_allclose(diagonal, diagonal[0], atol=1e-5)
+    assert np.ptp(scores) > 0.1
+
+
+def test_grouped_queries_with_every_head_are_plain_attention():
+    x = jax.random.normal(KEY, (2, 6, 16))
+    plain, grouped = stack(num_kv_heads=0), stack(num_kv_heads=2)
+    params = start(plain, KEY, x)
+    np.testing.assert_array_equal(apply(plain, params, x), apply(grouped, params, x))
+
+
+def test_shared_keys_equal_repeated_keys():
+    """One key-value head shared by two queries is two equal ones."""
+    x = jax.random.normal(KEY, (2, 6, 16))
+    shared, full = stack(num_kv_heads=1), stack(num_kv_heads=0)
+    params = start(shared, KEY, x)
+    qkv = params["blocks"]["attention"]["qkv"]["kernel"]  # [depth, width, 1, 2 + 2, 8]
+    query, keys = jnp.split(qkv, [2], axis=3)
+    repeated = jnp.concatenate([query.swapaxes(2, 3), jnp.repeat(keys, 2, axis=2)], axis=3)
+    other = jax.tree.map(lambda leaf: leaf, params)
+    other["blocks"]["attention"]["qkv"]["kernel"] = repeated
+    np.testing.assert_allclose(apply(shared, params, x), apply(full, other, x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "hardware", [dict(unroll=1), dict(remat="full"), dict(remat="dots", unroll=1)]
+)
+def test_hardware_choices_do_not_change_the_gradient(hardware):
+    x = jax.random.normal(KEY, (2, 6, 16))
+    plain, other = stack(), stack(hardware=hardware)
+    params = start(plain, KEY, x)
+
+    def gradient(module):
+        return jax.jit(jax.grad(lambda p: jnp.square(common.apply(module, p, x)).sum()))(params)
+
+    for one, two in zip(*(jax.tree.leaves(gradient(m)) for m in (plain, other)), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
+
+
+def test_remat_saves_fewer_values():
+    """The policy is really on: the backward pass keeps less than without it."""
+    x = jax.random.normal(KEY, (4, 32, 16))
+
+    def saved(hardware):
+        module = stack(hardware=hardware)
+        params = start(module, KEY, x)
+        grad = jax.jit(jax.grad(lambda p: jnp.square(common.apply(module, p, x)).sum()))
+        analysis = grad.lower(params).compile().memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    assert saved(dict(remat="full", unroll=1)) < saved(dict(remat="none", unroll=1))
+
+
+def test_modulated_stack_starts_as_the_identity():
+    x, condition = jax.random.normal(KEY, (2, 6, 16)), jax.random.normal(KEY, (2, 16))
+    module = stack(causal=False)
+    params = start(module, KEY, x, condition)
+    np.testing.assert_array_equal(apply(module, params, x, condition), x)
+
+
+def test_bfloat16_computes_near_float32_with_float32_parameters():
+    x = jax.random.normal(KEY, (2, 6, 16))
+    half = stack(hardware=dict(compute_dtype="bfloat16"))
+    params = start(half, KEY, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    y = apply(half, params, x)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(jnp.float32), apply(stack(), params, x), atol=0.15)

@@ -1,0 +1,34 @@
+"""Small complete configs, one a family, for tests that need a network and no study."""
+
+from ml_collections import ConfigDict
+
+from research import defaults, recipes
+
+
+def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
+    """A two-layer decoder, 16 wide, on a small Markov chain; 8 sequences a batch."""
+    config = defaults.config("autoregressive", "markov")
+    config.recipe = "fixed"
+    config.model.update(dict(depth=2, width=16, num_heads=2, vocab_size=vocab) | model)
+    config.data.update(
+        length=length, vocab_size=vocab, order=1, tokens=4_000, validation_tokens=2_000
+    )
+    return _trained(config)
+
+
+def diffusion(**model) -> ConfigDict:
+    """A two-layer DiT, 16 wide, on a Gaussian mixture of 16x16 floats."""
+    config = defaults.config("diffusion", "gaussian_mixture")
+    config.recipe = "fixed"
+    config.data.update(resolution=8, images=200, validation_images=64)
+    shape = dict(depth=2, width=16, num_heads=2, image_shape=(8, 8, 1), discrete=False)
+    config.model.update(shape | model)
+    config.train.ema_decay = 0.9
+    return _trained(config)
+
+
+def _trained(config: ConfigDict) -> ConfigDict:
+    config.train.update(steps=10, batch_size=8, learning_rate=1e-2, warmup_steps=2)
+    config.evaluation.update(batch_size=8, examples=32)
+    config.log_steps = 1
+    return recipes.apply(config)
