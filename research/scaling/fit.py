@@ -1,0 +1,333 @@
+"""Fit a law to a table of runs: every start, every bootstrap draw, and the doubts, in one call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from research.errors import UserError
+from research.scaling import checks, engine, intervals
+from research.scaling.checks import Finding
+from research.scaling.engine import DELTA, Design, Minimum
+from research.scaling.laws import CHINCHILLA, Law
+from research.scaling.optimal import FlopsModel, Optimum, flops_model, optimum
+from research.scaling.profile import Profile, profile
+from research.scaling.table import Table
+
+DELTAS = (1e-4, 1e-3, 1e-2, 1e-1)
+BOOTSTRAP = "Bayesian bootstrap by {}, expanded percentiles"
+# Bootstrap weights (draws * rows) held at once: 400 MB.
+MAX_WEIGHTS = 50_000_000
+
+
+@dataclass(frozen=True)
+class LawFit:
+    """A law fitted to a table, and what may honestly be said about it.
+
+    `parameters` and `intervals` are None when `refused` holds a reason; what the optimiser found
+    is then in `rejected`. `draws` [num_draws, P] are bootstrap draws of the published parameters;
+    `noise` is the standard deviation of log loss about the law.
+    """
+
+    law: Law
+    parameters: dict[str, float] | None
+    intervals: dict[str, tuple[float, float]] | None
+    interval_method: dict[str, str]
+    level: float
+    objective: float
+    delta: float
+    gradient_norm: float
+    condition_number: float
+    share_at_best: float
+    optima: list[dict[str, Any]]
+    num_runs: int
+    num_groups: int
+    noise: float
+    residuals: np.ndarray
+    convention: str
+    loss_unit: str
+    data_unit: str
+    source: str
+    part: str | None
+    flops_model: FlopsModel
+    sensitivity: list[dict[str, float]]
+    profiles: dict[str, Profile]
+    draws: np.ndarray
+    findings: list[Finding] = field(default_factory=list)
+    refused: str | None = None
+    rejected: dict[str, float] | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line a finding: its check's number and name, and the numbers behind it."""
+        return [finding.line for finding in self.findings]
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the percentiles (see intervals.py)."""
+        return intervals.degrees_of_freedom(self.num_groups, len(self.law.parameters))
+
+    def predict(self, **variables: Any) -> np.ndarray:
+        """Loss of the law at N and D, or C, arrays of one shape [rows] or numbers.
+
+        Raises:
+            UserError: when the fit was refused.
+        """
+        return self.law.loss(self._accepted(), **variables)
+
+    def predict_interval(self, noise: bool = False, **variables: Any) -> np.ndarray:
+        """Interval [2, rows] at `level` of the law's loss, or with `noise` of a new run's loss."""
+        self._accepted()
+        rows = {name: np.atleast_1d(np.asarray(v, float)) for name, v in variables.items()}
+        with np.errstate(all="ignore"):
+            log_loss = np.log(self.law.loss(self.draws, **rows))
+        ends = intervals.percentile(log_loss, self.level, self.degrees)
+        if noise:
+            # The law's error and a run's own noise are independent: their widths add in quadrature.
+            middle = np.log(self.predict(**rows))
+            degrees = max(self.num_groups - len(self.law.parameters), 1)
+            own = self.noise * stats.t.ppf(0.5 + self.level / 2, degrees)
+            low, high = np.minimum(ends[0] - middle, 0), np.maximum(ends[1] - middle, 0)
+            ends = middle + np.stack([-np.hypot(low, own), np.hypot(high, own)])
+        return np.exp(ends)
+
+    def optimal(self, flops: float) -> Optimum:
+        """The best N and D for `flops`, with intervals (chinchilla only)."""
+        if self.law.name != CHINCHILLA.name:
+            raise UserError(f"the law {self.law.name!r} has no compute-optimal size")
+        point = np.array([self._accepted()[name] for name in self.law.names])
+        best = optimum(point, flops, self.flops_model)
+        with np.errstate(all="ignore"):
+            spread = optimum(self.draws, flops, self.flops_model)
+        low, high = intervals.percentile(spread, self.level, self.degrees)
+        ends = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+        return Optimum(
+            flops=float(flops),
+            params=float(best[0]),
+            data=float(best[1]),
+            loss=float(best[2]),
+            params_interval=ends[0],
+            data_interval=ends[1],
+            loss_interval=ends[2],
+            params_exponent=float(best[3]),
+            data_exponent=float(best[4]),
+            params_exponent_interval=ends[3],
+            data_exponent_interval=ends[4],
+        )
+
+    def _accepted(self) -> Mapping[str, float]:
+        if self.parameters is None:
+            raise UserError(f"the fit was refused: {self.refused}")
+        return self.parameters
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of laws.json, floats in full precision."""
+        bounds = self.intervals and {name: list(pair) for name, pair in self.intervals.items()}
+        return {
+            "law": self.law.name,
+            "formula": self.law.formula,
+            "paper": self.law.source,
+            "parameters": self.parameters,
+            "intervals": bounds,
+            "level": self.level,
+            "interval_method": self.interval_method,
+            "objective": self.objective,
+            "objective_kind": f"huber:{self.delta:g} on log loss, sum",
+            "num_runs": self.num_runs,
+            "num_groups": self.num_groups,
+            "num_draws": len(self.draws),
+            "convention": self.convention,
+            "flops": {"factor": self.flops_model.factor, "power": self.flops_model.power},
+            "loss_unit": self.loss_unit,
+            "data_unit": self.data_unit,
+            "noise": self.noise,
+            "warnings": self.warnings,
+            "refused": self.refused,
+            "rejected": self.rejected,
+            "checks": [finding.to_json() for finding in self.findings],
+            "gradient_norm": self.gradient_norm,
+            "condition_number": self.condition_number,
+            "share_at_best": self.share_at_best,
+            "optima": self.optima,
+            "sensitivity": self.sensitivity,
+            "identified": {name: p.identified for name, p in self.profiles.items()},
+            "source": self.source,
+            "part": self.part,
+        }
+
+
+def fit_law(
+    table: Table,
+    law: Law = CHINCHILLA,
+    *,
+    bootstrap: int = 4000,
+    level: float = 0.95,
+    seed: int = 0,
+    delta: float = DELTA,
+) -> LawFit:
+    """Fit `law` to `table` by Huber(delta) on log loss, summed (Hoffmann 2022, appendix D.2).
+
+    Raises:
+        UserError: when the table cannot carry the law at all: no more rows than parameters, one N
+            or one D only, or a constant loss. Softer failures come back as `refused`.
+    """
+    checks.require_support(table, law)
+    variables = {name: table[name] for name in law.variables}
+    design = engine.make_design(law, variables)
+    loss, ones = table["L"], np.ones(len(table))
+    limits = engine.bounds(design, loss)
+    first = engine.starts(design, loss, 16 if len(law.terms) > 2 else 64)
+    ends = engine.minimise(design, first, np.log(loss), ones, limits, delta)
+    order = np.argsort(ends.objective, kind="stable")
+    best, start = ends.theta[order[0]], first[order[0]]
+    polished = engine.minimise(design, best[None], np.log(loss), ones, limits, delta)
+    best, objective = polished.theta[0], float(polished.objective[0])
+    share, optima = _distinct(design, ends)
+    residuals = engine.predict_log(design, best[None])[0] - np.log(loss)
+    bootstrap = min(bootstrap, max(100, MAX_WEIGHTS // len(table)))
+    weights = intervals.bootstrap_weights(table["group"], bootstrap, seed)
+    draws = engine.minimise_draws(design, ends.theta[order], np.log(loss), weights, limits, delta)
+    errors = intervals.spread(draws.theta)
+    published = engine.to_parameters(design, best)
+    draws_published = engine.to_parameters(design, draws.theta)
+    coefficients = [columns[0] for columns, _ in design.terms]
+    log_draws = draws_published.copy()
+    log_draws[:, coefficients] = np.log(log_draws[:, coefficients])
+    scale = intervals.huber_scale(residuals, len(best), delta)
+    profiles = profile(
+        design,
+        variables,
+        loss,
+        published,
+        draws_published,
+        intervals.spread(log_draws),
+        delta=delta,
+        scale=scale,
+        level=level,
+    )
+    num_groups = len(np.unique(table["group"]))
+    degrees = intervals.degrees_of_freedom(num_groups, len(best))
+    kind = BOOTSTRAP.format("run" if num_groups == len(table) else "group")
+    shown, method = _intervals(law, draws_published, profiles, level, degrees, kind)
+    point = dict(zip(law.names, map(float, published), strict=True))
+    _, gradient, hessian = engine.evaluate(design, best[None], np.log(loss), ones, delta)
+    found = checks.Evidence(
+        table=table,
+        design=design,
+        best=best,
+        start=start,
+        limits=limits,
+        parameters=point,
+        residuals=residuals,
+        errors=errors,
+        gradient=np.where((best <= limits[0]) | (best >= limits[1]), 0.0, gradient[0]),
+        hessian=hessian[0],
+        share_at_best=share,
+        optima=optima,
+        profiles=profiles,
+        sensitivity=_sensitivity(design, best, loss, limits),
+        without_outliers=_without_outliers(design, best, loss, limits, residuals, delta),
+        scale=scale,
+        objective=objective,
+        delta=delta,
+        level=level,
+        num_groups=num_groups,
+    )
+    refused = checks.refusal(found)
+    return LawFit(
+        law=law,
+        parameters=None if refused else point,
+        intervals=None if refused else shown,
+        interval_method=method,
+        level=level,
+        objective=found.objective,
+        delta=delta,
+        gradient_norm=float(np.linalg.norm(found.gradient)),
+        condition_number=checks.condition_number(hessian[0]),
+        share_at_best=share,
+        optima=optima,
+        num_runs=len(table),
+        num_groups=num_groups,
+        noise=intervals.noise_scale(residuals, len(best)),
+        residuals=residuals,
+        convention=table.convention,
+        loss_unit=table.loss_unit,
+        data_unit=table.data_unit,
+        source=table.source,
+        part=table.part,
+        flops_model=flops_model(table["N"], table["D"], table["C"]),
+        sensitivity=found.sensitivity,
+        profiles=profiles,
+        draws=draws_published,
+        findings=_findings(table, law, found),
+        refused=refused,
+        rejected=point if refused else None,
+    )
+
+
+def _findings(table: Table, law: Law, found: checks.Evidence) -> list[Finding]:
+    every = [*checks.table_findings(table, law), *checks.fit_findings(found)]
+    return sorted(every, key=lambda finding: finding.code)
+
+
+def _distinct(design: Design, ends: Minimum) -> tuple[float, list[dict[str, Any]]]:
+    """Share of starts at the best objective, and each distinct optimum within 1% of it."""
+    # On noise-free data every objective is rounding: those count as equal.
+    floor = ends.objective.min() + 1e-20 * design.num_rows
+    share = float(np.mean(ends.objective <= floor * (1 + 1e-6)))
+    optima: list[dict[str, Any]] = []
+    seen: list[np.ndarray] = []
+    for k in np.argsort(ends.objective, kind="stable"):
+        if ends.objective[k] > floor * 1.01:
+            break
+        theta = ends.theta[k]
+        near = [i for i, other in enumerate(seen) if np.abs(theta - other).max() < 0.01]
+        if near:
+            optima[near[0]]["starts"] += 1
+            continue
+        seen.append(theta)
+        values = engine.to_parameters(design, theta)
+        parameters = dict(zip(design.law.names, map(float, values), strict=True))
+        optima.append(
+            {"parameters": parameters, "objective": float(ends.objective[k]), "starts": 1}
+        )
+    return share, optima
+
+
+def _intervals(law, draws, profiles, level, degrees, kind):
+    """Bootstrap intervals; where the profile is open they reach as far as it was looked at."""
+    ends = intervals.percentile(draws, level, degrees).T
+    shown, method = {}, {}
+    for name, (low, high) in zip(law.names, ends, strict=True):
+        seen = profiles[name]
+        method[name] = kind
+        if not seen.identified:
+            low, high = np.nanmin([low, seen.low]), np.nanmax([high, seen.high])
+            method[name] = f"not identified ({seen.open_side}): bootstrap and profile together"
+        shown[name] = (float(low), float(high))
+    return shown, method
+
+
+def _sensitivity(design, best, loss, limits) -> list[dict[str, float]]:
+    """The fit at Huber deltas from nearly absolute to nearly squared loss."""
+    rows = []
+    for delta in DELTAS:
+        end = engine.minimise(design, best[None], np.log(loss), np.ones(len(loss)), limits, delta)
+        values = engine.to_parameters(design, end.theta[0])
+        rows.append(
+            {"delta": delta, **dict(zip(design.law.names, map(float, values), strict=True))}
+        )
+    return rows
+
+
+def _without_outliers(design, best, loss, limits, residuals, delta):
+    """(rows left out, theta without them): residuals beyond 5 robust standard deviations."""
+    size = 1.4826 * np.median(np.abs(residuals))
+    outliers = np.abs(residuals) > 5 * max(size, 1e-12)
+    if not outliers.any():
+        return np.array([], int), best
+    weights = np.where(outliers, 0.0, 1.0)
+    end = engine.minimise(design, best[None], np.log(loss), weights, limits, delta)
+    return np.flatnonzero(outliers), end.theta[0]

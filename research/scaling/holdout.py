@@ -1,0 +1,157 @@
+"""The honest test of a law: leave out the largest budget, fit the rest, predict it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from research.errors import UserError
+from research.scaling.fit import LawFit, fit_law
+from research.scaling.frontier import fit_frontier, frontier_rows
+from research.scaling.isoflop import budgets, has_budgets
+from research.scaling.laws import CHINCHILLA, FRONTIER, Law
+from research.scaling.table import Table
+from research.scaling.table_checks import Finding
+
+# Without isoFLOP groups "the largest budget" is every run within this factor of the largest C.
+TOP_FACTOR = 1.8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One held-out run: what the law said before seeing it, and what was measured.
+
+    `low` and `high` bound a new run's loss at `level` (noise included); `error` is
+    log(predicted / measured); `last_value` is the baseline that predicts no further progress.
+    """
+
+    id: str
+    params: float
+    data: float
+    flops: float
+    measured: float
+    predicted: float
+    low: float
+    high: float
+    last_value: float
+
+    @property
+    def error(self) -> float:
+        """log(predicted / measured): about the relative error."""
+        return float(np.log(self.predicted / self.measured))
+
+    @property
+    def last_value_error(self) -> float:
+        """log(last value / measured)."""
+        return float(np.log(self.last_value / self.measured))
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measured loss lies inside the interval."""
+        return self.low <= self.measured <= self.high
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A law fitted without the largest budget, and its predictions of that budget's runs.
+
+    `predictions` is empty and `refused` holds the reason when the remaining runs cannot carry the
+    law. `findings` holds check 21 when the law does not beat the last value.
+    """
+
+    law: str
+    fit: LawFit | None
+    flops: float
+    predictions: list[Prediction]
+    findings: list[Finding]
+    refused: str | None
+
+    @property
+    def mean_error(self) -> float:
+        """Mean absolute log error over the held-out runs; nan when refused."""
+        return _mean([abs(p.error) for p in self.predictions])
+
+    @property
+    def last_value_error(self) -> float:
+        """The same of the last-value baseline."""
+        return _mean([abs(p.last_value_error) for p in self.predictions])
+
+    @property
+    def num_inside(self) -> int:
+        """How many measured losses lie inside their interval."""
+        return sum(p.inside for p in self.predictions)
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def largest_budget(table: Table) -> np.ndarray:
+    """Mask [rows] of the runs at the largest budget (see `budgets`), or of the most compute."""
+    if has_budgets(table):
+        labels = budgets(table)
+        return labels == labels.max()
+    return table["C"] >= table["C"].max() / TOP_FACTOR
+
+
+def holdout(
+    table: Table,
+    law: Law = CHINCHILLA,
+    *,
+    bootstrap: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Holdout:
+    """Fit `law` without the largest budget and predict its runs (frontier: its best run)."""
+    top = largest_budget(table)
+    rest = table.select(~top, "without the largest budget")
+    if law.name == FRONTIER.name:
+        top = top & frontier_rows(table)
+        # Of the frontier only its far end is predicted; with an envelope that may be several runs.
+        top &= table["C"] == table["C"][top].max()
+    flops = float(table["C"][top].max())
+    options = {"bootstrap": bootstrap, "level": level, "seed": seed}
+    try:
+        if law.name == FRONTIER.name:
+            fit = fit_frontier(rest, **options)
+        else:
+            fit = fit_law(rest, law, **options)
+    except UserError as error:
+        return Holdout(law.name, None, flops, [], [], str(error))
+    if fit.refused:
+        return Holdout(law.name, fit, flops, [], [], fit.refused)
+    rows = np.flatnonzero(top)
+    variables = {name: table[name][rows] for name in law.variables}
+    predicted = np.atleast_1d(fit.predict(**variables))
+    low, high = fit.predict_interval(noise=True, **variables)
+    labels = table["id"] if "id" in table.frame else np.arange(1, len(table) + 1)
+    predictions = [
+        Prediction(
+            id=str(labels[row]),
+            params=float(table["N"][row]),
+            data=float(table["D"][row]),
+            flops=float(table["C"][row]),
+            measured=float(table["L"][row]),
+            predicted=float(predicted[k]),
+            low=float(low[k]),
+            high=float(high[k]),
+            last_value=_last_value(rest, float(table["N"][row]), law),
+        )
+        for k, row in enumerate(rows)
+    ]
+    result = Holdout(law.name, fit, flops, predictions, [], None)
+    if result.mean_error >= result.last_value_error:
+        numbers = {"law": result.mean_error, "last_value": result.last_value_error}
+        text = f"on the largest budget {law.name} errs by {result.mean_error:.2%}, no better than"
+        text += f" the last value ({result.last_value_error:.2%})"
+        return Holdout(
+            law.name, fit, flops, predictions, [Finding(21, "last value", text, numbers)], None
+        )
+    return result
+
+
+def _last_value(rest: Table, params: float, law: Law) -> float:
+    """Best loss so far: of the same size where it was trained, else of all (frontier: of all)."""
+    same = np.abs(np.log(rest["N"] / params)) < 1e-3
+    if law.name == FRONTIER.name or not same.any():
+        return float(rest["L"].min())
+    return float(rest["L"][same].min())

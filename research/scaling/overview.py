@@ -1,0 +1,68 @@
+"""The laws of a run folder as a sweep prints them at its end: a table a part."""
+
+from pathlib import Path
+
+from research import record
+from research.scaling.command import law_lines
+from research.scaling.holdout import Holdout
+from research.scaling.isoflop import IsoflopFit
+from research.scaling.summary import PartSummary, summary
+
+
+def overview(run_dir: str | Path, bootstrap: int = 1000) -> str:
+    """Fit every part and return its laws, its optimum and its held-out predictions, as text.
+
+    The largest budget is predicted by fits that never saw it.
+
+    Raises:
+        UserError: there is no such folder, or no finished trial in it.
+    """
+    titles = record.read_json(Path(run_dir) / "study.json")["parts"]
+    parts = summary(run_dir, bootstrap=bootstrap)
+    blocks = [_part(titles[name].get("title", name), part) for name, part in parts.items()]
+    return "\n\n".join(blocks)
+
+
+def _part(title: str, part: PartSummary) -> str:
+    lines = ["", title, "=" * len(title)]
+    for name, fit in (("chinchilla", part.chinchilla), ("frontier", part.frontier)):
+        if fit is None:
+            lines.append(f"{name}: not fitted: {part.refused[name]}")
+        else:
+            lines += [line for line in law_lines(fit) if not line.startswith("  warning")]
+    lines += _optimum(part.isoflop)
+    lines += _held_out(part.held_out) + _held_out(part.frontier_held_out)
+    if part.table.floor is not None:
+        best = float(part.table["L"].min())
+        lines.append(f"known floor {part.table.floor:.4f}, best run {best:.4f}")
+    if part.findings:
+        codes = sorted({f"{finding.code} {finding.name}" for finding in part.findings})
+        lines.append(f"{len(part.findings)} warnings ({', '.join(codes)}): see the report")
+    return "\n".join(lines)
+
+
+def _optimum(valleys: IsoflopFit) -> list[str]:
+    if valleys.refused or not valleys.params_interval or not valleys.data_interval:
+        return [f"isoFLOP: not fitted: {valleys.refused}"]
+    (a, b), (c, d) = valleys.params_interval, valleys.data_interval
+    return [
+        f"isoFLOP: N_opt ~ C^{valleys.params_exponent:.3f} [{a:.3f}, {b:.3f}], "
+        f"D_opt ~ C^{valleys.data_exponent:.3f} [{c:.3f}, {d:.3f}] from "
+        f"{len(valleys.kept)} of {len(valleys.valleys)} budgets"
+    ]
+
+
+def _held_out(ahead: Holdout) -> list[str]:
+    if ahead.refused:
+        return [f"{ahead.law}, held out {ahead.flops:.2g} FLOPs: no prediction: {ahead.refused}"]
+    lines = [f"{ahead.law} fitted below {ahead.flops:.2g} FLOPs, predicting that budget:"]
+    for p in ahead.predictions:
+        lines.append(
+            f"  {p.id:38s} predicted {p.predicted:.4f} [{p.low:.4f}, {p.high:.4f}]  "
+            f"measured {p.measured:.4f}  error {p.error:+.2%}"
+        )
+    lines.append(
+        f"  mean error {ahead.mean_error:.2%}; last value {ahead.last_value_error:.2%}; "
+        f"{ahead.num_inside} of {len(ahead.predictions)} inside"
+    )
+    return lines

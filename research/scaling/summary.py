@@ -1,0 +1,95 @@
+"""Everything a sweep's last table and its report say about a run folder, part by part."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from research.errors import UserError
+from research.scaling.checks import Finding
+from research.scaling.fit import LawFit, fit_law
+from research.scaling.frontier import fit_frontier
+from research.scaling.holdout import Holdout, holdout
+from research.scaling.intervals import spread
+from research.scaling.isoflop import IsoflopFit, disagreement, isoflop
+from research.scaling.laws import CHINCHILLA, FRONTIER
+from research.scaling.optimal import optimum
+from research.scaling.table import Table, read_runs
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """One part's laws. A fit that could not be tried at all is None, with its reason in `refused`.
+
+    `chinchilla` and `frontier` use every run; `held_out` and `frontier_held_out` all but the
+    largest budget, which they predict. `findings` gathers every warning once.
+    """
+
+    table: Table
+    chinchilla: LawFit | None
+    frontier: LawFit | None
+    isoflop: IsoflopFit
+    held_out: Holdout
+    frontier_held_out: Holdout
+    findings: list[Finding]
+    refused: dict[str, str]
+
+
+def summary(
+    run_dir: str | Path, *, bootstrap: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, PartSummary]:
+    """Fit every law to every part of a run folder and predict each part's largest budget.
+
+    Raises:
+        UserError: there is no such folder, or no finished trial in it.
+    """
+    options = {"bootstrap": bootstrap, "level": level, "seed": seed}
+    return {part: summarise(table, **options) for part, table in read_runs(run_dir).items()}
+
+
+def summarise(
+    table: Table, *, bootstrap: int = 2000, level: float = 0.95, seed: int = 0
+) -> PartSummary:
+    """The same for one table; laws the table cannot carry are None and named in `refused`."""
+    options = {"bootstrap": bootstrap, "level": level, "seed": seed}
+    refused: dict[str, str] = {}
+    fits: dict[str, LawFit | None] = {}
+    for name, law_fit in (
+        ("chinchilla", lambda: fit_law(table, CHINCHILLA, **options)),
+        ("frontier", lambda: fit_frontier(table, **options)),
+    ):
+        try:
+            fit = law_fit()
+        except UserError as error:
+            fits[name], refused[name] = None, str(error)
+            continue
+        fits[name] = fit
+        if fit.refused:
+            refused[name] = fit.refused
+    valleys = isoflop(table, **options)
+    if valleys.refused:
+        refused["isoflop"] = valleys.refused
+    ahead = holdout(table, CHINCHILLA, **options)
+    frontier_ahead = holdout(table, FRONTIER, **options)
+    findings = list(fits["chinchilla"].findings) if fits["chinchilla"] else []
+    findings += valleys.findings + ahead.findings + frontier_ahead.findings
+    methods = compare_methods(fits["chinchilla"], valleys)
+    if methods is not None:
+        findings.append(methods)
+    return PartSummary(
+        table=table,
+        chinchilla=fits["chinchilla"],
+        frontier=fits["frontier"],
+        isoflop=valleys,
+        held_out=ahead,
+        frontier_held_out=frontier_ahead,
+        findings=sorted(findings, key=lambda finding: finding.code),
+        refused=refused,
+    )
+
+
+def compare_methods(fit: LawFit | None, valleys: IsoflopFit) -> Finding | None:
+    """Check 7: does the law's exponent of N_opt agree with the valleys'? None where it does."""
+    if fit is None or fit.parameters is None or fit.law.name != CHINCHILLA.name:
+        return None
+    exponent = fit.optimal(1.0).params_exponent
+    error = spread(optimum(fit.draws, 1.0, fit.flops_model)[:, 3])
+    return disagreement(valleys, exponent, float(error))

@@ -1,0 +1,228 @@
+"""Warnings a table earns before any fit. Numbers are those of the house's list of checks.
+
+Each check is a function of a Table that returns a Finding or None.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from research.scaling.laws import Law
+from research.scaling.table import Table
+
+WANTED_DECADES = {"N": 1.5, "C": 2.0}
+RUN_COLUMNS = ("run", "run_id", "trial", "curve", "experiment_id", "id")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One warning: its check's number and name, a sentence, and the numbers that triggered it."""
+
+    code: int
+    name: str
+    message: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """The warning as one line."""
+        return f"[{self.code} {self.name}] {self.message}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The warning as an object, for laws.json."""
+        return {
+            "code": self.code,
+            "name": self.name,
+            "message": self.message,
+            "numbers": self.numbers,
+        }
+
+
+def mixed_conventions(table: Table) -> Finding | None:
+    """1 and 20: conventions, units, kinds and splits that differ between rows (Porian 2024)."""
+    if not table.mixed:
+        return None
+    return Finding(1, "mixed table", "; ".join(table.mixed), {"mixed": list(table.mixed)})
+
+
+def units(table: Table) -> Finding | None:
+    """1: parameters or data so small that they are surely in millions or billions."""
+    small = [name for name in ("N", "D") if np.min(table[name]) < 100]
+    if not small:
+        return None
+    numbers = {name: [float(table[name].min()), float(table[name].max())] for name in small}
+    text = "; ".join(
+        f"{name} runs from {low:g} to {high:g}" for name, (low, high) in numbers.items()
+    )
+    return Finding(
+        1, "units", f"{text}: in billions? the law's A and B hold for this unit", numbers
+    )
+
+
+def flops_against_6nd(table: Table) -> Finding | None:
+    """2: FLOPs over 5% off 6ND (off a constant multiple of ND when the data are not tokens)."""
+    ratio = table["C"] / (6 * table["N"] * table["D"])
+    base = 1.0 if table.data_unit == "tokens" else float(np.median(ratio))
+    off = np.abs(ratio / base - 1)
+    if not (off > 0.05).any():
+        return None
+    low, high = float((ratio / base).min()), float((ratio / base).max())
+    rule = "6ND" if base == 1.0 else f"{6 * base:.4g} ND"
+    count = int((off > 0.05).sum())
+    return Finding(
+        2,
+        "flops",
+        f"FLOPs are {low:.3g} to {high:.3g} times {rule};"
+        f" over 5% off in {count} of {len(ratio)} rows",
+        {"ratio": [low, high], "rows": count, "base": 6 * base},
+    )
+
+
+def warmup(table: Table) -> Finding | None:
+    """3: warm-up over 20% of the tokens (Porian 2024: moves the exponent from .706 to .602)."""
+    if "warmup_fraction" not in table.frame:
+        return None
+    share = table["warmup_fraction"].astype(float)
+    long = share > 0.2
+    if not long.any():
+        return None
+    numbers = {"rows": int(long.sum()), "largest": float(share.max())}
+    text = (
+        f"warm-up takes over 20% of the tokens in {numbers['rows']} rows (up to {share.max():.0%})"
+    )
+    return Finding(3, "warm-up", text, numbers)
+
+
+def schedule(table: Table) -> Finding | None:
+    """4: a learning-rate schedule that ends after the run (Hoffmann 2022; Porian 2024)."""
+    if "schedule_overhang" not in table.frame:
+        return None
+    over = table["schedule_overhang"].astype(float)
+    late = over > 1.01
+    if not late.any():
+        return None
+    numbers = {"rows": int(late.sum()), "largest": float(over.max())}
+    text = f"the learning-rate schedule ends after the run in {numbers['rows']} rows"
+    return Finding(4, "schedule", f"{text} (up to {over.max():.3g} times its length)", numbers)
+
+
+def sweep_edges(table: Table) -> list[Finding]:
+    """5: the best learning rate or batch at the edge of its sweep, or one rate for every size."""
+    found = []
+    frame = table.frame
+    for column in ("learning_rate", "batch_size"):
+        if column not in frame:
+            continue
+        edges, swept = 0, 0
+        for _, rows in frame.groupby(["N", "D"]):
+            values = np.unique(rows[column].to_numpy(float))
+            if len(values) < 3:
+                continue
+            swept += 1
+            best = float(rows[column].to_numpy(float)[rows["L"].to_numpy().argmin()])
+            edges += best in (values[0], values[-1])
+        if edges:
+            text = f"best {column} is at the edge of its sweep in {edges} of {swept} sweeps"
+            found.append(Finding(5, "sweep edge", text, {"edges": edges, "sweeps": swept}))
+        values = frame[column].to_numpy(float)
+        decades = float(np.log10(table["N"].max() / table["N"].min()))
+        if column == "learning_rate" and len(np.unique(values)) == 1 and decades > 1:
+            text = f"one learning rate, {values[0]:g}, for sizes over {decades:.1f} decades"
+            numbers = {"learning_rate": float(values[0]), "decades": decades}
+            found.append(Finding(5, "not tuned per size", text, numbers))
+    return found
+
+
+def narrow_range(table: Table, names: tuple[str, ...] = ("N", "C")) -> Finding | None:
+    """13: under 1.5 decades of N or 2 of C: nothing is said past 10 times the largest run."""
+    decades = {name: float(np.log10(table[name].max() / table[name].min())) for name in names}
+    if all(decades[name] >= WANTED_DECADES[name] for name in names):
+        return None
+    spans = [f"{name} spans {decades[name]:.2f} (want {WANTED_DECADES[name]:g})" for name in names]
+    text = f"in decades, {', '.join(spans)}"
+    return Finding(13, "narrow range", f"{text}: do not extrapolate past 10x", decades)
+
+
+def resampling(table: Table) -> list[Finding]:
+    """15: rows that are not independent runs, though the bootstrap takes them for such."""
+    frame, found = table.frame, []
+    grouped = frame["group"].nunique() < len(frame)
+    if not grouped and table.part is None:
+        for column in RUN_COLUMNS:
+            if column in frame and frame[column].nunique() < len(frame):
+                count = int(frame[column].nunique())
+                text = f"column {column!r} repeats: {len(frame)} rows of {count} runs are resampled"
+                numbers = {"rows": len(frame), "runs": count}
+                found.append(
+                    Finding(
+                        15, "resampling", f"{text} as if independent; --group {column}", numbers
+                    )
+                )
+                break
+    if not grouped and "trunk" in frame:
+        trunks = frame["trunk"].dropna()
+        if trunks.nunique() < len(trunks):
+            numbers = {"rows": len(trunks), "trunks": int(trunks.nunique())}
+            text = f"{len(trunks)} runs branch from {numbers['trunks']} trunks and are resampled"
+            found.append(Finding(15, "resampling", f"{text} as if independent", numbers))
+    return found
+
+
+def flagged_rows(table: Table) -> list[Finding]:
+    """18: diverged rows left out, and rows that saw their data more than once."""
+    found = [Finding(18, "diverged", note, {}) for note in table.notes if "diverged" in note]
+    if "status" in table.frame:
+        bad = ~table.frame["status"].isin(["finished", "done", "ok"])
+        if bad.any():
+            text = f"{int(bad.sum())} rows have a status other than finished and are fitted"
+            found.append(Finding(18, "status", text, {"rows": int(bad.sum())}))
+    epochs = _epochs(table)
+    if epochs is not None and (epochs > 1.0001).any():
+        rows = int((epochs > 1.0001).sum())
+        text = f"{rows} rows repeat their data (up to {epochs.max():.3g} epochs)"
+        numbers = {"rows": rows, "largest": float(epochs.max())}
+        found.append(Finding(18, "repeated data", text, numbers))
+    return found
+
+
+def _epochs(table: Table) -> np.ndarray | None:
+    if "epochs" in table.frame:
+        return table["epochs"].astype(float)
+    for name in ("unique_tokens", "unique"):
+        if name in table.frame:
+            return table["D"] / table[name].astype(float)
+    return None
+
+
+def duplicates(table: Table) -> Finding | None:
+    """19: rows with the same N, D and loss to the last digit."""
+    same = table.frame.duplicated(["N", "D", "L"], keep="first")
+    if not same.any():
+        return None
+    rows = [int(i) + 1 for i in np.flatnonzero(same)]
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    text = f"{len(rows)} duplicate rows (same N, D and loss as an earlier row): {shown}"
+    return Finding(19, "duplicates", text, {"rows": rows[:50], "count": len(rows)})
+
+
+def below_floor(table: Table) -> Finding | None:
+    """20: a loss under the known entropy of the source cannot be the loss it is called."""
+    if table.floor is None or table["L"].min() >= table.floor:
+        return None
+    numbers = {"floor": table.floor, "smallest": float(table["L"].min())}
+    text = (
+        f"the smallest loss {numbers['smallest']:.6g} is below the source's floor {table.floor:.6g}"
+    )
+    return Finding(20, "below the floor", text, numbers)
+
+
+def table_findings(table: Table, law: Law | None = None) -> list[Finding]:
+    """Every warning of this file that `table` earns for `law`, in the order of the list."""
+    single = (mixed_conventions, units, flops_against_6nd, warmup, schedule)
+    found = [check(table) for check in (*single, duplicates, below_floor)]
+    # A frontier is a law of compute alone: the sizes of its best runs need not be far apart.
+    sizes = law is None or "N" in law.variables
+    found.append(narrow_range(table, ("N", "C") if sizes else ("C",)))
+    found += [*sweep_edges(table), *resampling(table), *flagged_rows(table)]
+    return sorted((f for f in found if f is not None), key=lambda finding: finding.code)

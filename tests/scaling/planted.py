@@ -1,0 +1,101 @@
+"""Planted laws for the tests: designs of runs, their true losses, and run folders made of them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from research.scaling.table import Table, from_frame
+
+TRUTH = {"E": 1.7, "A": 400.0, "B": 400.0, "alpha": 0.34, "beta": 0.28}
+
+
+def grid(num_sizes=6, num_amounts=5, decades=2.0) -> tuple[np.ndarray, np.ndarray]:
+    """N and D [runs] on a full grid."""
+    sizes = np.logspace(7, 7 + decades, num_sizes)
+    amounts = np.logspace(9, 9 + decades, num_amounts)
+    return np.repeat(sizes, num_amounts), np.tile(amounts, num_sizes)
+
+
+def valleys(num_budgets=5, num_sizes=7, exponent=0.5, span=0.8) -> tuple[np.ndarray, np.ndarray]:
+    """N and D [runs] in isoFLOP groups (6ND) centred on N = 0.1 C^exponent."""
+    budgets = np.repeat(np.logspace(17, 21, num_budgets), num_sizes)
+    offsets = np.tile(np.linspace(-span, span, num_sizes), num_budgets)
+    params = 0.1 * budgets**exponent * 10**offsets
+    return params, budgets / (6 * params)
+
+
+def losses(params, data, truth=TRUTH, noise=0.0, seed=0) -> np.ndarray:
+    """E + A / N^alpha + B / D^beta, times exp(noise * normal)."""
+    exact = (
+        truth["E"] + truth["A"] * params ** -truth["alpha"] + truth["B"] * data ** -truth["beta"]
+    )
+    return exact * np.exp(noise * np.random.default_rng(seed).standard_normal(len(exact)))
+
+
+def table(params, data, loss, **columns) -> Table:
+    """A Table of these runs."""
+    frame = pd.DataFrame({"N": params, "D": data, "L": loss, **columns})
+    options = {"flops": "C"} if "C" in columns else {}
+    return from_frame(frame, params="N", data="D", loss="L", **options)
+
+
+def result(params, data, loss, budget, part="text", seed=0, **changes) -> dict:
+    """A result.json as the trainer writes it."""
+    steps = 100
+    content = {
+        "id": f"{part}-{params:.0f}-{budget:.0e}-s{seed}",
+        "study": "planted",
+        "part": part,
+        "family": "autoregressive",
+        "role": "trial",
+        "status": "finished",
+        "seed": seed,
+        "size": f"{params:.0f}",
+        "budget": budget,
+        "params": {"total": int(params), "non_embedding": int(params), "embedding": 0},
+        "data": {
+            "name": "markov",
+            "amount": float(data),
+            "unit": "tokens",
+            "unique": 1e12,
+            "epochs": data / 1e12,
+            "fingerprint": "0" * 64,
+        },
+        "steps": steps,
+        "batch_size": 32,
+        "learning_rate": params**-0.5,
+        "warmup_fraction": 0.05,
+        "schedule_end_step": steps,
+        "flops": 6.0 * params * data,
+        "convention": {"params": "total", "flops": "ledger: matmuls, attention, head"},
+        "score": {"value": loss, "unit": "bits/byte", "kind": "exact", "split": "validation"},
+        "floor": None,
+        "trunk": None,
+    }
+    return {**content, **changes}
+
+
+def write_study(folder: Path, results: list[dict]) -> Path:
+    """Write a run folder of these results; returns it."""
+    parts = {row["part"]: {"title": row["part"].title()} for row in results}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.json").write_text(json.dumps({"study": "planted", "parts": parts}))
+    for row in results:
+        trial = folder / row["id"]
+        trial.mkdir()
+        (trial / "result.json").write_text(json.dumps(row))
+    return folder
+
+
+def planted_study(folder: Path, noise=0.003, parts=("text",)) -> Path:
+    """A run folder of isoFLOP groups, one part after the other."""
+    rows = []
+    for k, part in enumerate(parts):
+        params, data = valleys()
+        params = np.round(params)
+        loss = losses(params, data, noise=noise, seed=k)
+        budgets = np.repeat(np.logspace(17, 21, 5), 7)
+        rows += [result(*row, part=part) for row in zip(params, data, loss, budgets, strict=True)]
+    return write_study(folder, rows)

@@ -1,0 +1,283 @@
+"""Each check with the case that taught it, and a clean table that earns no warning of its kind."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from research.errors import UserError
+from research.scaling import checks, engine, laws
+from research.scaling.fit import fit_law
+from research.scaling.table_checks import table_findings
+from tests.scaling.planted import grid, losses, table
+
+
+def codes(findings) -> set[int]:
+    return {finding.code for finding in findings}
+
+
+def _runs(noise=0.002, truth=None, **columns):
+    params, data = grid(8, 6, 3.0)
+    loss = losses(params, data, noise=noise) if truth is None else truth(params, data)
+    return table(params, data, loss, **columns)
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return fit_law(_runs(), bootstrap=200)
+
+
+def test_a_good_table_earns_no_warning(clean):
+    assert table_findings(_runs()) == []
+    assert clean.refused is None
+    assert codes(clean.findings) <= {11}, clean.warnings
+
+
+@pytest.mark.parametrize("name", ["convention", "loss_unit", "score_kind", "split"])
+def test_1_and_20_what_may_not_be_mixed_is_refused(name):
+    # Porian 2024: counting the head moves the exponent from .835 to .706.
+    runs = _runs(0.002, None, **{name: ["one", "other"] * 24})
+    assert 1 in codes(table_findings(runs))
+    fit = fit_law(runs, bootstrap=100)
+    assert fit.parameters is None and fit.refused is not None and name in fit.refused
+
+
+def test_1_parameters_in_billions_are_noticed():
+    params, data = grid()
+    found = table_findings(table(params / 1e9, data / 1e9, losses(params, data)))
+    assert "billions" in found[0].message
+
+
+def test_2_flops_off_6nd():
+    params, data = grid(8, 6, 3.0)
+    head = 6 * (params + 2e6) * data
+    (found,) = [f for f in table_findings(_runs(C=head)) if f.code == 2]
+    assert found.numbers["ratio"] == [pytest.approx(1.0002), pytest.approx(1.2)]
+    assert 2 not in codes(table_findings(_runs(C=6.2 * params * data)))
+    images = replace(_runs(C=384 * params * data), data_unit="images")
+    assert 2 not in codes(table_findings(images)), "an image is 64 patches: a constant is not off"
+
+
+def test_3_long_warmup():
+    # Porian 2024: warm-up longer than the run deserves moves the exponent from .706 to .602.
+    share = np.where(np.arange(48) < 5, 0.5, 0.02)
+    (found,) = table_findings(_runs(warmup_fraction=share))
+    assert found.code == 3 and found.numbers == {"rows": 5, "largest": 0.5}
+
+
+def test_4_schedule_that_outlives_the_run():
+    # Hoffmann 2022: a cosine longer than the run is why Kaplan's exponent was .73.
+    (found,) = table_findings(_runs(schedule_overhang=np.where(np.arange(48) < 7, 3.0, 1.0)))
+    assert found.code == 4 and found.numbers == {"rows": 7, "largest": 3.0}
+
+
+def test_5_best_learning_rate_at_the_edge_of_its_sweep():
+    params, data = (np.repeat(values, 3) for values in grid(8, 6, 3.0))
+    rate = np.tile([1e-4, 3e-4, 1e-3], 48)
+    middle = losses(params, data) * np.where(rate == 3e-4, 1.0, 1.01)
+    assert 5 not in codes(table_findings(table(params, data, middle, learning_rate=rate)))
+    edge = losses(params, data) * np.where(rate == 1e-3, 1.0, 1.01)
+    found = [
+        f for f in table_findings(table(params, data, edge, learning_rate=rate)) if f.code == 5
+    ]
+    assert found[0].numbers == {"edges": 48, "sweeps": 48}
+
+
+def test_5_one_learning_rate_for_every_size():
+    (found,) = table_findings(_runs(learning_rate=np.full(48, 1e-3)))
+    assert found.code == 5 and found.numbers["decades"] == pytest.approx(3)
+
+
+def test_8_a_fit_that_stopped_early_is_refused(clean):
+    evidence = _evidence(clean)
+    assert checks.refusal(evidence) is None and checks.gradient(evidence) is None
+    off = evidence.best + 0.5 * evidence.errors
+    loss = np.log(evidence.table["L"])
+    _, gradient, hessian = engine.evaluate(evidence.design, off[None], loss, np.ones(len(loss)))
+    early = replace(evidence, best=off, gradient=gradient[0], hessian=hessian[0])
+    reason = checks.refusal(early)
+    assert reason is not None and "check 8" in reason
+    assert checks.gradient(early) is not None
+
+
+def test_9_a_fit_equal_to_its_start_is_refused(clean):
+    # Nine of fifteen stored fits of one famous repository are their initial grid point.
+    evidence = _evidence(clean)
+    reason = checks.refusal(replace(evidence, start=evidence.best))
+    assert reason is not None and "equal to its start" in reason
+
+
+def test_9_a_term_at_its_bound_is_refused():
+    # The loss does not depend on D at all but for the smallest runs: its term runs off to a bound.
+    def truth(params, data):
+        return 1.7 + 400 * params**-0.34 + np.where(data < 1.01e9, 0.5, 0.0)
+
+    fit = fit_law(_runs(truth=truth), bootstrap=100)
+    assert fit.refused is not None and "check 9: B = " in fit.refused
+
+
+def test_9_no_floor_in_the_runs_is_a_warning_not_a_refusal():
+    fit = fit_law(_runs(truth=lambda n, d: 40 * n**-0.2 + 40 * d**-0.2), bootstrap=100)
+    assert fit.refused is None and 9 in codes(fit.findings)
+    assert fit.intervals is not None
+    assert not fit.profiles["E"].identified and fit.profiles["E"].open_side == "below"
+    assert 0 < fit.profiles["E"].high < 0.5, "and E is bounded from above"
+
+
+def test_10_few_starts_at_the_best_and_several_optima(clean):
+    evidence = _evidence(clean)
+    assert checks.starts(evidence) is None
+    two = replace(evidence, share_at_best=0.087, optima=[*evidence.optima, *evidence.optima])
+    found = checks.starts(two)
+    assert found is not None and found.numbers == {"share": 0.087, "optima": 2}
+    assert "9% of the starts" in found.message
+
+
+def test_11_exponent_that_moves_with_huber_delta():
+    # Epoch's beta goes from .365 to .406: a tail of bad runs on one side does it.
+    params, data = grid(8, 6, 3.0)
+    loss = losses(params, data, noise=0.002)
+    loss[data < 1.01e9] *= np.exp(0.06 * np.random.default_rng(1).random(8) ** 3)
+    fit = fit_law(table(params, data, loss), bootstrap=200)
+    (found, *_) = [f for f in fit.findings if f.code == 11 and f.numbers["name"] == "beta"]
+    low, high = found.numbers["range"]
+    assert high - low > found.numbers["error"]
+
+
+def test_12_flat_profile_is_not_identified():
+    # Sizes within a factor of 1.5 say nothing of alpha; noise of 1% hides what is left.
+    params, data = np.repeat(np.geomspace(1e8, 1.5e8, 4), 6), np.tile(np.logspace(9, 12, 6), 4)
+    fit = fit_law(table(params, data, losses(params, data, noise=0.01)), bootstrap=200)
+    names = {f.numbers["name"] for f in fit.findings if f.code == 12}
+    assert "alpha" in names and "beta" not in names
+    if fit.intervals is not None:
+        low, high = fit.intervals["alpha"]
+        assert low < 0.1 and high > 1
+
+
+def test_12_a_loss_that_is_only_noise_is_refused():
+    generator = np.random.default_rng(0)
+    fit = fit_law(
+        _runs(truth=lambda n, d: 2 * np.exp(0.01 * generator.standard_normal(48))), bootstrap=100
+    )
+    assert fit.refused is not None and fit.parameters is None
+
+
+def test_13_narrow_range():
+    params, data = grid(6, 5, 1.0)
+    (found,) = [f for f in table_findings(table(params, data, losses(params, data)))]
+    assert found.code == 13 and found.numbers["N"] == pytest.approx(1)
+    assert "10x" in found.message
+    wide = table(params, data * 6 * 10 ** np.linspace(0, 3, 30), losses(params, data))
+    assert 13 in codes(table_findings(wide))
+    assert 13 not in codes(table_findings(wide, laws.FRONTIER)), "a frontier asks for C alone"
+
+
+def test_14_outliers_are_named_with_the_fit_without_them():
+    # Five points move the exponent from .514 to .565 (Besiroglu 2024).
+    params, data = grid(8, 6, 3.0)
+    loss = losses(params, data, noise=0.002)
+    loss[[3, 17, 40]] *= 1.2
+    fit = fit_law(table(params, data, loss), bootstrap=100)
+    (found,) = [f for f in fit.findings if f.code == 14]
+    assert found.numbers["rows"] == [4, 18, 41]
+    assert found.numbers["without"]["alpha"] == pytest.approx(0.34, abs=0.05)
+
+
+def test_15_checkpoints_of_a_run_are_not_runs():
+    runs = _runs(run_id=np.repeat([f"r{k}" for k in range(8)], 6))
+    (found,) = table_findings(runs)
+    assert found.code == 15 and found.numbers == {"rows": 48, "runs": 8}
+    assert "--group run_id" in found.message
+    (branches,) = table_findings(_runs(trunk=np.repeat([f"t{k}" for k in range(8)], 6)))
+    assert branches.code == 15 and branches.numbers == {"rows": 48, "trunks": 8}
+
+
+def test_16_too_few_groups_and_too_narrow_an_interval(clean):
+    evidence = _evidence(clean)
+    assert checks.narrow_interval(evidence) == []
+    assert checks.narrow_interval(replace(evidence, num_groups=8))[0].numbers["groups"] == 8
+    narrow = checks.narrow_interval(replace(evidence, errors=evidence.errors / 10))
+    assert {f.numbers["name"] for f in narrow} == {"alpha", "beta"}
+
+
+def test_18_repeated_data_and_status():
+    (found,) = table_findings(_runs(epochs=np.where(np.arange(48) < 4, 8.0, 0.5)))
+    assert found.code == 18 and found.numbers == {"rows": 4, "largest": 8.0}
+    assert table_findings(_runs(unique_tokens=np.full(48, 1e11)))[0].code == 18
+    (found,) = table_findings(_runs(status=["diverged"] + ["finished"] * 47))
+    assert found.code == 18 and found.numbers == {"rows": 1}
+
+
+def test_19_duplicate_rows():
+    params, data = (np.append(values, values[:2]) for values in grid(8, 6, 3.0))
+    loss = losses(params[:48], data[:48], noise=0.002)
+    (found,) = table_findings(table(params, data, np.append(loss, loss[:2])))
+    assert found.code == 19 and found.numbers["rows"] == [49, 50]
+    seeds = table_findings(table(params, data, np.append(loss, loss[:2] * 1.001)))
+    assert seeds == [], "two seeds of a size are no duplicates"
+
+
+def test_20_two_losses_in_one_column():
+    # A public table holds the loss and its exponential in one column, told apart by `condition`.
+    params, data = grid(8, 6, 3.0)
+    kinds = np.random.default_rng(0).permutation(["raw", "exp"] * 24)
+    loss = losses(params, data, noise=0.002) * np.where(kinds == "raw", 1.0, 1.3)
+    fit = fit_law(table(params, data, loss, condition=kinds), bootstrap=100)
+    (found,) = [f for f in fit.findings if f.code == 20]
+    assert found.numbers["column"] == "condition" and found.numbers["share"] > 0.5
+    innocent = fit_law(_runs(condition=kinds), bootstrap=100)
+    assert 20 not in codes(innocent.findings)
+
+
+def test_20_a_loss_below_the_known_entropy():
+    (found,) = table_findings(replace(_runs(), floor=2.5))
+    assert found.code == 20 and found.numbers["floor"] == 2.5
+    assert table_findings(replace(_runs(), floor=0.5)) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "match"),
+    [
+        (lambda n, d, y: (n[:3], d[:3], y[:3]), "3 rows cannot fit the 5 parameters"),
+        (lambda n, d, y: (n * 0 + 1e8, d, y), "every row has N = 1e\\+08"),
+        (lambda n, d, y: (n, d * 0 + 1e9, y), "every row has D = 1e\\+09"),
+        (lambda n, d, y: (n, d, y * 0 + 2.0), "the loss is 2 in every row"),
+    ],
+)
+def test_a_table_that_cannot_carry_the_law_is_refused_in_one_line(rows, match):
+    params, data = grid()
+    with pytest.raises(UserError, match=match):
+        fit_law(table(*rows(params, data, losses(params, data, noise=0.01))))
+
+
+def _evidence(fit) -> checks.Evidence:
+    """The evidence of a clean fit, built again from its table, to be spoilt one piece at a time."""
+    runs = _runs()
+    design = engine.make_design(laws.CHINCHILLA, {"N": runs["N"], "D": runs["D"]})
+    best = engine.to_theta(design, np.array(list(fit.parameters.values())))
+    loss, ones = np.log(runs["L"]), np.ones(len(runs))
+    objective, gradient, hessian = engine.evaluate(design, best[None], loss, ones)
+    draws = engine.to_theta(design, fit.draws)
+    return checks.Evidence(
+        table=runs,
+        design=design,
+        best=best,
+        start=best + 1,
+        limits=engine.bounds(design, runs["L"]),
+        parameters=fit.parameters,
+        residuals=fit.residuals,
+        errors=draws.std(0),
+        gradient=gradient[0],
+        hessian=hessian[0],
+        share_at_best=fit.share_at_best,
+        optima=fit.optima[:1],
+        profiles=fit.profiles,
+        sensitivity=fit.sensitivity,
+        without_outliers=(np.array([], int), best),
+        scale=1e-6,
+        objective=float(objective[0]),
+        delta=fit.delta,
+        level=fit.level,
+        num_groups=fit.num_groups,
+    )
