@@ -14,5 +14,7 @@ class Interrupted(Exception):
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the closest of `choices`, or an empty string."""
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    lowered = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    close += [key for key in lowered if name and key.startswith(name.lower())]
+    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""

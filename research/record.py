@@ -38,6 +38,12 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def discard_unfinished(folder: str | Path) -> None:
+    """Remove what a killed `write_bytes` left in `folder`; the caller holds the folder's lock."""
+    for temporary in Path(folder).glob(".*.*.*"):
+        temporary.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 `text` atomically; see `write_bytes`."""
     write_bytes(path, text.encode())
@@ -78,7 +84,11 @@ def _environment() -> dict[str, Any]:
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     cpu = Path("/proc/cpuinfo")
-    model = [line for line in cpu.read_text().splitlines() if "model name" in line] if cpu.exists() else []
+    model = (
+        [line for line in cpu.read_text().splitlines() if "model name" in line]
+        if cpu.exists()
+        else []
+    )
     return {
         "git_revision": git("rev-parse", "HEAD"),
         "dirty": bool(git("status", "--porcelain")),

@@ -73,15 +73,19 @@ def test_each_python_has_its_environment():
     assert "\n.venv/bin/python -m pytest" in make("-n", "test").stdout
 
 
-@pytest.mark.parametrize("found", ["3.10", "2.7", None])
+@pytest.mark.parametrize("found", [(3, 10), (2, 7), None])
 def test_an_old_or_absent_python_is_one_clear_line(tmp_path, found):
     python = tmp_path / "oldpython"
     if found:
-        # Answers the question for its version and fails the comparison, as that Python would.
-        python.write_text(f'#!/bin/sh\ncase "$2" in *print*) echo {found};; *) exit 1;; esac\n')
+        # This Python, taken for an old one; it would make a folder when asked for an environment.
+        answer = 'exec(sys.argv[2]) if sys.argv[1] == "-c" else os.mkdir(sys.argv[-1])'
+        python.write_text(
+            f"#!{sys.executable}\nimport os, sys\nsys.version_info = {(*found, 0)}\n{answer}\n"
+        )
         python.chmod(0o755)
     result = make("demo", f"PYTHON={python}", f"VENV={tmp_path}/venv")
+    named = "{}.{}".format(*found) if found else "not there"
     assert result.returncode == 2
-    assert f"{python} is {found or 'not there'}; Python 3.11 or newer is needed" in result.stderr
+    assert f"{python} is {named}; Python 3.11 or newer is needed" in result.stderr
     assert result.stderr.count("error:") == 1
     assert not (tmp_path / "venv").exists()

@@ -43,9 +43,9 @@ def imported(*folders: str) -> set[str]:
 
 
 def distributions(modules: set[str]) -> set[str]:
-    """Distributions that install the modules."""
+    """Distributions that install the modules, of those that are installed at all."""
     known = importlib.metadata.packages_distributions()
-    return {canonical(known[module][0]) if module in known else module for module in modules}
+    return {canonical(known[module][0]) for module in modules if module in known}
 
 
 def test_every_import_is_declared():

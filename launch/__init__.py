@@ -1,0 +1,1 @@
+"""How a trial reaches a machine; nothing of science in it."""

@@ -1,0 +1,149 @@
+"""The front door: `python -m research VERB`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from research import progress
+from research.errors import Interrupted, UserError, nearest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when XLA loads: its notes are not ours
+VERBS = {
+    "sweep": (
+        "run every trial of a study, then fit its laws",
+        "python -m research sweep --config experiments/quickstart.py --dry_run",
+    ),
+    "train": (
+        "run one trial",
+        "python -m research train --config experiments/quickstart.py --workdir runs/one "
+        "--config.train.steps=50",
+    ),
+    "fit": (
+        "fit a scaling law to runs or to a table",
+        "python -m research fit runs/quickstart --law chinchilla --out laws.json",
+    ),
+    "report": ("write a study's report", "python -m research report runs/quickstart"),
+    "sample": (
+        "sample a finished run",
+        "python -m research sample --run runs/one --num 16 --out samples.txt",
+    ),
+    "data": ("prepare and describe data", "python -m research data python_stdlib glyphs"),
+}
+
+
+def _parser(verb: str) -> argparse.ArgumentParser:
+    about, example = VERBS[verb]
+    return _Parser(
+        prog=f"python -m research {verb}",
+        description=about,
+        epilog=f"example:  {example}",
+        allow_abbrev=False,
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, as all of ours are."""
+
+    def error(self, message: str):
+        raise UserError(message)
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, help="experiments/NAME.py, or NAME.py:part")
+
+
+def sweep(words: list[str]) -> int:
+    parser = _parser("sweep")
+    _config_arguments(parser)
+    parser.add_argument("--workdir", default="runs", help="the study goes to WORKDIR/<name>")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
+    parser.add_argument("--dry_run", action="store_true", help="print the trials, run nothing")
+    args, flags = parser.parse_known_args(words)
+    from launch import local
+    from research import study
+
+    if not args.workdir:
+        raise UserError("--workdir is empty; name the folder of studies, such as runs")
+    if args.workers < 1:
+        raise UserError(f"--workers {args.workers} must be at least 1")
+    if args.dry_run:  # measured as a worker runs: on one core
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {local.THREADS}".strip()
+    loaded = study.load(args.config, flags)
+    if args.dry_run:
+        from research import dry_run
+
+        print(dry_run.table(loaded, args.workers))
+        return 0
+    folder = Path(args.workdir) / loaded.name
+    code = local.sweep(loaded, args.config, flags, folder, args.workers)
+    if code == 0:
+        from research.scaling.overview import overview
+
+        print(overview(folder))
+    return code
+
+
+def train(words: list[str]) -> int:
+    parser = _parser("train")
+    _config_arguments(parser)
+    parser.add_argument("--workdir", required=True, help="the run's own folder")
+    args, flags = parser.parse_known_args(words)
+    from research import runtime, study
+    from research.train import train as train_run
+
+    if not args.workdir:
+        raise UserError("--workdir is empty; name the run's own folder")
+    config = study.load_config(args.config, flags)
+    folder = Path(args.workdir)
+    runtime.prepare(folder.parent)
+    name = Path(args.config.partition(":")[0]).stem
+    train_run(config, folder, labels={"id": folder.name, "study": name, "part": config.part})
+    return 0
+
+
+def _delegate(verb: str, words: list[str]) -> int:
+    """Verbs whose room brings its own arguments."""
+    if verb == "fit":
+        from research.scaling import command
+    elif verb == "report":
+        from research.report import command
+    elif verb == "data":
+        from research.data import command
+    else:
+        from research import sample as command
+    parser = _parser(verb)
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(words))
+
+
+def main(words: list[str]) -> int:
+    """Run one verb; user errors are one line and exit code 2, an interruption is 130."""
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: python -m research VERB ...\n")
+        for verb, (about, example) in VERBS.items():
+            print(f"  {verb:8s} {about}\n           {example}")
+        return 0 if words else 2
+    verb, rest = words[0], words[1:]
+    progress.set_up_logging()
+    try:
+        if verb not in VERBS:
+            raise UserError(f"unknown verb {verb!r}{nearest(verb, VERBS)}: {', '.join(VERBS)}")
+        if verb == "sweep":
+            return sweep(rest)
+        if verb == "train":
+            return train(rest)
+        return _delegate(verb, rest)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except Interrupted as error:
+        print(f"{error}; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,177 @@
+"""Experiment files and their overrides: from a path and flags to one complete config a trial."""
+
+import ast
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research import record
+from research.errors import UserError, nearest
+
+
+def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
+    """Import `file.py` or `file.py:part` and return the module and the part asked for.
+
+    Raises:
+        UserError: when the file is missing, does not import, or lacks `get_config`.
+    """
+    path, _, part = spec.partition(":")
+    file = Path(path)
+    if not file.is_file():
+        siblings = [str(p) for p in Path("experiments").glob("*.py")]
+        raise UserError(f"--config {path}: no such file{nearest(path, siblings)}")
+    module_spec = importlib.util.spec_from_file_location(file.stem, file)
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f"--config {path}: not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    with naming(path):
+        module_spec.loader.exec_module(module)
+    known = getattr(module, "PARTS", None)
+    if not (hasattr(module, "get_config") and isinstance(known, dict) and known):
+        raise UserError(f"--config {path}: an experiment defines PARTS and get_config(part)")
+    if part and part not in module.PARTS:
+        raise UserError(
+            f"--config {spec}: part {part!r} is not one of {', '.join(module.PARTS)}"
+            f"{nearest(part, module.PARTS)}"
+        )
+    return module, part or None
+
+
+@contextlib.contextmanager
+def naming(spec: str) -> Iterator[None]:
+    """Turn what an experiment file raises into one line with the file's line number."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # anything may be wrong in a user's file
+        path = spec.partition(":")[0]
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if Path(f.filename).resolve() == Path(path).resolve()]
+        where = f"{path}:{lines[-1]}" if lines else path
+        raise UserError(f"--config {where}: {type(error).__name__}: {error}") from error
+
+
+def check_ranges(section: ConfigDict, name: str, ranges: dict[str, tuple[float, float]]) -> None:
+    """Raise UserError for a key of `section` whose value is not in [low, high) of `ranges`."""
+    for key, (low, high) in ranges.items():
+        if not low <= section[key] < high:
+            above = f" and below {high}" if high < math.inf else ""
+            raise UserError(f"{name}.{key}={section[key]} must be at least {low}{above}")
+
+
+def override(config: ConfigDict, flags: Iterable[str]) -> None:
+    """Set `config` in place from flags such as `--config.model.depth=6`.
+
+    Raises:
+        UserError: for an unknown key (nearest named) or a value of another type.
+    """
+    for flag in flags:
+        key, equals, text = flag.partition("=")
+        if not key.startswith("--config.") or not equals:
+            raise UserError(f"unknown argument {flag!r}; config keys are set as --config.key=value")
+        section, names = config, key.removeprefix("--config.").split(".")
+        for depth, name in enumerate(names):
+            if not isinstance(section, ConfigDict) or name not in section:
+                where = ".".join(["config", *names[:depth]])
+                known = list(section) if isinstance(section, ConfigDict) else []
+                raise UserError(f"{key}: {where} has no key {name!r}{nearest(name, known)}")
+            if depth < len(names) - 1:
+                section = section[name]
+        if isinstance(section[names[-1]], ConfigDict):
+            raise UserError(f"{key} is a section; set one of its keys: {', '.join(section[name])}")
+        section[names[-1]] = _parse(key, text, section.get_type(names[-1]))
+
+
+def _parse(key: str, text: str, kind: type) -> Any:
+    """Read `text` as a value of type `kind`."""
+    if kind is str:
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        value = int(value)  # 1e6 reads well
+    if kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not kind:
+        raise UserError(f"{key}={text}: expected {kind.__name__}, got {text!r}")
+    return value
+
+
+def fill(section: ConfigDict, **derived: Any) -> None:
+    """Set the keys of `section` that are still None; what a user set wins over a recipe."""
+    for key, value in derived.items():
+        if section[key] is None:
+            section[key] = value
+
+
+def unfilled(config: ConfigDict, prefix: str = "config") -> list[str]:
+    """Return the dotted names of keys that are None."""
+    found = []
+    for key in config:
+        value = config[key]
+        if isinstance(value, ConfigDict):
+            found += unfilled(value, f"{prefix}.{key}")
+        elif value is None:
+            found.append(f"{prefix}.{key}")
+    return found
+
+
+def to_plain(config: ConfigDict) -> dict:
+    """Return `config` as nested dicts of JSON values, as config.json holds it."""
+    return json.loads(config.to_json())
+
+
+def difference(first: dict, second: dict, prefix: str = "") -> list[str]:
+    """Return lines such as `train.steps: 100, now 200` for the keys on which two configs differ."""
+    lines = []
+    for key in sorted(first.keys() | second.keys()):
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += difference(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a}, now {b}")
+    return lines
+
+
+def check_folder(folder: Path, config: ConfigDict) -> None:
+    """Raise UserError when the run folder `folder` has another config.json."""
+    path = folder / "config.json"
+    if not os.path.exists(path):
+        return
+    found = record.read_json(path)
+    changed = difference(found, to_plain(config)) if isinstance(found, dict) else ["not a config"]
+    if changed:
+        raise UserError(
+            f"{folder} holds a run of another config ({changed[0]}); "
+            "choose another --workdir or delete it"
+        )
+
+
+def parts(module: ModuleType, part: str | None) -> Sequence[str]:
+    """Return the parts of an experiment to run: all of them unless one is named."""
+    return [part] if part else list(module.PARTS)
+
+
+def from_plain(tree: dict) -> ConfigDict:
+    """Return the config that `to_plain` gave, lists read back as tuples."""
+
+    def revive(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: revive(each) for key, each in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ConfigDict(revive(tree))

@@ -1,0 +1,126 @@
+"""What a sweep would cost: each trial's size, data, FLOPs, minutes and memory; runs nothing."""
+
+import time
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from research import data, families, programs
+from research.study import Study, Trial
+
+PROCESS_BYTES = 5e8  # an interpreter with JAX and its compiler loaded
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """This machine, measured for about five seconds on one core.
+
+    Attributes:
+        product_rate: FLOP/s of the products of each width.
+        share: FLOP/s of one real train step over the product rate of its width.
+        compile_seconds: to compile that step.
+    """
+
+    product_rate: dict[int, float]
+    share: float
+    compile_seconds: float
+
+    def seconds(self, width: int, flops: float) -> float:
+        """Predicted seconds of `flops` useful FLOPs in a network `width` wide."""
+        return flops / (self.product_rate[width] * self.share)
+
+
+def calibrate(trials: list[Trial]) -> Calibration:
+    """Measure the products of every width, and one step of the cheapest trial."""
+    rates = {width: _product_rate(width) for width in {_width(trial) for trial in trials}}
+    cheapest = min(trials, key=lambda trial: _step_flops(trial))
+    config = cheapest.config
+    batch = next(data.batches(data.load(config.data, "train"), config.train.batch_size, 0))
+    began = time.perf_counter()
+    program = programs.build(config)
+    state = program.init(jax.random.key(0))
+    arguments = (batch, jax.random.key(0), np.int32(0), np.float32(0))
+    state, metrics = jax.block_until_ready(program.step(state, *arguments))
+    compiled = time.perf_counter() - began
+    times = []
+    while sum(times) < 1.0 or len(times) < 3:
+        began = time.perf_counter()
+        state, metrics = jax.block_until_ready(program.step(state, *arguments))
+        times.append(time.perf_counter() - began)
+    rate = _step_flops(cheapest) / float(np.median(times))
+    return Calibration(rates, rate / rates[_width(cheapest)], compiled)
+
+
+def _product_rate(width: int, seconds: float = 0.2) -> float:
+    product = jax.jit(lambda x, w: x @ w)
+    x, w = jnp.ones((2048, width)), jnp.ones((width, 4 * width))
+    product(x, w).block_until_ready()
+    times = []
+    while sum(times) < seconds:
+        began = time.perf_counter()
+        product(x, w).block_until_ready()
+        times.append(time.perf_counter() - began)
+    return 2 * 2048 * width * 4 * width / float(np.median(times))
+
+
+def _width(trial: Trial) -> int:
+    return trial.config.model.width
+
+
+def _step_flops(trial: Trial) -> int:
+    config = trial.config
+    return families.load(config.family).cost(config).train_flops * config.train.batch_size
+
+
+def memory_bytes(trial: Trial) -> float:
+    """Rough peak of one worker: state, gradients and the activations a backward pass keeps."""
+    config = trial.config
+    ledger, model = families.load(config.family).cost(config), config.model
+    copies = 4 + (1 if config.train.ema_decay else 0)  # parameters, gradients, two moments
+    positions = config.train.batch_size // config.train.accumulation * ledger.tokens
+    per_position = (10 + 2 * model.mlp_ratio) * model.width + 2 * model.num_heads * ledger.tokens
+    activations = positions * per_position * model.depth
+    return 4 * (copies * ledger.total_params + activations) + PROCESS_BYTES
+
+
+def table(loaded: Study, workers: int) -> str:
+    """Return the trials as an aligned table, their totals, and the calibration they rest on."""
+    trials = [trial for group in loaded.groups for trial in group]
+    calibration = calibrate(trials)
+    lines = [
+        f"{'trial':44s} {'params':>10s} {'data':>17s} {'FLOPs':>9s} {'minutes':>8s} {'memory':>8s}"
+    ]
+    total_flops = total_seconds = 0.0
+    for group in loaded.groups:
+        for index, trial in enumerate(group):
+            config = trial.config
+            family = families.load(config.family)
+            ledger = family.cost(config)
+            spent = _step_flops(trial) * trial.steps_to_run
+            scored = 0 if trial.branches else config.evaluation.examples * ledger.flops
+            if hasattr(config.evaluation, "time_samples"):
+                scored *= config.evaluation.time_samples
+            seconds = calibration.seconds(_width(trial), spent + scored)
+            seconds += 0 if index else calibration.compile_seconds
+            examples = config.train.steps * config.train.batch_size
+            text = "length" in config.data
+            amount = examples * (config.data.length if text else 1)
+            lines.append(
+                f"{trial.id:44s} {ledger.total_params:>10,} {amount:>10,} "
+                f"{'tokens' if text else 'images'} {spent:9.2e} {seconds / 60:8.2f} "
+                f"{memory_bytes(trial) / 2**30:6.2f} G"
+            )
+            total_flops += spent
+            total_seconds += seconds
+    rates = ", ".join(f"{w}: {r / 1e9:.0f}" for w, r in sorted(calibration.product_rate.items()))
+    lines += [
+        f"{len(loaded.trials)} trials, {total_flops:.2e} FLOPs, "
+        f"{total_seconds / 60 / workers:.1f} minutes with {workers} workers",
+        f"one core: products by width {rates} GFLOP/s; a train step reaches "
+        f"{calibration.share:.0%} of that and compiles in {calibration.compile_seconds:.1f} s",
+        "FLOPs are what each run itself spends; a trial that branches off a trunk pays its "
+        "cooldown only",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""The compiled programs of a config: init, step and score, shared by every run of one shape."""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax import numpy as jnp
+from ml_collections import ConfigDict
+
+from research import families, mesh, optim
+
+# What a program takes as an argument or never reads; runs that differ only here share it.
+ARGUMENTS = {
+    "train": ("steps", "learning_rate", "schedule", "warmup_steps", "decay_steps"),
+    "evaluation": ("examples",),
+    "data": ("folder", "seed"),
+}
+UNREAD = ("seed", "size", "budget", "recipe", "sampling", "checkpoint", "log_steps")
+
+
+class Programs(NamedTuple):
+    """Jitted functions and the layout of the state they share.
+
+    init(key) -> state; step(state, batch, key, index, learning_rate) -> (state, metrics), the old
+    state is donated; score(params, batch, key) -> {"total", "count"}.
+    State is {"params", "opt_state"} and, when averaged, "ema".
+    """
+
+    init: Callable
+    step: Callable
+    score: Callable
+    state: Any  # ShapeDtypeStructs with shardings
+    batch: jax.sharding.NamedSharding
+
+
+def build(config: ConfigDict) -> Programs:
+    """Return the programs of `config`, compiled once a process for each shape."""
+    shape = copy.deepcopy(config)
+    for key in UNREAD:
+        del shape[key]
+    for section, keys in ARGUMENTS.items():
+        for key in keys:
+            if key in shape[section]:
+                del shape[section][key]
+    return _build(shape.to_json(sort_keys=True), _Carried(config))
+
+
+class _Carried:
+    """Hands a config through `lru_cache` without being part of the cache's key."""
+
+    def __init__(self, config: ConfigDict):
+        self.config = copy.deepcopy(config)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Carried)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@functools.lru_cache(maxsize=8)
+def _build(shape: str, carried: _Carried) -> Programs:
+    del shape
+    config = carried.config
+    family = families.load(config.family)
+    devices = mesh.make(config.hardware.mesh)
+    update = getattr(family, "update", None) or functools.partial(optim.update, family.loss)
+    init_optimizer = getattr(family, "init_optimizer", optim.init)
+    decay = config.train.ema_decay
+
+    def init(key):
+        params = family.init(config, key)
+        state = {"params": params, "opt_state": init_optimizer(config, params)}
+        # A copy, so that donating the state never hands over one buffer twice.
+        return {**state, "ema": jax.tree.map(jnp.copy, params)} if decay else state
+
+    def step(state, batch, key, index, learning_rate):
+        key = jax.random.fold_in(key, index)
+        ema = state.pop("ema", None)
+        state, metrics = update(config, state, batch, key, learning_rate)
+        if decay:
+            # Early steps average over what there is: min(decay, (1 + t) / (10 + t)).
+            weight = jnp.minimum(decay, (1 + index) / (10 + index))
+            state["ema"] = jax.tree.map(
+                lambda old, new: weight * old + (1 - weight) * new, ema, state["params"]
+            )
+        return state, metrics
+
+    def score(params, batch, key):
+        return family.score(config, params, batch, key)
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    layout = _layout(family, config, devices, shapes)
+    everywhere, split = mesh.replicated(devices), mesh.batch_sharding(devices)
+    return Programs(
+        init=jax.jit(init, out_shardings=layout),
+        step=jax.jit(
+            step,
+            donate_argnums=0,
+            in_shardings=(layout, split, everywhere, everywhere, everywhere),
+            out_shardings=(layout, everywhere),
+        ),
+        score=jax.jit(
+            score,
+            in_shardings=(layout["params"], split, everywhere),
+            out_shardings=everywhere,
+        ),
+        state=jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            layout,
+        ),
+        batch=split,
+    )
+
+
+def _layout(family: Any, config: ConfigDict, devices: jax.sharding.Mesh, shapes: Any) -> Any:
+    """Shardings of the state: optimizer moments and averages lie as their parameters do."""
+    flatten = jax.tree_util.tree_flatten_with_path
+    names = {}
+    if hasattr(family, "axes"):
+        axes = family.axes(config)
+        params = flatten(shapes["params"])[0]
+        leaves = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
+        names = {path: leaf for (path, _), leaf in zip(params, leaves, strict=True)}
+
+    def logical(path, leaf):
+        # ("opt_state", 1, "mu", "stack", "kernel") ends as the parameter ("stack", "kernel") does.
+        for start in range(len(path)):
+            if path[start:] in names and len(names[path[start:]]) == leaf.ndim:
+                return names[path[start:]]
+        return (None,) * leaf.ndim
+
+    axes = jax.tree_util.tree_map_with_path(logical, shapes)
+    return mesh.shardings(devices, axes, shapes)

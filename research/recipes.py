@@ -1,0 +1,85 @@
+"""Named recipes: one size becomes width, depth, heads, batch, learning rate and horizon."""
+
+import math
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from research import config as configs
+from research import families
+from research.errors import UserError, nearest
+
+DECAY_FRACTION = 0.2  # of the run, in the cooldown (Haegele et al. 2024, section 4)
+
+
+def ladder(config: ConfigDict) -> None:
+    """Fill `config` from its `size`, the width, and its `budget` in FLOPs.
+
+    Depth is width / 32, at least 2, and heads are 32 wide where they can be. Rate and batch come
+    from our own sweep, experiments/quickstart_lr.py: the best peak rate falls as 1 / width, as
+    muP has it for Adam's hidden matrices (Yang et al. 2022, table 8), up to the largest rate the
+    sweep tried; with so few steps a small batch wins. The last fifth of the run is the cooldown;
+    warm-up is a fixed number of steps, so that runs of every budget share one trunk.
+    """
+    width = config.size
+    head_dim = 32 if width % 32 == 0 else 16 if width % 16 == 0 else 8
+    configs.fill(
+        config.model,
+        width=width,
+        depth=max(2, round(width / 32)),
+        num_heads=max(1, width // head_dim),
+    )
+    configs.fill(
+        config.train,
+        batch_size=16 if width < 64 else 8,
+        learning_rate=min(0.016, 0.4 / width),
+        warmup_steps=8,
+    )
+    horizon(config)
+
+
+def horizon(config: ConfigDict) -> None:
+    """Fill train.steps and train.decay_steps from `budget` by the family's own ledger."""
+    train = config.train
+    if train.steps is None and config.budget is not None:
+        if not 0 < config.budget < math.inf:
+            raise UserError(f"config.budget={config.budget} must be positive")
+        try:
+            example = families.load(config.family).cost(config).train_flops
+        except ZeroDivisionError:
+            example = 0
+        step = example * train.batch_size
+        # A network or batch that cannot be costs nothing; `study.check` says what is wrong.
+        train.steps = max(1, round(config.budget / step)) if step > 0 else 1
+    if train.steps is not None:
+        configs.fill(train, decay_steps=round(DECAY_FRACTION * train.steps))
+
+
+def fixed(config: ConfigDict) -> None:
+    """Derive only the horizon; the config gives everything else itself."""
+    horizon(config)
+
+
+RECIPES: dict[str, Callable[[ConfigDict], None]] = {"ladder": ladder, "fixed": fixed}
+
+
+def apply(config: ConfigDict) -> ConfigDict:
+    """Fill `config` in place by the recipe it names, and return it.
+
+    Raises:
+        UserError: for an unknown recipe, or keys that neither recipe nor user filled.
+    """
+    if config.recipe not in RECIPES:
+        raise UserError(
+            f"config.recipe={config.recipe!r} is not one of {', '.join(RECIPES)}"
+            f"{nearest(config.recipe, RECIPES)}"
+        )
+    if config.recipe == "ladder" and (config.size is None or config.size < 1):
+        raise UserError("config.size is needed by recipe 'ladder': the width, at least 1")
+    RECIPES[config.recipe](config)
+    needed = [
+        key for key in configs.unfilled(config) if key not in ("config.size", "config.budget")
+    ]
+    if needed:
+        raise UserError(f"{', '.join(needed)} must be set: recipe {config.recipe!r} does not")
+    return config

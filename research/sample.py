@@ -1,0 +1,109 @@
+"""Samples of a finished run: text as text, images as one grid."""
+
+import io
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from research import checkpoint, config, families, programs, record, study
+from research.errors import UserError
+
+
+def load_run(folder: str | Path) -> tuple[ConfigDict, dict]:
+    """Return a run's config and its newest parameters (their average, when one is kept).
+
+    Raises:
+        UserError: when the folder holds no run, or none of its checkpoints can be read.
+    """
+    folder, settings = Path(folder), _settings(folder)
+    shapes = programs.build(settings).state
+    found = checkpoint.restore_newest(checkpoint.reader(folder / "checkpoints"), shapes)
+    if found is None:
+        raise UserError(f"{folder} has no checkpoint that can be read; train it first")
+    step, state, meta = found
+    if meta.get("status") == "diverged":
+        raise UserError(f"{folder} diverged at step {step}; there is nothing to sample")
+    return settings, state.get("ema", state["params"])
+
+
+def sample_run(folder: str | Path, num: int, seed: int = 0) -> np.ndarray:
+    """Draw `num` samples: tokens [num, length] int32, or images [num, height, width, channels].
+
+    Raises:
+        UserError: when the folder holds no run, or `num` is below 1.
+    """
+    if num < 1:
+        raise UserError(f"--num {num} must be at least 1")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed} must be from 0 to {2**32 - 1}")
+    settings, params = load_run(folder)
+    return families.load(settings.family).sample(settings, params, jax.random.key(seed), num)
+
+
+def to_text(tokens: np.ndarray) -> str:
+    """Join token sequences of bytes, one block a sample; what is not UTF-8 shows as a box."""
+    blocks = [bytes(row.astype(np.uint8)).lstrip(b"\0").decode(errors="replace") for row in tokens]
+    return ("\n" + "-" * 72 + "\n").join(block.replace("\0", "\n\n") for block in blocks) + "\n"
+
+
+def to_png(images: np.ndarray, scale: int = 4) -> bytes:
+    """Lay images on one grid, about square; floats are stretched from their own range to 8 bits."""
+    if images.dtype != np.uint8:
+        low, high = images.min(), images.max()
+        images = ((images - low) / max(high - low, 1e-9) * 255).round().astype(np.uint8)
+    num, height, width, channels = images.shape
+    columns = int(np.ceil(np.sqrt(num)))
+    rows = -(-num // columns)
+    grid = np.zeros((rows * columns, height + 1, width + 1, channels), np.uint8)
+    grid[:num, :height, :width] = images
+    grid = grid.reshape(rows, columns, height + 1, width + 1, channels).swapaxes(1, 2)
+    grid = grid.reshape(rows * (height + 1), columns * (width + 1), channels)
+    picture = Image.fromarray(grid[..., 0] if channels == 1 else grid)
+    picture = picture.resize(
+        (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
+    )
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = None) -> Path:
+    """Sample a run and write the file, samples.txt or samples.png in its folder unless `out`.
+
+    Raises:
+        UserError: when `out` ends in neither .txt nor .png, or not as the samples need.
+    """
+    suffix = ".png" if "resolution" in _settings(folder).data else ".txt"
+    path = Path(out) if out else Path(folder) / f"samples{suffix}"
+    if path.suffix != suffix:
+        raise UserError(f"--out {path}: this run's samples need a name ending in {suffix}")
+    samples = sample_run(folder, num, seed)
+    record.write_bytes(path, to_png(samples) if suffix == ".png" else to_text(samples).encode())
+    return path
+
+
+def _settings(folder: str | Path) -> ConfigDict:
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise UserError(f"{folder} is not a run folder: it has no config.json")
+    try:
+        return study.check(config.from_plain(record.read_json(path)))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not the config of a run: {error}") from error
+
+
+def add_arguments(parser) -> None:
+    """Arguments of `python -m research sample`."""
+    parser.add_argument("--run", required=True, help="a run folder, runs/<study>/<trial>")
+    parser.add_argument("--num", type=int, default=16, help="how many samples")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", help="file to write: .png for images, .txt for text")
+
+
+def run(args) -> int:
+    """Sample and say where the file is."""
+    print(write(args.run, args.num, args.seed, args.out))
+    return 0

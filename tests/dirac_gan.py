@@ -1,0 +1,55 @@
+"""A two-player family: the Dirac-GAN (Mescheder et al. 2018, section 2), alternating updates.
+
+Data is a point at 0, the generator a point at theta, the discriminator psi x. Simultaneous play
+turns in circles for ever; the R1 penalty (their eq. 10) makes it converge to theta = 0.
+"""
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+from ml_collections import ConfigDict
+
+from research.cost import Ledger
+
+
+def default_model() -> ConfigDict:
+    return ConfigDict(dict(penalty=1.0))
+
+
+def init(config, key):
+    return {"generator": {"theta": jnp.ones(())}, "discriminator": {"psi": jnp.ones(())}}
+
+
+def loss(config, params, batch, key):
+    product = params["generator"]["theta"] * params["discriminator"]["psi"]
+    return -jax.nn.softplus(-product), {}
+
+
+def init_optimizer(config, params):
+    return {"turns": jnp.zeros((), jnp.int32)}
+
+
+def update(config, state, batch, key, learning_rate):
+    theta, psi = state["params"]["generator"]["theta"], state["params"]["discriminator"]["psi"]
+    psi += learning_rate * (jax.nn.sigmoid(-theta * psi) * theta - config.model.penalty * psi)
+    theta -= learning_rate * jax.nn.sigmoid(-theta * psi) * psi
+    params = {"generator": {"theta": theta}, "discriminator": {"psi": psi}}
+    turns = {"turns": state["opt_state"]["turns"] + 1}
+    value, _ = loss(config, params, batch, key)
+    return {**state, "params": params, "opt_state": turns}, {"loss": value, "theta": theta}
+
+
+def score(config, params, batch, key):
+    return {"total": jnp.abs(params["generator"]["theta"]), "count": jnp.ones(())}
+
+
+def score_kind(config):
+    return {"unit": "distance", "kind": "exact"}
+
+
+def sample(config, params, key, num):
+    return np.full((num, 1, 1, 1), params["generator"]["theta"])
+
+
+def cost(config):
+    return Ledger({"generator": 1, "discriminator": 1}, {"discriminator": 2}, 1)

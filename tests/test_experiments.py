@@ -1,0 +1,85 @@
+"""Every experiment that ships says what it asks and costs, and dry-runs; overrides win."""
+
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from research import config, dry_run, study
+from research.__main__ import main
+
+FILES = sorted(Path("experiments").glob("[!_]*.py"))
+
+
+@pytest.fixture
+def flags(data_folder) -> list[str]:
+    return [f"--config.data.folder={data_folder}"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_experiment_loads(file, flags):
+    loaded = study.load(str(file), flags)
+    for word in ("Question:", "Cost:", "FLOPs", "minutes", "Expected"):
+        assert word in loaded.docstring, f"{file} does not say its {word}"
+    for group in loaded.groups:
+        for trial in group:
+            assert not [key for key in config.unfilled(trial.config) if "budget" not in key]
+            assert trial.steps_to_run > 0
+            assert trial.branch_step in (0, *group[0].branches)
+
+
+def test_quickstart_is_the_study_it_claims_to_be(flags):
+    """Sizes, spans, horizons and seeds, counted from the trials themselves."""
+    from research import families
+
+    trials = study.load("experiments/quickstart.py", flags).trials
+    for part, sizes, decades in (("text", 6, 1.5), ("images", 5, 1.2)):
+        chosen = [trial for trial in trials if trial.config.part == part]
+        horizons: dict[int, set] = {}
+        for trial in chosen:
+            params = families.load(trial.config.family).cost(trial.config).total_params
+            horizons.setdefault(params, set()).add(trial.config.train.steps)
+        assert len(horizons) >= sizes
+        assert max(horizons) / min(horizons) >= 10**decades
+        assert min(len(steps) for steps in horizons.values()) >= 4
+    seeds = {(t.config.size, t.config.seed) for t in trials if t.config.part == "text"}
+    smallest = sorted({size for size, _ in seeds})[:2]
+    assert all((size, seed) in seeds for size in smallest for seed in (0, 1))
+
+
+def test_dry_run_prices_every_trial_and_runs_none(flags, data_folder, tmp_path, capsys):
+    spec = "experiments/quickstart.py:markov"
+    command = ["sweep", "--config", spec, "--workdir", str(tmp_path), "--dry_run", *flags]
+    assert main([*command, "--config.data.tokens=20000"]) == 0
+    printed = capsys.readouterr().out
+    for trial in study.load(spec, flags).trials:
+        assert trial.id in printed
+    assert "12 trials" in printed and "minutes with 2 workers" in printed
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_branch_pays_its_cooldown_only(flags):
+    loaded = study.load("experiments/quickstart.py:markov", flags)
+    trunk, *branches = loaded.groups[0]
+    alone = sum(trial.config.train.steps for trial in branches)
+    shared = sum(trial.steps_to_run for trial in loaded.groups[0])
+    assert shared < 0.75 * alone
+    assert dry_run.memory_bytes(trunk) > dry_run.PROCESS_BYTES
+
+
+def test_flags_win_over_axes_and_recipe(flags):
+    more = [*flags, "--config.model.depth=3", "--config.train.learning_rate=0.001"]
+    for trial in study.load("experiments/quickstart.py:markov", more).trials:
+        assert trial.config.model.depth == 3 and trial.config.train.learning_rate == 0.001
+
+
+def test_a_config_survives_its_json(flags):
+    original = study.load_config("experiments/quickstart.py:images", flags)
+    again = config.from_plain(config.to_plain(original))
+    assert isinstance(again, ConfigDict) and again.to_dict() == original.to_dict()
+    changed = config.to_plain(original)
+    changed["train"]["steps"] += 1
+    steps = original.train.steps
+    assert config.difference(config.to_plain(original), changed) == [
+        f"train.steps: {steps}, now {steps + 1}"
+    ]
