@@ -1,0 +1,1 @@
+"""The report: figures, a self-contained page, and the pictures beside it."""

@@ -1,0 +1,278 @@
+"""Make a part's chapter: its figures with captions, and its laws in words."""
+
+import altair as alt
+
+from research.report import export, figures, words
+from research.report.axes import count, power_of_ten
+from research.report.findings import Drop, Findings, Quantity
+from research.report.load import Part
+from research.report.page import Chapter, Figure
+
+
+def make_chapter(part: Part, found: Findings) -> Chapter:
+    """Return the chapter of `part`: what `found` says of it, drawn and in words."""
+    labels = part_labels(part)
+    wide = [_loss_figure(part, found, labels)]
+    if len(found.parabolas):
+        wide.append(_isoflop_figure(part, found, labels))
+    return Chapter(
+        part=part,
+        description=_description(part),
+        sentences=sentences(part, found),
+        refusals=found.refusals,
+        tiles=_tiles(part, found),
+        parameters=[_parameter(quantity) for quantity in found.quantities],
+        wide=wide,
+        pair=_optimum_figures(part, found, labels) + _gap_figure(part, found, labels),
+        residuals=_residual_figures(part, found, labels),
+        curves=_curve_figures(part, labels),
+        warnings=[{"part": part.title, **warning} for warning in found.warnings],
+    )
+
+
+def part_labels(part: Part) -> figures.Labels:
+    """Return the axis titles of `part`, each with its unit and its convention."""
+    return figures.Labels(
+        loss=f"Validation loss ({part.unit}, {part.kind})",
+        params=f"Parameters N ({part.params_convention.replace('_', '-')})",
+        amount=f"Data D ({part.data_unit})",
+        curve_loss=f"Loss while training ({part.unit})",
+    )
+
+
+def sentences(part: Part, found: Findings) -> list[str]:
+    """Return the headline laws, a sentence each with its interval."""
+    lines = []
+    if found.drop is not None:
+        lines.append(words.drop_sentence(found.drop, part.unit, _relative(part)))
+    for what, exponent in (("parameters", found.size), (part.data_unit, found.data)):
+        if exponent is not None:
+            lines.append(words.growth_sentence(what, exponent))
+    if len(found.held_out):
+        best = found.held_out.iloc[-1]
+        predicted = Quantity("", "", best.predicted, best.low, best.high)
+        lines.append(words.prediction_sentence(predicted, best.loss, part.unit, best.budget))
+        if len(found.held_out) > 1:
+            lines.append(_held_out_sentence(found))
+    if part.floor is not None:
+        lines.append(_floor_sentence(part))
+    return lines
+
+
+def _relative(part: Part) -> bool:
+    """Return whether a share of the loss means anything: a density's bits may pass zero."""
+    return part.floor is None or part.floor["value"] > 0
+
+
+def _drop_words(part: Part, drop: Drop) -> str:
+    if _relative(part):
+        return f"−{words.percent(drop.share)}"
+    return f"−{drop.before - drop.after:.2g} {part.unit}"
+
+
+def _held_out_sentence(found: Findings) -> str:
+    held = found.held_out
+    error = (held.predicted / held.loss - 1).abs().mean()
+    inside = int(held.loss.between(held.low, held.high).sum())
+    return (
+        f"Over all {len(held)} held-out runs the mean error is {words.percent(error)}; "
+        f"{inside} of {len(held)} lie inside their interval."
+    )
+
+
+def _floor_sentence(part: Part) -> str:
+    floor = (part.floor or {})["value"]
+    losses = part.runs[part.runs.usable].loss
+    below = int((losses < floor).sum())
+    verdict = "no run goes below it" if not below else f"{below} runs go below it: look for a leak"
+    return (
+        f"The entropy of this source is known, {floor:.4g} {part.unit}; the best run is "
+        f"{losses.min() - floor:.3g} above it, and {verdict}."
+    )
+
+
+def _description(part: Part) -> str:
+    usable = part.runs[part.runs.usable]
+    return (
+        f"{part.family} on {part.data}: {len(part.runs)} runs, "
+        f"{count(usable.N.min())} to {count(usable.N.max())} parameters, "
+        f"{count(usable.D.min())} to {count(usable.D.max())} {part.data_unit}, "
+        f"{usable.C.min():.2g} to {usable.C.max():.2g} FLOPs. "
+        f"Loss in {part.unit}: {part.kind}, on validation data."
+    )
+
+
+def _tiles(part: Part, found: Findings) -> list[dict[str, str]]:
+    tiles = []
+    if found.drop is not None:
+        tiles.append((_drop_words(part, found.drop), "loss for ten times the compute"))
+    if found.size is not None:
+        tiles.append((f"C^{found.size.value:.2f}", "growth of the optimal parameters"))
+    if len(found.held_out):
+        row = found.held_out.iloc[-1]
+        error = abs(row.predicted / row.loss - 1)
+        tiles.append((words.percent(error), "error at the held-out budget"))
+    return [{"value": value, "meaning": meaning} for value, meaning in tiles]
+
+
+def _parameter(quantity: Quantity) -> dict[str, str]:
+    return {
+        "law": quantity.law,
+        "name": quantity.name,
+        "value": f"{quantity.value:.5g}",
+        "interval": words.interval(quantity.low, quantity.high, ".4g") or "not known",
+        "meaning": quantity.meaning,
+    }
+
+
+def _loss_figure(part: Part, found: Findings, labels: figures.Labels) -> Figure:
+    held = (
+        " Diamonds were held out of the fit; the filled one is the best of them, with the interval "
+        "predicted for it."
+        if len(found.held_out)
+        else ""
+    )
+    fit = (
+        "The line is the fitted law with its 95% band, dashed beyond the runs it was fitted on."
+        if len(found.law)
+        else "No law is drawn: the fit was refused."
+    )
+    return Figure(
+        name=f"{part.name}-loss",
+        heading="Loss against compute",
+        caption=f"Each point is a run, each faint line its learning curve (hover to follow one). "
+        f"A ring marks the best run at each budget. {fit}{held}",
+        spec=export.to_spec(loss_chart(part, found, labels, 400)),
+        height=430,
+    )
+
+
+def loss_chart(
+    part: Part, found: Findings, labels: figures.Labels, height: int, interactive: bool = True
+) -> alt.LayerChart:
+    """Draw loss against compute for `part`."""
+    return figures.loss_against_compute(
+        labels,
+        found.runs,
+        part.curves,
+        found.frontier,
+        found.law,
+        found.held_out,
+        None if part.floor is None else part.floor["value"],
+        height,
+        interactive,
+    )
+
+
+def _isoflop_figure(part: Part, found: Findings, labels: figures.Labels) -> Figure:
+    lost = found.minima[~found.minima.kept]
+    dropped = "".join(
+        f" Dropped: {power_of_ten(row.budget)} FLOPs, {row.reason}."  # type: ignore[arg-type]
+        for row in lost.itertuples()
+    )
+    chart = figures.isoflop(labels, found.runs, found.parabolas, found.minima)
+    return Figure(
+        name=f"{part.name}-isoflop",
+        heading="The best size at each budget",
+        caption="Runs of equal compute. A parabola in log N gives the best size (diamond) and its "
+        f"interval (bar).{dropped}",
+        spec=export.to_spec(chart),
+        height=360,
+    )
+
+
+def _optimum_figures(part: Part, found: Findings, labels: figures.Labels) -> list[Figure]:
+    drawn = []
+    for name, field, law, what, title in (
+        ("optimal-size", "N", found.size_law, "size", labels.params),
+        ("optimal-data", "D", found.data_law, "data", labels.amount),
+    ):
+        points = found.optima.rename(columns={f"{field}_low": "low", f"{field}_high": "high"})
+        if not len(points):
+            continue
+        caption = (
+            "Minima of the isoFLOP curves, and the power law through them with its 95% band."
+            if len(law)
+            else "Minima of the isoFLOP curves; too few for a law."
+        )
+        chart = figures.optimum(points, law, field, f"Optimal {title[0].lower()}{title[1:]}")
+        drawn.append(
+            Figure(
+                name=f"{part.name}-{name}",
+                heading=f"Compute-optimal {what}",
+                caption=caption,
+                spec=export.to_spec(chart),
+                height=280,
+            )
+        )
+    return drawn
+
+
+def _gap_figure(part: Part, found: Findings, labels: figures.Labels) -> list[Figure]:
+    if part.floor is None:
+        return []
+    chart = figures.floor_gap(labels, found.runs, part.floor["value"], part.unit)
+    return [
+        Figure(
+            name=f"{part.name}-floor-gap",
+            heading="How far above the known entropy",
+            caption=f"The source's entropy is {part.floor['value']:.5g} {part.floor['unit']} "
+            f"({part.floor['kind']}: {part.floor['source']}).",
+            spec=export.to_spec(chart),
+            height=350,
+        )
+    ]
+
+
+def _residual_figures(part: Part, found: Findings, labels: figures.Labels) -> list[Figure]:
+    if not len(found.residuals):
+        return []
+    return [
+        Figure(
+            name=f"{part.name}-residuals-{field}",
+            heading=f"Residuals against {field}",
+            caption="",
+            spec=export.to_spec(figures.residuals(labels, found.residuals, field)),
+            height=240,
+        )
+        for field in ("N", "D", "C")
+    ]
+
+
+def _curve_figures(part: Part, labels: figures.Labels) -> list[Figure]:
+    """Return the curves in the unit of the score, and as optimised where that is another loss."""
+    curves = part.curves.dropna(subset=["loss", "train_loss"])
+    ratio = curves.train_loss / curves.loss
+    kinds = [("loss", "curves", "Learning curves", f"Mean loss of the batches, in {part.unit}.")]
+    if len(curves) and ratio.max() / ratio.min() > 1.01:
+        kinds.append(("train_loss", "training-loss", "Training loss", "What was optimised."))
+    return [
+        Figure(
+            name=f"{part.name}-{name}",
+            heading=heading,
+            caption=f"{caption} Hover to read a run. Runs of one size share a trunk of constant "
+            "learning rate; each cooldown branches off and drops.",
+            spec=export.to_spec(figures.learning_curves(labels, part.curves, field)),
+            height=350,
+        )
+        for field, name, heading, caption in kinds
+        if part.curves[field].notna().sum() > 1
+    ]
+
+
+def headline(chapters: list[tuple[Part, Findings]]) -> alt.HConcatChart:
+    """Draw loss against compute of the parts side by side: the story in one picture."""
+    panels = []
+    for part, found in chapters:
+        lines = []
+        if found.drop is not None:
+            lines.append(f"10x compute: {_drop_words(part, found.drop)} loss")
+        if found.size is not None:
+            lines.append(f"best N grows as C^{found.size.value:.2f}")
+        if len(found.held_out):
+            row = found.held_out.iloc[-1]
+            lines.append(f"held-out error {words.percent(abs(row.predicted / row.loss - 1))}")
+        title = alt.TitleParams(part.title, subtitle=" · ".join(lines) or "no law yet")
+        chart = loss_chart(part, found, part_labels(part), 330, interactive=False)
+        panels.append(chart.properties(width=430, title=title))
+    return alt.hconcat(*panels, spacing=36).resolve_scale(color="independent")

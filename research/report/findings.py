@@ -1,0 +1,344 @@
+"""What the law lab says of each part of a study, as tables the figures can draw."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from research.errors import UserError
+from research.report.load import Study
+from research.scaling import intervals
+from research.scaling.fit import LawFit
+from research.scaling.holdout import Holdout, largest_budget
+from research.scaling.isoflop import IsoflopFit, Valley
+from research.scaling.optimal import flops_model, optimum
+from research.scaling.summary import PartSummary, summary
+from research.scaling.table import Table
+
+HELD_OUT_COLUMNS = "id size seed budget N D C loss flags held_out predicted low high"
+POINTS = 60
+BEYOND = 3.0  # a law is drawn up to this many times the largest compute that was run
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A fitted number with its interval (not-a-number where none is known)."""
+
+    law: str
+    name: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What ten times the compute does, from `start` FLOPs: loss `before` and `after`.
+
+    `share` of the loss goes, with its interval `low` to `high`.
+    """
+
+    start: float
+    before: float
+    after: float
+    share: float
+    low: float
+    high: float
+
+
+def table(columns: str) -> pd.DataFrame:
+    """Return a table of these columns without rows."""
+    return pd.DataFrame({column: pd.Series(dtype=float) for column in columns.split()})
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Laws of one part, with N in parameters, D in data, C in FLOPs and loss in the part's unit.
+
+    `runs` is the part's table with the column held_out set; a table of what could not be found has
+    no rows; `drop` is what the last tenfold of compute did to the loss; `size` and `data` are the
+    exponents of N_opt and D_opt against C.
+    """
+
+    runs: pd.DataFrame
+    frontier: pd.DataFrame = field(default_factory=lambda: table("C loss"))
+    law: pd.DataFrame = field(default_factory=lambda: table("C loss low high extrapolated"))
+    held_out: pd.DataFrame = field(default_factory=lambda: table(HELD_OUT_COLUMNS))
+    parabolas: pd.DataFrame = field(default_factory=lambda: table("budget N loss kept"))
+    minima: pd.DataFrame = field(
+        default_factory=lambda: table("budget N low high loss kept reason")
+    )
+    optima: pd.DataFrame = field(default_factory=lambda: table("C N N_low N_high D D_low D_high"))
+    size_law: pd.DataFrame = field(default_factory=lambda: table("C N low high extrapolated"))
+    data_law: pd.DataFrame = field(default_factory=lambda: table("C D low high extrapolated"))
+    residuals: pd.DataFrame = field(default_factory=lambda: table("residual"))
+    drop: Drop | None = None
+    size: Quantity | None = None
+    data: Quantity | None = None
+    quantities: list[Quantity] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
+
+
+def find(study: Study) -> dict[str, Findings]:
+    """Fit the laws of every part; a part no law fits still has its runs, and the reason."""
+    try:
+        summaries = summary(study.folder, bootstrap=DRAWS)
+    except UserError as error:
+        reason = f"No fit could be tried. {error}."
+        return {part.name: _unfitted(part.runs, reason) for part in study.parts}
+    return {part.name: _findings(part.runs, summaries[part.name]) for part in study.parts}
+
+
+def _unfitted(runs: pd.DataFrame, reason: str) -> Findings:
+    warning = {"check": "none ran", "text": "no fit could be tried, so no check ran"}
+    frontier = _best_by_budget(runs)
+    return Findings(runs, frontier=frontier, refusals=[reason], warnings=[warning])
+
+
+def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
+    runs = runs.assign(held_out=runs.id.isin([p.id for p in lab.held_out.predictions]))
+    flops = lab.table["C"]
+    best = _accepted(lab.chinchilla) or _accepted(lab.frontier)
+    ahead = lab.held_out if lab.held_out.predictions else lab.frontier_held_out
+    # The line drawn is the one that made the prediction: it has not seen the largest budget.
+    drawn, seen = best, float(flops.max())
+    if ahead.predictions:
+        drawn, seen = ahead.fit, float(flops[~largest_budget(lab.table)].max())
+    grid = np.geomspace(flops.min(), flops.max() * BEYOND, POINTS)
+    parabolas, minima, optima = draw_valleys(lab.isoflop, lab.table)
+    size_law, data_law = _optimal_lines(lab.isoflop, lab.table, grid)
+    size, data = _exponents(lab)
+    return Findings(
+        runs=runs,
+        frontier=_best_by_budget(runs[~runs.held_out]),
+        law=table("C loss low high extrapolated") if drawn is None else _law(drawn, grid, seen),
+        held_out=_held_out(ahead, runs),
+        parabolas=parabolas,
+        minima=minima,
+        optima=optima,
+        size_law=size_law,
+        data_law=data_law,
+        residuals=_residuals(runs, _accepted(lab.held_out.fit) or _accepted(lab.chinchilla)),
+        drop=None if best is None else _drop(best, float(flops.max()) / 10),
+        size=size,
+        data=data,
+        quantities=_quantities(lab),
+        refusals=_refusals(lab),
+        warnings=[{"check": f"{f.code} {f.name}", "text": f.message} for f in lab.findings],
+    )
+
+
+def _accepted(fit: LawFit | None) -> LawFit | None:
+    return fit if fit is not None and fit.parameters is not None else None
+
+
+def _refusals(lab: PartSummary) -> list[str]:
+    names = {"chinchilla": "The law in size and data", "frontier": "The law in compute"}
+    names["isoflop"] = "Growth of the optimal size by isoFLOP"
+    reasons = {law: _without_place(reason, lab.table) for law, reason in lab.refused.items()}
+    lines = [f"{names.get(law, law)}: {reason}." for law, reason in reasons.items()]
+    if lab.held_out.refused and "chinchilla" not in lab.refused:
+        reason = _without_place(lab.held_out.refused, lab.table)
+        lines.append(f"Prediction of the largest budget: {reason}.")
+    return [line.replace("..", ".") for line in lines]
+
+
+def _without_place(reason: str, runs: Table) -> str:
+    """Return `reason` without the folder and part it begins with: the page says where it is."""
+    return reason.removeprefix(f"{runs.source}, part {runs.part!r}: ")
+
+
+def _best_by_budget(runs: pd.DataFrame) -> pd.DataFrame:
+    usable = runs[runs.usable & runs.budget.notna()]
+    return usable.loc[usable.groupby("budget").loss.idxmin(), ["id", "C", "loss"]]
+
+
+def _best_loss(fit: LawFit, parameters: np.ndarray, flops: np.ndarray) -> np.ndarray:
+    """Return the loss [..., points] at the best size for `flops`, for parameters [..., P]."""
+    if fit.law.name == "frontier":
+        return fit.law.loss(parameters, C=flops)
+    with np.errstate(all="ignore"):
+        return np.stack([optimum(parameters, c, fit.flops_model)[..., 2] for c in flops], -1)
+
+
+def _point(fit: LawFit) -> np.ndarray:
+    return np.array([(fit.parameters or {})[name] for name in fit.law.names])
+
+
+def _law(fit: LawFit, flops: np.ndarray, seen: float) -> pd.DataFrame:
+    """Return the frontier that `fit` implies with its interval; extrapolated beyond `seen`."""
+    low, high = intervals.percentile(_best_loss(fit, fit.draws, flops), fit.level, fit.degrees)
+    loss = _best_loss(fit, _point(fit), flops)
+    columns = {"C": flops, "loss": loss, "low": low, "high": high}
+    return pd.DataFrame({**columns, "extrapolated": flops > seen})
+
+
+def _drop(fit: LawFit, start: float) -> Drop:
+    """Return what ten times the compute does to the loss, from `start` FLOPs."""
+    ends = np.array([start, 10 * start])
+    before, after = _best_loss(fit, _point(fit), ends)
+    spread = _best_loss(fit, fit.draws, ends)
+    low, high = intervals.percentile(1 - spread[:, 1] / spread[:, 0], fit.level, fit.degrees)
+    share = float(1 - after / before)
+    return Drop(start, float(before), float(after), share, float(low), float(high))
+
+
+def _held_out(ahead: Holdout, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the held-out runs with what was predicted for each, the best run last."""
+    rows = [
+        {"id": p.id, "predicted": p.predicted, "low": p.low, "high": p.high}
+        for p in ahead.predictions
+    ]
+    if not rows:
+        return table(HELD_OUT_COLUMNS)
+    merged = runs.merge(pd.DataFrame(rows), on="id")
+    return merged.sort_values("loss", ascending=False, ignore_index=True)
+
+
+def draw_valleys(fit: IsoflopFit, runs: Table) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the parabolas, the minima of all budgets, and the optima of those that were kept."""
+    parabolas = [table("budget N loss kept").astype({"kept": bool})]
+    minima, optima = [], []
+    model = flops_model(runs["N"], runs["D"], runs["C"])
+    for valley in fit.valleys:
+        budget = _budget(valley, runs)
+        if valley.parabola is not None:
+            sizes = np.log(runs["N"][valley.rows])
+            x = np.linspace(sizes.min(), sizes.max(), 40)
+            curve = {"N": np.exp(x), "loss": np.polyval(valley.parabola, x), "kept": valley.kept}
+            parabolas.append(pd.DataFrame({"budget": budget, **curve}))
+        row = {"budget": budget, "kept": valley.kept, "reason": valley.why or ""}
+        if valley.params is None or valley.data is None:
+            lowest = valley.rows[np.argmin(runs["L"][valley.rows])]
+            minima.append({**row, "N": runs["N"][lowest], "loss": runs["L"][lowest]})
+            continue
+        low, high = _minimum_interval(valley, runs, fit)
+        minima.append({**row, "N": valley.params, "loss": valley.loss, "low": low, "high": high})
+        data = [float(model.data(np.array(budget), np.array(n))) for n in (high, low)]
+        optima.append(
+            {"C": valley.flops, "N": valley.params, "N_low": low, "N_high": high,
+             "D": valley.data, "D_low": data[0], "D_high": data[1]}
+        )  # fmt: skip
+    columns = "budget N low high loss kept reason".split()
+    return (
+        pd.concat(parabolas, ignore_index=True),
+        pd.DataFrame(minima, columns=columns).astype({"kept": bool}),
+        pd.DataFrame(optima, columns="C N N_low N_high D D_low D_high".split()),
+    )
+
+
+def _budget(valley: Valley, runs: Table) -> float:
+    """Return the nominal budget of a valley where the table has one, else its mean FLOPs."""
+    nominal = runs["budget"][valley.rows[0]] if "budget" in runs.frame else math.nan
+    return float(nominal) if np.isfinite(nominal) else valley.flops
+
+
+def _minimum_interval(valley: Valley, runs: Table, fit: IsoflopFit) -> tuple[float, float]:
+    """Return where a valley's minimum moves when noise as measured is added to every loss."""
+    sizes, index = np.unique(np.log(runs["N"][valley.rows]), return_inverse=True)
+    loss = np.bincount(index, runs["L"][valley.rows]) / np.bincount(index)
+    noise = np.random.default_rng(0).standard_normal((DRAWS, len(sizes)))
+    centre = sizes.mean()
+    curve, slope, _ = np.polyfit(sizes - centre, (loss * np.exp(fit.noise * noise)).T, 2)
+    best = np.where(curve > 0, centre - slope / (2 * np.where(curve > 0, curve, 1)), np.nan)
+    best = np.clip(best, sizes[0], sizes[-1])
+    tail = (1 - fit.level) / 2
+    low, high = np.nanquantile(best, [tail, 1 - tail])
+    return float(np.exp(low)), float(np.exp(high))
+
+
+def _optimal_lines(
+    fit: IsoflopFit, runs: Table, flops: np.ndarray
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return N_opt and D_opt against compute with their intervals; no rows when refused."""
+    if fit.params_coefficient is None or fit.data_coefficient is None:
+        return table("C N low high extrapolated"), table("C D low high extrapolated")
+    slope, offset = fit.line_draws[:, :1], fit.line_draws[:, 1:]
+    degrees = len(fit.kept) - 2
+    low, high = np.exp(intervals.percentile(offset + slope * np.log(flops), fit.level, degrees))
+    size = fit.params_coefficient * flops ** (fit.params_exponent or 0.0)
+    data = fit.data_coefficient * flops ** (fit.data_exponent or 0.0)
+    # More parameters leave less data: the ends of the interval change places.
+    model = flops_model(runs["N"], runs["D"], runs["C"])
+    ratio = data / model.data(flops, size)
+    kept = [valley.flops for valley in fit.kept]
+    common = {"C": flops, "extrapolated": (flops > max(kept) * 1.001) | (flops < min(kept) * 0.999)}
+    least, most = ratio * model.data(flops, high), ratio * model.data(flops, low)
+    return (
+        pd.DataFrame({**common, "N": size, "low": low, "high": high}),
+        pd.DataFrame({**common, "D": data, "low": least, "high": most}),
+    )
+
+
+def _residuals(runs: pd.DataFrame, fit: LawFit | None) -> pd.DataFrame:
+    """Return the usable runs with measured over fitted loss, minus one, in percent."""
+    if fit is None or fit.law.name != "chinchilla":
+        return table("residual")
+    usable = runs[runs.usable & (runs.loss > 0)]
+    fitted = fit.predict(N=usable.N.to_numpy(), D=usable.D.to_numpy())
+    return usable.assign(residual=100 * (usable.loss / fitted - 1))
+
+
+def _exponents(lab: PartSummary) -> tuple[Quantity | None, Quantity | None]:
+    """Return the exponents of N_opt and D_opt: by isoFLOP, or else by the law in N and D."""
+    fit = lab.isoflop
+    if fit.params_interval and fit.data_interval:
+        return (
+            Quantity("isoFLOP minima", "a", fit.params_exponent or 0.0, *fit.params_interval),
+            Quantity("isoFLOP minima", "b", fit.data_exponent or 0.0, *fit.data_interval),
+        )
+    chinchilla = _accepted(lab.chinchilla)
+    if chinchilla is None:
+        return None, None
+    best = chinchilla.optimal(float(lab.table["C"].max()))
+    return (
+        Quantity(
+            "the law in size and data", "a", best.params_exponent, *best.params_exponent_interval
+        ),
+        Quantity("the law in size and data", "b", best.data_exponent, *best.data_exponent_interval),
+    )
+
+
+MEANINGS = {
+    "E": "loss that neither size nor data takes away",
+    "A": "size of the term in N",
+    "B": "size of the term in D",
+    "alpha": "how fast parameters pay",
+    "beta": "how fast data pay",
+}
+COMPUTE_MEANINGS = {
+    "E": "loss that no compute takes away",
+    "A": "size of the term in C",
+    "alpha": "how fast compute pays",
+}
+
+
+def _quantities(lab: PartSummary) -> list[Quantity]:
+    """Return every fitted number: the two laws, then the exponents of the best size and data."""
+    rows = []
+    laws = ((lab.chinchilla, MEANINGS), (lab.frontier, COMPUTE_MEANINGS))
+    for fit, meanings in laws:
+        if fit is None or fit.parameters is None or fit.intervals is None:
+            continue
+        for name, value in fit.parameters.items():
+            meaning = meanings.get(name, "")
+            if not fit.profiles[name].identified:
+                meaning += " (not identified by these runs)"
+            rows.append(Quantity(fit.law.formula, name, value, *fit.intervals[name], meaning))
+    fit = lab.isoflop
+    if fit.params_interval and fit.data_interval:
+        law = "isoFLOP minima"
+        a, b = fit.params_exponent or 0.0, fit.data_exponent or 0.0
+        rows.append(Quantity(law, "a", a, *fit.params_interval, "N_opt grows as C^a"))
+        rows.append(Quantity(law, "b", b, *fit.data_interval, "D_opt grows as C^b"))
+    chinchilla = _accepted(lab.chinchilla)
+    if chinchilla is not None:
+        best = chinchilla.optimal(float(lab.table["C"].max()))
+        ends = best.params_exponent_interval
+        law = "optimum of L(N, D)"
+        rows.append(Quantity(law, "a", best.params_exponent, *ends, "N_opt grows as C^a"))
+    return rows

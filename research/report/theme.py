@@ -1,0 +1,87 @@
+"""Colours and Vega-Lite configurations of every figure, light and dark.
+
+Figures name a style (`fit`, `band`, `floor` ...) and never a colour, so that one definition is
+drawn for the page in either theme and for print. Categories use Okabe and Ito's palette, sizes use
+viridis without the end that vanishes into the background; both survive colour blindness.
+"""
+
+SKY, BLUE, VERMILLION = "#56B4E9", "#0072B2", "#D55E00"
+BRIGHT_VERMILLION = "#FF7B3A"  # the same hue, light enough for a dark background
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+# Pictures are drawn with fonts at hand: this one has every superscript a power of ten needs.
+PRINT_LABEL_FONT = "DejaVu Sans"
+
+
+def config(theme: str) -> dict:
+    """Return the Vega-Lite configuration of `theme`: "light", "dark" or "print"."""
+    dark = theme == "dark"
+    labels = {"labelFont": PRINT_LABEL_FONT} if theme == "print" else {}
+    ink, muted = ("#e8eaed", "#9aa4af") if dark else ("#1c2733", "#5c6a78")
+    grid, paper = ("#2c343d", "#14191f") if dark else ("#e9edf1", "#ffffff")
+    extent = [0.3, 1.0] if dark else [0.0, 0.88]
+    accent = BRIGHT_VERMILLION if dark else VERMILLION
+    floor = SKY if dark else BLUE
+    return {
+        "background": paper if theme == "print" else "transparent",
+        "font": FONT,
+        "view": {"stroke": None, "cursor": "default"},
+        "axis": {
+            **labels,
+            "labelColor": muted,
+            "titleColor": ink,
+            "titleFontWeight": 500,
+            "titleFontSize": 12,
+            "labelFontSize": 11,
+            "titlePadding": 8,
+            "gridColor": grid,
+            "domainColor": muted,
+            "domainOpacity": 0.5,
+            "tickColor": muted,
+            "tickOpacity": 0.5,
+            "tickSize": 4,
+            "labelOverlap": "greedy",
+            "labelFlush": False,
+        },
+        "title": {
+            "color": ink,
+            "fontSize": 14,
+            "fontWeight": 600,
+            "anchor": "start",
+            "offset": 10,
+            "subtitleColor": muted,
+            "subtitleFontSize": 12,
+            "subtitlePadding": 4,
+        },
+        "legend": {
+            **labels,
+            "labelColor": muted,
+            "titleColor": ink,
+            "titleFontWeight": 500,
+            "titleFontSize": 11,
+            "labelFontSize": 11,
+            "orient": "top",
+            "direction": "horizontal",
+            "titleOrient": "left",
+            "columnPadding": 8,
+            "offset": 6,
+        },
+        "range": {"ordinal": {"scheme": "viridis", "extent": extent}},
+        "point": {"filled": True, "size": 56, "opacity": 0.95},
+        "style": {
+            "run": {"stroke": paper, "strokeWidth": 0.6},
+            "curve": {"strokeWidth": 1},
+            "fit": {"color": ink, "strokeWidth": 2},
+            "band": {"color": ink, "opacity": 0.13},
+            "frontier": {"color": ink, "strokeWidth": 1.4, "size": 130},
+            "floor": {"color": floor, "strokeWidth": 1.6, "strokeDash": [7, 4]},
+            "floor-label": {"color": floor, "fontSize": 11, "fontWeight": 600},
+            "held-out": {"color": accent, "stroke": ink, "strokeWidth": 1, "size": 170},
+            "held-out-run": {"color": accent, "strokeWidth": 1.6, "size": 120},
+            "held-out-interval": {"color": accent, "strokeWidth": 2.2},
+            "minimum": {"color": accent, "stroke": ink, "strokeWidth": 1, "size": 130},
+            "minimum-interval": {"color": accent, "strokeWidth": 2},
+            "dropped": {"color": muted, "size": 110},
+            "dropped-curve": {"color": muted, "strokeWidth": 1.4, "strokeDash": [4, 4]},
+            "zero": {"color": muted, "strokeWidth": 1},
+        },
+    }

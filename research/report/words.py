@@ -1,0 +1,53 @@
+"""The sentences of the report: a law in words, with its interval, for a reader in a hurry."""
+
+import math
+
+from research.report.axes import power_of_ten
+from research.report.findings import Drop, Quantity
+
+
+def percent(value: float) -> str:
+    """Return a fraction as a percentage: one decimal, or two below one percent."""
+    return f"{100 * value:.1f}%" if abs(value) >= 0.01 else f"{100 * value:.2f}%"
+
+
+def interval(low: float, high: float, style: str = ".3g") -> str:
+    """Return `[low, high]`, or nothing when an end is not known."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{low:{style}}, {high:{style}}]"
+
+
+def drop_sentence(drop: Drop, unit: str, relative: bool) -> str:
+    """Say what ten times the compute does to the loss, as a share of it if zero means zero."""
+    ends = ""
+    if math.isfinite(drop.low) and math.isfinite(drop.high):
+        ends = f" [{percent(drop.low)}, {percent(drop.high)}]"
+    share = f" by {percent(drop.share)}{ends}," if relative else ""
+    return (
+        f"Ten times the compute, from {power_of_ten(drop.start)} to "
+        f"{power_of_ten(10 * drop.start)} FLOPs, lowers validation loss{share} "
+        f"from {drop.before:.4g} to {drop.after:.4g} {unit}."
+    )
+
+
+def growth_sentence(what: str, exponent: Quantity) -> str:
+    """Say how the compute-optimal amount of `what` grows."""
+    ends = interval(exponent.low, exponent.high)
+    source = f"(by {exponent.law})" if exponent.law else ""
+    return " ".join(f"Optimal {what} grow as C^{exponent.value:.3g} {ends} {source}".split()) + "."
+
+
+def prediction_sentence(predicted: Quantity, measured: float, unit: str, budget: float) -> str:
+    """Say what the law foretold for `budget` FLOPs it never saw, and what was measured."""
+    error = percent(abs(predicted.value / measured - 1))
+    verdict = ""
+    ends = interval(predicted.low, predicted.high, ".4g")
+    if ends:
+        inside = predicted.low <= measured <= predicted.high
+        verdict = f"; the measurement lies {'inside' if inside else 'outside'} the interval"
+    return (
+        f"At the held-out budget of {power_of_ten(budget)} FLOPs the law predicted "
+        f"{predicted.value:.4g} {ends} {unit} and {measured:.4g} was measured "
+        f"(error {error}{verdict})."
+    )
