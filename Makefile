@@ -25,7 +25,6 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## sweep the quickstart study, fit its laws, write its report (about 12 minutes on 2 cores)
 	$(RUN) -m research sweep --config experiments/quickstart.py --workdir runs --workers $(WORKERS)
 	$(RUN) -m research report runs/quickstart
-	@echo "open runs/quickstart/report.html"
 
 test: $(INSTALLED_DEV)  ## run the tests (at most 15 minutes on 2 cores)
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
@@ -43,7 +42,7 @@ format: $(INSTALLED_DEV)  ## format the code and mend what ruff can mend
 	$(RUN) -m ruff check --fix .
 
 notebooks: $(INSTALLED_DEV)  ## run every notebook in place, keeping its output
-	PYTHONPATH=$(CURDIR) $(RUN) -m jupyter execute --inplace --timeout=900 notebooks/*.ipynb
+	$(RUN) -m jupyter execute --inplace --timeout=900 notebooks/*.ipynb
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
