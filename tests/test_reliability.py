@@ -244,6 +244,7 @@ def test_stopping_a_run(config, whole, tmp_path, monkeypatch, capsys, number):
         assert main(run) == 130
         line = f"stopped at step {step + 1} of 25, saved; run the same command again to go on\n"
         assert capsys.readouterr().err == f"{tmp_path / 'run'}: {line}"
+        assert max(tiny.steps(tmp_path / "run")) == step + 1
     assert main(run) == 0
     left = tiny.left(tmp_path)["run"]
     assert [row["step"] for row in left["rows"]] == [*range(2, 25, 2), 25]
@@ -351,30 +352,30 @@ def change(folder: Path) -> None:
 
 @pytest.fixture
 def stopped(config, whole, tmp_path, monkeypatch):
-    """The folder of a run that was stopped at step 14 and has checkpoints at 12 and 14."""
-    stop_at(monkeypatch, 13)
+    """The folder of a run that was stopped at step 12 and has checkpoints at 8 and 12."""
+    stop_at(monkeypatch, 11)
     with pytest.raises(Interrupted):
         train(config, tmp_path / "run")
-    assert tiny.steps(tmp_path / "run") == {12, 14}
+    assert tiny.steps(tmp_path / "run") == {8, 12}
     return tmp_path / "run"
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty, change, shutil.rmtree])
 def test_a_damaged_checkpoint(config, whole, stopped, caplog, damage):
-    damage(stopped / "checkpoints" / "14")
+    damage(stopped / "checkpoints" / "12")
     train(config, stopped)
     warned = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     if damage is shutil.rmtree:
         assert warned == []
     else:
         assert len(warned) == 1 and "\n" not in warned[0]
-        assert warned[0].startswith(f"checkpoint {stopped}/checkpoints/14 is damaged (")
+        assert warned[0].startswith(f"checkpoint {stopped}/checkpoints/12 is damaged (")
         assert warned[0].endswith("using the one before")
     assert tiny.left(stopped.parent)["run"] == whole
 
 
 def test_no_sound_checkpoint_at_all(config, whole, stopped, caplog):
-    for step in (12, 14):
+    for step in (8, 12):
         flip(stopped / "checkpoints" / str(step))
     train(config, stopped)
     assert len([r for r in caplog.records if "is damaged" in r.getMessage()]) == 2
