@@ -10,9 +10,10 @@ import numpy as np
 from scipy import stats
 
 from research.errors import UserError
-from research.scaling import engine, intervals
-from research.scaling.engine import Design
+from research.scaling import intervals
+from research.scaling.design import Design
 from research.scaling.laws import Law
+from research.scaling.objective import Objective
 from research.scaling.profile import Profile
 from research.scaling.table import Table
 from research.scaling.table_checks import Finding, table_findings
@@ -44,7 +45,7 @@ class Evidence:
     without_outliers: tuple[np.ndarray, np.ndarray]
     scale: float
     objective: float
-    delta: float
+    criterion: Objective
     level: float
     num_groups: int
 
@@ -116,10 +117,9 @@ def _polish(found: Evidence) -> float:
 
 
 def _gain_over_constant(found: Evidence) -> float:
-    log_loss = np.log(found.table["L"])
-    size = np.abs(log_loss - np.median(log_loss))
-    clipped = np.minimum(size, found.delta)
-    return 2 * (float(np.sum(clipped * (size - clipped / 2))) - found.objective) / found.scale
+    target = found.criterion.target(found.table["L"])
+    constant = found.criterion.cost(target - np.median(target)).sum()
+    return 2 * (float(constant) - found.objective) / found.scale
 
 
 def condition_number(hessian: np.ndarray) -> float:
@@ -164,6 +164,8 @@ def starts(found: Evidence) -> Finding | None:
 def objective_sensitivity(found: Evidence) -> list[Finding]:
     """11: an exponent that moves by over one error with Huber's delta (Epoch: .365 to .406)."""
     result = []
+    if not found.sensitivity:
+        return result
     for j, parameter in enumerate(found.design.law.parameters):
         values = [row[parameter.name] for row in found.sensitivity]
         low, high = min(values), max(values)
@@ -194,7 +196,7 @@ def outliers(found: Evidence) -> Finding | None:
     rows, theta = found.without_outliers
     if not len(rows):
         return None
-    after = engine.to_parameters(found.design, theta)
+    after = found.design.to_parameters(theta)
     moves = []
     for j, parameter in enumerate(found.design.law.parameters):
         if parameter.kind == "exponent":
@@ -237,7 +239,7 @@ def narrow_interval(found: Evidence) -> list[Finding]:
         numbers = {"groups": found.num_groups, "parameters": num}
         text = f"{found.num_groups} groups to resample for {num} parameters: intervals are rough"
         result.append(Finding(16, "few runs", text, numbers))
-    slopes = engine.jacobian(found.design, found.best)
+    slopes = found.design.jacobian(found.best)
     noise = intervals.noise_scale(found.residuals, num)
     linear = noise * np.sqrt(np.abs(np.diag(np.linalg.pinv(slopes.T @ slopes))))
     for j, parameter in enumerate(found.design.law.parameters):

@@ -12,6 +12,7 @@ from research.record import write_json
 from research.scaling import laws
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
+from research.scaling.objective import KINDS, parse
 from research.scaling.isoflop import IsoflopFit, has_budgets, isoflop
 from research.scaling.summary import compare_methods, summary
 from research.scaling.table import Table, read_file, read_runs
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--where", metavar="EXPRESSION", help="rows to fit, e.g. \"optimizer == 'adamw'\"")
     add("--drop_highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
     add("--part", help="the part of a run folder that heads laws.json (default: the first)")
+    add("--objective", default="huber:1e-3", help=f"{', '.join(KINDS)}")
     add("--bootstrap", type=int, default=4000, metavar="DRAWS")
     add("--level", type=float, default=0.95, help="of the intervals")
     add("--seed", type=int, default=0, help="of the bootstrap")
@@ -79,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    parse(args.objective)
     names = [*laws.LAWS, "isoflop"]
     if args.law not in names:
         raise UserError(
@@ -132,14 +135,19 @@ def _drop_highest(table: Table, count: int) -> Table:
 
 
 def _fit(table: Table, args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
-    options = {"bootstrap": args.bootstrap, "level": args.level, "seed": args.seed}
+    options: dict[str, Any] = {
+        "bootstrap": args.bootstrap,
+        "level": args.level,
+        "seed": args.seed,
+    }
     if args.law == "isoflop":
         valleys = isoflop(table, **options)
         return _isoflop_lines(valleys), _isoflop_json(valleys, table)
+    objective = parse(args.objective)
     if args.law == laws.FRONTIER.name:
-        fit = fit_frontier(table, **options)
+        fit = fit_frontier(table, objective=objective, **options)
     else:
-        fit = fit_law(table, laws.get(args.law), **options)
+        fit = fit_law(table, laws.get(args.law), objective=objective, **options)
         fit = _with_valleys(fit, table, options)
     content = fit.to_json()
     content["notes"] = list(table.notes)
@@ -186,7 +194,9 @@ def law_lines(fit: LawFit) -> list[str]:
             low, high = fit.intervals[name]
             note = "" if fit.profiles[name].identified else "  not identified"
             lines.append(f"  {name:<6}{value:>12.6g}  {low:>12.6g} {high:>12.6g}{note}")
-        lines.append(f"  objective {fit.objective:.10g}, noise of log loss {fit.noise:.3g}")
+        lines.append(
+            f"  objective {fit.objective:.10g} ({fit.criterion.name}), noise of log loss {fit.noise:.3g}"
+        )
     lines += [f"  warning {line}" for line in fit.warnings]
     return lines
 

@@ -1,25 +1,33 @@
 """Fit a law to a table of runs: every start, every bootstrap draw, and the doubts, in one call."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from research.errors import UserError
-from research.scaling import checks, engine, intervals
+from research.scaling import checks, engine, intervals, vertex
 from research.scaling.checks import Finding
-from research.scaling.engine import DELTA, Design, Minimum
+from research.scaling.design import Design, make_design
+from research.scaling.engine import Minimum
+from research.scaling.influence import Influence, influence
 from research.scaling.laws import CHINCHILLA, Law
+from research.scaling.objective import HUBER, Objective
 from research.scaling.optimal import FlopsModel, Optimum, flops_model, optimum
-from research.scaling.profile import Profile, profile
+from research.scaling.profile import Profile, profile, quadratic
 from research.scaling.table import Table
 
 DELTAS = (1e-4, 1e-3, 1e-2, 1e-1)
 BOOTSTRAP = "Bayesian bootstrap by {}, expanded percentiles"
+SANDWICH = "normal about the fit with the sandwich covariance by {} (too many rows to resample)"
 # Bootstrap weights (draws * rows) held at once: 400 MB.
 MAX_WEIGHTS = 50_000_000
+# Starts descend on this many rows of a longer table; past ten times as many nothing is profiled.
+FEW_ROWS = 2_000
+# Draws kept in laws.json, for whoever predicts from it.
+KEPT_DRAWS = 400
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class LawFit:
 
     `parameters` and `intervals` are None when `refused` holds a reason; what the optimiser found
     is then in `rejected`. `draws` [num_draws, P] are bootstrap draws of the published parameters;
-    `noise` is the standard deviation of log loss about the law.
+    `noise` is the standard deviation of log loss about the law; `span` the range of each column.
     """
 
     law: Law
@@ -37,7 +45,7 @@ class LawFit:
     interval_method: dict[str, str]
     level: float
     objective: float
-    delta: float
+    criterion: Objective
     gradient_norm: float
     condition_number: float
     share_at_best: float
@@ -55,6 +63,8 @@ class LawFit:
     sensitivity: list[dict[str, float]]
     profiles: dict[str, Profile]
     draws: np.ndarray
+    influence: list[Influence]
+    span: dict[str, tuple[float, float]]
     findings: list[Finding] = field(default_factory=list)
     refused: str | None = None
     rejected: dict[str, float] | None = None
@@ -134,10 +144,12 @@ class LawFit:
             "level": self.level,
             "interval_method": self.interval_method,
             "objective": self.objective,
-            "objective_kind": f"huber:{self.delta:g} on log loss, sum",
+            "objective_kind": self.criterion.description,
             "num_runs": self.num_runs,
             "num_groups": self.num_groups,
             "num_draws": len(self.draws),
+            "draws": self.draws[:KEPT_DRAWS].tolist(),
+            "range": {name: list(ends) for name, ends in self.span.items()},
             "convention": self.convention,
             "flops": {"factor": self.flops_model.factor, "power": self.flops_model.power},
             "loss_unit": self.loss_unit,
@@ -152,6 +164,7 @@ class LawFit:
             "share_at_best": self.share_at_best,
             "optima": self.optima,
             "sensitivity": self.sensitivity,
+            "influence": [each.to_json() for each in self.influence],
             "identified": {name: p.identified for name, p in self.profiles.items()},
             "source": self.source,
             "part": self.part,
@@ -165,9 +178,9 @@ def fit_law(
     bootstrap: int = 4000,
     level: float = 0.95,
     seed: int = 0,
-    delta: float = DELTA,
+    objective: Objective = HUBER,
 ) -> LawFit:
-    """Fit `law` to `table` by Huber(delta) on log loss, summed (Hoffmann 2022, appendix D.2).
+    """Fit `law` to `table`; by default Huber(1e-3) on log loss, summed (Hoffmann 2022, app. D.2).
 
     Raises:
         UserError: when the table cannot carry the law at all: no more rows than parameters, one N
@@ -175,44 +188,53 @@ def fit_law(
     """
     checks.require_support(table, law)
     variables = {name: table[name] for name in law.variables}
-    design = engine.make_design(law, variables)
+    design = make_design(law, variables)
     loss, ones = table["L"], np.ones(len(table))
-    limits = engine.bounds(design, loss)
-    first = engine.starts(design, loss, 16 if len(law.terms) > 2 else 64)
-    ends = engine.minimise(design, first, np.log(loss), ones, limits, delta)
+    target, limits = objective.target(loss), design.bounds(loss)
+    first, ends = _from_every_start(design, loss, limits, objective)
     order = np.argsort(ends.objective, kind="stable")
-    best, start = ends.theta[order[0]], first[order[0]]
-    polished = engine.minimise(design, best[None], np.log(loss), ones, limits, delta)
-    best, objective = polished.theta[0], float(polished.objective[0])
-    share, optima = _distinct(design, ends)
-    residuals = engine.predict_log(design, best[None])[0] - np.log(loss)
-    bootstrap = min(bootstrap, max(100, MAX_WEIGHTS // len(table)))
-    weights = intervals.bootstrap_weights(table["group"], bootstrap, seed)
-    draws = engine.minimise_draws(design, ends.theta[order], np.log(loss), weights, limits, delta)
-    errors = intervals.spread(draws.theta)
-    published = engine.to_parameters(design, best)
-    draws_published = engine.to_parameters(design, draws.theta)
-    coefficients = [columns[0] for columns, _ in design.terms]
-    log_draws = draws_published.copy()
-    log_draws[:, coefficients] = np.log(log_draws[:, coefficients])
-    scale = intervals.huber_scale(residuals, len(best), delta)
-    profiles = profile(
-        design,
-        variables,
-        loss,
-        published,
-        draws_published,
-        intervals.spread(log_draws),
-        delta=delta,
-        scale=scale,
-        level=level,
-    )
-    num_groups = len(np.unique(table["group"]))
+    start = first[order[0]]
+    best = engine.minimise(design, ends.theta[order[:1]], target, ones, limits, objective).theta[0]
+    if objective.lad:
+        best = vertex.polish(design, best, target, ones, limits, objective)
+    residuals = design.predict(best[None])[0] - np.log(loss)
+    groups = table["group"]
+    num_groups = len(np.unique(groups))
+    unit = "run" if num_groups == len(table) else "group"
+    if bootstrap * len(table) <= MAX_WEIGHTS:
+        weights = intervals.bootstrap_weights(groups, bootstrap, seed)
+        pool = np.concatenate([best[None], ends.theta[order]])
+        draws = engine.minimise_draws(design, pool, target, weights, limits, objective).theta
+        kind = BOOTSTRAP.format(unit)
+    else:
+        draws = intervals.sandwich_draws(
+            design, best, target, groups, limits, objective, bootstrap, seed
+        )
+        kind = SANDWICH.format(unit)
+    published = design.to_parameters(best)
+    draws_published = design.to_parameters(draws)
+    fitted = residuals if objective.log else design.predict(best[None], False)[0] - target
+    scale = intervals.huber_scale(fitted, len(best), objective)
+    if len(table) > 10 * FEW_ROWS:
+        profiles = quadratic(design, loss, published, draws_published, level=level)
+    else:
+        profiles = profile(
+            design,
+            loss,
+            published,
+            draws_published,
+            objective=objective,
+            scale=scale,
+            level=level,
+        )
     degrees = intervals.degrees_of_freedom(num_groups, len(best))
-    kind = BOOTSTRAP.format("run" if num_groups == len(table) else "group")
     shown, method = _intervals(law, draws_published, profiles, level, degrees, kind)
     point = dict(zip(law.names, map(float, published), strict=True))
-    _, gradient, hessian = engine.evaluate(design, best[None], np.log(loss), ones, delta)
+    value, gradient, hessian = design.evaluate(best[None], target, ones, objective)
+    held = (best <= limits[0]) | (best >= limits[1])
+    if objective.lad:  # a vertex has no gradient; `vertex.polish` has found no way down
+        value, held = np.abs(fitted).sum(keepdims=True), np.ones_like(held)
+    share, optima = _distinct(design, ends)
     found = checks.Evidence(
         table=table,
         design=design,
@@ -221,17 +243,17 @@ def fit_law(
         limits=limits,
         parameters=point,
         residuals=residuals,
-        errors=errors,
-        gradient=np.where((best <= limits[0]) | (best >= limits[1]), 0.0, gradient[0]),
+        errors=intervals.spread(draws),
+        gradient=np.where(held, 0.0, gradient[0]),
         hessian=hessian[0],
         share_at_best=share,
         optima=optima,
         profiles=profiles,
         sensitivity=_sensitivity(design, best, loss, limits),
-        without_outliers=_without_outliers(design, best, loss, limits, residuals, delta),
+        without_outliers=_without_outliers(design, best, loss, limits, residuals, objective),
         scale=scale,
-        objective=objective,
-        delta=delta,
+        objective=float(value[0]),
+        criterion=objective,
         level=level,
         num_groups=num_groups,
     )
@@ -243,7 +265,7 @@ def fit_law(
         interval_method=method,
         level=level,
         objective=found.objective,
-        delta=delta,
+        criterion=objective,
         gradient_norm=float(np.linalg.norm(found.gradient)),
         condition_number=checks.condition_number(hessian[0]),
         share_at_best=share,
@@ -261,6 +283,8 @@ def fit_law(
         sensitivity=found.sensitivity,
         profiles=profiles,
         draws=draws_published,
+        influence=influence(design, best, target, groups, limits, objective, found.errors),
+        span={name: (float(table[name].min()), float(table[name].max())) for name in "NDC"},
         findings=_findings(table, law, found),
         refused=refused,
         rejected=point if refused else None,
@@ -288,7 +312,7 @@ def _distinct(design: Design, ends: Minimum) -> tuple[float, list[dict[str, Any]
             optima[near[0]]["starts"] += 1
             continue
         seen.append(theta)
-        values = engine.to_parameters(design, theta)
+        values = design.to_parameters(theta)
         parameters = dict(zip(design.law.names, map(float, values), strict=True))
         optima.append(
             {"parameters": parameters, "objective": float(ends.objective[k]), "starts": 1}
@@ -313,21 +337,56 @@ def _intervals(law, draws, profiles, level, degrees, kind):
 def _sensitivity(design, best, loss, limits) -> list[dict[str, float]]:
     """The fit at Huber deltas from nearly absolute to nearly squared loss."""
     rows = []
+    if len(loss) > 10 * FEW_ROWS:
+        return rows  # the errors of a long table are too small for deltas to agree
     for delta in DELTAS:
-        end = engine.minimise(design, best[None], np.log(loss), np.ones(len(loss)), limits, delta)
-        values = engine.to_parameters(design, end.theta[0])
+        objective = replace(HUBER, delta=delta)
+        end = engine.minimise(
+            design, best[None], np.log(loss), np.ones(len(loss)), limits, objective
+        )
+        values = design.to_parameters(end.theta[0])
         rows.append(
             {"delta": delta, **dict(zip(design.law.names, map(float, values), strict=True))}
         )
     return rows
 
 
-def _without_outliers(design, best, loss, limits, residuals, delta):
+def _without_outliers(design, best, loss, limits, residuals, objective):
     """(rows left out, theta without them): residuals beyond 5 robust standard deviations."""
     size = 1.4826 * np.median(np.abs(residuals))
     outliers = np.abs(residuals) > 5 * max(size, 1e-12)
     if not outliers.any():
         return np.array([], int), best
     weights = np.where(outliers, 0.0, 1.0)
-    end = engine.minimise(design, best[None], np.log(loss), weights, limits, delta)
+    end = engine.minimise(design, best[None], objective.target(loss), weights, limits, objective)
     return np.flatnonzero(outliers), end.theta[0]
+
+
+def _from_every_start(design, loss, limits, objective) -> tuple[np.ndarray, Minimum]:
+    """(starts [S, P], where each ended); of a long table only the best two descend on all rows."""
+    num = 256 if len(design.exponents) > 1 else 64
+    thin = _thin(len(loss), FEW_ROWS)
+    if len(thin) == len(loss):
+        first = design.starts(loss, num)
+        ones = np.ones(len(loss))
+        return first, engine.minimise(
+            design, first, objective.target(loss), ones, limits, objective
+        )
+    few = make_design(design.law, _rows(design.variables, thin))
+    first, ends = _from_every_start(few, loss[thin], few.bounds(loss[thin]), objective)
+    best = np.argsort(ends.objective, kind="stable")[:2]
+    theta = design.to_theta(few.to_parameters(ends.theta[best]))
+    ones = np.ones(len(loss))
+    whole = engine.minimise(design, theta, objective.target(loss), ones, limits, objective)
+    return design.to_theta(few.to_parameters(first[best])), whole
+
+
+def _thin(num_rows: int, most: int) -> np.ndarray:
+    """Rows of a random thinned table, all of a short one; sorted."""
+    if num_rows <= most:
+        return np.arange(num_rows)
+    return np.sort(np.random.default_rng(0).choice(num_rows, most, replace=False))
+
+
+def _rows(variables: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: column[rows] for name, column in variables.items()}

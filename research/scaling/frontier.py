@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from research.scaling.engine import DELTA
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.isoflop import budgets, has_budgets
 from research.scaling.laws import FRONTIER
+from research.scaling.objective import HUBER, Objective
 from research.scaling.table import Table
 
 
@@ -58,7 +58,7 @@ def fit_frontier(
     bootstrap: int = 4000,
     level: float = 0.95,
     seed: int = 0,
-    delta: float = DELTA,
+    objective: Objective = HUBER,
 ) -> LawFit:
     """Fit L(C) = E + A / C^alpha (Henighan 2020) to the frontier of `table`.
 
@@ -68,4 +68,6 @@ def fit_frontier(
     mask = frontier_rows(table)
     note = f"frontier: {int(mask.sum())} of {len(table)} runs"
     chosen = table.select(mask, note)
-    return fit_law(chosen, FRONTIER, bootstrap=bootstrap, level=level, seed=seed, delta=delta)
+    return fit_law(
+        chosen, FRONTIER, bootstrap=bootstrap, level=level, seed=seed, objective=objective
+    )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
-from research.scaling import checks, engine, laws
+from research.scaling import checks, laws
+from research.scaling.design import make_design
 from research.scaling.fit import fit_law
 from research.scaling.table_checks import table_findings
 from tests.scaling.planted import grid, losses, table
@@ -93,7 +94,7 @@ def test_8_a_fit_that_stopped_early_is_refused(clean):
     assert checks.refusal(evidence) is None and checks.gradient(evidence) is None
     off = evidence.best + 0.5 * evidence.errors
     loss = np.log(evidence.table["L"])
-    _, gradient, hessian = engine.evaluate(evidence.design, off[None], loss, np.ones(len(loss)))
+    _, gradient, hessian = evidence.design.evaluate(off[None], loss, np.ones(len(loss)))
     early = replace(evidence, best=off, gradient=gradient[0], hessian=hessian[0])
     reason = checks.refusal(early)
     assert reason is not None and "check 8" in reason
@@ -254,17 +255,17 @@ def test_a_table_that_cannot_carry_the_law_is_refused_in_one_line(rows, match):
 def _evidence(fit) -> checks.Evidence:
     """The evidence of a clean fit, built again from its table, to be spoilt one piece at a time."""
     runs = _runs()
-    design = engine.make_design(laws.CHINCHILLA, {"N": runs["N"], "D": runs["D"]})
-    best = engine.to_theta(design, np.array(list(fit.parameters.values())))
+    design = make_design(laws.CHINCHILLA, {"N": runs["N"], "D": runs["D"]})
+    best = design.to_theta(np.array(list(fit.parameters.values())))
     loss, ones = np.log(runs["L"]), np.ones(len(runs))
-    objective, gradient, hessian = engine.evaluate(design, best[None], loss, ones)
-    draws = engine.to_theta(design, fit.draws)
+    objective, gradient, hessian = design.evaluate(best[None], loss, ones)
+    draws = design.to_theta(fit.draws)
     return checks.Evidence(
         table=runs,
         design=design,
         best=best,
         start=best + 1,
-        limits=engine.bounds(design, runs["L"]),
+        limits=design.bounds(runs["L"]),
         parameters=fit.parameters,
         residuals=fit.residuals,
         errors=draws.std(0),
@@ -277,7 +278,7 @@ def _evidence(fit) -> checks.Evidence:
         without_outliers=(np.array([], int), best),
         scale=1e-6,
         objective=float(objective[0]),
-        delta=fit.delta,
+        criterion=fit.criterion,
         level=fit.level,
         num_groups=fit.num_groups,
     )

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from research.scaling import engine, laws
+from research.scaling.design import make_design
+from research.scaling.objective import Objective
 from tests.scaling.planted import TRUTH, grid, losses
 
 
@@ -14,18 +16,18 @@ def _problem(noise=0.01, seed=0, law=laws.CHINCHILLA):
     params, data = grid()
     loss = losses(params, data, noise=noise, seed=seed)
     variables = {"N": params, "D": data, "C": 6 * params * data}
-    return engine.make_design(law, variables), loss
+    return make_design(law, variables), loss
 
 
 @pytest.mark.parametrize("law", laws.LAWS.values(), ids=lambda law: law.name)
 def test_gradient_and_hessian_are_those_of_finite_differences(law):
     design, loss = _problem(law=law)
     generator = np.random.default_rng(1)
-    theta = engine.starts(design, loss, 2)[:1] + 0.1 * generator.standard_normal(len(law.names))
+    theta = design.starts(loss, 4)[:1] + 0.1 * generator.standard_normal(len(law.names))
     weights = generator.uniform(0.5, 2, len(loss))
     # A wide delta: away from Huber's kinks, where the second derivative does not exist.
     for delta in (0.5, 0.03):
-        at = lambda t, d=delta: engine.evaluate(design, t[None], np.log(loss), weights, d)  # noqa: E731
+        at = lambda t, d=delta: design.evaluate(t[None], np.log(loss), weights, Objective(d))  # noqa: E731
         _, gradient, hessian = at(theta[0])
         steps = 1e-6 * np.eye(len(law.names))
         numeric = [(at(theta[0] + s)[0] - at(theta[0] - s)[0])[0] / 2e-6 for s in steps]
@@ -36,23 +38,21 @@ def test_gradient_and_hessian_are_those_of_finite_differences(law):
 
 def test_jacobian_is_that_of_finite_differences():
     design, loss = _problem()
-    theta = engine.starts(design, loss, 2)[0]
+    theta = design.starts(loss, 4)[0]
     for j, step in enumerate(1e-6 * np.eye(5)):
-        upper, lower = engine.predict_log(design, np.stack([theta + step, theta - step]))
+        upper, lower = design.predict(np.stack([theta + step, theta - step]))
         np.testing.assert_allclose(
-            engine.jacobian(design, theta)[:, j], (upper - lower) / 2e-6, rtol=1e-6, atol=1e-9
+            design.jacobian(theta)[:, j], (upper - lower) / 2e-6, rtol=1e-6, atol=1e-9
         )
 
 
 def test_published_parameters_and_theta_are_inverse_and_predict_the_law():
     design, _ = _problem()
     published = np.array([list(TRUTH.values())])
-    theta = engine.to_theta(design, published)
-    np.testing.assert_allclose(engine.to_parameters(design, theta), published, rtol=1e-12)
+    theta = design.to_theta(published)
+    np.testing.assert_allclose(design.to_parameters(theta), published, rtol=1e-12)
     params, data = grid()
-    np.testing.assert_allclose(
-        np.exp(engine.predict_log(design, theta)[0]), losses(params, data), rtol=1e-12
-    )
+    np.testing.assert_allclose(np.exp(design.predict(theta)[0]), losses(params, data), rtol=1e-12)
 
 
 @settings(max_examples=20)
@@ -73,25 +73,25 @@ def test_noise_free_law_is_recovered(floor, by_size, by_data, alpha, beta):
         "beta": beta,
     }
     loss = losses(params, data, truth)
-    design = engine.make_design(laws.CHINCHILLA, {"N": params, "D": data})
-    limits = engine.bounds(design, loss)
+    design = make_design(laws.CHINCHILLA, {"N": params, "D": data})
+    limits = design.bounds(loss)
     ends = engine.minimise(
-        design, engine.starts(design, loss, 5), np.log(loss), np.ones(len(loss)), limits
+        design, design.starts(loss, 25), np.log(loss), np.ones(len(loss)), limits
     ).best_of(25)
-    found = engine.to_parameters(design, ends.theta[0])
+    found = design.to_parameters(ends.theta[0])
     np.testing.assert_allclose(found, list(truth.values()), rtol=1e-7)
 
 
 def _value_and_gradient(theta, design, log_loss, weights):
-    value, gradient, _ = engine.evaluate(design, theta[None], log_loss, weights)
+    value, gradient, _ = design.evaluate(theta[None], log_loss, weights)
     return float(value[0]), gradient[0]
 
 
 def test_no_start_of_scipy_does_better():
     design, loss = _problem(noise=0.01, seed=3)
-    limits = engine.bounds(design, loss)
+    limits = design.bounds(loss)
     ones = np.ones(len(loss))
-    ends = engine.minimise(design, engine.starts(design, loss, 8), np.log(loss), ones, limits)
+    ends = engine.minimise(design, design.starts(loss, 64), np.log(loss), ones, limits)
     best = ends.objective.min()
     reference = [
         minimize(
@@ -103,7 +103,7 @@ def test_no_start_of_scipy_does_better():
             bounds=list(zip(*limits, strict=True)),
             options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-12},
         ).fun
-        for start in engine.starts(design, loss, 3)
+        for start in design.starts(loss, 9)
     ]
     assert best <= min(reference) * (1 + 1e-9)
     assert min(reference) <= best * 1.001, "and the reference gets there, so it is the same problem"
@@ -112,8 +112,8 @@ def test_no_start_of_scipy_does_better():
 def test_a_batch_is_its_problems_one_by_one():
     design, loss = _problem(noise=0.001)
     weights = np.random.default_rng(0).standard_exponential((7, len(loss)))
-    theta = np.tile(engine.starts(design, loss, 2)[0], (7, 1))
-    limits = engine.bounds(design, loss)
+    theta = np.tile(design.starts(loss, 4)[0], (7, 1))
+    limits = design.bounds(loss)
     together = engine.minimise(design, theta, np.log(loss), weights, limits)
     for k in range(7):
         alone = engine.minimise(design, theta[k : k + 1], np.log(loss), weights[k : k + 1], limits)
@@ -123,10 +123,10 @@ def test_a_batch_is_its_problems_one_by_one():
 
 def test_bounds_hold_and_frozen_columns_stay():
     design, loss = _problem(noise=0.0)
-    low, high = engine.bounds(design, loss)
+    low, high = design.bounds(loss)
     high = high.copy()
     high[3] = 0.2  # the truth is .34
-    theta = engine.starts(design, loss, 2)[:1]
+    theta = design.starts(loss, 4)[:1]
     end = engine.minimise(design, theta, np.log(loss), np.ones(len(loss)), (low, high))
     assert end.theta[0, 3] == 0.2
     assert end.gradient[0, 3] == 0.0, "the gradient along a held bound is not counted"
@@ -140,9 +140,9 @@ def test_bounds_hold_and_frozen_columns_stay():
 def test_draws_are_no_worse_than_their_own_descent_from_the_fit():
     params, data = grid(4, 3)
     loss = losses(params, data, noise=0.03)
-    design = engine.make_design(laws.CHINCHILLA, {"N": params, "D": data})
-    limits, ones = engine.bounds(design, loss), np.ones(len(loss))
-    ends = engine.minimise(design, engine.starts(design, loss, 6), np.log(loss), ones, limits)
+    design = make_design(laws.CHINCHILLA, {"N": params, "D": data})
+    limits, ones = design.bounds(loss), np.ones(len(loss))
+    ends = engine.minimise(design, design.starts(loss, 36), np.log(loss), ones, limits)
     theta = ends.theta[np.argsort(ends.objective)]
     weights = np.random.default_rng(0).standard_exponential((60, len(loss)))
     alone = engine.minimise(design, np.tile(theta[0], (60, 1)), np.log(loss), weights, limits)
@@ -158,9 +158,7 @@ def test_flat_losses_do_not_break_the_step():
     # the absolute loss is flat, with no curvature at all (a published table did this).
     params, data = grid()
     loss = np.where(np.arange(len(params)) % 2, 0.7, 2.5)
-    design = engine.make_design(laws.CHINCHILLA, {"N": params, "D": data})
-    limits = engine.bounds(design, loss)
-    end = engine.minimise(
-        design, engine.starts(design, loss, 6), np.log(loss), np.ones(len(loss)), limits
-    )
+    design = make_design(laws.CHINCHILLA, {"N": params, "D": data})
+    limits = design.bounds(loss)
+    end = engine.minimise(design, design.starts(loss, 36), np.log(loss), np.ones(len(loss)), limits)
     assert np.isfinite(end.objective).all()

@@ -4,6 +4,8 @@ import numpy as np
 from scipy import stats
 
 from research.scaling import engine, intervals, laws
+from research.scaling.design import make_design
+from research.scaling.objective import Objective
 from tests.scaling.planted import TRUTH, losses
 
 
@@ -39,7 +41,7 @@ def test_huber_scale_makes_the_ratio_chi_squared():
             sample = generator.standard_normal(60)
             cost = lambda x, s=sample, d=delta: _huber(s - x, d)  # noqa: E731
             best = min(np.linspace(-0.6, 0.6, 241), key=cost)
-            scale = intervals.huber_scale(sample - best, 1, delta)
+            scale = intervals.huber_scale(sample - best, 1, Objective(delta))
             ratios.append(2 * (cost(0.0) - cost(best)) / scale)
         assert 0.75 < np.mean(ratios) < 1.25
 
@@ -57,9 +59,9 @@ def test_intervals_cover_the_truth():
     params, data = 10 ** (7 + 2.5 * generator.random(24)), 10 ** (9 + 2 * generator.random(24))
     exact = np.log(losses(params, data))
     log_loss = exact + noise * generator.standard_normal((surfaces, len(exact)))
-    design = engine.make_design(laws.CHINCHILLA, {"N": params, "D": data})
-    limits, ones = engine.bounds(design, np.exp(exact)), np.ones(len(exact))
-    starts = engine.starts(design, np.exp(exact), 3)
+    design = make_design(laws.CHINCHILLA, {"N": params, "D": data})
+    limits, ones = design.bounds(np.exp(exact)), np.ones(len(exact))
+    starts = design.starts(np.exp(exact), 9)
     best = engine.minimise(
         design,
         np.tile(starts, (surfaces, 1)),
@@ -74,7 +76,7 @@ def test_intervals_cover_the_truth():
         weights = intervals.bootstrap_weights(np.arange(len(exact)), num_draws, seed=k)
         start = best.theta[k : k + 1]
         draws = engine.minimise_draws(design, start, log_loss[k], weights, limits, rounds=0)
-        found = engine.to_parameters(design, draws.theta)
+        found = design.to_parameters(draws.theta)
         low, high = intervals.percentile(found, 0.95, degrees)
         covered.append((low <= truth) & (truth <= high))
     share = np.mean(covered, axis=0)
