@@ -9,6 +9,7 @@ from research.report.chapters import headline, make_chapter
 from research.report.findings import find
 from research.report.load import read_study
 from research.report.page import render
+from research.report.stamp import is_current, stamp
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +31,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_report(folder: str | Path, pictures: bool = True) -> Path:
-    """Write the report of the run folder `folder` and return the path of its page."""
+    """Write the report of the run folder `folder` and return the path of its page.
+
+    A report that would come out the same, from the same runs by the same code, is left as it is.
+    """
+    folder = Path(folder)
+    digest, page = stamp(folder, pictures), folder / "report.html"
+    if is_current(page, digest):
+        return page
     study = read_study(folder)
     findings = find(study)
     found = [(part, findings[part.name]) for part in study.parts]
     chapters = [make_chapter(part, laws) for part, laws in found]
-    page = study.folder / "report.html"
-    write_text(page, render(study, chapters))
     if pictures:
-        target = study.folder / "figures"
+        target = folder / "figures"
         first = [(part, laws) for part, laws in found if part.floor is None][:2]
         spec = export.print_spec(export.to_spec(headline(first or found[:2])))
         export.write_pictures(spec, target, "headline")
@@ -46,4 +52,5 @@ def write_report(folder: str | Path, pictures: bool = True) -> Path:
             for figure in chapter.figures():
                 spec = export.print_spec(figure.spec, figure.heading, chapter.part.title)
                 export.write_pictures(spec, target, figure.name)
+    write_text(page, render(study, chapters, digest))  # last: its stamp says that all is there
     return page

@@ -70,8 +70,11 @@ class Chapter:
         return [*self.wide, *self.pair, *self.residuals, *self.curves]
 
 
-def render(study: Study, chapters: list[Chapter]) -> str:
-    """Return the HTML of the report: styles, scripts, figures and images all inside it."""
+def render(study: Study, chapters: list[Chapter], stamp: str = "") -> str:
+    """Return the HTML of the report: styles, scripts, figures and images all inside it.
+
+    `stamp` goes into its head (see stamp.py).
+    """
     figures = [figure for chapter in chapters for figure in chapter.figures()]
     content = {
         "specs": {figure.name: export.page_spec(figure.spec) for figure in figures},
@@ -84,6 +87,7 @@ def render(study: Study, chapters: list[Chapter]) -> str:
     template = environment.from_string(_resource("page.html.j2"))
     return template.render(
         study=study,
+        stamp=stamp,
         font=_safe(theme.FONT),
         summary=_summary(study),
         provisional=_provisional(study, chapters),

@@ -224,3 +224,20 @@ def test_errors_are_one_line(tmp_path):
             command.write_report(tmp_path / name)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / name / "report.html").exists()
+
+
+def test_a_report_is_made_again_only_when_something_changed(tmp_path, monkeypatch):
+    write_study(tmp_path)
+    drawn = []
+    monkeypatch.setattr(command.export, "write_pictures", lambda *words: drawn.append(words))
+    page = command.write_report(tmp_path, pictures=False)
+    first = page.stat().st_mtime_ns
+    assert command.write_report(tmp_path, pictures=False).stat().st_mtime_ns == first
+    assert command.write_report(tmp_path).stat().st_mtime_ns > first  # now with pictures
+    assert drawn
+    second = page.stat().st_mtime_ns
+    path = next(tmp_path.glob("*/result.json"))
+    path.write_text(path.read_text() + "\n")
+    assert command.write_report(tmp_path).stat().st_mtime_ns > second
+    page.write_text("half")
+    assert "half" != command.write_report(tmp_path).read_text()
