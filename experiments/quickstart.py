@@ -46,26 +46,28 @@ PARTS = {
         "data_unit": "images",
     },
 }
-BUDGETS = (2.5e10, 5e10, 1e11, 2e11, 4e11, 8e11)
+BUDGETS = (2.5e10, 5e10, 1e11, 2e11, 4e11, 8e11, 1.6e12)
 # Budgets of each size: small models stop before they repeat much data, large ones start where
 # the budget buys them enough steps.
 GRID = {
     "text": {
         8: BUDGETS[:4],
         12: BUDGETS[:5],
-        16: BUDGETS,
-        24: BUDGETS,
-        32: BUDGETS,
-        48: BUDGETS[1:],
-        80: BUDGETS[2:],
+        16: BUDGETS[:6],
+        24: BUDGETS[1:],
+        32: BUDGETS[2:],
+        48: BUDGETS[3:],
+        64: BUDGETS[3:],
+        80: BUDGETS[3:],
     },
     "images": {
-        8: BUDGETS[:4],
-        12: BUDGETS[:4],
-        16: BUDGETS[:5],
-        24: BUDGETS[:5],
-        32: BUDGETS[:5],
-        48: BUDGETS[1:5],
+        12: BUDGETS[1:5],
+        16: BUDGETS[1:6],
+        20: BUDGETS[1:6],
+        24: BUDGETS[1:6],
+        32: BUDGETS[2:6],
+        48: BUDGETS[3:6],
+        64: BUDGETS[4:6],
     },
     "markov": dict.fromkeys((8, 16, 32), (1e10, 2e10, 5e10, 1e11)),
     "mixture": dict.fromkeys((16, 32), (1e10, 2e10, 5e10)),
@@ -80,10 +82,13 @@ def get_config(part: str) -> ConfigDict:
     config.part = part
     config.size, config.budget = 32, 1e11
     if about["family"] == "diffusion":
+        config.recipe = "image_ladder"
         config.model.image_shape = (config.data.resolution, config.data.resolution, 1)
         config.train.ema_decay = 0.9
         config.sampling.num = 16
         config.evaluation.examples = 512  # each is seen at several noise levels
+    if part == "images":
+        config.model.fourier_features = (6, 7)
     if part == "mixture":
         config.model.discrete = False
     if part == "markov":

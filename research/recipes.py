@@ -12,7 +12,7 @@ from research.errors import UserError, nearest
 DECAY_FRACTION = 0.2  # of the run, in the cooldown (Haegele et al. 2024, section 4)
 
 
-def ladder(config: ConfigDict) -> None:
+def ladder(config: ConfigDict, largest_rate: float = 0.016) -> None:
     """Fill `config` from its `size`, the width, and its `budget` in FLOPs.
 
     Depth is width / 32, at least 2, and heads are 32 wide where they can be. Rate and batch come
@@ -32,10 +32,15 @@ def ladder(config: ConfigDict) -> None:
     configs.fill(
         config.train,
         batch_size=16 if width < 64 else 8,
-        learning_rate=min(0.016, 0.4 / width),
+        learning_rate=min(largest_rate, 0.4 / width),
         warmup_steps=8,
     )
     horizon(config)
+
+
+def image_ladder(config: ConfigDict) -> None:
+    """The same for diffusion on images, where 0.016 is too much for any width of the sweep."""
+    ladder(config, largest_rate=0.008)
 
 
 def horizon(config: ConfigDict) -> None:
@@ -60,7 +65,11 @@ def fixed(config: ConfigDict) -> None:
     horizon(config)
 
 
-RECIPES: dict[str, Callable[[ConfigDict], None]] = {"ladder": ladder, "fixed": fixed}
+RECIPES: dict[str, Callable[[ConfigDict], None]] = {
+    "ladder": ladder,
+    "image_ladder": image_ladder,
+    "fixed": fixed,
+}
 
 
 def apply(config: ConfigDict) -> ConfigDict:
@@ -74,8 +83,8 @@ def apply(config: ConfigDict) -> ConfigDict:
             f"config.recipe={config.recipe!r} is not one of {', '.join(RECIPES)}"
             f"{nearest(config.recipe, RECIPES)}"
         )
-    if config.recipe == "ladder" and (config.size is None or config.size < 1):
-        raise UserError("config.size is needed by recipe 'ladder': the width, at least 1")
+    if config.recipe.endswith("ladder") and (config.size is None or config.size < 1):
+        raise UserError(f"config.size is needed by recipe {config.recipe!r}: the width, at least 1")
     RECIPES[config.recipe](config)
     needed = [
         key for key in configs.unfilled(config) if key not in ("config.size", "config.budget")
