@@ -1,0 +1,194 @@
+"""Architecture: experts, granularity, parallel streams, vocabulary, bits."""
+
+from collections.abc import Mapping
+
+from research.scaling.laws.law import Array, Law, Parameter
+
+_ALPHA = Parameter("alpha", "exponent", "1", 1e-3, 4.0, (0.15, 0.35, 0.7))
+_BETA = Parameter("beta", "exponent", "1", 1e-3, 4.0, (0.15, 0.35, 0.7))
+
+
+def _routed(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
+    import jax.numpy as jnp
+
+    p = parameters
+    shift = 1 / (1 / p["E_start"] - 1 / p["E_max"])
+    experts = 1 / (1 / (variables["experts"] - 1 + shift) + 1 / p["E_max"])
+    size, experts = jnp.log10(variables["N"]), jnp.log10(experts)
+    log_loss = p["a"] * size + p["b"] * experts + p["c"] * size * experts + p["d"]
+    return 10.0**log_loss
+
+
+# Base 10 is the authors' notebook's (google-deepmind/scaling_laws_for_routing); the paper writes
+# log. With one expert E' is E_start, and the law is the power law of a dense model.
+MOE_CLARK = Law(
+    name="moe_clark",
+    formula=(
+        "log10 L(N, E) = a log10 N + b log10 E' + c log10 N log10 E' + d; "
+        "1/E' = 1/(E - 1 + 1/(1/E_start - 1/E_max)) + 1/E_max"
+    ),
+    source="Clark 2022, equation 1 (N dense parameters, E experts, data fixed)",
+    parameters=(
+        Parameter("a", "exponent", "1", -2.0, 1.0, (-0.08,)),
+        Parameter("b", "exponent", "1", -5.0, 5.0, (-0.1,)),
+        Parameter("c", "exponent", "1", -1.0, 1.0, (0.01,)),
+        Parameter("d", "exponent", "log10 loss", -20.0, 20.0, (1.0,)),
+        Parameter("E_start", "scale", "experts", 1.0, 30.0, (1.2, 2.0, 4.0, 10.0)),
+        Parameter("E_max", "scale", "experts", 40.0, 1e6, (60.0, 200.0, 1e3, 1e4)),
+    ),
+    variables=("N", "experts"),
+    minimum_rows=12,
+    function=_routed,
+)
+
+
+def _granular(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
+    import jax.numpy as jnp
+
+    p = parameters
+    finer = p["g"] * jnp.exp(-p["gamma"] * jnp.log(variables["granularity"]))
+    size = (finer + p["a"]) * jnp.exp(-p["alpha"] * jnp.log(variables["N"]))
+    return p["E"] + size + p["b"] * jnp.exp(-p["beta"] * jnp.log(variables["D"]))
+
+
+MOE_KRAJEWSKI = Law(
+    name="moe_krajewski",
+    formula="L(N, D, G) = E + (g / G^gamma + a) / N^alpha + b / D^beta",
+    source="Krajewski 2024, equation 9 (G granularity, experts fixed; E is their c)",
+    parameters=(
+        Parameter("E", "floor", "loss"),
+        Parameter("g", "coefficient", "loss * parameters^alpha"),
+        Parameter("a", "coefficient", "loss * parameters^alpha"),
+        Parameter("b", "coefficient", "loss * data^beta"),
+        Parameter("gamma", "exponent", "1", 1e-2, 4.0, (0.3, 1.0)),
+        _ALPHA,
+        _BETA,
+    ),
+    variables=("N", "D", "granularity"),
+    minimum_rows=14,
+    function=_granular,
+)
+
+
+def _streams(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
+    import jax.numpy as jnp
+
+    p = parameters
+    size = jnp.log(variables["N"]) + jnp.log1p(p["k"] * jnp.log(variables["streams"]))
+    return p["E"] + jnp.exp(p["alpha"] * (jnp.log(p["A"]) - size))
+
+
+PARALLEL = Law(
+    name="parallel",
+    formula="L(N, P) = E + (A / (N (k ln P + 1)))^alpha",
+    source="Chen 2025 (ParScale), equation 5 (P parallel streams, data fixed)",
+    parameters=(
+        Parameter("E", "floor", "loss"),
+        Parameter("A", "scale", "parameters", 1e-6, 1e25, (1e6, 1e8, 1e10)),
+        Parameter("k", "scale", "1", 1e-6, 1e3, (0.1, 0.4, 2.0)),
+        Parameter("alpha", "exponent", "1", 1e-2, 4.0, (0.1, 0.2, 0.4, 0.8)),
+    ),
+    variables=("N", "streams"),
+    minimum_rows=8,
+    function=_streams,
+)
+
+
+def _vocabulary(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
+    import jax.numpy as jnp
+
+    p = parameters
+    size = p["A_1"] * jnp.exp(-p["alpha"] * jnp.log(variables["N"]))
+    words = p["A_2"] * jnp.exp(-p["alpha_2"] * jnp.log(variables["vocabulary_parameters"]))
+    return p["E"] + size + words + p["B"] * jnp.exp(-p["alpha"] * jnp.log(variables["D"]))
+
+
+# alpha_1 = beta as in their fit. Their E enters with a minus sign: their loss is normalised by a
+# unigram model, and negative; here E may have either sign, so that bits per byte can be fitted.
+VOCABULARY = Law(
+    name="vocabulary",
+    formula="L(N, N_v, D) = E + A_1 / N^alpha + A_2 / N_v^alpha_2 + B / D^alpha",
+    source=(
+        "Tao 2024, parametric approach (N without, N_v with the vocabulary's parameters; "
+        "D in tokens, as their code approach3_isoloss.py has it)"
+    ),
+    parameters=(
+        Parameter("E", "floor", "loss", -50.0, 50.0),
+        Parameter("A_1", "coefficient", "loss * parameters^alpha"),
+        Parameter("A_2", "coefficient", "loss * parameters^alpha_2"),
+        Parameter("B", "coefficient", "loss * data^alpha"),
+        Parameter("alpha", "exponent", "1", 1e-2, 2.0, (0.15, 0.3, 0.45, 0.7)),
+        Parameter("alpha_2", "exponent", "1", 1e-2, 4.0, (0.15, 0.3, 0.45, 0.7)),
+    ),
+    variables=("N", "vocabulary_parameters", "D"),
+    minimum_rows=12,
+    function=_vocabulary,
+)
+
+
+def _precision(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
+    import jax.numpy as jnp
+
+    p, log_size = parameters, jnp.log(variables["N"])
+    for what in ("weight", "activation", "cache"):
+        log_size += jnp.log(-jnp.expm1(-variables[f"{what}_bits"] / p[f"gamma_{what}"]))
+    size = p["A"] * jnp.exp(-p["alpha"] * log_size)
+    return p["E"] + size + p["B"] * jnp.exp(-p["beta"] * jnp.log(variables["D"]))
+
+
+PRECISION = Law(
+    name="precision",
+    formula=(
+        "L = E + A / N_eff^alpha + B / D^beta; "
+        "N_eff = N prod_x (1 - exp(-bits_x / gamma_x)), x weight, activation, cache"
+    ),
+    source="Kumar 2024, equations 3 and 4 (bits while training; cache: keys and values)",
+    parameters=(
+        Parameter("E", "floor", "loss"),
+        Parameter("A", "coefficient", "loss * parameters^alpha"),
+        Parameter("B", "coefficient", "loss * data^beta"),
+        _ALPHA,
+        _BETA,
+        Parameter("gamma_weight", "scale", "bits", 0.05, 50.0, (1.0, 3.0)),
+        Parameter("gamma_activation", "scale", "bits", 0.05, 50.0, (1.0, 3.0)),
+        Parameter("gamma_cache", "scale", "bits", 0.05, 50.0, (1.0, 3.0)),
+    ),
+    variables=("N", "D", "weight_bits", "activation_bits", "cache_bits"),
+    minimum_rows=16,
+    function=_precision,
+)
+
+
+def _quantised(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
+    import jax.numpy as jnp
+
+    p, log_size, log_data = parameters, jnp.log(variables["N"]), jnp.log(variables["D"])
+    trained = p["A"] * jnp.exp(-p["alpha"] * log_size) + p["B"] * jnp.exp(-p["beta"] * log_data)
+    power = p["gamma_D"] * log_data - p["gamma_N"] * log_size
+    return p["E"] + trained + p["C_T"] * jnp.exp(power - variables["bits"] / p["gamma_post"])
+
+
+QUANTISATION = Law(
+    name="quantisation",
+    formula=(
+        "L(N, D, bits) = E + A / N^alpha + B / D^beta "
+        "+ C_T D^gamma_D / N^gamma_N exp(-bits / gamma_post)"
+    ),
+    source="Kumar 2024, equations 1 and 2 (weights quantised after training)",
+    parameters=(
+        Parameter("E", "floor", "loss"),
+        Parameter("A", "coefficient", "loss * parameters^alpha"),
+        Parameter("B", "coefficient", "loss * data^beta"),
+        Parameter("C_T", "coefficient", "loss * parameters^gamma_N / data^gamma_D"),
+        _ALPHA,
+        _BETA,
+        Parameter("gamma_D", "exponent", "1", 0.0, 4.0, (0.3, 0.7)),
+        Parameter("gamma_N", "exponent", "1", 0.0, 4.0, (0.3, 0.7)),
+        Parameter("gamma_post", "scale", "bits", 0.05, 50.0, (0.5, 1.5)),
+    ),
+    variables=("N", "D", "bits"),
+    minimum_rows=18,
+    function=_quantised,
+)
+
+ARCHITECTURE_LAWS = (MOE_CLARK, MOE_KRAJEWSKI, PARALLEL, VOCABULARY, PRECISION, QUANTISATION)
