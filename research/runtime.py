@@ -5,8 +5,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import jax
-
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
@@ -19,6 +17,8 @@ def prepare(folder: Path) -> None:
 
 def keep_programs(folder: Path) -> None:
     """Keep compiled programs in `folder`/.cache/xla; on a full disk it is of no use, no more."""
+    import jax
+
     warnings.filterwarnings("ignore", "Error (read|writ)ing persistent compilation cache")
     jax.config.update("jax_compilation_cache_dir", str((folder / ".cache" / "xla").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

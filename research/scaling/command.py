@@ -1,27 +1,35 @@
 """`python -m research fit`: a law from a table or a run folder, its intervals and its doubts."""
 
 import argparse
+import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.record import write_json
 from research.scaling import laws
+from research.scaling.backtest import choose
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
-from research.scaling.objective import KINDS, parse
-from research.scaling.isoflop import IsoflopFit, has_budgets, isoflop
-from research.scaling.summary import compare_methods, summary
-from research.scaling.table import Table, read_file, read_runs
+from research.scaling.isoflop import has_budgets, isoflop
+from research.scaling.laws import Law
+from research.scaling.objective import KINDS, Objective, parse
+from research.scaling.summary import compare_methods
+from research.scaling.table import Table
+from research.scaling.table_options import (
+    add_draw_options,
+    add_table_options,
+    draw_options,
+    read_tables,
+)
 
-__all__ = ["add_arguments", "run", "summary"]
-
+AUTO = "auto"
 EXAMPLE = """examples:
   python -m research fit runs/quickstart --law chinchilla --out laws.json
   python -m research fit table.csv --params N --data D --loss L --law chinchilla --out laws.json
+  python -m research fit table.csv --params N --data D --loss L --law auto --json
 """
 
 
@@ -29,23 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fit`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
+    add_table_options(parser)
     add = parser.add_argument
-    add(
-        "source", metavar="TABLE", help="a CSV, TSV or Parquet file, or a run folder (runs/<study>)"
-    )
-    add("--law", default="chinchilla", help=f"{', '.join(laws.LAWS)} or isoflop")
-    add("--params", metavar="COLUMN", help="parameters N")
-    add("--data", metavar="COLUMN", help="tokens or images D; without it D = C / 6N")
-    add("--loss", metavar="COLUMN", help="loss L")
-    add("--flops", metavar="COLUMN", help="training FLOPs C; without it C = 6ND")
-    add("--group", metavar="COLUMN", help="what the bootstrap resamples (default: each row)")
-    add("--where", metavar="EXPRESSION", help="rows to fit, e.g. \"optimizer == 'adamw'\"")
+    add("--law", default="chinchilla", help=f"auto, a file LAW.py, or {', '.join(laws.LAWS)}")
     add("--drop_highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
-    add("--part", help="the part of a run folder that heads laws.json (default: the first)")
-    add("--objective", default="huber:1e-3", help=f"{', '.join(KINDS)}")
-    add("--bootstrap", type=int, default=4000, metavar="DRAWS")
-    add("--level", type=float, default=0.95, help="of the intervals")
-    add("--seed", type=int, default=0, help="of the bootstrap")
+    add("--objective", default="huber:1e-3", help=", ".join(KINDS))
+    add_draw_options(parser, bootstrap=4000, level=0.95)
+    add("--json", action="store_true", help="print the law as JSON")
     add("--out", metavar="FILE", help="write the law here as JSON")
 
 
@@ -55,74 +53,36 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or a table that cannot be fitted at all; nothing is written then.
     """
-    _check(args)
-    tables = _tables(args)
+    if args.drop_highest < 0:
+        raise UserError(f"--drop_highest {args.drop_highest}: expected 0 or more")
+    law = None if args.law == AUTO else laws.get(args.law)
+    objective, options = parse(args.objective), draw_options(args)
+    tables = read_tables(args)
     first = args.part or next(iter(tables))
     results = {}
     for part, table in tables.items():
+        table = _drop_highest(table, args.drop_highest)
         try:
-            results[part] = _fit(table, args)
+            results[part] = _fit(table, law, objective, options)
         except UserError as error:
             # A small part of a study (a check, a baseline) must not cost the others their laws.
             if part == first:
                 raise
             results[part] = [f"refused: {error}"], _nothing(table, args, str(error))
+    content = results[first][1]
+    if first:
+        content = {**content, "parts": {part: found for part, (_, found) in results.items()}}
     if args.out:
-        content = results[first][1]
-        if Path(args.source).is_dir():
-            content = {**content, "parts": {part: found for part, (_, found) in results.items()}}
         write_json(args.out, content)
+    if args.json:
+        print(json.dumps(content, indent=2))
+        return 0
     for part, (lines, _) in results.items():
         print("\n".join(([f"{part}"] if part else []) + lines))
         print()
     if args.out:
         print(f"wrote {args.out}")
     return 0
-
-
-def _check(args: argparse.Namespace) -> None:
-    parse(args.objective)
-    names = [*laws.LAWS, "isoflop"]
-    if args.law not in names:
-        raise UserError(
-            f"--law: no law {args.law!r}{nearest(args.law, names)}; one of {', '.join(names)}"
-        )
-    if not 100 <= args.bootstrap <= 1_000_000:
-        raise UserError(f"--bootstrap {args.bootstrap}: expected 100 to 1000000 draws")
-    if not 0 < args.level < 1:
-        raise UserError(f"--level {args.level:g}: expected a share between 0 and 1, such as 0.95")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: expected 0 or more")
-    if args.drop_highest < 0:
-        raise UserError(f"--drop_highest {args.drop_highest}: expected 0 or more")
-    folder = Path(args.source).is_dir()
-    given = {k: getattr(args, k) for k in ("params", "data", "loss", "flops", "group", "where")}
-    if folder and any(given.values()):
-        option = next(name for name, value in given.items() if value)
-        raise UserError(f"--{option}: only for a table; a run folder knows its own columns")
-    if not folder:
-        if args.part:
-            raise UserError("--part: only for a run folder")
-        for option in ("params", "loss"):
-            if not given[option]:
-                raise UserError(f"--{option}: name the column of {args.source} that holds it")
-
-
-def _tables(args: argparse.Namespace) -> dict[str, Table]:
-    if Path(args.source).is_dir():
-        tables = read_runs(args.source)
-        if args.part and args.part not in tables:
-            known = ", ".join(tables)
-            raise UserError(
-                f"--part: no part {args.part!r} in {args.source}{nearest(args.part, tables)};"
-                f" it has {known}"
-            )
-    else:
-        columns = {
-            k: getattr(args, k) for k in ("params", "data", "loss", "flops", "group", "where")
-        }
-        tables = {"": read_file(args.source, **columns)}
-    return {part: _drop_highest(table, args.drop_highest) for part, table in tables.items()}
 
 
 def _drop_highest(table: Table, count: int) -> Table:
@@ -134,24 +94,27 @@ def _drop_highest(table: Table, count: int) -> Table:
     return table.select(table["L"] < bound, f"losses of {bound:.6g} and above left out")
 
 
-def _fit(table: Table, args: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
-    options: dict[str, Any] = {
-        "bootstrap": args.bootstrap,
-        "level": args.level,
-        "seed": args.seed,
-    }
-    if args.law == "isoflop":
-        valleys = isoflop(table, **options)
-        return _isoflop_lines(valleys), _isoflop_json(valleys, table)
-    objective = parse(args.objective)
-    if args.law == laws.FRONTIER.name:
+def _fit(
+    table: Table, law: Law | None, objective: Objective, options: dict[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    choice = None
+    if law is None:
+        choice = choose(table, objective=objective, level=options["level"], seed=options["seed"])
+        if choice.law is None:
+            raise UserError(f"{table.source}: refused by check 21: {choice.line}")
+        law = choice.law
+    if law.name == laws.FRONTIER.name:
         fit = fit_frontier(table, objective=objective, **options)
     else:
-        fit = fit_law(table, laws.get(args.law), objective=objective, **options)
+        fit = fit_law(table, law, objective=objective, **options)
         fit = _with_valleys(fit, table, options)
-    content = fit.to_json()
-    content["notes"] = list(table.notes)
-    return law_lines(fit), content
+    lines, content = law_lines(fit), {**fit.to_json(), "notes": list(table.notes)}
+    if choice is not None:
+        widened = f"its intervals for new runs widen by {choice.inflation:.2f}"
+        lines.insert(1, f"  chosen: {choice.line}")
+        lines.append(f"  by {choice.num_tested} held-out runs, {widened}")
+        content["choice"] = choice.to_json()
+    return lines, content
 
 
 def _with_valleys(fit: LawFit, table: Table, options: dict[str, Any]) -> LawFit:
@@ -199,35 +162,3 @@ def law_lines(fit: LawFit) -> list[str]:
         )
     lines += [f"  warning {line}" for line in fit.warnings]
     return lines
-
-
-def _isoflop_lines(valleys: IsoflopFit) -> list[str]:
-    lines = [f"N_opt ~ C^a, D_opt ~ C^b   ({len(valleys.kept)} of {len(valleys.valleys)} budgets)"]
-    if valleys.refused:
-        lines.append(f"  refused: {valleys.refused}")
-    elif valleys.params_interval and valleys.data_interval:
-        pairs = (
-            ("a", valleys.params_exponent, valleys.params_interval),
-            ("b", valleys.data_exponent, valleys.data_interval),
-        )
-        for name, value, (low, high) in pairs:
-            lines.append(f"  {name:<6}{value:>12.6g}  {low:>12.6g} {high:>12.6g}")
-    return lines + [f"  warning {finding.line}" for finding in valleys.findings]
-
-
-def _isoflop_json(valleys: IsoflopFit, table: Table) -> dict[str, Any]:
-    names = ("params_exponent", "data_exponent", "params_coefficient", "data_coefficient")
-    intervals = {
-        "params_exponent": valleys.params_interval,
-        "data_exponent": valleys.data_interval,
-    }
-    return {
-        **valleys.to_json(),
-        "law": "isoflop",
-        "parameters": None if valleys.refused else {n: getattr(valleys, n) for n in names},
-        "intervals": None if valleys.refused else {k: list(v) for k, v in intervals.items() if v},
-        "objective": None,
-        "num_runs": len(table),
-        "convention": table.convention,
-        "notes": list(table.notes),
-    }

@@ -5,27 +5,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from research.errors import UserError
-from research.scaling import checks, engine, intervals, vertex
+from research.scaling import checks, engine, intervals
 from research.scaling.checks import Finding
-from research.scaling.design import Design, make_design
+from research.scaling.design import Design
 from research.scaling.engine import Minimum
 from research.scaling.influence import Influence, influence
 from research.scaling.laws import CHINCHILLA, Law
 from research.scaling.objective import HUBER, Objective
 from research.scaling.optimal import FlopsModel, Optimum, flops_model, optimum
 from research.scaling.profile import Profile, profile, quadratic
+from research.scaling.solve import MANY_ROWS, solve
 from research.scaling.table import Table
 
 DELTAS = (1e-4, 1e-3, 1e-2, 1e-1)
-BOOTSTRAP = "Bayesian bootstrap by {}, expanded percentiles"
-SANDWICH = "normal about the fit with the sandwich covariance by {} (too many rows to resample)"
-# Bootstrap weights (draws * rows) held at once: 400 MB.
-MAX_WEIGHTS = 50_000_000
-# Starts descend on this many rows of a longer table; past ten times as many nothing is profiled.
-FEW_ROWS = 2_000
 # Draws kept in laws.json, for whoever predicts from it.
 KEPT_DRAWS = 400
 
@@ -93,15 +87,11 @@ class LawFit:
         rows = {name: np.atleast_1d(np.asarray(v, float)) for name, v in variables.items()}
         with np.errstate(all="ignore"):
             log_loss = np.log(self.law.loss(self.draws, **rows))
-        ends = intervals.percentile(log_loss, self.level, self.degrees)
-        if noise:
-            # The law's error and a run's own noise are independent: their widths add in quadrature.
-            middle = np.log(self.predict(**rows))
-            degrees = max(self.num_groups - len(self.law.parameters), 1)
-            own = self.noise * stats.t.ppf(0.5 + self.level / 2, degrees)
-            low, high = np.minimum(ends[0] - middle, 0), np.maximum(ends[1] - middle, 0)
-            ends = middle + np.stack([-np.hypot(low, own), np.hypot(high, own)])
-        return np.exp(ends)
+        if not noise:
+            return np.exp(intervals.percentile(log_loss, self.level, self.degrees))
+        middle = np.log(self.predict(**rows))
+        spread = intervals.Spread(self.noise, self.num_groups, len(self.law.parameters))
+        return np.exp(intervals.predictive(middle, log_loss, spread, self.level))
 
     def optimal(self, flops: float) -> Optimum:
         """The best N and D for `flops`, with intervals (chinchilla only)."""
@@ -187,35 +177,25 @@ def fit_law(
             or one D only, or a constant loss. Softer failures come back as `refused`.
     """
     checks.require_support(table, law)
-    variables = {name: table[name] for name in law.variables}
-    design = make_design(law, variables)
-    loss, ones = table["L"], np.ones(len(table))
+    loss, ones, groups = table["L"], np.ones(len(table)), table["group"]
+    found_by = solve(
+        law,
+        {name: table[name] for name in law.variables},
+        loss,
+        groups,
+        objective=objective,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    design, best, draws = found_by.design, found_by.best, found_by.draws
     target, limits = objective.target(loss), design.bounds(loss)
-    first, ends = _from_every_start(design, loss, limits, objective)
-    order = np.argsort(ends.objective, kind="stable")
-    start = first[order[0]]
-    best = engine.minimise(design, ends.theta[order[:1]], target, ones, limits, objective).theta[0]
-    if objective.lad:
-        best = vertex.polish(design, best, target, ones, limits, objective)
     residuals = design.predict(best[None])[0] - np.log(loss)
-    groups = table["group"]
     num_groups = len(np.unique(groups))
-    unit = "run" if num_groups == len(table) else "group"
-    if bootstrap * len(table) <= MAX_WEIGHTS:
-        weights = intervals.bootstrap_weights(groups, bootstrap, seed)
-        pool = np.concatenate([best[None], ends.theta[order]])
-        draws = engine.minimise_draws(design, pool, target, weights, limits, objective).theta
-        kind = BOOTSTRAP.format(unit)
-    else:
-        draws = intervals.sandwich_draws(
-            design, best, target, groups, limits, objective, bootstrap, seed
-        )
-        kind = SANDWICH.format(unit)
     published = design.to_parameters(best)
     draws_published = design.to_parameters(draws)
     fitted = residuals if objective.log else design.predict(best[None], False)[0] - target
     scale = intervals.huber_scale(fitted, len(best), objective)
-    if len(table) > 10 * FEW_ROWS:
+    if len(table) > MANY_ROWS:
         profiles = quadratic(design, loss, published, draws_published, level=level)
     else:
         profiles = profile(
@@ -228,18 +208,18 @@ def fit_law(
             level=level,
         )
     degrees = intervals.degrees_of_freedom(num_groups, len(best))
-    shown, method = _intervals(law, draws_published, profiles, level, degrees, kind)
+    shown, method = _intervals(law, draws_published, profiles, level, degrees, found_by.method)
     point = dict(zip(law.names, map(float, published), strict=True))
     value, gradient, hessian = design.evaluate(best[None], target, ones, objective)
     held = (best <= limits[0]) | (best >= limits[1])
     if objective.lad:  # a vertex has no gradient; `vertex.polish` has found no way down
         value, held = np.abs(fitted).sum(keepdims=True), np.ones_like(held)
-    share, optima = _distinct(design, ends)
+    share, optima = _distinct(design, found_by.ends)
     found = checks.Evidence(
         table=table,
         design=design,
         best=best,
-        start=start,
+        start=found_by.start,
         limits=limits,
         parameters=point,
         residuals=residuals,
@@ -337,7 +317,7 @@ def _intervals(law, draws, profiles, level, degrees, kind):
 def _sensitivity(design, best, loss, limits) -> list[dict[str, float]]:
     """The fit at Huber deltas from nearly absolute to nearly squared loss."""
     rows = []
-    if len(loss) > 10 * FEW_ROWS:
+    if len(loss) > MANY_ROWS:
         return rows  # the errors of a long table are too small for deltas to agree
     for delta in DELTAS:
         objective = replace(HUBER, delta=delta)
@@ -360,33 +340,3 @@ def _without_outliers(design, best, loss, limits, residuals, objective):
     weights = np.where(outliers, 0.0, 1.0)
     end = engine.minimise(design, best[None], objective.target(loss), weights, limits, objective)
     return np.flatnonzero(outliers), end.theta[0]
-
-
-def _from_every_start(design, loss, limits, objective) -> tuple[np.ndarray, Minimum]:
-    """(starts [S, P], where each ended); of a long table only the best two descend on all rows."""
-    num = 256 if len(design.exponents) > 1 else 64
-    thin = _thin(len(loss), FEW_ROWS)
-    if len(thin) == len(loss):
-        first = design.starts(loss, num)
-        ones = np.ones(len(loss))
-        return first, engine.minimise(
-            design, first, objective.target(loss), ones, limits, objective
-        )
-    few = make_design(design.law, _rows(design.variables, thin))
-    first, ends = _from_every_start(few, loss[thin], few.bounds(loss[thin]), objective)
-    best = np.argsort(ends.objective, kind="stable")[:2]
-    theta = design.to_theta(few.to_parameters(ends.theta[best]))
-    ones = np.ones(len(loss))
-    whole = engine.minimise(design, theta, objective.target(loss), ones, limits, objective)
-    return design.to_theta(few.to_parameters(first[best])), whole
-
-
-def _thin(num_rows: int, most: int) -> np.ndarray:
-    """Rows of a random thinned table, all of a short one; sorted."""
-    if num_rows <= most:
-        return np.arange(num_rows)
-    return np.sort(np.random.default_rng(0).choice(num_rows, most, replace=False))
-
-
-def _rows(variables: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: column[rows] for name, column in variables.items()}

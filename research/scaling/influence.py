@@ -8,10 +8,10 @@ import numpy as np
 from research.scaling import engine
 from research.scaling.design import Design
 from research.scaling.objective import Objective
+from research.scaling.solve import MANY_ROWS
 
 # So many groups are refitted without: of more, those that the linearised fit says move it most.
 MOST_GROUPS = 300
-MOST_ROWS = 20_000  # of a table that is refitted; a longer one shows the linearised moves
 SHOWN = 5
 
 
@@ -51,7 +51,7 @@ def influence(
     moves = _linear(design, best, target, index, objective) / errors
     chosen = np.argsort(-np.abs(moves).max(1), kind="stable")[:MOST_GROUPS]
     moves = moves[chosen]
-    if len(target) <= MOST_ROWS:
+    if len(target) <= MANY_ROWS:
         weights = (index[None] != chosen[:, None]).astype(float)
         first = np.tile(best, (len(chosen), 1))
         ends = engine.minimise(design, first, target, weights, limits, objective, max_steps=60)

@@ -4,7 +4,6 @@ The law lab sees nothing but this table: columns N (parameters), D (tokens or im
 FLOPs), L (loss), `group` (what the bootstrap resamples), and any other column that was in the file.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.record import read_json
+from research.scaling.table_columns import (
+    finite_numbers,
+    named_column,
+    positive_numbers,
+    rows_where,
+)
+from research.scaling.table_file import read_frame, sibling
+from research.scaling.table_units import refuse_units
+
+__all__ = [
+    "Table",
+    "from_frame",
+    "named_column",
+    "positive_numbers",
+    "read_file",
+    "read_frame",
+    "read_runs",
+    "rows_where",
+]
 
 UNSTATED = "not stated"
 
@@ -63,12 +81,15 @@ def from_frame(
     flops: str | None = None,
     group: str | None = None,
     where: str | None = None,
+    unique: str | None = None,
+    extra: Mapping[str, str] | None = None,
     source: str = "table",
 ) -> Table:
     """Build a Table from any data frame, given the names of its columns.
 
     `data` may be left out when `flops` is given (then D = C / 6N), and `flops` when `data` is
-    (then C = 6ND); the convention says which was done.
+    (then C = 6ND); the convention says which was done. `unique` is the column of unique data (the
+    table's U); `extra` names the column of each further variable that a law reads.
 
     Raises:
         UserError: a missing column (the nearest is named), a bad value (its row is numbered), no
@@ -76,14 +97,16 @@ def from_frame(
     """
     frame = frame.reset_index(drop=True)
     if where is not None:
-        frame = _filter(frame, where, source)
+        frame = frame.loc[rows_where(frame, where, "--where", source)]
     if not len(frame):
         raise UserError(f"{source}: no rows" + (f" where {where}" if where else ""))
     if data is None and flops is None:
         raise UserError("--data: missing; name the column of tokens (or --flops, then D = C / 6N)")
     chosen = {"--params": params, "--data": data, "--loss": loss, "--flops": flops}
+    chosen["--unique"] = unique
+    _refuse_twice(chosen)
     values = {
-        option: _numbers(frame, option, name, source)
+        option: positive_numbers(frame, option, name, source)
         for option, name in chosen.items()
         if name is not None
     }
@@ -96,22 +119,49 @@ def from_frame(
         compute, counted = 6 * size * amount, "6ND computed from the columns"
     else:
         counted = f"column {flops!r}"
-    # Keep every other column: checks use what they know (seed, budget, epochs, learning_rate, ...).
-    rest = frame.drop(columns=[c for c in ("N", "D", "C", "L", "group") if c in frame])
-    rest = rest.reset_index(drop=True)
+    found = {"N": size, "D": amount, "C": compute, "L": score}
+    _units(found, chosen, frame.index + 1, source)
+    if unique is not None:
+        found["U"] = values["--unique"]
+    for name, column in (extra or {}).items():
+        if not name.isidentifier() or name in ("N", "D", "C", "L", "group"):
+            raise UserError(f"--column {name}={column}: expected the name of a law's own variable")
+        found[name] = finite_numbers(frame, f"--column {name}", column, source)
     if group is not None:
-        labels = _column(frame, "--group", group, source).astype(str).to_numpy()
+        found["group"] = named_column(frame, "--group", group, source).astype(str).to_numpy()
     else:
-        labels = np.array([str(i) for i in range(len(frame))])
-    result = rest.assign(N=size, D=amount, C=compute, L=score, group=labels)
+        found["group"] = np.arange(len(frame)).astype(str)
+    # Keep every other column: checks use what they know (seed, budget, epochs, learning_rate, ...).
+    rest = frame.drop(columns=[c for c in (*found, "N", "D", "C", "L", "group") if c in frame])
+    result = rest.reset_index(drop=True).assign(**found)
     return Table(
         frame=result,
         source=source,
         convention=f"params: column {params!r}; flops: {counted}",
         notes=notes,
         mixed=_mixed(result, ("convention", "loss_unit", "unit", "score_kind", "split")),
-        columns={k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
+        columns={
+            **{k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
+            **(extra or {}),
+        },
     )
+
+
+def _refuse_twice(chosen: Mapping[str, str | None]) -> None:
+    """A column may be two things only where U is D: data seen once."""
+    seen: dict[str, str] = {}
+    for option, name in chosen.items():
+        if name is None:
+            continue
+        if name in seen and {option, seen[name]} != {"--unique", "--data"}:
+            raise UserError(f"{seen[name]} and {option} both name the column {name!r}")
+        seen[name] = option
+
+
+def _units(found, chosen, rows, source: str) -> None:
+    options = {"N": "--params", "D": "--data", "C": "--flops"}
+    names = {name: chosen[option] for name, option in options.items() if chosen[option]}
+    refuse_units({name: found[name] for name in names}, names, rows, source)
 
 
 def read_file(path: str | Path, **columns) -> Table:
@@ -121,13 +171,7 @@ def read_file(path: str | Path, **columns) -> Table:
         UserError: a missing, unreadable or empty file, the wrong delimiter, Parquet without
             pyarrow, or whatever `from_frame` refuses.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such file{_sibling(path)}")
-    if path.is_dir():
-        raise UserError(f"{path}: a folder without study.json or results; expected a run folder")
-    frame = _read_parquet(path) if path.suffix in (".parquet", ".pq") else _read_text(path)
-    return from_frame(frame, source=str(path), **columns)
+    return from_frame(read_frame(path), source=str(path), **columns)
 
 
 def read_runs(folder: str | Path) -> dict[str, Table]:
@@ -142,7 +186,7 @@ def read_runs(folder: str | Path) -> dict[str, Table]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder{_sibling(folder)}")
+        raise UserError(f"{folder}: no such run folder{sibling(folder)}")
     paths = sorted(folder.glob("*/result.json"))
     rows = [(path, read_json(path)) for path in paths]
     rows = [(p, row) for p, row in rows if isinstance(row, dict) and row.get("role") == "trial"]
@@ -155,12 +199,17 @@ def read_runs(folder: str | Path) -> dict[str, Table]:
     records = [_record(path, row) for path, row in rows]
     order = list(study.get("parts", {}))
     order += [p for p in dict.fromkeys(r["part"] for r in records) if p not in order]
+    parts = {part: [record for record in records if record["part"] == part] for part in order}
+    parts = {part: chosen for part, chosen in parts.items() if chosen}
+    lost = [part for part, chosen in parts.items() if not _usable(pd.DataFrame(chosen)).any()]
+    if len(lost) == len(parts):
+        raise UserError(f"{folder}: part {lost[0]!r}: every trial diverged")
+    notes = tuple(f"part {part!r} left out: every trial diverged" for part in lost)
     tables = {}
-    for part in order:
-        chosen = [record for record in records if record["part"] == part]
-        if chosen:
-            about = study.get("parts", {}).get(part, {})
-            tables[part] = _part_table(pd.DataFrame(chosen), part, about.get("title"), folder)
+    for part in (part for part in parts if part not in lost):
+        title = study.get("parts", {}).get(part, {}).get("title")
+        tables[part] = _part_table(pd.DataFrame(parts[part]), part, title, folder, notes)
+        notes = ()  # said once
     return tables
 
 
@@ -205,15 +254,18 @@ def _score(value: object) -> float:
     return np.nan if value is None else float(value)  # type: ignore[arg-type]
 
 
-def _part_table(frame: pd.DataFrame, part: str, title: str | None, folder: Path) -> Table:
-    usable = (frame["status"] == "finished") & np.isfinite(frame["L"]) & (frame["L"] > 0)
-    notes = []
+def _usable(frame: pd.DataFrame) -> pd.Series:
+    return (frame["status"] == "finished") & np.isfinite(frame["L"]) & (frame["L"] > 0)
+
+
+def _part_table(
+    frame: pd.DataFrame, part: str, title: str | None, folder: Path, said: tuple[str, ...]
+) -> Table:
+    usable, notes = _usable(frame), list(said)
     if not usable.all():
         lost = ", ".join(frame.loc[~usable, "id"])
         notes.append(f"{int((~usable).sum())} of {len(frame)} trials diverged, left out: {lost}")
     kept = frame.loc[usable].reset_index(drop=True)
-    if not len(kept):
-        raise UserError(f"{folder}: part {part!r}: every trial diverged")
     floors = [value for value in kept["floor"] if value is not None and np.isfinite(value)]
     return Table(
         frame=kept,
@@ -239,95 +291,3 @@ def _mixed(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
             some = ", ".join(repr(str(v)[:40]) for v in frame[name].unique()[:3])
             found.append(f"{name} takes {frame[name].nunique(dropna=False)} values ({some})")
     return tuple(found)
-
-
-def _sibling(path: Path) -> str:
-    try:
-        return nearest(path.name, [entry.name for entry in path.parent.iterdir()])
-    except OSError:
-        return ""
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except ImportError as error:
-        raise UserError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from error
-    except Exception as error:  # pyarrow raises its own family of exceptions
-        raise UserError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    separator = "\t" if path.suffix == ".tsv" else ","
-    try:
-        frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
-    except pd.errors.EmptyDataError as error:
-        raise UserError(f"{path}: the file is empty; expected a header and rows") from error
-    except pd.errors.ParserError as error:
-        raise UserError(f"{path}: not a CSV: {str(error).strip()}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if len(frame.columns) == 1:
-        other = _other_delimiter(str(frame.columns[0]), separator)
-        if other:
-            raise UserError(f"{path}: columns are separated by {other!r}; expected {separator!r}")
-    frame.columns = [str(name).strip() for name in frame.columns]
-    return frame
-
-
-def _other_delimiter(header: str, separator: str) -> str | None:
-    try:
-        found = csv.Sniffer().sniff(header, delimiters=",;\t| ").delimiter
-    except csv.Error:
-        return None
-    return found if found != separator else None
-
-
-def _filter(frame: pd.DataFrame, where: str, source: str) -> pd.DataFrame:
-    try:
-        mask = frame.eval(where)
-    except pd.errors.UndefinedVariableError as error:
-        name = str(error).split("'")[1]
-        raise UserError(
-            f"--where: no column {name!r} in {source}{nearest(name, map(str, frame.columns))}"
-        ) from error
-    except Exception as error:  # pandas evaluates free text: anything may go wrong
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"--where: cannot evaluate {where!r}: {reason}") from error
-    if not (isinstance(mask, pd.Series) and mask.dtype == bool):
-        raise UserError(f"--where: {where!r} is not true or false for each row")
-    return frame.loc[mask]
-
-
-def _column(frame: pd.DataFrame, option: str, name: str, source: str) -> pd.Series:
-    if name not in frame:
-        names = [str(column) for column in frame.columns]
-        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise UserError(
-            f"{option}: no column {name!r} in {source}{nearest(name, names)}; it has {shown}"
-        )
-    column = frame[name]
-    if isinstance(column, pd.DataFrame):
-        raise UserError(f"{option}: {source} has several columns called {name!r}")
-    return column
-
-
-def _numbers(frame: pd.DataFrame, option: str, name: str, source: str) -> np.ndarray:
-    column = _column(frame, option, name, source)
-    numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    missing = column.isna()
-    for bad, what in (
-        (numbers.isna() & ~missing, "not a number"),
-        (missing, "missing (NaN)"),
-        (np.isinf(numbers), "infinite"),
-        (numbers <= 0, "not positive"),
-    ):
-        if bad.any():
-            rows = column.index[bad] + 1
-            shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-            value = "" if what.startswith("missing") else f" ({str(column[rows[0] - 1])!r})"
-            plural = "s" if len(rows) > 1 else ""
-            raise UserError(f"{source}: column {name!r} is {what} in row{plural} {shown}{value}")
-    return numbers.to_numpy()

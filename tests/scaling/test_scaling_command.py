@@ -73,7 +73,7 @@ def test_a_part_too_small_for_the_law_is_refused_beside_the_others(tmp_path, cap
         fit(folder, "--part", "check", *QUICK)
 
 
-@pytest.mark.parametrize("law", ["frontier", "isoflop"])
+@pytest.mark.parametrize("law", ["frontier", "power", "kaplan"])
 def test_other_laws_have_the_same_schema(tmp_path, law):
     folder = planted_study(tmp_path / "study")
     fit(folder, "--law", law, *QUICK, "--out", tmp_path / "laws.json")

@@ -203,3 +203,49 @@ def test_run_folders_that_are_wrong(tmp_path):
     with pytest.raises(UserError, match="every trial diverged"):
         read_runs(write_study(tmp_path / "diverged", [row]))
     json.dumps(row)
+
+
+def test_a_part_in_which_every_trial_diverged_is_left_out_and_named(tmp_path):
+    rows = [result(1e6 * k, 1e8, 3.0 / k, 1e15, part="text") for k in (1, 2, 3)]
+    rows.append(result(4e6, 1e8, None, 1e15, part="image", status="diverged"))
+    tables = read_runs(write_study(tmp_path / "study", rows))
+    assert list(tables) == ["text"] and len(tables["text"]) == 3
+    (note,) = tables["text"].notes
+    assert "part 'image' left out: every trial diverged" in note
+
+
+def test_unique_data_and_further_variables_are_columns_of_their_own_names(tmp_path):
+    text = "N,D,L,tokens,r\n1e6,1e8,3.0,1e7,0\n2e6,1e8,2.9,2e7,-0.5\n1e6,2e8,2.8,3e7,1\n"
+    runs = read(tmp_path, text, unique="tokens", extra={"share": "r"})
+    np.testing.assert_array_equal(runs["U"], [1e7, 2e7, 3e7])
+    np.testing.assert_array_equal(runs["share"], [0, -0.5, 1])
+    assert runs.columns["unique"] == "tokens" and runs.columns["share"] == "r"
+    once = read(tmp_path, text, unique="D")
+    np.testing.assert_array_equal(once["U"], once["D"])
+    with pytest.raises(UserError, match="--unique: no column 'uniq'"):
+        read(tmp_path, text, unique="uniq")
+    with pytest.raises(UserError, match="--column N=r: expected the name"):
+        read(tmp_path, text, extra={"N": "r"})
+    with pytest.raises(UserError, match="--params and --unique both name the column 'N'"):
+        read(tmp_path, text, unique="N")
+    with pytest.raises(UserError, match="--column share: no column 'q'"):
+        read(tmp_path, text, extra={"share": "q"})
+
+
+def test_a_row_longer_than_the_header_does_not_shift_the_others(tmp_path):
+    with pytest.raises(UserError, match="more fields than the header"):
+        read(tmp_path, "N,D,L\n1e6,1e8,3.0,7\n2e6,1e8,2.9,7\n")
+
+
+@pytest.mark.parametrize("patches", [1, 64, 1024])
+def test_images_count_their_patches_and_are_no_mistaken_unit(tmp_path, patches):
+    runs = read(tmp_path)
+    frame = runs.frame.assign(C=6 * patches * runs["N"] * runs["D"])
+    assert len(from_frame(frame, params="N", data="D", loss="L", flops="C")) == 3
+
+
+def test_a_grid_of_many_decades_is_no_mixture_of_units():
+    params, data = np.meshgrid(np.logspace(3, 11, 9), np.logspace(5, 13, 9))
+    loss = 2 + params.ravel() ** -0.3 + data.ravel() ** -0.3
+    frame = pd.DataFrame({"N": params.ravel(), "D": data.ravel(), "L": loss})
+    assert len(from_frame(frame, params="N", data="D", loss="L")) == 81

@@ -1,0 +1,99 @@
+"""Columns of somebody's table: found by name, checked number by number, rows chosen by a filter."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from research.errors import UserError, nearest
+
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+SUFFIXED = re.compile(r"([+-]?\d*\.?\d+)\s*([KMBGT])(?![a-zA-Z])\D*", re.IGNORECASE)
+POWERS = {"k": 3, "m": 6, "b": 9, "g": 9, "t": 12}
+
+
+def rows_where(frame: pd.DataFrame, expression: str, option: str, source: str) -> np.ndarray:
+    """Mask [rows] of the rows where `expression` holds (pandas `eval`: "column == 'value'").
+
+    Raises:
+        UserError: an unknown column, or an expression that is not true or false for every row.
+    """
+    try:
+        mask = frame.eval(expression)
+    except pd.errors.UndefinedVariableError as error:
+        name = str(error).split("'")[1]
+        raise UserError(
+            f"{option}: no column {name!r} in {source}{nearest(name, map(str, frame.columns))}"
+        ) from error
+    except Exception as error:  # pandas evaluates free text: anything may go wrong
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{option}: cannot evaluate {expression!r}: {reason}") from error
+    if not (isinstance(mask, pd.Series) and mask.dtype == bool):
+        raise UserError(f"{option}: {expression!r} is not true or false for each row")
+    return mask.to_numpy()
+
+
+def named_column(frame: pd.DataFrame, option: str, name: str, source: str) -> pd.Series:
+    """Return the column `name`; UserError when it is missing or there twice."""
+    if name not in frame:
+        names = [str(column) for column in frame.columns]
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        raise UserError(
+            f"{option}: no column {name!r} in {source}{nearest(name, names)}; it has {shown}"
+        )
+    column = frame[name]
+    if isinstance(column, pd.DataFrame) or name in frame.attrs.get("repeated", ()):
+        raise UserError(f"{option}: {source} has several columns called {name!r}")
+    return column
+
+
+def positive_numbers(frame: pd.DataFrame, option: str, name: str, source: str) -> np.ndarray:
+    """Return column `name` [rows], or say in which rows it is no finite, positive number.
+
+    Rows are numbered by the frame's index, from 1: a part of a frame keeps its own numbers.
+    """
+    numbers = finite_numbers(frame, option, name, source)
+    column = named_column(frame, option, name, source)
+    _refuse(column, numbers <= 0, "not positive", source)
+    return numbers
+
+
+def finite_numbers(frame: pd.DataFrame, option: str, name: str, source: str) -> np.ndarray:
+    """As `positive_numbers`, for a column that may be zero or less."""
+    column = named_column(frame, option, name, source)
+    types = pd.api.types
+    if types.is_bool_dtype(column) or types.is_datetime64_any_dtype(column):
+        raise UserError(f"{source}: column {name!r} holds {column.dtype} values; expected numbers")
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    missing = column.isna()
+    _refuse(column, (numbers.isna() & ~missing).to_numpy(), "not a number", source)
+    _refuse(column, missing.to_numpy(), "missing (NaN)", source)
+    _refuse(column, np.isinf(numbers.to_numpy()), "infinite", source)
+    return numbers.to_numpy()
+
+
+def _refuse(column: pd.Series, bad: np.ndarray, what: str, source: str) -> None:
+    if not bad.any():
+        return
+    rows = column.index[bad] + 1
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    plural = "s" if len(rows) > 1 else ""
+    text = f"{source}: column {column.name!r} is {what} in row{plural} {shown}"
+    if not what.startswith("missing"):
+        value = str(column[rows[0] - 1])
+        text += f" ({value[:40]!r}){_remedy(value) if what == 'not a number' else ''}"
+    raise UserError(text)
+
+
+def _remedy(value: str) -> str:
+    """How a value that people write should be written."""
+    value = value.strip()
+    suffix = SUFFIXED.fullmatch(value)
+    if suffix:
+        return f": write {float(suffix[1]):g}e{POWERS[suffix[2].lower()]}"
+    if THOUSANDS.fullmatch(value):
+        return f": write {value.replace(',', '')}, without separators"
+    if DECIMAL_COMMA.fullmatch(value):
+        return f": write {value.replace(',', '.')}, with a point"
+    return "; expected plain numbers such as 1.3e9"

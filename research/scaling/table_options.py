@@ -1,0 +1,94 @@
+"""The options by which every verb of the law lab names a table and its columns."""
+
+import argparse
+import os
+from typing import Any
+
+from research.errors import UserError, nearest
+from research.scaling.table import Table, read_file, read_runs
+
+COLUMNS = ("params", "data", "loss", "flops", "unique", "group", "where")
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """Declare TABLE, its columns, and which rows and part of it to take."""
+    add = parser.add_argument
+    add(
+        "source", metavar="TABLE", help="a CSV, TSV or Parquet file, or a run folder (runs/<study>)"
+    )
+    add("--params", metavar="COLUMN", help="parameters N")
+    add("--data", metavar="COLUMN", help="tokens or images D; without it D = C / 6N")
+    add("--loss", metavar="COLUMN", help="loss L")
+    add("--flops", metavar="COLUMN", help="training FLOPs C, exact or nominal; without it C = 6ND")
+    add("--unique", metavar="COLUMN", help="unique tokens or images U, where data repeat")
+    add(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="another variable of the law, e.g. experts=num_experts; may be repeated",
+    )
+    add("--group", metavar="COLUMN", help="what the bootstrap resamples (default: each row)")
+    add("--where", metavar="EXPRESSION", help="rows to take, e.g. \"optimizer == 'adamw'\"")
+    add("--part", help="one part of a run folder")
+
+
+def read_tables(args: argparse.Namespace) -> dict[str, Table]:
+    """The table that `args` names, as {"": table}, or those of a run folder by part.
+
+    Raises:
+        UserError: options that do not go with the source, or a table that cannot be read.
+    """
+    given: dict[str, Any] = {name: getattr(args, name) for name in COLUMNS}
+    if not os.path.isdir(args.source):  # Path.is_dir raises on names that are too long
+        if args.part:
+            raise UserError("--part: only for a run folder")
+        for option in ("params", "loss"):
+            if not given[option]:
+                raise UserError(f"--{option}: name the column of {args.source} that holds it")
+        return {"": read_file(args.source, **given, extra=_pairs(args.column))}
+    for name, value in {**given, "column": args.column}.items():
+        if value:
+            raise UserError(f"--{name}: only for a table; a run folder knows its own columns")
+    tables = read_runs(args.source)
+    if args.part and args.part not in tables:
+        raise UserError(
+            f"--part: no part {args.part!r} in {args.source}{nearest(args.part, tables)};"
+            f" it has {', '.join(tables)}"
+        )
+    return tables
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    pairs = {}
+    for word in words:
+        name, equals, column = word.partition("=")
+        if not (name and equals and column):
+            raise UserError(f"--column {word!r}: expected NAME=COLUMN, as in experts=num_experts")
+        if name in pairs:
+            raise UserError(f"--column: {name!r} is named twice")
+        pairs[name] = column
+    return pairs
+
+
+def add_draw_options(parser: argparse.ArgumentParser, bootstrap: int, level: float) -> None:
+    """Declare how intervals are drawn."""
+    add = parser.add_argument
+    add("--bootstrap", type=int, default=bootstrap, metavar="DRAWS")
+    add("--level", type=float, default=level, help="of the intervals")
+    add("--seed", type=int, default=0, help="of the bootstrap")
+
+
+def draw_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keywords bootstrap, level and seed.
+
+    Raises:
+        UserError: one of them out of range.
+    """
+    if not 100 <= args.bootstrap <= 1_000_000:
+        raise UserError(f"--bootstrap {args.bootstrap}: expected 100 to 1000000 draws")
+    if not 0 < args.level < 1:
+        raise UserError(f"--level {args.level:g}: expected a share between 0 and 1, such as 0.95")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: expected 0 or more")
+    return {"bootstrap": args.bootstrap, "level": args.level, "seed": args.seed}

@@ -1,0 +1,144 @@
+"""Backtests: what is held out, who is fair to whom, and the law that `auto` takes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from research.__main__ import main
+from research.errors import UserError
+from research.scaling import laws
+from research.scaling.backtest import (
+    LAST_VALUE,
+    Scored,
+    _inflation,
+    backtest,
+    candidates,
+    choose,
+    held_out,
+)
+from tests.scaling.planted import TRUTH, grid, losses, table
+
+FEW = [laws.CHINCHILLA, laws.get("kaplan")]
+
+
+def runs(noise=0.003, **columns):
+    params, data = grid(num_sizes=7, num_amounts=6, decades=2.5)
+    return table(params, data, losses(params, data, noise=noise), **columns)
+
+
+def test_what_a_holdout_selects():
+    whole = runs()
+    flops = whole["C"]
+    assert (held_out(whole, "flops:0.5decade") == (flops > flops.max() / 10**0.5)).all()
+    assert (held_out(whole, "params:largest") == (whole["N"] == whole["N"].max())).all()
+    assert (held_out(whole, "data:largest") == (whole["D"] == whole["D"].max())).all()
+    assert (held_out(whole, "N > 1e9") == (whole["N"] > 1e9)).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["flops:many", "flops:9decade", "N", "N > 0", "N > 1e99", "colour == 'red'", "", "params:"],
+)
+def test_other_holdouts_are_refused_in_a_line(text):
+    with pytest.raises(UserError, match="--holdout") as caught:
+        held_out(runs(), text)
+    assert "\n" not in str(caught.value)
+
+
+def test_held_out_losses_are_not_read():
+    whole = runs()
+    mask = held_out(whole, "flops:0.5decade")
+    spoilt = whole.frame.assign(L=np.where(mask, whole["L"] * 3, whole["L"]))
+    other = table(spoilt["N"], spoilt["D"], spoilt["L"])
+    honest, changed = (backtest(t, mask, FEW) for t in (whole, other))
+    for law in ("chinchilla", "kaplan", LAST_VALUE):
+        np.testing.assert_allclose(
+            honest[law].error - np.log(3), changed[law].error, rtol=1e-12, atol=1e-12
+        )
+
+
+def test_the_planted_law_predicts_best_and_its_intervals_hold():
+    result = backtest(runs(), "flops:1.3decade", FEW)
+    assert [each.law for each in result.tested] == ["chinchilla", "kaplan", LAST_VALUE]
+    assert result["chinchilla"].rmse < 0.01 and result["chinchilla"].coverage > 0.7
+    assert result[LAST_VALUE].coverage is None and not result.findings
+
+
+def test_the_last_value_is_the_best_loss_seen_of_that_size():
+    whole = runs(noise=0.0)
+    result = backtest(whole, "data:largest", [])
+    seen = whole["D"] < whole["D"].max()
+    expected = [
+        np.log(whole["L"][seen & (whole["N"] == size)].min() / loss)
+        for size, loss in zip(whole["N"][~seen], whole["L"][~seen], strict=True)
+    ]
+    np.testing.assert_allclose(result[LAST_VALUE].error, expected, rtol=1e-9)
+
+
+def test_21_a_law_that_cannot_beat_the_last_value_says_so():
+    params, data = grid()
+    flat = 3.0 * np.exp(0.01 * np.random.default_rng(0).standard_normal(len(params)))
+    loss = np.where(data == data.max(), flat.min(), flat + 2 * (data < 2e9))
+    result = backtest(table(params, data, loss), "data:largest", [laws.CHINCHILLA])
+    assert result.tested[0].law == LAST_VALUE
+    assert [finding.code for finding in result.findings] == [21]
+
+
+def test_a_law_with_too_few_rows_is_refused_and_last():
+    result = backtest(runs(), "N > 1.1e7", FEW)
+    assert result.tested[0].law == LAST_VALUE
+    assert all(each.refused for each in result.tested[1:])
+
+
+def test_candidates_read_what_varies_and_nothing_that_is_not_there():
+    names = {law.name for law in candidates(runs())}
+    assert {"chinchilla", "kaplan"} <= names and "muennighoff" not in names
+    assert "frontier" not in names and "step_batch" not in names
+    with_unique = {law.name for law in candidates(runs(U=np.full(42, 1e10)))}
+    assert with_unique == names | {"muennighoff"}
+
+
+def test_auto_takes_the_law_that_extrapolates_best_and_says_by_how_much():
+    choice = choose(runs(), FEW)
+    assert choice.law is laws.CHINCHILLA
+    assert choice.scores["chinchilla"] < choice.scores["kaplan"] < choice.scores[LAST_VALUE]
+    assert "chinchilla" in choice.line and f"{choice.scores['kaplan']:.4f}" in choice.line
+
+
+def test_inflation_is_the_quantile_of_error_over_half_width():
+    error = np.linspace(-1, 1, 101)
+    each = Scored("a law", error, low=error - 0.5, high=error + 0.5)
+    factor, count = _inflation([each], 0.9)
+    assert count == 101
+    assert np.mean(np.abs(error) <= 0.5 * factor) == pytest.approx(0.91, abs=0.011)
+    assert _inflation([Scored("sure", error, error - 5, error + 5)], 0.9)[0] == 1.0
+
+
+def test_the_command_prints_what_it_writes(tmp_path, capsys):
+    whole = runs()
+    whole.frame[["N", "D", "L"]].to_csv(tmp_path / "runs.csv", index=False)
+    words = ["backtest", str(tmp_path / "runs.csv"), "--params", "N", "--data", "D"]
+    words += ["--loss", "L", "--law", "chinchilla", "--bootstrap", "100"]
+    assert main([*words, "--json", "--out", str(tmp_path / "out.json")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "out.json").read_text())
+    assert [row["law"] for row in printed["laws"]] == ["chinchilla", LAST_VALUE]
+    assert main(words) == 0
+    assert "chinchilla errs least" in capsys.readouterr().out
+
+
+def test_fit_auto_writes_its_choice(tmp_path):
+    whole = runs()
+    frame = whole.frame[["N", "D", "L"]]
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    words = ["fit", str(tmp_path / "runs.csv"), "--params", "N", "--data", "D", "--loss", "L"]
+    assert (
+        main([*words, "--law", "auto", "--bootstrap", "100", "--out", str(tmp_path / "l.json")])
+        == 0
+    )
+    written = json.loads((tmp_path / "l.json").read_text())
+    assert written["choice"]["law"] == written["law"]
+    assert written["choice"]["rmse"][written["law"]] < written["choice"]["rmse"][LAST_VALUE]
+    assert written["refused"] is None and written["draws"] and set(written["range"]) == set("NDC")
+    assert TRUTH["E"] * 0.8 < written["parameters"].get("E", TRUTH["E"]) < TRUTH["E"] * 1.2
