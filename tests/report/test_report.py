@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import markupsafe
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from research.errors import UserError
-from research.report import command
+from research.report import command, stamp
 from research.report.findings import find
 from research.report.load import read_metrics, read_study
 from tests.report.synthetic import PARTS, write_study
@@ -226,18 +227,24 @@ def test_errors_are_one_line(tmp_path):
         assert not (tmp_path / name / "report.html").exists()
 
 
-def test_a_report_is_made_again_only_when_something_changed(tmp_path, monkeypatch):
-    write_study(tmp_path)
-    drawn = []
-    monkeypatch.setattr(command.export, "write_pictures", lambda *words: drawn.append(words))
-    page = command.write_report(tmp_path, pictures=False)
-    first = page.stat().st_mtime_ns
-    assert command.write_report(tmp_path, pictures=False).stat().st_mtime_ns == first
-    assert command.write_report(tmp_path).stat().st_mtime_ns > first  # now with pictures
-    assert drawn
-    second = page.stat().st_mtime_ns
-    path = next(tmp_path.glob("*/result.json"))
-    path.write_text(path.read_text() + "\n")
-    assert command.write_report(tmp_path).stat().st_mtime_ns > second
-    page.write_text("half")
-    assert "half" != command.write_report(tmp_path).read_text()
+def test_a_report_is_made_again_only_when_something_changed(report, tmp_path):
+    folder, _, html = report
+    page = command.write_report(folder)
+    assert page.read_text() == html
+    digest = stamp.stamp(folder, True)
+    assert stamp.is_current(page, digest)
+    assert not stamp.is_current(page, stamp.stamp(folder, False))
+    (tmp_path / "half.html").write_text(html[:100])
+    assert not stamp.is_current(tmp_path / "half.html", digest)
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    assert stamp.stamp(other, True) == digest
+    result = next(other.glob("*/result.json"))
+    result.write_text(result.read_text() + "\n")
+    assert stamp.stamp(other, True) != digest
+
+
+def test_a_current_report_is_not_fitted_again(report, monkeypatch):
+    folder = report[0]
+    monkeypatch.setattr(command, "find", lambda study: pytest.fail("fitted again"))
+    command.write_report(folder)
