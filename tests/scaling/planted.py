@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ def losses(params, data, truth=TRUTH, noise=0.0, seed=0) -> np.ndarray:
 def table(params, data, loss, **columns) -> Table:
     """A Table of these runs."""
     frame = pd.DataFrame({"N": params, "D": data, "L": loss, **columns})
-    options = {"flops": "C"} if "C" in columns else {}
+    options: dict[str, Any] = {"flops": "C"} if "C" in columns else {}
     return from_frame(frame, params="N", data="D", loss="L", **options)
 
 
