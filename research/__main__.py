@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from research import progress
+from research import progress, runtime
 from research.errors import Interrupted, UserError, nearest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when XLA loads: its notes are not ours
@@ -22,6 +22,28 @@ VERBS = {
     "fit": (
         "fit a scaling law to runs or to a table",
         "python -m research fit runs/quickstart --law chinchilla --out laws.json",
+    ),
+    "backtest": (
+        "compare laws by runs they were not shown",
+        "python -m research backtest runs/quickstart --holdout flops:0.3decade",
+    ),
+    "isoflop": (
+        "find the best size at each compute budget",
+        "python -m research isoflop points.csv --params N --data D --loss L --flops C",
+    ),
+    "extrapolate": (
+        "continue learning curves past their last point",
+        "python -m research extrapolate curves.csv --curve Model --x Step --y Loss "
+        "--fit 'Step < 1000' --out predictions.csv",
+    ),
+    "next": (
+        "choose the runs worth paying for, one after another",
+        "python -m research next --pool pool.csv --params N --data D --loss L --cost FLOPs "
+        "--target target.csv --out predictions.csv",
+    ),
+    "plan": (
+        "say what a budget buys best under a fitted law",
+        "python -m research plan laws.json --flops 5.88e23 --chips v5e:16x16",
     ),
     "report": ("write a study's report", "python -m research report runs/quickstart"),
     "sample": (
@@ -106,6 +128,16 @@ def _delegate(verb: str, words: list[str]) -> int:
     """Verbs whose room brings its own arguments."""
     if verb == "fit":
         from research.scaling import command
+    elif verb == "backtest":
+        from research.scaling import backtest_command as command
+    elif verb == "isoflop":
+        from research.scaling import isoflop_command as command
+    elif verb == "extrapolate":
+        from research.scaling import extrapolate_command as command
+    elif verb == "next":
+        from research.scaling import next_command as command
+    elif verb == "plan":
+        from research.scaling import plan_command as command
     elif verb == "report":
         from research.report import command
     elif verb == "data":
@@ -126,6 +158,7 @@ def main(words: list[str]) -> int:
         return 0 if words else 2
     verb, rest = words[0], words[1:]
     progress.set_up_logging()
+    runtime.keep_memory()
     try:
         if verb not in VERBS:
             raise UserError(f"unknown verb {verb!r}{nearest(verb, VERBS)}: {', '.join(VERBS)}")
