@@ -2,7 +2,7 @@
 
 import altair as alt
 
-from research.report import export, figures, words
+from research.report import export, figures, law_figures, words
 from research.report.axes import count, power_of_ten
 from research.report.findings import Drop, Findings, Quantity
 from research.report.load import Part
@@ -24,6 +24,7 @@ def make_chapter(part: Part, found: Findings) -> Chapter:
         parameters=[_parameter(quantity) for quantity in found.quantities],
         wide=wide,
         pair=_optimum_figures(part, found, labels) + _gap_figure(part, found, labels),
+        doubts=_doubt_figures(part, found),
         residuals=_residual_figures(part, found, labels),
         curves=_curve_figures(part, labels),
         warnings=[{"part": part.title, **warning} for warning in found.warnings],
@@ -237,6 +238,47 @@ def _residual_figures(part: Part, found: Findings, labels: figures.Labels) -> li
         )
         for field in ("N", "D", "C")
     ]
+
+
+def _doubt_figures(part: Part, found: Findings) -> list[Figure]:
+    """Return what tells whether to trust the law: each figure that its table allows."""
+    drawn = []
+    if len(found.ladder):
+        best = found.ladder.iloc[0]
+        verdict = "No law beats the last value." if best.baseline else f"{best.law} errs least."
+        drawn.append(
+            Figure(
+                name=f"{part.name}-ladder",
+                heading="Which law predicts the largest budget",
+                caption="Each law was fitted without the largest budget and predicts its runs; "
+                f"the last value predicts no progress. {verdict}",
+                spec=export.to_spec(law_figures.ladder(found.ladder)),
+                height=200,
+            )
+        )
+    if len(found.profiles):
+        drawn.append(
+            Figure(
+                name=f"{part.name}-profiles",
+                heading="How well each parameter is known",
+                caption="One parameter is held, the others follow as best they can. Where the "
+                "misfit crosses 1 the interval ends; a line that stays below is not identified.",
+                spec=export.to_spec(law_figures.profiles(found.profiles)),
+                height=270,
+            )
+        )
+    if len(found.trade_off):
+        drawn.append(
+            Figure(
+                name=f"{part.name}-trade-off",
+                heading="What a size other than the best costs",
+                caption="Loss at the largest budget when it is spent on a smaller or a larger "
+                "model than the law's optimum, with the 95% band.",
+                spec=export.to_spec(law_figures.trade_off(found.trade_off)),
+                height=270,
+            )
+        )
+    return drawn
 
 
 def _curve_figures(part: Part, labels: figures.Labels) -> list[Figure]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
+from research.report import doubts
 from research.report.load import Study
 from research.scaling import intervals
 from research.scaling.fit import LawFit
@@ -60,7 +61,7 @@ class Findings:
 
     `runs` is the part's table with the column held_out set; a table of what could not be found has
     no rows; `drop` is what the last tenfold of compute did to the loss; `size` and `data` are the
-    exponents of N_opt and D_opt against C.
+    exponents of N_opt and D_opt against C; `ladder`, `profiles` and `trade_off` are of doubts.py.
     """
 
     runs: pd.DataFrame
@@ -75,6 +76,9 @@ class Findings:
     size_law: pd.DataFrame = field(default_factory=lambda: table("C N low high extrapolated"))
     data_law: pd.DataFrame = field(default_factory=lambda: table("C D low high extrapolated"))
     residuals: pd.DataFrame = field(default_factory=lambda: table("residual"))
+    ladder: pd.DataFrame = field(default_factory=lambda: table("law error bias baseline"))
+    profiles: pd.DataFrame = field(default_factory=lambda: table("parameter value errors ratio"))
+    trade_off: pd.DataFrame = field(default_factory=lambda: table("multiple N excess low high"))
     drop: Drop | None = None
     size: Quantity | None = None
     data: Quantity | None = None
@@ -123,6 +127,9 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
         size_law=size_law,
         data_law=data_law,
         residuals=_residuals(runs, _accepted(lab.held_out.fit) or _accepted(lab.chinchilla)),
+        ladder=doubts.ladder(lab.table),
+        profiles=doubts.profiles(_accepted(lab.chinchilla)),
+        trade_off=doubts.trade_off(_accepted(lab.chinchilla), float(flops.max())),
         drop=None if best is None else _drop(best, float(flops.max()) / 10),
         size=size,
         data=data,

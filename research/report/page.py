@@ -61,13 +61,14 @@ class Chapter:
     parameters: list[dict[str, str]]
     wide: list[Figure] = field(default_factory=list)
     pair: list[Figure] = field(default_factory=list)
+    doubts: list[Figure] = field(default_factory=list)
     residuals: list[Figure] = field(default_factory=list)
     curves: list[Figure] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
 
     def figures(self) -> list[Figure]:
         """Return every figure of the chapter in the order of the page."""
-        return [*self.wide, *self.pair, *self.residuals, *self.curves]
+        return [*self.wide, *self.pair, *self.doubts, *self.residuals, *self.curves]
 
 
 def render(study: Study, chapters: list[Chapter], stamp: str = "") -> str:
@@ -126,6 +127,7 @@ def _part(chapter: Chapter) -> dict[str, Any]:
         "parameters": chapter.parameters,
         "wide": chapter.wide,
         "pair": chapter.pair,
+        "doubts": chapter.doubts,
         "residuals": chapter.residuals,
         "residual_caption": "Measured loss over the loss fitted by E + A/N^α + B/D^β, minus one. "
         "A slope or a bend here is something the law does not explain; diamonds were held out.",

@@ -157,8 +157,9 @@ def law_lines(fit: LawFit) -> list[str]:
             low, high = fit.intervals[name]
             note = "" if fit.profiles[name].identified else "  not identified"
             lines.append(f"  {name:<6}{value:>12.6g}  {low:>12.6g} {high:>12.6g}{note}")
+        kind = fit.criterion.name
         lines.append(
-            f"  objective {fit.objective:.10g} ({fit.criterion.name}), noise of log loss {fit.noise:.3g}"
+            f"  objective {fit.objective:.10g} ({kind}), noise of log loss {fit.noise:.3g}"
         )
     lines += [f"  warning {line}" for line in fit.warnings]
     return lines

@@ -1,0 +1,84 @@
+"""What tells whether to trust a law: the ladder of laws, its profiles, what a wrong size costs."""
+
+import numpy as np
+import pandas as pd
+
+from research.scaling import intervals, laws
+from research.scaling.backtest import backtest
+from research.scaling.fit import LawFit
+from research.scaling.holdout import largest_budget
+from research.scaling.optimal import optimum
+from research.scaling.table import Table
+
+LADDER = ("chinchilla", "kaplan", "supervised", "overtraining")
+FEWEST_RUNS = 15  # of a part whose laws are compared
+MULTIPLES = np.geomspace(0.25, 4, 33)
+
+
+def ladder(table: Table) -> pd.DataFrame:
+    """Columns law, error (RMSE of log loss on the largest budget, %), bias (%), baseline.
+
+    Best first; laws that could not be fitted to the other budgets are left out. No rows for a part
+    too small to compare laws on.
+    """
+    empty = pd.DataFrame({"law": [], "error": [], "bias": [], "baseline": []})
+    mask = largest_budget(table)
+    if len(table) < FEWEST_RUNS or mask.sum() < 2 or mask.all():
+        return empty
+    tested = backtest(table, mask, [laws.get(name) for name in LADDER], bootstrap=0).tested
+    rows = [
+        {
+            "law": each.law,
+            "error": 100 * each.rmse,
+            "bias": 100 * each.bias,
+            "baseline": each.law == "last value",
+        }
+        for each in tested
+        if not each.refused
+    ]
+    return pd.DataFrame(rows) if len(rows) > 1 else empty
+
+
+def profiles(fit: LawFit | None) -> pd.DataFrame:
+    """Columns parameter, value, errors, ratio, by parameter; no rows when the fit was refused.
+
+    `errors` is how many bootstrap standard errors the value lies from the fit (of its log, for a
+    coefficient), `ratio` the misfit there over the misfit at which the interval ends.
+    """
+    rows = []
+    accepted = {} if fit is None or not fit.parameters else fit.profiles
+    for j, (name, seen) in enumerate(accepted.items()):
+        assert fit is not None and fit.parameters is not None
+        to_line = np.log if fit.law.parameters[j].logarithmic else np.asarray
+        error = max(float(intervals.spread(to_line(fit.draws[:, j]))), 1e-12)
+        place = (to_line(seen.values) - to_line(fit.parameters[name])) / error
+        for value, errors, ratio in zip(
+            seen.values, place, seen.ratio / seen.threshold, strict=True
+        ):
+            if np.isfinite(ratio) and ratio <= 4 and abs(errors) <= 8:
+                rows.append((name, float(value), float(errors), float(ratio)))
+        rows.append((name, fit.parameters[name], 0.0, 0.0))
+    return pd.DataFrame(rows, columns=["parameter", "value", "errors", "ratio"])
+
+
+def trade_off(fit: LawFit | None, flops: float) -> pd.DataFrame:
+    """Columns multiple (of N_opt), N, excess, low, high: loss above the best of `flops` (%)."""
+    if fit is None or fit.law.name != laws.CHINCHILLA.name or not fit.parameters:
+        return pd.DataFrame({"multiple": [], "N": [], "excess": [], "low": [], "high": []})
+    point = np.array([[fit.parameters[name] for name in fit.law.names]])
+    excess, spread = (_excess(fit, draws, flops) for draws in (point, fit.draws))
+    low, high = intervals.percentile(spread, fit.level, fit.degrees)
+    best = optimum(point, flops, fit.flops_model)[0, 0]
+    columns = {"multiple": MULTIPLES, "N": MULTIPLES * best}
+    return pd.DataFrame({**columns, "excess": excess[0], "low": low, "high": high})
+
+
+def _excess(fit: LawFit, draws: np.ndarray, flops: float) -> np.ndarray:
+    """[draws, MULTIPLES]: each draw's loss at multiples of its own best size over its best loss."""
+    with np.errstate(all="ignore"):
+        best = optimum(draws, flops, fit.flops_model)
+        params = best[:, :1] * MULTIPLES
+        data = fit.flops_model.data(np.asarray(flops), params)
+        floor, a, b, alpha, beta = (column[:, None] for column in draws.T)
+        loss = floor + a * params**-alpha + b * data**-beta
+        return 100 * (loss / best[:, 2:3] - 1)
