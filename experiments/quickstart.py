@@ -54,7 +54,7 @@ GRID = {
         8: BUDGETS[:4],
         12: BUDGETS[:5],
         16: BUDGETS[:6],
-        24: BUDGETS[1:],
+        24: BUDGETS[1:6],
         32: BUDGETS[2:],
         48: BUDGETS[3:],
         64: BUDGETS[3:],

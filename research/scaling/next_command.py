@@ -131,8 +131,10 @@ def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
         return positive_numbers(frame, "--cost", cost, source)
     if cost.isidentifier():
         named_column(frame, "--cost", cost, source)
+    # 6 N D of whole numbers passes the largest 64-bit one.
+    whole = frame.select_dtypes("integer").columns
     try:
-        value = frame.eval(cost)
+        value = frame.astype(dict.fromkeys(whole, float)).eval(cost)
     except pd.errors.UndefinedVariableError as error:
         name = str(error).split("'")[1]
         raise UserError(
@@ -206,9 +208,8 @@ def lines(pool, options, result: NextRuns, content: dict[str, Any], args) -> lis
     for k, (row, label) in enumerate(zip(result.rows, content["rows"], strict=True)):
         values = " ".join(f"{float(value[row]):>12.6g}" for value in shown.values())
         mark = "   to run" if row in result.waiting else ""
-        text.append(
-            f"{k + 1:>4} {label:>6} {values} {result.costs[k]:>12.6g} {result.shares[k]:>13.3%}{mark}"
-        )
+        paid = f"{result.costs[k]:>12.6g} {result.shares[k]:>13.3%}"
+        text.append(f"{k + 1:>4} {label:>6} {values} {paid}{mark}")
     if result.waiting:
         one = len(result.waiting) == 1
         numbers = ", ".join(map(str, content["waiting"]))
@@ -227,7 +228,7 @@ def lines(pool, options, result: NextRuns, content: dict[str, Any], args) -> lis
         r2 = "R2 undefined (one value)" if found["r2"] is None else f"R2 {found['r2']:.3f}"
         text.append(
             f"target ({found['num_rows']} losses, read after predicting): {r2},"
-            f" RMSE {found['rmse']:.4g}, {found['inside']:.0%} inside the {result.level:.0%} interval"
+            f" RMSE {found['rmse']:.4g}, {found['inside']:.0%} in the {result.level:.0%} interval"
         )
     if args.out:
         text.append(f"wrote {args.out}")

@@ -38,7 +38,7 @@ def plan(
     free = np.ones(count, bool)
     order, left = [], budget
     while len(order) < LONGEST_PLAN:
-        possible = free & (cost <= left * (1 + 1e-12))
+        possible = free & (cost <= left)
         if not possible.any():
             break
         variance = np.maximum(np.diag(covariance)[:count], 0) + belief.noise
