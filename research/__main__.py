@@ -45,6 +45,10 @@ VERBS = {
         "say what a budget buys best under a fitted law",
         "python -m research plan laws.json --flops 5.88e23 --chips v5e:16x16",
     ),
+    "reproduce": (
+        "hold published results against ours",
+        "python -m research reproduce hoffmann2022",
+    ),
     "report": ("write a study's report", "python -m research report runs/quickstart"),
     "sample": (
         "sample a finished run",
@@ -138,6 +142,8 @@ def _delegate(verb: str, words: list[str]) -> int:
         from research.scaling import next_command as command
     elif verb == "plan":
         from research.scaling import plan_command as command
+    elif verb == "reproduce":
+        from research.scaling import reproduce_command as command
     elif verb == "report":
         from research.report import command
     elif verb == "data":

@@ -41,7 +41,8 @@ def test_quickstart_is_the_study_it_claims_to_be(flags):
             horizons.setdefault(params, set()).add(trial.config.train.steps)
         assert len(horizons) >= sizes
         assert max(horizons) / min(horizons) >= 10**decades
-        assert min(len(steps) for steps in horizons.values()) >= 4
+        # The largest image models have fewer: small budgets buy them too few steps to learn from.
+        assert sum(len(steps) >= 4 for steps in horizons.values()) >= sizes
     seeds = {(t.config.size, t.config.seed) for t in trials if t.config.part == "text"}
     smallest = sorted({size for size, _ in seeds})[:2]
     assert all((size, seed) in seeds for size in smallest for seed in (0, 1))

@@ -84,7 +84,7 @@ def loss_against_compute(
     ]
     if floor is not None:
         layers.extend(floor_layers(floor, x, y, max(runs.C, default=1.0)))
-    return _layered(*layers, height=height)
+    return layered(*layers, height=height)
 
 
 def law_line(law: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
@@ -161,7 +161,7 @@ def isoflop(
         _number("high", "Interval, high", ",.0f"),
         _number("loss", "Loss at the minimum", ".4f"),
     ]
-    return _layered(
+    return layered(
         alt.Chart(kept).mark_line(clip=True).encode(x, y, color=color, detail="budget:N"),
         alt.Chart(dropped)
         .mark_line(style="dropped-curve", clip=True)
@@ -201,7 +201,7 @@ def optimum(
         _number("high", "Interval, high", ",.0f"),
     ]
     base = alt.Chart(points)
-    return _layered(
+    return layered(
         alt.Chart(law).mark_area(style="band", clip=True).encode(x, _like(y, "low"), y2="high:Q"),
         law_line(law, x, y),
         base.mark_rule(style="minimum-interval", clip=True).encode(x, _like(y, "low"), y2="high:Q"),
@@ -227,7 +227,7 @@ def residuals(labels: Labels, residual: pd.DataFrame, field: str) -> alt.LayerCh
     residual = residual[[*POINT_COLUMNS, "residual"]]
     tooltip = [*run_tooltip(labels), _number("residual", "Residual (%)", "+.3f")]
     points = alt.Chart(residual)
-    return _layered(
+    return layered(
         alt.Chart(zero).mark_rule(style="zero").encode(y),
         points.transform_filter("!datum.held_out")
         .mark_point(style="run")
@@ -264,7 +264,7 @@ def learning_curves(labels: Labels, curves: pd.DataFrame, field: str = "loss") -
         _number(field, title, ".4f"),
     ]
     base = alt.Chart(_inside(curves, field, y)).encode(x, y)
-    return _layered(
+    return layered(
         base.mark_line().encode(
             detail="id:N",
             color=size_color(sizes, "stroke"),
@@ -284,7 +284,7 @@ def floor_gap(labels: Labels, runs: pd.DataFrame, floor: float, unit: str) -> al
     above = runs[runs.gap > 0]
     y = axes.loss(above.gap, "gap", f"Loss above the known entropy ({unit})")
     tooltip = [*run_tooltip(labels), _number("gap", "Above the floor", ".4f")]
-    return _layered(
+    return layered(
         alt.Chart(above)
         .mark_point(style="run")
         .encode(axes.compute(above.C), y, color=size_color(size_order(above)), tooltip=tooltip),
@@ -326,7 +326,7 @@ def _capped(runs: pd.DataFrame, losses: list[float]) -> list[float]:
     return [*(value for value in numbers if value <= top), top + 0.12 * (top - min(numbers))]
 
 
-def _layered(*layers: alt.Chart, height: int) -> alt.LayerChart:
+def layered(*layers: alt.Chart, height: int) -> alt.LayerChart:
     """Return one figure of these layers, the first at the bottom."""
     return alt.LayerChart(layer=list(layers), height=height)
 

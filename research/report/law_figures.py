@@ -4,6 +4,7 @@ import altair as alt
 import pandas as pd
 
 from research.report import axes
+from research.report.figures import layered
 
 HEIGHT = 240
 
@@ -24,7 +25,7 @@ def ladder(rows: pd.DataFrame) -> alt.LayerChart:
     words = base.mark_text(align="left", dx=4, color="gray").encode(
         x, y, text=alt.Text("error:Q", format=".2f")
     )
-    return alt.layer(bars, words).properties(height=max(120, 34 * len(rows)))
+    return layered(bars, words, height=max(120, 34 * len(rows)))
 
 
 def profiles(rows: pd.DataFrame) -> alt.LayerChart:
@@ -48,7 +49,7 @@ def profiles(rows: pd.DataFrame) -> alt.LayerChart:
     limit = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(style="zero").encode(y)
     lines = base.mark_line(clip=True).encode(x, y, color=color, strokeDash=dash)
     points = base.mark_point(size=20, clip=True).encode(x, y, color=color, tooltip=tooltip)
-    return alt.layer(limit, lines, points).properties(height=HEIGHT)
+    return layered(limit, lines, points, height=HEIGHT)
 
 
 def trade_off(rows: pd.DataFrame) -> alt.LayerChart:
@@ -69,4 +70,4 @@ def trade_off(rows: pd.DataFrame) -> alt.LayerChart:
     base = alt.Chart(rows)
     band = base.mark_area(style="band", clip=True).encode(x, alt.Y("low:Q"), y2="high:Q")
     line = base.mark_line(style="law", clip=True).encode(x, y, tooltip=tooltip)
-    return alt.layer(band, line).properties(height=HEIGHT)
+    return layered(band, line, height=HEIGHT)

@@ -19,7 +19,10 @@ def _problem(noise=0.01, seed=0, law=laws.CHINCHILLA):
     return make_design(law, variables), loss
 
 
-@pytest.mark.parametrize("law", laws.LAWS.values(), ids=lambda law: law.name)
+CLOSED = [law for law in laws.LAWS.values() if law.terms and set(law.variables) <= set("NDC")]
+
+
+@pytest.mark.parametrize("law", CLOSED, ids=lambda law: law.name)
 def test_gradient_and_hessian_are_those_of_finite_differences(law):
     design, loss = _problem(law=law)
     generator = np.random.default_rng(1)

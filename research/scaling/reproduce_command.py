@@ -1,0 +1,73 @@
+"""`python -m research reproduce`: published results against ours, line by line, pass or fail."""
+
+import argparse
+import json
+
+from research.errors import UserError
+from research.scaling.reproduce import Line, Reproduction, Value, load, names, reproduce
+
+EXAMPLE = """examples:
+  python -m research reproduce
+  python -m research reproduce hoffmann2022
+  python -m research reproduce besiroglu2024 --data svg_extracted_data.csv
+
+Without NAME: the papers, and the data each wants. Exit code 0 when every line passes, 1 when one
+fails, 2 when it could not be tried.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `reproduce`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    add = parser.add_argument
+    add("name", metavar="NAME", nargs="?", help="a file of experiments/papers/, without .py")
+    add("--data", metavar="PATH", help="the paper's table, or a folder that holds it")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a paper's lines, or the papers; returns 1 when a line failed.
+
+    Raises:
+        UserError: an unknown paper, or data that are missing or cannot be read.
+    """
+    if args.name is None:
+        if args.data is not None:
+            raise UserError(f"--data: name the paper too; one of {', '.join(names())}")
+        papers = [load(name) for name in names()]
+        content = [{"paper": p.name, "title": p.title, "data": p.data} for p in papers]
+        shown = [f"{p.name:<17}{p.title}\n{'':<17}data: {p.data or 'none'}" for p in papers]
+        print(json.dumps(content, indent=2) if args.json else "\n".join(shown))
+        return 0
+    result = reproduce(args.name, args.data)
+    print(json.dumps(result.to_json(), indent=2) if args.json else "\n".join(lines(result)))
+    return 0 if result.passed else 1
+
+
+def lines(result: Reproduction) -> list[str]:
+    """The table of lines, what was learned, and how many passed."""
+    width = max(len(line.name) for line in result.lines) + 2
+    said = [f"{result.name}: {result.title}"]
+    columns = f"{'published':>16}{'ours':>16}{'difference':>12}"
+    said.append(f"  {'':<{width}}{columns}  {'allowed':<22}verdict")
+    for line in result.lines:
+        gap = "" if line.difference is None else f"{line.difference:+.2g}"
+        row = f"{_shown(line.published):>16}{_shown(line.ours):>16}{gap:>12}"
+        verdict = "pass" if line.passed else "FAIL"
+        said.append(f"  {line.name:<{width}}{row}  {_allowed(line):<22}{verdict}")
+        if line.note:
+            said.append(f"  {'':<{width}}  {line.note}")
+    passed = sum(line.passed for line in result.lines)
+    said.append(f"learned: {result.learned}")
+    return [*said, f"{passed} of {len(result.lines)} lines pass"]
+
+
+def _shown(value: Value) -> str:
+    return value if isinstance(value, str) else f"{value:.9g}"
+
+
+def _allowed(line: Line) -> str:
+    if line.tolerance is not None:
+        return f"within {line.tolerance:.2g}"
+    return "" if line.interval is None else f"{line.interval[0]:.5g} to {line.interval[1]:.5g}"
