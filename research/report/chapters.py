@@ -175,8 +175,9 @@ def _isoflop_figure(part: Part, found: Findings, labels: figures.Labels) -> Figu
     return Figure(
         name=f"{part.name}-isoflop",
         heading="The best size at each budget",
-        caption="Runs of equal compute. A parabola in log N gives the best size (diamond) and its "
-        f"interval (bar).{dropped}",
+        caption="Runs of equal compute, with a parabola for the eye. The diamond is the best size, "
+        "by a spline through the runs or a shape that all budgets share; the bar is its interval."
+        f"{dropped}",
         spec=export.to_spec(chart),
         height=360,
     )
