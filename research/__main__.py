@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from research import progress, runtime
@@ -130,26 +131,9 @@ def train(words: list[str]) -> int:
 
 def _delegate(verb: str, words: list[str]) -> int:
     """Verbs whose room brings its own arguments."""
-    if verb == "fit":
-        from research.scaling import command
-    elif verb == "backtest":
-        from research.scaling import backtest_command as command
-    elif verb == "isoflop":
-        from research.scaling import isoflop_command as command
-    elif verb == "extrapolate":
-        from research.scaling import extrapolate_command as command
-    elif verb == "next":
-        from research.scaling import next_command as command
-    elif verb == "plan":
-        from research.scaling import plan_command as command
-    elif verb == "reproduce":
-        from research.scaling import reproduce_command as command
-    elif verb == "report":
-        from research.report import command
-    elif verb == "data":
-        from research.data import command
-    else:
-        from research import sample as command
+    rooms = {"report": "research.report.command", "data": "research.data.command"}
+    rooms["sample"] = "research.sample"
+    command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     command.add_arguments(parser)
     return command.run(parser.parse_args(words))

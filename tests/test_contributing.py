@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from research import data, families, optim, study
 from research.__main__ import VERBS
-from research.scaling import fit, laws, table
+from research.scaling import fit, laws
+from research.scaling.table import table
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from research.scaling import engine
+from research.scaling.engine.objective import LAD as ABSOLUTE
+from research.scaling.engine.solve import solve
 from research.scaling.fit import fit_law
 from research.scaling.laws import CHINCHILLA
 from research.scaling.laws.published import PUBLISHED
-from research.scaling.objective import LAD as ABSOLUTE
-from research.scaling.optimal import FlopsModel, optimum
+from research.scaling.plan.optimal import FlopsModel, optimum
 from research.scaling.reproduce import Line, close, table_file
-from research.scaling.solve import solve
 from research.scaling.table import Table, read_file
 
 FILE = "svg_extracted_data.csv"

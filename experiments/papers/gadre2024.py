@@ -18,11 +18,11 @@ import numpy as np
 
 from research.errors import UserError
 from research.scaling.backtest import choose
+from research.scaling.engine.objective import Objective
+from research.scaling.engine.solve import solve
 from research.scaling.fit import fit_law
 from research.scaling.laws import OVERTRAINING
-from research.scaling.objective import Objective
 from research.scaling.reproduce import Line, close, inside, table_file
-from research.scaling.solve import solve
 from research.scaling.table import Table, read_file
 
 FILE = "gadre_runs_rpj.csv"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from research.scaling.laws.published import EXPONENTS, PUBLISHED
-from research.scaling.optimal import FlopsModel, optimum
+from research.scaling.plan.optimal import FlopsModel, optimum
 from research.scaling.reproduce import Line, close
 
 DATA = None

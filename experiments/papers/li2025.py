@@ -21,14 +21,14 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
-from research.scaling import intervals
+from research.scaling.doubt import intervals
+from research.scaling.engine.objective import Objective
+from research.scaling.engine.solve import solve
 from research.scaling.laws import Law
 from research.scaling.laws.recipe import STEP_BATCH, STEP_LEARNING_RATE
-from research.scaling.objective import Objective
 from research.scaling.reproduce import Line, close, inside, table_file
-from research.scaling.solve import solve
 from research.scaling.table import read_frame
-from research.scaling.table_columns import positive_numbers
+from research.scaling.table.columns import positive_numbers
 
 FILE = "dense_lr_bs_loss.csv"
 DATA = f"data/{FILE} of github.com/step-law/steplaw as --data FILE"

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from research.scaling import engine
-from research.scaling.design import make_design
+from research.scaling.engine.design import make_design
+from research.scaling.engine.objective import HUBER
 from research.scaling.fit import fit_law
 from research.scaling.laws import MUENNIGHOFF, Law, restrict
 from research.scaling.laws.published import PUBLISHED
-from research.scaling.objective import HUBER
 from research.scaling.reproduce import Line, close, table_file
 from research.scaling.table import Table, read_file
 

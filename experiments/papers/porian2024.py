@@ -14,7 +14,7 @@ in the authors' 95% interval in all five settings; the parabola leaves it, and i
 
 from pathlib import Path
 
-from research.scaling.isoflop import isoflop
+from research.scaling.isoflop.fit import isoflop
 from research.scaling.laws.published import EXPONENTS, Exponent
 from research.scaling.reproduce import Line, inside, table_file
 from research.scaling.table import from_frame, read_frame

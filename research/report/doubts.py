@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from research.scaling import intervals, laws
+from research.scaling import laws
 from research.scaling.backtest import backtest
+from research.scaling.doubt import intervals
 from research.scaling.fit import LawFit
 from research.scaling.holdout import largest_budget
-from research.scaling.optimal import optimum
+from research.scaling.plan.optimal import optimum
 from research.scaling.table import Table
 
 LADDER = ("chinchilla", "kaplan", "supervised", "overtraining")

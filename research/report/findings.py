@@ -9,11 +9,11 @@ import pandas as pd
 from research.errors import UserError
 from research.report import doubts
 from research.report.load import Study
-from research.scaling import intervals
+from research.scaling.doubt import intervals
 from research.scaling.fit import LawFit
 from research.scaling.holdout import Holdout, largest_budget
-from research.scaling.isoflop import IsoflopFit, Valley
-from research.scaling.optimal import flops_model, optimum
+from research.scaling.isoflop.fit import IsoflopFit, Valley
+from research.scaling.plan.optimal import flops_model, optimum
 from research.scaling.summary import PartSummary, summary
 from research.scaling.table import Table
 

@@ -3,7 +3,7 @@
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier, lower_envelope
 from research.scaling.holdout import Holdout, holdout
-from research.scaling.isoflop import IsoflopFit, isoflop
+from research.scaling.isoflop.fit import IsoflopFit, isoflop
 from research.scaling.summary import PartSummary, summarise, summary
 from research.scaling.table import Table, from_frame, read_file, read_runs
 

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError, nearest
-from research.scaling import intervals
+from research.scaling.doubt import intervals
+from research.scaling.doubt.table_checks import Finding
+from research.scaling.engine.objective import HUBER, Objective
+from research.scaling.engine.solve import solve
 from research.scaling.fit import fit_law
 from research.scaling.laws import LAWS, Law
-from research.scaling.objective import HUBER, Objective
-from research.scaling.solve import solve
 from research.scaling.table import Table
-from research.scaling.table_checks import Finding
 
 LAST_VALUE = "last value"
 COLUMNS = {"flops": "C", "params": "N", "data": "D"}

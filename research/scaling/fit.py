@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 
 from research.errors import UserError
-from research.scaling import checks, engine, intervals
-from research.scaling.checks import Finding
-from research.scaling.design import Design
+from research.scaling import engine
+from research.scaling.doubt import checks, intervals
+from research.scaling.doubt.checks import Finding
+from research.scaling.doubt.influence import Influence, influence
+from research.scaling.doubt.profile import Profile, profile, quadratic
 from research.scaling.engine import Minimum
-from research.scaling.influence import Influence, influence
+from research.scaling.engine.design import Design
+from research.scaling.engine.objective import HUBER, Objective
+from research.scaling.engine.solve import MANY_ROWS, solve
 from research.scaling.laws import CHINCHILLA, Law
-from research.scaling.objective import HUBER, Objective
-from research.scaling.optimal import FlopsModel, Optimum, flops_model, optimum
-from research.scaling.profile import Profile, profile, quadratic
-from research.scaling.solve import MANY_ROWS, solve
+from research.scaling.plan.optimal import FlopsModel, Optimum, flops_model, optimum
 from research.scaling.table import Table
 
 DELTAS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -70,7 +71,7 @@ class LawFit:
 
     @property
     def degrees(self) -> float:
-        """Degrees of freedom of the percentiles (see intervals.py)."""
+        """Degrees of freedom of the percentiles (see doubt/intervals.py)."""
         return intervals.degrees_of_freedom(self.num_groups, len(self.law.parameters))
 
     def predict(self, **variables: Any) -> np.ndarray:

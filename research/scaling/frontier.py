@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.fit import LawFit, fit_law
-from research.scaling.isoflop import budgets, has_budgets
+from research.scaling.isoflop.fit import budgets, has_budgets
 from research.scaling.laws import FRONTIER
-from research.scaling.objective import HUBER, Objective
 from research.scaling.table import Table
 
 

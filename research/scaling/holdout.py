@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from research.errors import UserError
+from research.scaling.doubt.table_checks import Finding
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier, frontier_rows
-from research.scaling.isoflop import budgets, has_budgets
+from research.scaling.isoflop.fit import budgets, has_budgets
 from research.scaling.laws import CHINCHILLA, FRONTIER, Law
 from research.scaling.table import Table
-from research.scaling.table_checks import Finding
 
 # Without isoFLOP groups "the largest budget" is every run within this factor of the largest C.
 TOP_FACTOR = 1.8

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from research import record
-from research.scaling.command import law_lines
+from research.scaling.commands.fit import law_lines
 from research.scaling.holdout import Holdout
-from research.scaling.isoflop import IsoflopFit
+from research.scaling.isoflop.fit import IsoflopFit
 from research.scaling.summary import PartSummary, summary
 
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from research.errors import UserError
-from research.scaling.checks import Finding
+from research.scaling.doubt.checks import Finding
+from research.scaling.doubt.intervals import spread
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
 from research.scaling.holdout import Holdout, holdout
-from research.scaling.intervals import spread
-from research.scaling.isoflop import IsoflopFit, disagreement, isoflop
+from research.scaling.isoflop.fit import IsoflopFit, disagreement, isoflop
 from research.scaling.laws import CHINCHILLA, FRONTIER
-from research.scaling.optimal import optimum
+from research.scaling.plan.optimal import optimum
 from research.scaling.table import Table, read_runs
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.report import doubts
-from research.scaling import intervals
+from research.scaling.doubt import intervals
 from research.scaling.fit import fit_law
 from tests.scaling.planted import losses, table, valleys
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from research.scaling import laws
-from research.scaling.design import make_design
+from research.scaling.engine.design import make_design
+from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.fit import fit_law
 from research.scaling.laws import Law, Parameter
-from research.scaling.objective import HUBER, Objective
 from tests.scaling.planted import TRUTH, grid, losses, table
 
 EXPONENTS = (0.1, 0.3, 0.6, 1.0)

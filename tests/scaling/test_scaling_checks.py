@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
-from research.scaling import checks, laws
-from research.scaling.design import make_design
+from research.scaling import laws
+from research.scaling.doubt import checks
+from research.scaling.doubt.table_checks import table_findings
+from research.scaling.engine.design import make_design
 from research.scaling.fit import fit_law
-from research.scaling.table_checks import table_findings
 from tests.scaling.planted import grid, losses, table
 
 

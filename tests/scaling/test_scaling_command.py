@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from research.errors import UserError
-from research.scaling import command
+from research.scaling.commands import fit as command
 from research.scaling.summary import summary
 from tests.scaling.planted import TRUTH, grid, losses, planted_study, result, write_study
 

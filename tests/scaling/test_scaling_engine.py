@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from research.scaling import engine, laws
-from research.scaling.design import make_design
-from research.scaling.objective import Objective
+from research.scaling.engine.design import make_design
+from research.scaling.engine.objective import Objective
 from tests.scaling.planted import TRUTH, grid, losses
 
 

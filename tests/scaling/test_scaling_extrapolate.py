@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from research.errors import UserError
-from research.scaling import curve_laws, extrapolate_command
-from research.scaling.combination import RIDGE, Pool, stack, weights, widths
-from research.scaling.curves import MOST_POINTS, from_frame
-from research.scaling.extrapolate import LAST_VALUE, NAMES, extrapolate
+from research.scaling.commands import extrapolate as extrapolate_command
+from research.scaling.extrapolate import laws as curve_laws
+from research.scaling.extrapolate.combination import RIDGE, Pool, stack, weights, widths
+from research.scaling.extrapolate.curves import MOST_POINTS, from_frame
+from research.scaling.extrapolate.forecast import LAST_VALUE, NAMES, extrapolate
 
 THETAS = {
     "m1": (0.3, -1.2),

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from research.errors import UserError
 from research.scaling import laws
 from research.scaling.fit import fit_law
-from research.scaling.optimal import FlopsModel, flops_model, optimum
+from research.scaling.plan.optimal import FlopsModel, flops_model, optimum
 from tests.scaling.planted import TRUTH, grid, losses, table
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 from scipy import stats
 
-from research.scaling import engine, intervals, laws
-from research.scaling.design import make_design
-from research.scaling.objective import Objective
+from research.scaling import engine, laws
+from research.scaling.doubt import intervals
+from research.scaling.engine.design import make_design
+from research.scaling.engine.objective import Objective
 from tests.scaling.planted import TRUTH, losses
 
 

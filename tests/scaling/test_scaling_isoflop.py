@@ -9,10 +9,10 @@ import pytest
 
 from research.__main__ import main
 from research.errors import UserError
-from research.scaling import projection
-from research.scaling.budgets import budget_rows, points
-from research.scaling.isoflop import budgets, disagreement, has_budgets, isoflop
-from research.scaling.minima import Minima, power_law
+from research.scaling.isoflop import projection
+from research.scaling.isoflop.budgets import budget_rows, points
+from research.scaling.isoflop.fit import budgets, disagreement, has_budgets, isoflop
+from research.scaling.isoflop.minima import Minima, power_law
 from tests.scaling.planted import grid, losses, planted_study, table, valleys
 
 

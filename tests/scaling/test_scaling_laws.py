@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.errors import UserError
-from research.scaling.autodiff import Autodiff
+from research.scaling.engine.autodiff import Autodiff
 from research.scaling.laws import LAWS, MUENNIGHOFF, OVERTRAINING, Law, get, mixture, restrict
 from tests.scaling.instances import INSTANCES, instance
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from research.errors import UserError
-from research.scaling import command, engine
-from research.scaling.design import make_design
+from research.scaling import engine
+from research.scaling.commands import fit as command
+from research.scaling.engine.design import make_design
 from research.scaling.laws import LAWS, get
 from tests.scaling.instances import INSTANCES, instance
 

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from research.errors import UserError
-from research.scaling import laws, next_command
-from research.scaling.next_design import best_plan, plan
-from research.scaling.next_laws import candidates, general, published
-from research.scaling.next_posterior import Posterior, make_space, update
-from research.scaling.next_runs import Losses, next_runs
+from research.scaling import laws
+from research.scaling.commands import next as next_command
+from research.scaling.next.design import best_plan, plan
+from research.scaling.next.laws import candidates, general, published
+from research.scaling.next.posterior import Posterior, make_space, update
+from research.scaling.next.runs import Losses, next_runs
 from tests.scaling.planted import TRUTH, grid, losses
 
 
@@ -172,7 +173,7 @@ def test_the_belief_returns_to_the_losses_it_has_seen():
 
 
 def test_a_large_pool_is_thinned_to_well_spread_rows(monkeypatch):
-    monkeypatch.setattr("research.scaling.next_runs.MOST_CANDIDATES", 20)
+    monkeypatch.setattr("research.scaling.next.runs.MOST_CANDIDATES", 20)
     pool, loss, cost, target = tables()
     truth = losses(target["N"], target["D"], TRUTH)
     result, _ = chosen_from(pool, loss, cost, target, budget=0.3)

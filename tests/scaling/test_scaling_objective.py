@@ -5,10 +5,12 @@ import pytest
 from scipy.optimize import least_squares
 
 from research.errors import UserError
-from research.scaling import engine, intervals, laws, vertex
-from research.scaling.design import make_design
+from research.scaling import engine, laws
+from research.scaling.doubt import intervals
+from research.scaling.engine import vertex
+from research.scaling.engine.design import make_design
+from research.scaling.engine.objective import HUBER, LAD, Objective, parse
 from research.scaling.fit import fit_law
-from research.scaling.objective import HUBER, LAD, Objective, parse
 from tests.scaling.planted import grid, losses, table
 
 

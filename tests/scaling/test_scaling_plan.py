@@ -10,9 +10,9 @@ from research.__main__ import main
 from research.errors import UserError
 from research.hardware import PEAK_FLOPS, parse_slice
 from research.scaling import laws
-from research.scaling.allocate import Surface, best_size, cheapest_to_serve, data_for
-from research.scaling.optimal import FlopsModel, optimum
-from research.scaling.plan import MULTIPLES, plan
+from research.scaling.plan.budget import MULTIPLES, plan
+from research.scaling.plan.optimal import FlopsModel, optimum
+from research.scaling.plan.surface import Surface, best_size, cheapest_to_serve, data_for
 
 BUDGET = 5.88e23
 ROUNDED = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}

@@ -1,0 +1,74 @@
+"""`python -m research backtest`: which law predicts the runs that it was not shown."""
+
+import argparse
+import json
+
+from research.record import write_json
+from research.scaling import laws
+from research.scaling.backtest import LAST_VALUE, Backtest, backtest
+from research.scaling.commands.options import (
+    add_draw_options,
+    add_table_options,
+    draw_options,
+    read_tables,
+)
+from research.scaling.engine.objective import KINDS, parse
+
+EXAMPLE = """examples:
+  python -m research backtest runs/quickstart --holdout flops:0.3decade
+  python -m research backtest table.csv --params N --data D --loss L --holdout params:largest
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `backtest`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    add_table_options(parser)
+    add = parser.add_argument
+    add(
+        "--holdout",
+        default="flops:0.5decade",
+        help="flops:0.5decade, params:largest, data:1decade or an expression on the columns",
+    )
+    add("--law", action="append", help="a law to test; may be repeated (default: all that apply)")
+    add("--objective", default="huber:1e-3", help=", ".join(KINDS))
+    add_draw_options(parser, bootstrap=400, level=0.9)
+    add("--json", action="store_true", help="print the result as JSON")
+    add("--out", metavar="FILE", help="write the result here as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Test every law, print them by held-out error, and write the result.
+
+    Raises:
+        UserError: arguments or a table that cannot be used; nothing is written then.
+    """
+    options = {"objective": parse(args.objective), **draw_options(args)}
+    chosen = [laws.get(name) for name in args.law] if args.law else None
+    tables = read_tables(args)
+    part = args.part or next(iter(tables))
+    result = backtest(tables[part], args.holdout, chosen, **options)
+    content = {**result.to_json(), "convention": tables[part].convention}
+    if args.out:
+        write_json(args.out, content)
+    print(json.dumps(content, indent=2) if args.json else "\n".join(lines(result)))
+    return 0
+
+
+def lines(result: Backtest) -> list[str]:
+    """The table of laws, best first, then the warnings."""
+    held, fitted = int(result.mask.sum()), int((~result.mask).sum())
+    said = [f"{held} runs held out ({result.holdout}), {fitted} fitted; errors are of log loss"]
+    said.append(f"  {'law':<16}{'RMSE':>9}{'bias':>10}{f'in {result.level:.0%}':>9}")
+    for each in result.tested:
+        if each.refused:
+            said.append(f"  {each.law:<16}  refused: {each.refused}")
+            continue
+        share = "" if each.coverage is None else f"{each.coverage:.0%}"
+        said.append(f"  {each.law:<16}{each.rmse:>9.4f}{each.bias:>+10.4f}{share:>9}")
+    best = result.tested[0]
+    if best.law != LAST_VALUE and not best.refused:
+        gain = 1 - best.rmse / result[LAST_VALUE].rmse
+        said.append(f"{best.law} errs least, {gain:.0%} less than the last value")
+    return said + [f"  warning {finding.line}" for finding in result.findings]

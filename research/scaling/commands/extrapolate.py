@@ -1,0 +1,82 @@
+"""`python -m research extrapolate`: what learning curves will do, from several laws at once."""
+
+import argparse
+import json
+
+from research.record import write_text
+from research.scaling.extrapolate.curves import from_frame
+from research.scaling.extrapolate.forecast import AUTO, NAMES, Extrapolation, check_law, extrapolate
+from research.scaling.table import read_frame
+
+EXAMPLE = """example:
+  python -m research extrapolate curves.csv --curve "Task,Model" --x "Seen Examples" --y Loss \\
+      --fit "Training == 1" --law auto --out predictions.csv
+
+Rows for which --fit does not hold are predicted; their y is never read and may be absent. Each law
+is also fitted with the last points of every curve left out; `auto` weighs the laws by what those
+backtests show, curve by curve. Curves that share the first of several --curve columns (a domain)
+lend each other more than others.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `extrapolate`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    add = parser.add_argument
+    add("source", metavar="CURVES", help="a CSV, TSV or Parquet file")
+    add("--curve", required=True, metavar="COLUMNS", help="columns that tell curves apart: A,B")
+    add("--x", required=True, metavar="COLUMN", help="what grows: examples, tokens, FLOPs, sizes")
+    add("--y", required=True, metavar="COLUMN", help="loss or error, positive")
+    add("--fit", required=True, metavar="EXPRESSION", help='rows to fit: "Training == 1"')
+    add("--law", default=AUTO, help=f"{AUTO}, or one of {', '.join(NAMES)}")
+    add("--level", type=float, default=0.9, help="of the intervals")
+    add("--json", action="store_true", help="print the backtests as JSON")
+    add("--out", metavar="FILE", help="write the predicted rows here, as CSV")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Extrapolate, print the backtests, and write the predictions; returns 0.
+
+    Raises:
+        UserError: a file, column, expression or value that cannot be used; nothing is written then.
+    """
+    check_law(args.law)
+    curves = from_frame(
+        read_frame(args.source),
+        curve=args.curve,
+        x=args.x,
+        y=args.y,
+        fit=args.fit,
+        source=args.source,
+    )
+    result = extrapolate(curves, args.law, args.level)
+    if args.out:
+        write_text(args.out, result.frame().to_csv(index=False))
+    if args.json:
+        print(json.dumps({**result.to_json(), "out": args.out}, indent=2))
+        return 0
+    print("\n".join(lines(result)))
+    if args.out:
+        print(f"wrote {args.out}")
+    return 0
+
+
+def lines(result: Extrapolation) -> list[str]:
+    """The backtests as an aligned table, then what they say, line by line."""
+    found = [
+        f"{len(result.prediction)} rows of {len(result.curves)} curves predicted;"
+        f" {result.num_backtests} backtests, each leaving out the last points of a curve"
+    ]
+    if result.backtests:
+        found.append(f"  {'law':<12}{'RMSE of log y':>14}{'leads curves':>14}")
+    for test in result.backtests:
+        leads = "" if test.law == AUTO else str(test.leads)
+        found.append(f"  {test.law:<12}{test.rmse:>14.4g}{leads:>14}")
+    if result.coverage is not None:
+        found.append(
+            f"  {result.level:.0%} intervals hold {result.coverage:.0%} of the points left out"
+        )
+    for group in result.last_value_wins:
+        found.append(f"  no single law beats the last value in: {group}")
+    return found + [f"  note: {note}" for note in result.notes]

@@ -1,0 +1,165 @@
+"""`python -m research fit`: a law from a table or a run folder, its intervals and its doubts."""
+
+import argparse
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from research.errors import UserError
+from research.record import write_json
+from research.scaling import laws
+from research.scaling.backtest import choose
+from research.scaling.commands.options import (
+    add_draw_options,
+    add_table_options,
+    draw_options,
+    read_tables,
+)
+from research.scaling.engine.objective import KINDS, Objective, parse
+from research.scaling.fit import LawFit, fit_law
+from research.scaling.frontier import fit_frontier
+from research.scaling.isoflop.fit import has_budgets, isoflop
+from research.scaling.laws import Law
+from research.scaling.summary import compare_methods
+from research.scaling.table import Table
+
+AUTO = "auto"
+EXAMPLE = """examples:
+  python -m research fit runs/quickstart --law chinchilla --out laws.json
+  python -m research fit table.csv --params N --data D --loss L --law chinchilla --out laws.json
+  python -m research fit table.csv --params N --data D --loss L --law auto --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fit`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    add_table_options(parser)
+    add = parser.add_argument
+    add("--law", default="chinchilla", help=f"auto, a file LAW.py, or {', '.join(laws.LAWS)}")
+    add("--drop_highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
+    add("--objective", default="huber:1e-3", help=", ".join(KINDS))
+    add_draw_options(parser, bootstrap=4000, level=0.95)
+    add("--json", action="store_true", help="print the law as JSON")
+    add("--out", metavar="FILE", help="write the law here as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, print, and write laws.json; returns 0, also when the law was refused (it says so).
+
+    Raises:
+        UserError: arguments or a table that cannot be fitted at all; nothing is written then.
+    """
+    if args.drop_highest < 0:
+        raise UserError(f"--drop_highest {args.drop_highest}: expected 0 or more")
+    law = None if args.law == AUTO else laws.get(args.law)
+    objective, options = parse(args.objective), draw_options(args)
+    tables = read_tables(args)
+    first = args.part or next(iter(tables))
+    results = {}
+    for part, table in tables.items():
+        table = _drop_highest(table, args.drop_highest)
+        try:
+            results[part] = _fit(table, law, objective, options)
+        except UserError as error:
+            # A small part of a study (a check, a baseline) must not cost the others their laws.
+            if part == first:
+                raise
+            results[part] = [f"refused: {error}"], _nothing(table, args, str(error))
+    content = results[first][1]
+    if first:
+        content = {**content, "parts": {part: found for part, (_, found) in results.items()}}
+    if args.out:
+        write_json(args.out, content)
+    if args.json:
+        print(json.dumps(content, indent=2))
+        return 0
+    for part, (lines, _) in results.items():
+        print("\n".join(([f"{part}"] if part else []) + lines))
+        print()
+    if args.out:
+        print(f"wrote {args.out}")
+    return 0
+
+
+def _drop_highest(table: Table, count: int) -> Table:
+    if not count:
+        return table
+    if count >= len(table):
+        raise UserError(f"--drop_highest {count}: {table.source} has {len(table)} rows")
+    bound = np.sort(table["L"])[-count]
+    return table.select(table["L"] < bound, f"losses of {bound:.6g} and above left out")
+
+
+def _fit(
+    table: Table, law: Law | None, objective: Objective, options: dict[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    choice = None
+    if law is None:
+        choice = choose(table, objective=objective, level=options["level"], seed=options["seed"])
+        if choice.law is None:
+            raise UserError(f"{table.source}: refused by check 21: {choice.line}")
+        law = choice.law
+    if law.name == laws.FRONTIER.name:
+        fit = fit_frontier(table, objective=objective, **options)
+    else:
+        fit = fit_law(table, law, objective=objective, **options)
+        fit = _with_valleys(fit, table, options)
+    lines, content = law_lines(fit), {**fit.to_json(), "notes": list(table.notes)}
+    if choice is not None:
+        widened = f"its intervals for new runs widen by {choice.inflation:.2f}"
+        lines.insert(1, f"  chosen: {choice.line}")
+        lines.append(f"  by {choice.num_tested} held-out runs, {widened}")
+        content["choice"] = choice.to_json()
+    return lines, content
+
+
+def _with_valleys(fit: LawFit, table: Table, options: dict[str, Any]) -> LawFit:
+    """Add checks 6 and 7 where the table holds isoFLOP groups."""
+    if not has_budgets(table):
+        return fit
+    valleys = isoflop(table, **options)
+    methods = compare_methods(fit, valleys)
+    more = valleys.findings + ([methods] if methods else [])
+    return replace(fit, findings=sorted([*fit.findings, *more], key=lambda found: found.code))
+
+
+def _nothing(table: Table, args: argparse.Namespace, reason: str) -> dict[str, Any]:
+    """The schema of laws.json for a part that cannot carry the law at all."""
+    return {
+        "law": args.law,
+        "parameters": None,
+        "intervals": None,
+        "level": args.level,
+        "objective": None,
+        "num_runs": len(table),
+        "convention": table.convention,
+        "warnings": [],
+        "refused": reason,
+        "part": table.part,
+    }
+
+
+def law_lines(fit: LawFit) -> list[str]:
+    """The fitted law as an aligned table, then what is refused and every warning, line by line."""
+    runs = f"{fit.num_runs} runs"
+    if fit.num_groups != fit.num_runs:
+        runs += f" in {fit.num_groups} groups"
+    lines = [f"{fit.law.formula}   ({runs}, {fit.convention})"]
+    if fit.refused:
+        lines.append(f"  refused: {fit.refused}")
+    elif fit.parameters and fit.intervals:
+        lines.append(f"  {'':<6}{'value':>12}  {f'{fit.level:.0%} interval':^25}")
+        for name, value in fit.parameters.items():
+            low, high = fit.intervals[name]
+            note = "" if fit.profiles[name].identified else "  not identified"
+            lines.append(f"  {name:<6}{value:>12.6g}  {low:>12.6g} {high:>12.6g}{note}")
+        kind = fit.criterion.name
+        lines.append(
+            f"  objective {fit.objective:.10g} ({kind}), noise of log loss {fit.noise:.3g}"
+        )
+    lines += [f"  warning {line}" for line in fit.warnings]
+    return lines

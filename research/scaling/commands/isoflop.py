@@ -1,0 +1,100 @@
+"""`python -m research isoflop`: the best size at each compute budget, and how it grows."""
+
+import argparse
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from research.errors import UserError
+from research.record import write_json
+from research.scaling.commands.options import (
+    add_draw_options,
+    add_table_options,
+    draw_options,
+    read_tables,
+)
+from research.scaling.doubt.table_checks import duplicates, mixed_conventions
+from research.scaling.isoflop.fit import METHODS, IsoflopFit, isoflop
+from research.scaling.table import Table
+
+EXAMPLE = """examples:
+  python -m research isoflop runs/quickstart
+  python -m research isoflop points.csv --params n --data tokens --loss loss --flops flops
+  python -m research isoflop points.csv --params params --data tokens --loss loss --flops budget
+         --where "experiment == 'short warm-up'" --method projection --out isoflop.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `isoflop`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    add_table_options(parser)
+    add = parser.add_argument
+    add("--method", help=f"{', '.join(METHODS)} (default: akima, or projection where it must)")
+    add_draw_options(parser, bootstrap=2000, level=0.95)
+    add("--json", action="store_true", help="print the result as JSON")
+    add("--out", metavar="FILE", help="write the result here as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, print, and write isoflop.json; returns 0, also when the fit was refused (it says so).
+
+    Raises:
+        UserError: arguments or a table that cannot be read; nothing is written then.
+    """
+    options = draw_options(args)
+    tables = read_tables(args)
+    table = tables[args.part or next(iter(tables))]
+    _refuse_constant(table)
+    fit = isoflop(table, args.method, **options)
+    doubts = [found for found in (mixed_conventions(table), duplicates(table)) if found]
+    fit = replace(fit, findings=sorted([*doubts, *fit.findings], key=lambda found: found.code))
+    content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}
+    if args.out:
+        write_json(args.out, content)
+    print(json.dumps(content, indent=2) if args.json else "\n".join(lines(fit)))
+    if args.out and not args.json:
+        print(f"wrote {args.out}")
+    return 0
+
+
+def _refuse_constant(table: Table) -> None:
+    for name, what in (("N", "N"), ("L", "a loss of")):
+        values = table[name]
+        if np.ptp(values) == 0:
+            text = "a valley takes several sizes, and losses that differ"
+            raise UserError(f"{table.source}: every row has {what} {values[0]:g}: {text}")
+
+
+def lines(fit: IsoflopFit) -> list[str]:
+    """The exponents, every budget with its optimum or why it was dropped, and the warnings."""
+    said = [f"N_opt ~ C^a, D_opt ~ C^b by {fit.method}"]
+    said[0] += f"   ({len(fit.kept)} of {len(fit.valleys)} budgets)"
+    if fit.refused:
+        said.append(f"  refused: {fit.refused}")
+    elif fit.params_interval and fit.data_interval:
+        pairs = (
+            ("a", fit.params_exponent, fit.params_interval),
+            ("b", fit.data_exponent, fit.data_interval),
+        )
+        for name, value, (low, high) in pairs:
+            said.append(
+                f"  {name:<4}{value:>10.4f}   {fit.level:.0%} interval {low:.4f} {high:.4f}"
+            )
+    said.append(f"  {'FLOPs':>10}{'N_opt':>12}{'error':>8}{'D_opt':>12}{'loss':>10}")
+    for valley in fit.valleys:
+        if valley.kept and valley.params and valley.data and valley.loss:
+            error = f"{valley.error:>8.0%}" if valley.error is not None else ""
+            best = f"{valley.params:>12.4g}{error}{valley.data:>12.4g}{valley.loss:>10.4f}"
+            said.append(f"  {valley.flops:>10.3g}{best}")
+        else:
+            said.append(f"  {valley.flops:>10.3g}  dropped: {valley.why}")
+    shown = [found for found in fit.findings if not found.message.endswith(_reasons(fit))]
+    return said + [f"  warning {found.line}" for found in shown]
+
+
+def _reasons(fit: IsoflopFit) -> tuple[str, ...]:
+    """What the table of optima has said already."""
+    return tuple(f"dropped: {valley.why}" for valley in fit.valleys if not valley.kept)

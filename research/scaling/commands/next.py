@@ -1,0 +1,235 @@
+"""`python -m research next`: which runs to make next for the runs you want to predict."""
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from research.errors import UserError, nearest
+from research.record import write_text
+from research.scaling.next.runs import Losses, NextRuns, next_runs
+from research.scaling.table import read_frame
+from research.scaling.table.columns import named_column, positive_numbers, rows_where
+
+EXAMPLE = """examples:
+  python -m research next --pool pool.csv --params N --data D --loss L --cost "6*N*D"
+         --target target.csv --budget 0.1 --out predictions.csv
+  python -m research next --pool pool.csv --params N --column experts=num_experts --loss L
+         --cost gpu_hours --target target.csv
+
+Leave a loss empty where a run has not been made: the command then lists the runs to make next.
+Fill them in and run it again; when the budget is spent it predicts the target.
+"""
+MADE = ("prediction", "low", "high")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `next`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLE
+    add = parser.add_argument
+    add("--pool", metavar="TABLE", required=True, help="runs that could be made (CSV, Parquet)")
+    add("--target", metavar="TABLE", required=True, help="runs to predict; needs no loss")
+    add("--params", metavar="COLUMN", help="parameters N")
+    add("--data", metavar="COLUMN", help="tokens or images D")
+    add("--unique", metavar="COLUMN", help="unique tokens U, where data are repeated")
+    add(
+        "--column",
+        metavar="NAME=COLUMN",
+        action="append",
+        default=[],
+        help="another variable, such as experts=num_experts (may be given again)",
+    )
+    add("--loss", metavar="COLUMN", required=True, help="loss L; read only in rows that are chosen")
+    add("--cost", metavar="COLUMN", required=True, help='a column, or an expression: "6*N*D"')
+    add("--where", metavar="EXPRESSION", help="rows of both tables, e.g. \"corpus == 'pile'\"")
+    add("--law", default="auto", help="auto averages every law that reads these variables")
+    add("--budget", type=float, default=0.1, help="share of the whole pool's cost (default 0.1)")
+    add("--level", type=float, default=0.9, help="of the intervals")
+    add("--seed", type=int, default=0, help="of the fits' starts")
+    add("--json", action="store_true", help="print the result as JSON")
+    add("--out", metavar="FILE", help="write the target with prediction, low and high, as CSV")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Choose, predict, print, and write --out; returns 0, also when runs have to be made first.
+
+    Raises:
+        UserError: arguments or tables that cannot be used; nothing is written then.
+    """
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: expected 0 or more")
+    options = _variables(args)
+    pool, target = (_read(path, args.where) for path in (args.pool, args.target))
+    for name in MADE:
+        if args.out and name in target:
+            raise UserError(f"{args.target}: has a column {name!r} already; rename it")
+    columns = [
+        {
+            name: positive_numbers(frame, option, column, path)
+            for name, (option, column) in options.items()
+        }
+        for frame, path in ((pool, args.pool), (target, args.target))
+    ]
+    result = next_runs(
+        columns[0],
+        _cost(pool, args.cost, args.pool),
+        losses_of(pool, args.loss, args.pool),
+        columns[1],
+        budget=args.budget,
+        law=args.law,
+        level=args.level,
+        seed=args.seed,
+    )
+    content = {**result.to_json(), "rows": _labels(pool, result.rows)}
+    content["waiting"] = _labels(pool, result.waiting)
+    content["scores"] = scores(target, args.loss, result)
+    if result.prediction is not None and args.out:
+        made = zip(MADE, (result.prediction, result.low, result.high), strict=True)
+        write_text(args.out, target.assign(**dict(made)).to_csv(index=False))
+    if args.json:
+        print(json.dumps(content, indent=2))
+    else:
+        print("\n".join(lines(pool, options, result, content, args)))
+    return 0
+
+
+def _variables(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """Variable -> (option, column)."""
+    given = {"N": ("--params", args.params), "D": ("--data", args.data)}
+    given["U"] = ("--unique", args.unique)
+    found = {name: (option, column) for name, (option, column) in given.items() if column}
+    for text in args.column:
+        name, _, column = text.partition("=")
+        if not column or not name.isidentifier():
+            raise UserError(f"--column {text!r}: expected NAME=COLUMN, such as experts=num_experts")
+        if name in (*found, *given):
+            option = {key: option for key, (option, _) in given.items()}.get(name)
+            instead = f"use {option}" if option else "it is given twice"
+            raise UserError(f"--column {text!r}: {name} is taken: {instead}")
+        found[name] = (f"--column {name}", column)
+    if not found:
+        raise UserError("--params, --data or --column: name at least one variable of the law")
+    return found
+
+
+def _read(path: str, where: str | None) -> pd.DataFrame:
+    frame = read_frame(path)
+    frame = frame.reset_index(drop=True)
+    if where is not None:
+        frame = frame[rows_where(frame, where, "--where", path)]
+    if not len(frame):
+        raise UserError(f"{path}: no rows" + (f" where {where}" if where else ""))
+    return frame
+
+
+def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
+    """Cost [rows]: a column, or an expression of columns."""
+    if cost in frame:
+        return positive_numbers(frame, "--cost", cost, source)
+    if cost.isidentifier():
+        named_column(frame, "--cost", cost, source)
+    # 6 N D of whole numbers passes the largest 64-bit one.
+    whole = frame.select_dtypes("integer").columns
+    try:
+        value = frame.astype(dict.fromkeys(whole, float)).eval(cost)
+    except pd.errors.UndefinedVariableError as error:
+        name = str(error).split("'")[1]
+        raise UserError(
+            f"--cost: no column {name!r} in {source}{nearest(name, map(str, frame.columns))}"
+        ) from error
+    except Exception as error:  # pandas evaluates free text: anything may go wrong
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"--cost: cannot evaluate {cost!r}: {reason}") from error
+    if np.isscalar(value):
+        value = pd.Series(value, index=frame.index)  # every run costs the same
+    if not isinstance(value, pd.Series):
+        raise UserError(f"--cost: {cost!r} is not one number for each row")
+    return positive_numbers(pd.DataFrame({cost: value}), "--cost", cost, source)
+
+
+def losses_of(frame: pd.DataFrame, column: str, source: str) -> Losses:
+    """The losses of a pool, read cell by cell; empty cells are runs to be made."""
+    values = named_column(frame, "--loss", column, source)
+
+    def read(row: int) -> float:
+        cell = values.iloc[row]
+        if pd.isna(cell):
+            return float("nan")
+        try:
+            value = float(cell)
+        except (TypeError, ValueError) as error:
+            label = values.index[row] + 1
+            raise UserError(
+                f"{source}: column {column!r} is not a number in row {label} ({str(cell)!r})"
+            ) from error
+        if not 0 < value < np.inf:
+            label = values.index[row] + 1
+            raise UserError(f"{source}: column {column!r} is not positive in row {label} ({value})")
+        return value
+
+    return Losses(read)
+
+
+def scores(target: pd.DataFrame, loss: str, result: NextRuns) -> dict[str, Any] | None:
+    """R2, RMSE and coverage where the target has losses: measured after predicting."""
+    if result.prediction is None or loss not in target:
+        return None
+    measured = pd.to_numeric(target[loss], errors="coerce").to_numpy(float)
+    known = np.isfinite(measured)
+    if known.sum() < 2:
+        return None
+    measured = measured[known]
+    predicted, low, high = (
+        np.array(value)[known] for value in (result.prediction, result.low, result.high)
+    )
+    spread = float(((measured - measured.mean()) ** 2).sum())
+    errors = float(((measured - predicted) ** 2).sum())
+    return {
+        "r2": 1 - errors / spread if spread else None,
+        "rmse": float(np.sqrt(errors / len(measured))),
+        "inside": float(np.mean((low <= measured) & (measured <= high))),
+        "num_rows": len(measured),
+    }
+
+
+def _labels(frame: pd.DataFrame, rows: list[int]) -> list[int]:
+    """Row numbers of the file, from 1."""
+    return [int(frame.index[row]) + 1 for row in rows]
+
+
+def lines(pool, options, result: NextRuns, content: dict[str, Any], args) -> list[str]:
+    """What was chosen in order, the laws and the scores, as text."""
+    shown = {name: pool[column].to_numpy() for name, (_, column) in options.items()}
+    head = " ".join(f"{name:>12}" for name in shown)
+    text = [f"{'':>4} {'row':>6} {head} {'cost':>12} {'share so far':>13}"]
+    for k, (row, label) in enumerate(zip(result.rows, content["rows"], strict=True)):
+        values = " ".join(f"{float(value[row]):>12.6g}" for value in shown.values())
+        mark = "   to run" if row in result.waiting else ""
+        paid = f"{result.costs[k]:>12.6g} {result.shares[k]:>13.3%}"
+        text.append(f"{k + 1:>4} {label:>6} {values} {paid}{mark}")
+    if result.waiting:
+        one = len(result.waiting) == 1
+        numbers = ", ".join(map(str, content["waiting"]))
+        text.append(
+            f"row{'' if one else 's'} {numbers} {'was' if one else 'were'} chosen and "
+            f"{'has' if one else 'have'} no loss: run {'it, fill it' if one else 'them, fill them'}"
+            " in, and run the command again"
+        )
+        return text
+    laws = ", ".join(
+        f"{name} {share:.0%}" for name, share in result.weights.items() if share > 0.005
+    )
+    text.append(f"laws: {laws}; noise of log loss {result.noise:.2g}")
+    found = content["scores"]
+    if found:
+        r2 = "R2 undefined (one value)" if found["r2"] is None else f"R2 {found['r2']:.3f}"
+        text.append(
+            f"target ({found['num_rows']} losses, read after predicting): {r2},"
+            f" RMSE {found['rmse']:.4g}, {found['inside']:.0%} in the {result.level:.0%} interval"
+        )
+    if args.out:
+        text.append(f"wrote {args.out}")
+    return text

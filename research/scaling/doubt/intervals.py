@@ -1,0 +1,125 @@
+"""How draws become intervals, and how noise becomes a scale.
+
+Shown by default: the Bayesian bootstrap (Rubin 1981) over groups of rows, expanded percentiles.
+Each draw gives every group a weight drawn from Exponential(1). Resampling with replacement drops
+a third of the runs a draw, and on 12 to 60 runs with it whole sizes: its standard errors came out
+up to a quarter too long, these within a tenth. Plain percentiles are then too short on few runs
+(12 runs, 5 parameters: .88 to .94 of 200 noisy surfaces covered), so their level is that of a t
+quantile (Hesterberg 2015, expanded percentiles): see `degrees_of_freedom`.
+Measured: .92 to .99, .962 on average, over eight designs of 12 to 60 runs with 0.3 to 2% noise.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from research.scaling.engine.design import Design
+from research.scaling.engine.objective import Objective
+
+
+def bootstrap_weights(groups: np.ndarray, num_draws: int, seed: int) -> np.ndarray:
+    """Weights [num_draws, rows], mean about 1: one Exponential(1) a draw for each group."""
+    _, index = np.unique(groups, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    weights = generator.standard_exponential((num_draws, index.max() + 1))
+    return (weights / weights.mean(1, keepdims=True))[:, index]
+
+
+def degrees_of_freedom(num_groups: int, num_parameters: int) -> float:
+    """Degrees of freedom [1, inf) by which percentiles are expanded: (groups - P)^2 / P.
+
+    Chosen by measurement. groups - P itself widens intervals of 20 to 60 runs whose errors are
+    right already; what they lack on short tables (a tenth at 12 runs, 5 parameters) fades faster.
+    """
+    return max((num_groups - num_parameters) * abs(num_groups - num_parameters), 1) / num_parameters
+
+
+def tails(level: float, degrees: float) -> tuple[float, float]:
+    """The two quantile levels whose percentiles are shown, for `degrees` of freedom."""
+    width = stats.t.ppf(0.5 + level / 2, max(degrees, 1))
+    return float(stats.norm.cdf(-width)), float(stats.norm.cdf(width))
+
+
+def percentile(draws: np.ndarray, level: float, degrees: float) -> np.ndarray:
+    """Interval [2, ...] of draws [num_draws, ...]; few degrees of freedom give wider ones."""
+    finite = np.where(np.isfinite(draws), draws, np.nan)
+    return np.nanquantile(finite, tails(level, degrees), axis=0)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How runs scatter about a law: `noise` of log loss, from how many groups and parameters."""
+
+    noise: float
+    num_groups: int
+    num_parameters: int
+
+
+def predictive(middle: np.ndarray, draws: np.ndarray, spread: Spread, level: float) -> np.ndarray:
+    """Interval [2, rows] of a new run's log loss about `middle` [rows], from draws [S, rows].
+
+    The law's error and a run's own noise are independent: their widths add in quadrature.
+    """
+    ends = percentile(draws, level, degrees_of_freedom(spread.num_groups, spread.num_parameters))
+    degrees = max(spread.num_groups - spread.num_parameters, 1)
+    own = spread.noise * stats.t.ppf(0.5 + level / 2, degrees)
+    low, high = np.minimum(ends[0] - middle, 0), np.maximum(ends[1] - middle, 0)
+    return middle + np.stack([-np.hypot(low, own), np.hypot(high, own)])
+
+
+def spread(draws: np.ndarray) -> np.ndarray:
+    """Standard error [...] of draws [num_draws, ...] from their middle half: tails do not enter."""
+    low, high = np.nanquantile(draws, (0.25, 0.75), axis=0)
+    return (high - low) / 1.349
+
+
+def noise_scale(residuals: np.ndarray, num_parameters: int) -> float:
+    """Standard deviation of the log-loss noise, corrected for the parameters spent."""
+    return float(np.sqrt(np.sum(residuals**2) / max(len(residuals) - num_parameters, 1)))
+
+
+def huber_scale(residuals: np.ndarray, num_parameters: int, objective: Objective) -> float:
+    """The tau for which `2 * (objective - best) / tau` is chi-squared with 1 degree of freedom.
+
+    tau = E[psi^2] / E[psi'] for normal noise (Schrader and Hettmansperger 1980), its size from the
+    mean absolute residual, which the few runs that a robust fit passes through do not drag to zero.
+    """
+    degrees = max(len(residuals) - num_parameters, 1)
+    size = max(np.sqrt(np.pi / 2) * np.sum(np.abs(residuals)) / degrees, 1e-14)
+    delta = objective.delta
+    if np.isinf(delta):
+        return float(size**2)
+    bend = delta / size
+    inside = 2 * stats.norm.cdf(bend) - 1
+    square = size**2 * (inside - 2 * bend * stats.norm.pdf(bend))
+    square += delta**2 * 2 * stats.norm.sf(bend)
+    return float(square / inside / (delta if objective.lad else 1.0))
+
+
+def sandwich_draws(
+    design: Design,
+    best: np.ndarray,
+    target: np.ndarray,
+    groups: np.ndarray,
+    limits: tuple[np.ndarray, np.ndarray],
+    objective: Objective,
+    num_draws: int,
+    seed: int,
+) -> np.ndarray:
+    """Draws [num_draws, P] of theta, normal about `best` with covariance H^-1 (sum s s') H^-1.
+
+    s is the gradient summed over one group of rows (Huber 1967): what the bootstrap tends to on
+    tables too long to resample.
+    """
+    residual = design.predict(best[None], objective.log)[0] - target
+    slope, curvature = objective.derivatives(residual, False)
+    slopes = design.jacobian(best, objective.log)
+    _, index = np.unique(groups, return_inverse=True)
+    sums = np.stack([np.bincount(index, slope * column) for column in slopes.T], 1)
+    # E[rho''] as one number: row by row it is all kinks.
+    root = sums @ np.linalg.pinv(curvature.mean() * slopes.T @ slopes, rcond=1e-12)
+    generator = np.random.default_rng(seed)
+    spread = np.linalg.cholesky(root.T @ root + 1e-18 * np.eye(len(best)))
+    draws = best + generator.standard_normal((num_draws, len(best))) @ spread.T
+    return np.clip(draws, *limits)

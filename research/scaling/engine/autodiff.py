@@ -1,0 +1,209 @@
+"""The design of any other law: JAX in float64 gives its values and derivatives (see design.py)."""
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from research.scaling.engine.objective import HUBER, Objective
+from research.scaling.laws import Law
+
+# Problems are worked in blocks, and rows padded to a power of two: tables share compiled programs.
+BLOCK = 64
+FEWEST_ROWS = 32
+# A floor may be as small as this share of the smallest loss; coefficients as far from one.
+SMALLEST_FLOOR = 1e-4
+COEFFICIENT_BOUNDS = (1e-30, 1e60)
+
+
+@dataclass(frozen=True)
+class Autodiff:
+    """A law of any formula on one table; theta is each parameter or its log (see Parameter)."""
+
+    law: Law
+    variables: Mapping[str, np.ndarray]
+    num_rows: int
+
+    @functools.cached_property
+    def padded(self) -> dict[str, np.ndarray]:
+        """The variables with their first row repeated at the end."""
+        extra = max(FEWEST_ROWS, 1 << (self.num_rows - 1).bit_length()) - self.num_rows
+        return {
+            name: np.concatenate([column, np.repeat(column[:1], extra)])
+            for name, column in self.variables.items()
+        }
+
+    @property
+    def coefficients(self) -> list[int]:
+        parameters = self.law.parameters
+        return [i for i, p in enumerate(parameters) if p.linear and p.logarithmic]
+
+    @property
+    def exponents(self) -> list[int]:
+        return [i for i in range(len(self.law.names)) if i not in self.coefficients]
+
+    def predict(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
+        return self._blocks(_kernels(self.law, log).predict, theta)[:, : self.num_rows]
+
+    def jacobian(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
+        return self._blocks(_kernels(self.law, log).jacobian, theta[None])[0][: self.num_rows]
+
+    def evaluate(
+        self,
+        theta: np.ndarray,
+        target: np.ndarray,
+        weights: np.ndarray,
+        objective: Objective = HUBER,
+        reweighted: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        kernels = _kernels(self.law, objective.log)
+        residual = self.predict(theta, objective.log) - target
+        cost = (weights * objective.cost(residual)).sum(1)
+        slope, curvature = objective.derivatives(residual, reweighted)
+        kernel = kernels.reweighted if reweighted else kernels.exact
+        gradient, hessian = self._blocks(kernel, theta, slope * weights, curvature * weights)
+        return cost, gradient, hessian
+
+    def to_parameters(self, theta: np.ndarray) -> np.ndarray:
+        result = np.array(theta, float)
+        with np.errstate(over="ignore"):
+            result[..., self._logs] = np.exp(result[..., self._logs])
+        return result
+
+    def to_theta(self, parameters: np.ndarray) -> np.ndarray:
+        result = np.array(parameters, float)
+        result[..., self._logs] = np.log(result[..., self._logs])
+        return result
+
+    def bounds(self, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        low, high = [], []
+        for p in self.law.parameters:
+            a, b = p.low, p.high
+            if p.kind == "floor" and p.logarithmic:
+                a, b = max(a, SMALLEST_FLOOR * np.min(loss)), min(b, 10 * np.max(loss))
+            elif p.logarithmic:
+                a, b = max(a, COEFFICIENT_BOUNDS[0]), min(b, COEFFICIENT_BOUNDS[1])
+            low.append(np.log(a) if p.logarithmic else a)
+            high.append(np.log(b) if p.logarithmic else b)
+        return np.array(low), np.array(high)
+
+    def starts(self, loss: np.ndarray, num: int) -> np.ndarray:
+        """The grids of the other parameters; the linear ones by least squares given each.
+
+        A grid of more than `num` points is thinned evenly. Linear parameters that come out
+        negative, and may not be, start small.
+        """
+        parameters = self.law.parameters
+        grids = [p.starts(self.variables) for p in parameters]
+        points = np.array(list(itertools.product(*grids)), float)
+        if len(points) > num:
+            points = np.random.default_rng(0).permutation(points)[:num]
+        linear = [i for i, p in enumerate(parameters) if p.linear]
+        if linear:
+            points[:, linear] = self._least_squares(points, linear, np.asarray(loss, float))
+        low, high = self.bounds(loss)
+        points[:, self._logs] = np.log(np.maximum(points[:, self._logs], 1e-300))
+        return np.clip(points, low, high)
+
+    def uncentred(self, name: str) -> "Autodiff":
+        return self  # every coordinate is its own parameter already
+
+    @property
+    def _logs(self) -> list[int]:
+        return [i for i, p in enumerate(self.law.parameters) if p.logarithmic]
+
+    def _least_squares(self, points, linear, loss) -> np.ndarray:
+        """The linear parameters [S, K] of least relative squares, given the others."""
+        base = points.copy()
+        base[:, linear] = 0.0
+        offset = self.law.loss(base, **self.variables)
+        shapes = []
+        for j in linear:
+            unit = base.copy()
+            unit[:, j] = 1.0
+            shapes.append(self.law.loss(unit, **self.variables) - offset)
+        matrix = np.nan_to_num(np.stack(shapes, -1) / loss[:, None], posinf=0, neginf=0)
+        scale = np.sqrt((matrix**2).sum(1, keepdims=True)) + 1e-300
+        matrix = matrix / scale
+        normal = np.einsum("srk,srm->skm", matrix, matrix) + 1e-10 * np.eye(len(linear))
+        wanted = np.einsum("srk,sr->sk", matrix, np.nan_to_num(1 - offset / loss))
+        solution = np.linalg.solve(normal, wanted[..., None])[..., 0] / scale[:, 0]
+        positive = [self.law.parameters[j].low >= 0 for j in linear]
+        # Small is a hundredth of the loss at the rows where the term is largest.
+        least = 0.01 / (np.abs(matrix * scale).max(1) + 1e-300)
+        return np.where(positive, np.maximum(solution, least), solution)
+
+    def _blocks(self, kernel, theta, *rows):
+        """Call `kernel` on blocks of problems of a fixed size, the last one padded."""
+        import jax
+
+        # Padding rows weigh nothing.
+        extra = len(next(iter(self.padded.values()))) - self.num_rows
+        rows = [np.pad(row, ((0, 0), (0, extra))) for row in rows]
+        parts = []
+        with jax.enable_x64():
+            for start in range(0, len(theta), BLOCK):
+                block = [array[start : start + BLOCK] for array in (theta, *rows)]
+                count = len(block[0])
+                if count < BLOCK:
+                    block = [np.pad(a, ((0, BLOCK - count), (0, 0))) for a in block]
+                done = kernel(self.padded, count, *block)
+                parts.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], done))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    predict: Callable
+    jacobian: Callable
+    reweighted: Callable
+    exact: Callable
+
+
+@functools.cache
+def _kernels(law: Law, log: bool) -> _Kernels:
+    """Compiled functions of (variables, theta [S, P], ...) of one law."""
+    import jax
+    import jax.numpy as jnp
+
+    assert law.function is not None
+    function = law.function
+    logs = [parameter.logarithmic for parameter in law.parameters]
+
+    def value(theta, variables):
+        each = [jnp.exp(t) if is_log else t for t, is_log in zip(theta, logs, strict=True)]
+        loss = function(dict(zip(law.names, each, strict=True)), variables)
+        return jnp.log(loss) if log else loss
+
+    def moments(exact, variables, theta, slope, curvature):
+        slopes = jax.jacfwd(value)(theta, variables)
+        hessian = slopes.T @ (curvature[:, None] * slopes)
+        if exact:
+            # Forward over forward: few parameters, and it compiles in half of the time.
+            hessian += jax.jacfwd(lambda t: slope @ jax.jacfwd(value)(t, variables))(theta)
+        return slopes.T @ slope, hessian
+
+    def batched(function):
+        # A loop and not a vmap: of a block only the problems that are there are worked.
+        @jax.jit
+        def run(variables, count, *block):
+            row = [array[0] for array in block]
+            shapes = jax.eval_shape(function, variables, *row)
+            first = jax.tree.map(lambda s: jnp.zeros((BLOCK, *s.shape), s.dtype), shapes)
+
+            def body(i, done):
+                one = function(variables, *(array[i] for array in block))
+                return jax.tree.map(lambda all, new: all.at[i].set(new), done, one)
+
+            return jax.lax.fori_loop(0, count, body, first)
+
+        return run
+
+    return _Kernels(
+        predict=batched(lambda variables, theta: value(theta, variables)),
+        jacobian=batched(lambda variables, theta: jax.jacfwd(value)(theta, variables)),
+        reweighted=batched(functools.partial(moments, False)),
+        exact=batched(functools.partial(moments, True)),
+    )

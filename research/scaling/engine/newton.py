@@ -1,0 +1,234 @@
+"""Batched robust regression: every start and every bootstrap draw at once, in float64.
+
+Minimises `sum_i w_i rho(log L(theta)_i - y_i)` (Hoffmann 2022, appendix D.2; see objective.py) for
+any law on a table (see design.py). Steps are reweighted least squares first, then damped Newton
+with the exact Hessian, both in the coefficients themselves, in which the law is linear; a step that
+does not lower the objective is taken back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from research.scaling.engine.design import Design
+from research.scaling.engine.objective import HUBER, SHRINKING, Objective
+
+REWEIGHTED_STEPS = 8
+# Most steps of a draw, which starts at the fit; of a law whose steps are a compiled program each.
+DRAW_STEPS, SLOW_DRAW_STEPS = 200, 100
+LONGEST_STEP = 1.0  # of an exponent
+CHUNK_ELEMENTS = 60_000  # draws * rows worked on together: fits in a core's second-level cache
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where each problem ended: theta [S, P], objective [S], gradient [S, P], steps [S]."""
+
+    theta: np.ndarray
+    objective: np.ndarray
+    gradient: np.ndarray
+    steps: np.ndarray
+
+    def replaced(self, rows: np.ndarray, other: "Minimum") -> "Minimum":
+        """With `rows` taken from `other`, in order."""
+        fields = [
+            (self.theta, other.theta),
+            (self.objective, other.objective),
+            (self.gradient, other.gradient),
+            (self.steps, other.steps),
+        ]
+        merged = []
+        for mine, theirs in fields:
+            mine = mine.copy()
+            mine[rows] = theirs
+            merged.append(mine)
+        return Minimum(*merged)
+
+    def best_of(self, num: int) -> "Minimum":
+        """Of every `num` consecutive problems keep the one with the lowest objective."""
+        best = self.objective.reshape(-1, num).argmin(1) + num * np.arange(len(self.theta) // num)
+        return Minimum(
+            self.theta[best], self.objective[best], self.gradient[best], self.steps[best]
+        )
+
+
+def minimise(
+    design: Design,
+    theta: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    limits: tuple[np.ndarray, np.ndarray],
+    objective: Objective = HUBER,
+    frozen: Sequence[int] = (),
+    max_steps: int = 200,
+) -> Minimum:
+    """Minimise from each theta [S, P]; `target` and `weights` are [rows] or [S, rows].
+
+    `limits` are box bounds [P] (see `bounds`); `frozen` names columns of theta that stay as given.
+    Problems are worked in chunks that fit in cache, and leave the batch when they converge.
+    """
+    if objective.lad and objective.delta < SHRINKING[0]:
+        # Corners one by one: from a wide Huber loss to one whose corner is sharp.
+        wider = replace(objective, delta=min(d for d in SHRINKING if d > objective.delta))
+        theta = minimise(design, theta, target, weights, limits, wider, frozen, max_steps).theta
+    chunk = max(1, CHUNK_ELEMENTS // design.num_rows)
+    parts = []
+    for start in range(0, len(theta), chunk):
+        part = slice(start, start + chunk)
+        shape = (len(theta[part]), design.num_rows)
+        targets, shares = (
+            np.broadcast_to(array if array.ndim == 1 else array[part], shape)
+            for array in (target, weights)
+        )
+        parts.append(
+            _minimise(
+                design, theta[part], targets, shares, limits, objective, list(frozen), max_steps
+            )
+        )
+    return Minimum(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+
+
+def minimise_from_afar(
+    design: Design,
+    theta: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    limits: tuple[np.ndarray, np.ndarray],
+    objective: Objective = HUBER,
+    frozen: Sequence[int] = (),
+) -> Minimum:
+    """`minimise` by way of 100 and 10 times the delta: smooth first, where steps go a long way."""
+    for times in (100, 10):
+        wider = replace(objective, delta=times * objective.delta)
+        theta = minimise(design, theta, target, weights, limits, wider, frozen, 20).theta
+    return minimise(design, theta, target, weights, limits, objective, frozen, 100)
+
+
+def objectives(
+    design: Design,
+    theta: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    objective: Objective = HUBER,
+) -> np.ndarray:
+    """Objective [S, draws] of each theta [S, P] under each draw's weights [draws, rows]."""
+    return objective.cost(design.predict(theta, objective.log) - target) @ weights.T
+
+
+def minimise_draws(
+    design: Design,
+    starts: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    limits: tuple[np.ndarray, np.ndarray],
+    objective: Objective = HUBER,
+    rounds: int = 2,
+) -> Minimum:
+    """Minimise under each draw's weights [draws, rows] from starts [S, P], the fit first.
+
+    Every draw descends from the fit. Then draws learn from each other: where some other end (of a
+    draw or a start) is lower under a draw's weights than its own, it descends again from there. A
+    whole pool costs one matrix product, and on the noisiest tables a tenth of the misses are left.
+    """
+    most = DRAW_STEPS if design.law.terms else SLOW_DRAW_STEPS
+    first = np.tile(starts[0], (len(weights), 1))
+    ends = minimise(design, first, target, weights, limits, objective, max_steps=most)
+    theta, cost = ends.theta.copy(), ends.objective.copy()
+    gradient, steps = ends.gradient.copy(), ends.steps.copy()
+    size = max(1, min(500, 4_000_000 // design.num_rows))
+    for k in range(rounds):
+        first = (k * size) % len(theta)
+        pool = np.concatenate([theta[first : first + size], starts[:size]])
+        each = objectives(design, pool, target, weights, objective)
+        behind = each.min(0) < cost * (1 - 1e-9)
+        if not behind.any():
+            break
+        lower = pool[each.argmin(0)[behind]]
+        again = minimise(design, lower, target, weights[behind], limits, objective, max_steps=most)
+        better = again.objective < cost[behind]
+        rows = np.flatnonzero(behind)[better]
+        theta[rows], cost[rows] = again.theta[better], again.objective[better]
+        gradient[rows], steps[rows] = again.gradient[better], again.steps[better]
+    return Minimum(theta, cost, gradient, steps)
+
+
+def _minimise(design, theta, target, weights, limits, objective, frozen, max_steps):
+    low, high = limits
+    theta = theta.copy()
+    free = np.ones(theta.shape[1], bool)
+    free[frozen] = False
+    theta[:, free] = np.clip(theta, low, high)[:, free]
+    coefficients, exponents = design.coefficients, design.exponents
+    num = len(theta)
+    final = (theta.copy(), np.zeros(num), np.zeros_like(theta), np.zeros(num, int))
+    index = np.arange(num)
+    reweighted = True
+    damping = np.full(num, 1e-3)
+    cost, gradient, hessian = _finite(design, theta, target, weights, objective, True)
+    # Below this the residuals are rounding, and relative progress has no meaning.
+    noise = 1e-29 * design.num_rows
+    for step in range(1, max_steps + 1):
+        if reweighted and step > REWEIGHTED_STEPS:
+            reweighted = False
+            cost, gradient, hessian = _finite(design, theta, target, weights, objective, False)
+            damping[:] = 1e-3
+        held = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0)) | ~free
+        slope = np.where(held, 0.0, gradient)
+        # The step is Newton's in the coefficients themselves, in which the law is linear, taken
+        # as a share of each: in their logs a small E crawls up a curved valley for 200 steps.
+        curved = hessian
+        if not reweighted:
+            curved = hessian.copy()
+            curved[:, coefficients, coefficients] -= gradient[:, coefficients]
+        move = np.where(held, 0.0, _newton_step(slope, curved, held, damping))
+        promised = -(slope * move).sum(1)
+        longest = np.abs(move[:, exponents]).max(1, keepdims=True, initial=0)
+        move /= np.maximum(1, longest / LONGEST_STEP)
+        move[:, coefficients] = np.log1p(np.clip(move[:, coefficients], -0.9, None))
+        trial = np.where(free, np.clip(theta + move, low, high), theta)
+        new = _finite(design, trial, target, weights, objective, reweighted)
+        better = new[0] <= cost
+        still = ~(np.abs(trial - theta) > 1e-14 * (1 + np.abs(theta))).any(1)
+        damping = np.where(better, damping * 0.2, np.maximum(damping, 1e-8) * 8).clip(1e-12, None)
+        theta = np.where(better[:, None], trial, theta)
+        gradient = np.where(better[:, None], new[1], gradient)
+        hessian = np.where(better[:, None, None], new[2], hessian)
+        cost = np.where(better, new[0], cost)
+        settled = (promised < 1e-13 * cost + noise) & (damping < 1e-2)
+        done = (settled | still | (damping > 1e9)) & (not reweighted)
+        if step == max_steps:
+            done[:] = True
+        if done.any():
+            ended = index[done]
+            final[0][ended], final[1][ended] = theta[done], cost[done]
+            final[2][ended], final[3][ended] = np.where(held, 0.0, gradient)[done], step
+            keep = ~done
+            if not keep.any():
+                break
+            index, theta, cost = index[keep], theta[keep], cost[keep]
+            gradient, hessian, damping = gradient[keep], hessian[keep], damping[keep]
+            target, weights = target[keep], weights[keep]
+    return final
+
+
+def _finite(design, theta, target, weights, objective, reweighted):
+    """`evaluate`; where it overflows the objective is infinite, so that it is never chosen."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        cost, gradient, hessian = design.evaluate(theta, target, weights, objective, reweighted)
+    lost = ~(np.isfinite(cost) & np.isfinite(hessian).all((1, 2)))
+    if lost.any():
+        cost[lost], gradient[lost], hessian[lost] = np.inf, 0.0, np.eye(theta.shape[1])
+    return cost, gradient, hessian
+
+
+def _newton_step(gradient, hessian, held, damping):
+    """Damped Newton step, curvature taken by magnitude so that it descends on saddles too."""
+    # The floor is for a flat loss: a term that has vanished has no curvature to scale by.
+    scale = np.sqrt(np.abs(np.einsum("sii->si", hessian)).clip(1e-14, None))
+    scaled = hessian / (scale[:, :, None] * scale[:, None, :])
+    scaled = np.where(held[:, :, None] | held[:, None, :], 0.0, scaled)
+    curvature, vectors = np.linalg.eigh(scaled)
+    projected = np.einsum("sij,si->sj", vectors, gradient / scale)
+    projected /= np.abs(curvature) + damping[:, None] + 1e-14
+    return -np.einsum("sij,sj->si", vectors, projected) / scale

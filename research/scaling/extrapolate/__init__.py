@@ -1,0 +1,1 @@
+"""Learning curves continued past their last point, by several laws at once."""

@@ -1,0 +1,1 @@
+"""What a budget buys best under a fitted law."""

@@ -1,0 +1,6 @@
+"""Tables of runs: ours, or anybody's CSV or Parquet."""
+
+from research.scaling.table.file import read_frame
+from research.scaling.table.table import UNSTATED, Table, from_frame, read_file, read_runs
+
+__all__ = ["UNSTATED", "Table", "from_frame", "read_file", "read_frame", "read_runs"]

@@ -1,0 +1,293 @@
+"""A table of runs: read from CSV, Parquet or a run folder, refused in one line when it is wrong.
+
+The law lab sees nothing but this table: columns N (parameters), D (tokens or images), C (training
+FLOPs), L (loss), `group` (what the bootstrap resamples), and any other column that was in the file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from research.errors import UserError
+from research.record import read_json
+from research.scaling.table.columns import (
+    finite_numbers,
+    named_column,
+    positive_numbers,
+    rows_where,
+)
+from research.scaling.table.file import read_frame, sibling
+from research.scaling.table.units import refuse_units
+
+__all__ = [
+    "Table",
+    "from_frame",
+    "named_column",
+    "positive_numbers",
+    "read_file",
+    "read_frame",
+    "read_runs",
+    "rows_where",
+]
+
+UNSTATED = "not stated"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs that may be fitted together, one a row.
+
+    `frame` has float columns N, D, C, L and a string column `group`; from a run folder also id,
+    seed, size, budget, status, epochs, warmup_fraction, schedule_overhang (end of the LR schedule
+    over the end of the run), learning_rate, batch_size, trunk.
+    `notes` says what reading did (rows dropped, columns derived); `mixed` names what must not be
+    mixed in one fit and is (conventions, score units, kinds, splits).
+    """
+
+    frame: pd.DataFrame
+    source: str
+    convention: str = f"params: {UNSTATED}; flops: {UNSTATED}"
+    loss_unit: str = UNSTATED
+    data_unit: str = "tokens"
+    floor: float | None = None
+    part: str | None = None
+    title: str | None = None
+    notes: tuple[str, ...] = ()
+    mixed: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.frame[name].to_numpy()
+
+    def select(self, mask: np.ndarray, note: str | None = None) -> "Table":
+        """Return the rows where `mask` holds, with `note` added to the notes."""
+        notes = self.notes if note is None else (*self.notes, note)
+        frame = self.frame.loc[np.asarray(mask, bool)].reset_index(drop=True)
+        return Table(**{**self.__dict__, "frame": frame, "notes": notes})
+
+
+def from_frame(
+    frame: pd.DataFrame,
+    *,
+    params: str,
+    data: str | None,
+    loss: str,
+    flops: str | None = None,
+    group: str | None = None,
+    where: str | None = None,
+    unique: str | None = None,
+    extra: Mapping[str, str] | None = None,
+    source: str = "table",
+) -> Table:
+    """Build a Table from any data frame, given the names of its columns.
+
+    `data` may be left out when `flops` is given (then D = C / 6N), and `flops` when `data` is
+    (then C = 6ND); the convention says which was done. `unique` is the column of unique data (the
+    table's U); `extra` names the column of each further variable that a law reads.
+
+    Raises:
+        UserError: a missing column (the nearest is named), a bad value (its row is numbered), no
+            rows, or a `where` that does not evaluate to true or false for every row.
+    """
+    frame = frame.reset_index(drop=True)
+    if where is not None:
+        frame = frame.loc[rows_where(frame, where, "--where", source)]
+    if not len(frame):
+        raise UserError(f"{source}: no rows" + (f" where {where}" if where else ""))
+    if data is None and flops is None:
+        raise UserError("--data: missing; name the column of tokens (or --flops, then D = C / 6N)")
+    chosen = {"--params": params, "--data": data, "--loss": loss, "--flops": flops}
+    chosen["--unique"] = unique
+    _refuse_twice(chosen)
+    values = {
+        option: positive_numbers(frame, option, name, source)
+        for option, name in chosen.items()
+        if name is not None
+    }
+    size, score = values["--params"], values["--loss"]
+    amount, compute = values.get("--data"), values.get("--flops")
+    notes = ()
+    if amount is None:
+        amount, notes = compute / (6 * size), ("D computed as C / 6N",)
+    if compute is None:
+        compute, counted = 6 * size * amount, "6ND computed from the columns"
+    else:
+        counted = f"column {flops!r}"
+    found = {"N": size, "D": amount, "C": compute, "L": score}
+    _units(found, chosen, frame.index + 1, source)
+    if unique is not None:
+        found["U"] = values["--unique"]
+    for name, column in (extra or {}).items():
+        if not name.isidentifier() or name in ("N", "D", "C", "L", "group"):
+            raise UserError(f"--column {name}={column}: expected the name of a law's own variable")
+        found[name] = finite_numbers(frame, f"--column {name}", column, source)
+    if group is not None:
+        found["group"] = named_column(frame, "--group", group, source).astype(str).to_numpy()
+    else:
+        found["group"] = np.arange(len(frame)).astype(str)
+    # Keep every other column: checks use what they know (seed, budget, epochs, learning_rate, ...).
+    rest = frame.drop(columns=[c for c in (*found, "N", "D", "C", "L", "group") if c in frame])
+    result = rest.reset_index(drop=True).assign(**found)
+    return Table(
+        frame=result,
+        source=source,
+        convention=f"params: column {params!r}; flops: {counted}",
+        notes=notes,
+        mixed=_mixed(result, ("convention", "loss_unit", "unit", "score_kind", "split")),
+        columns={
+            **{k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
+            **(extra or {}),
+        },
+    )
+
+
+def _refuse_twice(chosen: Mapping[str, str | None]) -> None:
+    """A column may be two things only where U is D: data seen once."""
+    seen: dict[str, str] = {}
+    for option, name in chosen.items():
+        if name is None:
+            continue
+        if name in seen and {option, seen[name]} != {"--unique", "--data"}:
+            raise UserError(f"{seen[name]} and {option} both name the column {name!r}")
+        seen[name] = option
+
+
+def _units(found, chosen, rows, source: str) -> None:
+    options = {"N": "--params", "D": "--data", "C": "--flops"}
+    names = {name: chosen[option] for name, option in options.items() if chosen[option]}
+    refuse_units({name: found[name] for name in names}, names, rows, source)
+
+
+def read_file(path: str | Path, **columns) -> Table:
+    """Read a CSV, TSV or Parquet file; `columns` are those of `from_frame`.
+
+    Raises:
+        UserError: a missing, unreadable or empty file, the wrong delimiter, Parquet without
+            pyarrow, or whatever `from_frame` refuses.
+    """
+    return from_frame(read_frame(path), source=str(path), **columns)
+
+
+def read_runs(folder: str | Path) -> dict[str, Table]:
+    """Read a run folder (runs/<study>) into one Table per part, in the study's order.
+
+    Only results of trials are read: trunks and unfinished trials are skipped, diverged ones kept
+    and flagged in `status`. N is the count the result's convention names, C the ledger's FLOPs,
+    D the tokens or images, L the score; `group` is the trial.
+
+    Raises:
+        UserError: no such folder, no results in it, or a result that lacks a key.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder{sibling(folder)}")
+    paths = sorted(folder.glob("*/result.json"))
+    rows = [(path, read_json(path)) for path in paths]
+    rows = [(p, row) for p, row in rows if isinstance(row, dict) and row.get("role") == "trial"]
+    if not rows:
+        raise UserError(f"{folder}: no finished trial in it (no */result.json of a trial)")
+    study_path = folder / "study.json"
+    study = read_json(study_path) if study_path.exists() else {}
+    if not isinstance(study, dict):
+        raise UserError(f"{study_path}: not the description of a study")
+    records = [_record(path, row) for path, row in rows]
+    order = list(study.get("parts", {}))
+    order += [p for p in dict.fromkeys(r["part"] for r in records) if p not in order]
+    parts = {part: [record for record in records if record["part"] == part] for part in order}
+    parts = {part: chosen for part, chosen in parts.items() if chosen}
+    lost = [part for part, chosen in parts.items() if not _usable(pd.DataFrame(chosen)).any()]
+    if len(lost) == len(parts):
+        raise UserError(f"{folder}: part {lost[0]!r}: every trial diverged")
+    notes = tuple(f"part {part!r} left out: every trial diverged" for part in lost)
+    tables = {}
+    for part in (part for part in parts if part not in lost):
+        title = study.get("parts", {}).get(part, {}).get("title")
+        tables[part] = _part_table(pd.DataFrame(parts[part]), part, title, folder, notes)
+        notes = ()  # said once
+    return tables
+
+
+def _record(path: Path, row: dict) -> dict:
+    try:
+        counted = row["convention"]["params"].partition(",")[0]  # "total, head included"
+        steps = row["steps"]
+        return {
+            "id": row["id"],
+            "part": row["part"],
+            "seed": row["seed"],
+            "size": row["size"],
+            "budget": np.nan if row["budget"] is None else float(row["budget"]),
+            "status": row["status"],
+            "N": float(row["params"][counted]),
+            "D": float(row["data"]["amount"]),
+            "C": float(row["flops"]),
+            "L": _score(row["score"]["value"]),
+            "group": row["id"],
+            "epochs": float(row["data"]["epochs"]),
+            "warmup_fraction": float(row["warmup_fraction"]),
+            "schedule_overhang": float(row["schedule_end_step"]) / max(steps, 1),
+            "learning_rate": float(row["learning_rate"]),
+            "batch_size": float(row["batch_size"]),
+            "trunk": row["trunk"],
+            "convention": f"params: {counted}; flops: {row['convention']['flops']}",
+            "loss_unit": row["score"]["unit"],
+            "score_kind": row["score"]["kind"],
+            "split": row["score"]["split"],
+            "data_unit": row["data"]["unit"],
+            "fingerprint": row["data"]["fingerprint"],
+            "floor": (row["floor"] or {}).get("value"),
+        }
+    except KeyError as error:
+        raise UserError(f"{path}: key {error} is missing; expected a trial's result") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a trial's result: {error}") from error
+
+
+def _score(value: object) -> float:
+    # A diverged trial may carry null or a string such as "nan": it stays a row, flagged by status.
+    return np.nan if value is None else float(value)  # type: ignore[arg-type]
+
+
+def _usable(frame: pd.DataFrame) -> pd.Series:
+    return (frame["status"] == "finished") & np.isfinite(frame["L"]) & (frame["L"] > 0)
+
+
+def _part_table(
+    frame: pd.DataFrame, part: str, title: str | None, folder: Path, said: tuple[str, ...]
+) -> Table:
+    usable, notes = _usable(frame), list(said)
+    if not usable.all():
+        lost = ", ".join(frame.loc[~usable, "id"])
+        notes.append(f"{int((~usable).sum())} of {len(frame)} trials diverged, left out: {lost}")
+    kept = frame.loc[usable].reset_index(drop=True)
+    floors = [value for value in kept["floor"] if value is not None and np.isfinite(value)]
+    return Table(
+        frame=kept,
+        source=str(folder),
+        convention=str(kept["convention"].iloc[0]),
+        loss_unit=str(kept["loss_unit"].iloc[0]),
+        data_unit=str(kept["data_unit"].iloc[0]),
+        floor=float(floors[0]) if floors else None,
+        part=part,
+        title=title,
+        notes=tuple(notes),
+        mixed=_mixed(
+            kept, ("convention", "loss_unit", "score_kind", "split", "data_unit", "fingerprint")
+        ),
+    )
+
+
+def _mixed(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the columns that must hold one value in one fit, and hold several."""
+    found = []
+    for name in names:
+        if name in frame and frame[name].nunique(dropna=False) > 1:
+            some = ", ".join(repr(str(v)[:40]) for v in frame[name].unique()[:3])
+            found.append(f"{name} takes {frame[name].nunique(dropna=False)} values ({some})")
+    return tuple(found)
