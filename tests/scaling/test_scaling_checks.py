@@ -60,6 +60,34 @@ def test_2_flops_off_6nd():
     assert 2 not in codes(table_findings(images)), "an image is 64 patches: a constant is not off"
 
 
+def test_2_flops_counted_again_from_the_architecture():
+    # Porian 2024: Kaplan left the head out, which at small width is most of the FLOPs.
+    width = np.tile([64.0, 128, 256, 512, 1024, 2048, 4096, 8192], 6)
+    depth, length, words = width / 64, 2048, 50_000
+    data = np.repeat(np.geomspace(1e9, 1e12, 6), 8)
+    params = 12 * depth * width**2 + words * width
+    loss = losses(params, data)
+    layers, head = 12 * depth * width**2, words * width
+    scores = 2 * depth * width * length
+    known = {"d_model": width, "n_layers": depth, "vocab_size": words, "seq_len": length}
+
+    def found(flops, **columns):
+        runs = table(params, data, loss, C=flops, **columns)
+        return [f for f in table_findings(runs) if f.code == 2 and "convention" in f.numbers]
+
+    for counted in (layers, layers + head, layers + scores, layers + head + scores):
+        assert found(6 * counted * data, **known) == [], "any convention, but one on every row"
+    some = np.where(np.arange(48) % 2 == 0, head, 0)
+    (mixed,) = found(6 * (layers + some) * data, **known)
+    assert mixed.numbers["rows"] >= 10 and mixed.numbers["ratio"][1] > 1.5
+    (doubled,) = found(12 * (layers + head) * data, **known)
+    assert doubled.numbers["convention"] == "layers, head and attention scores"
+    assert found(12 * layers * data, d_model=width) == [], "no depth, no count"
+    gated = {"d_model": width, "n_layers": depth, "intermediate_size": 8 * width}
+    assert found(6 * depth * (4 * width**2 + 16 * width**2) * data, **gated) == []
+    assert len(found(6 * layers * data, **gated)) == 1
+
+
 def test_3_long_warmup():
     # Porian 2024: warm-up longer than the run deserves moves the exponent from .706 to .602.
     share = np.where(np.arange(48) < 5, 0.5, 0.02)
@@ -71,6 +99,14 @@ def test_4_schedule_that_outlives_the_run():
     # Hoffmann 2022: a cosine longer than the run is why Kaplan's exponent was .73.
     (found,) = table_findings(_runs(schedule_overhang=np.where(np.arange(48) < 7, 3.0, 1.0)))
     assert found.code == 4 and found.numbers == {"rows": 7, "largest": 3.0}
+
+
+def test_4_a_schedule_without_an_end_is_fine():
+    # Hu 2024: branches that cool down from one trunk do as well as a cosine for each length.
+    late = np.where(np.arange(48) < 7, 3.0, 1.0)
+    assert table_findings(_runs(schedule_overhang=late, schedule=["WSD"] * 48)) == []
+    (found,) = table_findings(_runs(schedule_overhang=late, schedule=["cosine"] * 48))
+    assert found.numbers == {"rows": 7, "largest": 3.0}
 
 
 def test_5_best_learning_rate_at_the_edge_of_its_sweep():
