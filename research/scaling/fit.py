@@ -8,7 +8,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.scaling import engine
-from research.scaling.doubt import checks, intervals
+from research.scaling.doubt import checks, intervals, reach
 from research.scaling.doubt.checks import Finding
 from research.scaling.doubt.influence import Influence, influence
 from research.scaling.doubt.profile import Profile, profile, quadratic
@@ -74,31 +74,44 @@ class LawFit:
         """Degrees of freedom of the percentiles (see doubt/intervals.py)."""
         return intervals.degrees_of_freedom(self.num_groups, len(self.law.parameters))
 
-    def predict(self, **variables: Any) -> np.ndarray:
+    def predict(self, *, anyway: bool = False, **variables: Any) -> np.ndarray:
         """Loss of the law at N and D, or C, arrays of one shape [rows] or numbers.
 
         Raises:
-            UserError: when the fit was refused.
+            UserError: the fit was refused; or, without `anyway`, the runs span too little to
+                be left over 10 times behind (check 13).
         """
-        return self.law.loss(self._accepted(), **variables)
+        parameters = self._accepted()
+        self._within_reach(variables, anyway)
+        return self.law.loss(parameters, **variables)
 
-    def predict_interval(self, noise: bool = False, **variables: Any) -> np.ndarray:
-        """Interval [2, rows] at `level` of the law's loss, or with `noise` of a new run's loss."""
-        self._accepted()
+    def predict_interval(
+        self, noise: bool = False, *, anyway: bool = False, **variables: Any
+    ) -> np.ndarray:
+        """Interval [2, rows] at `level` of the law's loss, or with `noise` of a new run's loss.
+
+        Raises:
+            UserError: as `predict`.
+        """
         rows = {name: np.atleast_1d(np.asarray(v, float)) for name, v in variables.items()}
+        middle = np.log(self.predict(anyway=anyway, **rows))
         with np.errstate(all="ignore"):
             log_loss = np.log(self.law.loss(self.draws, **rows))
         if not noise:
             return np.exp(intervals.percentile(log_loss, self.level, self.degrees))
-        middle = np.log(self.predict(**rows))
         spread = intervals.Spread(self.noise, self.num_groups, len(self.law.parameters))
         return np.exp(intervals.predictive(middle, log_loss, spread, self.level))
 
-    def optimal(self, flops: float) -> Optimum:
-        """The best N and D for `flops`, with intervals (chinchilla only)."""
+    def optimal(self, flops: float, *, anyway: bool = False) -> Optimum:
+        """The best N and D for `flops`, with intervals (chinchilla only).
+
+        Raises:
+            UserError: another law, or as `predict`.
+        """
         if self.law.name != CHINCHILLA.name:
             raise UserError(f"the law {self.law.name!r} has no compute-optimal size")
         point = np.array([self._accepted()[name] for name in self.law.names])
+        self._within_reach({"C": flops}, anyway)
         best = optimum(point, flops, self.flops_model)
         with np.errstate(all="ignore"):
             spread = optimum(self.draws, flops, self.flops_model)
@@ -117,6 +130,17 @@ class LawFit:
             params_exponent_interval=ends[3],
             data_exponent_interval=ends[4],
         )
+
+    def _within_reach(self, variables: Mapping[str, Any], anyway: bool) -> None:
+        wanted = dict(variables)
+        if {"N", "D"} <= set(wanted):
+            size, data = (np.asarray(wanted[name], float) for name in ("N", "D"))
+            wanted["C"] = self.flops_model.factor * size**self.flops_model.power * data
+        # A law of compute alone asks nothing of the sizes (see `table_findings`).
+        names = ("N", "C") if "N" in self.law.variables else ("C",)
+        refused = reach.refusal(self.span, wanted, names)
+        if refused and not anyway:
+            raise UserError(f"{refused}; anyway=True predicts it nevertheless")
 
     def _accepted(self) -> Mapping[str, float]:
         if self.parameters is None:

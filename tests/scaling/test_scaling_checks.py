@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from research.errors import UserError
 from research.scaling import laws
@@ -11,6 +12,7 @@ from research.scaling.doubt import checks
 from research.scaling.doubt.table_checks import table_findings
 from research.scaling.engine.design import make_design
 from research.scaling.fit import fit_law
+from research.scaling.table import from_frame
 from tests.scaling.planted import grid, losses, table
 
 
@@ -138,6 +140,60 @@ def test_8_a_fit_that_stopped_early_is_refused(clean):
     assert checks.gradient(early) is not None
 
 
+def test_8_the_sum_is_minimised_not_the_mean():
+    # Hoffmann 2022 averaged Huber's loss over runs: the optimiser's tolerance then ended the
+    # search early, and gave intervals that took 600,000 runs to deserve (Besiroglu 2024).
+    runs = _runs(0.01)
+    design = make_design(laws.CHINCHILLA, {"N": runs["N"], "D": runs["D"]})
+    target, ones = np.log(runs["L"]), np.ones(48)
+
+    def mean(theta):
+        value, gradient, _ = design.evaluate(theta[None], target, ones)
+        return value[0] / 48, gradient[0] / 48
+
+    start = design.starts(runs["L"], 64)[20]
+    early = optimize.minimize(mean, start, jac=True, method="L-BFGS-B")
+    assert early.success
+    fit = fit_law(runs, bootstrap=200)
+    assert fit.refused is None and fit.gradient_norm < 1e-9
+    evidence = replace(_evidence(fit), table=runs, best=early.x)
+    _, gradient, hessian = design.evaluate(early.x[None], target, ones)
+    reason = checks.refusal(replace(evidence, gradient=gradient[0], hessian=hessian[0]))
+    assert reason is not None and "check 8: not converged" in reason
+
+
+def test_8_a_table_twice_has_twice_the_objective_and_float32_the_same_fit():
+    runs = _runs(0.01)
+    once = fit_law(runs, bootstrap=100)
+    twice = fit_law(table(*(np.tile(runs[name], 2) for name in "NDL")), bootstrap=100)
+    assert twice.objective == pytest.approx(2 * once.objective, rel=1e-9)
+    assert twice.parameters == pytest.approx(once.parameters, rel=1e-6)
+    short = runs.frame[["N", "D", "L"]].astype(np.float32)
+    columns = {"params": "N", "data": "D", "loss": "L"}
+    single, double = (from_frame(frame, **columns) for frame in (short, short.astype(float)))
+    fits = [fit_law(each, bootstrap=100) for each in (single, double)]
+    assert fits[0].parameters == fits[1].parameters, "read into float64 before any arithmetic"
+
+
+def test_9_the_fit_of_a_wrong_weight_is_its_start_and_refused(clean):
+    # One famous repository gave curve_fit 1 / std^2 where it wants std: residuals so small that
+    # every point is flat, and nine of fifteen stored fits are their initial grid point.
+    runs, evidence = _runs(), _evidence(clean)
+    std = np.full(48, 0.002)
+
+    def law(_, *theta):
+        return evidence.design.predict(np.array(theta)[None], False)[0]
+
+    start = evidence.design.starts(runs["L"], 64)[20]
+    index = np.arange(48)
+    trapped, _ = optimize.curve_fit(law, index, runs["L"], start, 1 / std**2, bounds=(-50, 50))
+    assert np.array_equal(trapped, start)
+    reason = checks.refusal(replace(evidence, best=trapped, start=start))
+    assert reason is not None and "check 9: the fit is equal to its start" in reason
+    right, _ = optimize.curve_fit(law, index, runs["L"], start, std, bounds=(-50, 50))
+    assert np.abs(right - start).max() > 0.1
+
+
 def test_9_a_fit_equal_to_its_start_is_refused(clean):
     # Nine of fifteen stored fits of one famous repository are their initial grid point.
     evidence = _evidence(clean)
@@ -209,6 +265,30 @@ def test_13_narrow_range():
     wide = table(params, data * 6 * 10 ** np.linspace(0, 3, 30), losses(params, data))
     assert 13 in codes(table_findings(wide))
     assert 13 not in codes(table_findings(wide, laws.FRONTIER)), "a frontier asks for C alone"
+
+
+def test_13_a_law_of_a_narrow_range_goes_no_further_than_ten_times():
+    # Kaplan 2020's exponents, of small models, did not hold a hundred times further up.
+    params, data = grid(6, 5, 1.0)
+    fit = fit_law(table(params, data, losses(params, data)), bootstrap=100)
+    top = fit.span["C"][1]
+    near, far = ({"N": params.max(), "D": times * data.max()} for times in (10.0, 10.1))
+    assert fit.predict(**near) > 0 and fit.predict_interval(**near).shape == (2, 1)
+    for ask in (
+        lambda: fit.predict(**far),
+        lambda: fit.predict_interval(**far),
+        lambda: fit.predict_interval(noise=True, **far),
+        lambda: fit.predict(N=[1e8, 1e12], D=[1e9, 1e9]),
+        lambda: fit.optimal(10.1 * top),
+    ):
+        with pytest.raises(UserError, match="check 13: .* N spans 1.00 decades.*anyway=True"):
+            ask()
+    assert fit.predict(anyway=True, **far) < fit.predict(**near)
+    assert fit.optimal(10.1 * top, anyway=True).loss > 0
+    wide = fit_law(_runs(), bootstrap=100)
+    assert wide.predict(N=1e15, D=1e15) > 0
+    compute = fit_law(table(params, data, losses(params, data)), laws.POWER, bootstrap=100)
+    assert compute.predict(C=9 * top) > 0, "the sizes of a law of compute need not be far apart"
 
 
 def test_14_outliers_are_named_with_the_fit_without_them():

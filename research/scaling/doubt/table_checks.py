@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from research.scaling.doubt import architecture
+from research.scaling.doubt import architecture, reach
 from research.scaling.laws import Law
 from research.scaling.table import Table
 
-WANTED_DECADES = {"N": 1.5, "C": 2.0}
 OPEN_ENDED = ("constant", "wsd", "warmup_stable_decay", "trapezoidal", "cooldown")
 RUN_COLUMNS = ("run", "run_id", "trial", "curve", "experiment_id", "id")
 
@@ -154,12 +153,12 @@ def sweep_edges(table: Table) -> list[Finding]:
 
 def narrow_range(table: Table, names: tuple[str, ...] = ("N", "C")) -> Finding | None:
     """13: under 1.5 decades of N or 2 of C: nothing is said past 10 times the largest run."""
-    decades = {name: float(np.log10(table[name].max() / table[name].min())) for name in names}
-    if all(decades[name] >= WANTED_DECADES[name] for name in names):
+    span = {name: (float(table[name].min()), float(table[name].max())) for name in names}
+    short = reach.narrow(span, names)
+    if short is None:
         return None
-    spans = [f"{name} spans {decades[name]:.2f} (want {WANTED_DECADES[name]:g})" for name in names]
-    text = f"in decades, {', '.join(spans)}"
-    return Finding(13, "narrow range", f"{text}: do not extrapolate past 10x", decades)
+    text = f"{short}: do not extrapolate past {reach.REACH:g}x"
+    return Finding(13, "narrow range", text, reach.decades(span))
 
 
 def resampling(table: Table) -> list[Finding]:

@@ -13,8 +13,7 @@ from scipy import stats
 from research.errors import UserError
 from research.hardware import Slice
 from research.scaling import laws
-from research.scaling.doubt import intervals
-from research.scaling.doubt.table_checks import WANTED_DECADES
+from research.scaling.doubt import intervals, reach
 from research.scaling.plan.optimal import FlopsModel
 from research.scaling.plan.surface import (
     Surface,
@@ -25,7 +24,6 @@ from research.scaling.plan.surface import (
 
 # Sizes of the trade-off curve, as multiples of the best one.
 MULTIPLES = tuple(2.0 ** (k / 2) for k in range(-4, 5))
-REACH = 10.0
 
 Interval = tuple[float, float] | None
 
@@ -217,19 +215,13 @@ def _extrapolation(content: dict[str, Any], flops: float, anyway: bool) -> list[
     ranges = content.get("range")
     if not ranges or "C" not in ranges:
         return ["no fitted range in the file: how far this extrapolates is not known"]
-    times = flops / ranges["C"][1]
-    decades = {name: float(np.log10(high / low)) for name, (low, high) in ranges.items()}
-    narrow = [name for name, want in WANTED_DECADES.items() if decades.get(name, want) < want]
-    if times <= REACH:
+    refused = reach.refusal(ranges, {"C": flops}, ("N", "C"))
+    if refused and not anyway:
+        raise UserError(f"{refused}; --anyway plans it nevertheless")
+    _, times = reach.times_beyond(ranges, {"C": flops})
+    if times <= reach.REACH:
         return []
-    text = f"{flops:.3g} FLOPs are {times:.3g} times the largest run fitted"
-    if narrow and not anyway:
-        spans = ", ".join(
-            f"{name} spans {decades[name]:.2f} decades (want {WANTED_DECADES[name]:g})"
-            for name in narrow
-        )
-        raise UserError(f"check 13: {text} and {spans}; --anyway plans it nevertheless")
-    return [f"[13 extrapolation] {text}"]
+    return [f"[13 extrapolation] {flops:.3g} FLOPs are {times:.3g} times the largest run fitted"]
 
 
 def _data_said(surface: Surface, best: Choice, flops: float) -> list[str]:
