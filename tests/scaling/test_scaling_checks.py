@@ -1,17 +1,20 @@
 """Each check with the case that taught it, and a clean table that earns no warning of its kind."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import optimize
 
+from research import record
 from research.errors import UserError
 from research.scaling import laws
 from research.scaling.doubt import checks
 from research.scaling.doubt.table_checks import table_findings
 from research.scaling.engine.design import make_design
 from research.scaling.fit import fit_law
+from research.scaling.plan.budget import plan
 from research.scaling.table import from_frame
 from tests.scaling.planted import grid, losses, table
 
@@ -37,7 +40,10 @@ def test_a_good_table_earns_no_warning(clean):
     assert codes(clean.findings) <= {11}, clean.warnings
 
 
-@pytest.mark.parametrize("name", ["convention", "loss_unit", "score_kind", "split"])
+@pytest.mark.parametrize(
+    "name",
+    ["convention", "loss_unit", "score_kind", "split", "eval_set", "ema", "timestep_weighting"],
+)
 def test_1_and_20_what_may_not_be_mixed_is_refused(name):
     # Porian 2024: counting the head moves the exponent from .835 to .706.
     runs = _runs(0.002, None, **{name: ["one", "other"] * 24})
@@ -317,6 +323,38 @@ def test_16_too_few_groups_and_too_narrow_an_interval(clean):
     assert checks.narrow_interval(replace(evidence, num_groups=8))[0].numbers["groups"] == 8
     narrow = checks.narrow_interval(replace(evidence, errors=evidence.errors / 10))
     assert {f.numbers["name"] for f in narrow} == {"alpha", "beta"}
+
+
+def test_17_a_law_is_written_to_the_last_bit(tmp_path, clean):
+    path = tmp_path / "laws.json"
+    record.write_json(path, clean.to_json())
+    back = record.read_json(path)
+    assert back["parameters"] == clean.parameters
+    assert np.array_equal(back["draws"], clean.draws[: len(back["draws"])])
+
+
+def test_17_rounded_constants_are_noticed_by_the_plan():
+    # Hoffmann 2022 printed two digits of the exponents: 93 tokens per parameter where the law of
+    # the paper's source says 59 (Besiroglu 2024).
+    rounded = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
+    found = plan({"law": "chinchilla", "parameters": rounded}, 5.88e23)
+    (line,) = [line for line in found.warnings if line.startswith("[17 rounded]")]
+    low, high = (float(word) for word in re.findall(r"leaves ([\d.e+]+) to ([\d.e+]+)", line)[0])
+    assert low < 59 < 93 < high
+    full = {**rounded, "alpha": 0.33917084, "beta": 0.2849083}
+    found = plan({"law": "chinchilla", "parameters": full}, 5.88e23)
+    assert not any("[17" in line for line in found.warnings)
+
+
+def test_17_losses_of_two_decimals():
+    params, data = grid(8, 6, 3.0)
+    loss = losses(params, data, noise=5e-4)
+    fits = [fit_law(table(params, data, loss.round(k)), bootstrap=100) for k in (2, 6)]
+    (found,) = [f for f in fits[0].findings if f.code == 17]
+    assert found.numbers["step"] == pytest.approx(0.01)
+    assert 17 not in codes(fits[1].findings)
+    noisy = table(params, data, losses(params, data, noise=0.02).round(2))
+    assert 17 not in codes(fit_law(noisy, bootstrap=100).findings), "the runs scatter by more"
 
 
 def test_18_repeated_data_and_status():

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from research.errors import UserError
-from research.scaling.doubt import intervals
+from research.scaling.doubt import intervals, rounding
 from research.scaling.doubt.profile import Profile
 from research.scaling.doubt.table_checks import Finding, table_findings
 from research.scaling.engine.design import Design
@@ -210,6 +210,18 @@ def outliers(found: Evidence) -> Finding | None:
     return Finding(14, "outliers", text, numbers)
 
 
+def rounded_losses(found: Evidence) -> Finding | None:
+    """17: losses written to so few digits that their scatter is their rounding."""
+    loss = found.table["L"]
+    step, typical = rounding.step(loss), float(np.median(np.abs(loss)))
+    scatter = 1.4826 * float(np.median(np.abs(found.residuals))) * typical
+    if step < 1e-3 * typical or step / np.sqrt(12) < 0.5 * scatter:
+        return None
+    text = f"losses are rounded to {step:g}, as coarse as their scatter about the law"
+    numbers = {"step": step, "scatter": scatter}
+    return Finding(17, "rounded", f"{text} ({scatter:.2g}): export every digit", numbers)
+
+
 def split_losses(found: Evidence) -> Finding | None:
     """20: a column of names that explains the residuals: several kinds of loss in one fit."""
     frame, total = found.table.frame, float(np.var(found.residuals))
@@ -261,7 +273,7 @@ def narrow_interval(found: Evidence) -> list[Finding]:
 def fit_findings(found: Evidence) -> list[Finding]:
     """Every warning of this file that a fit earns, in the order of the list."""
     single = [gradient(found), zero_floor(found), starts(found)]
-    single += [outliers(found), split_losses(found)]
+    single += [outliers(found), rounded_losses(found), split_losses(found)]
     several = [*objective_sensitivity(found), *identification(found), *narrow_interval(found)]
     present = [finding for finding in single if finding is not None]
     return sorted([*present, *several], key=lambda finding: finding.code)

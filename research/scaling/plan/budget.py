@@ -4,7 +4,8 @@ Reads what `fit` wrote (laws.json) and nothing else: parameters, bootstrap draws
 fitted, the FLOPs as they were counted. Hoffmann 2022, approach 3, for any law of size and data.
 """
 
-from dataclasses import asdict, dataclass, field
+import itertools
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 from research.errors import UserError
 from research.hardware import Slice
 from research.scaling import laws
-from research.scaling.doubt import intervals, reach
+from research.scaling.doubt import intervals, reach, rounding
 from research.scaling.plan.optimal import FlopsModel
 from research.scaling.plan.surface import (
     Surface,
@@ -142,6 +143,7 @@ def plan(
     summary = _Summary(content, surface)
     params = np.exp(sizes)
     best = summary.choice(params, model.data(np.asarray(flops), params), inference or 0.0)
+    warnings += _rounded(surface.one(point), best, flops)
     warnings += _data_said(surface, best, flops)
     serving = None
     if inference:
@@ -222,6 +224,23 @@ def _extrapolation(content: dict[str, Any], flops: float, anyway: bool) -> list[
     if times <= reach.REACH:
         return []
     return [f"[13 extrapolation] {flops:.3g} FLOPs are {times:.3g} times the largest run fitted"]
+
+
+def _rounded(surface: Surface, best: Choice, flops: float) -> list[str]:
+    """Check 17: what the best data per parameter could be, had the law been written out in full."""
+    halves = rounding.half_steps(dict(zip(surface.law.names, surface.draws[0], strict=True)))
+    if not halves:
+        return []
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(halves))))
+    corners = surface.draws + signs * np.array(list(halves.values()))
+    corners = corners[(corners > 0).all(1) | (surface.draws <= 0).any()]
+    params = np.exp(best_size(replace(surface, draws=corners), flops))
+    ratios = surface.model.data(np.asarray(flops), params) / params
+    low, high = np.nanmin(ratios), np.nanmax(ratios)
+    if not high > 1.1 * low:
+        return []
+    text = f"parameters of {rounding.FEW_DIGITS} digits or fewer: rounding alone leaves"
+    return [f"[17 rounded] {text} {low:.3g} to {high:.3g} tokens per parameter possible"]
 
 
 def _data_said(surface: Surface, best: Choice, flops: float) -> list[str]:

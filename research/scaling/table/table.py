@@ -34,6 +34,12 @@ __all__ = [
 ]
 
 UNSTATED = "not stated"
+# Columns of anybody's table that must hold one value in one fit: what N, C and L are.
+ONE_VALUE = (
+    *("convention", "loss_unit", "unit", "score_kind", "split"),
+    *("evaluation_set", "eval_set", "val_set", "ema", "ema_decay"),
+    *("timestep_weighting", "loss_weighting"),
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def from_frame(
         source=source,
         convention=f"params: column {params!r}; flops: {counted}",
         notes=notes,
-        mixed=_mixed(result, ("convention", "loss_unit", "unit", "score_kind", "split")),
+        mixed=_mixed(result, ONE_VALUE),
         columns={
             **{k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
             **(extra or {}),
