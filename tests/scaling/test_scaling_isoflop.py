@@ -60,7 +60,7 @@ def test_intervals_cover_the_planted_exponent():
         (lambda c, o: c < 3e20 or abs(o) < 0.1, "1 sizes"),
     ],
 )
-def test_budget_without_a_minimum_inside_is_dropped_and_why(keep, why):
+def test_6_a_budget_without_a_minimum_inside_is_dropped_and_why(keep, why):
     runs = planted(keep=keep)
     fit = isoflop(runs, bootstrap=200)
     (dropped,) = [valley for valley in fit.valleys if not valley.kept]
@@ -71,7 +71,7 @@ def test_budget_without_a_minimum_inside_is_dropped_and_why(keep, why):
     assert fit.params_exponent == pytest.approx(0.5, abs=1e-9), "the rest still tells"
 
 
-def test_concave_losses_are_dropped():
+def test_6_concave_losses_are_dropped():
     runs = planted()
     flops = runs["C"]
     offset = np.log10(runs["N"] / (0.1 * flops**0.5))

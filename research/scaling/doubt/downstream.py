@@ -1,0 +1,84 @@
+"""Errors of a task in place of a loss (check 22): guessing, curves that turn, accuracies.
+
+A task is worth a law only where runs are past guessing (Schaeffer 2023; Gadre 2024 averages over
+the 17 of 46 tasks that are) and where its error goes one way (McKenzie 2023: inverse scaling).
+"""
+
+import numpy as np
+from scipy import stats
+
+from research.scaling.doubt.table_checks import Finding
+from research.scaling.laws import Law
+from research.scaling.table import Table
+
+FEWEST = 7  # rows that make a curve
+MOST_ROWS = 20_000  # of a table whose curves are looked at
+TURN = 5.0  # a curve turns by so many deviations of its noise
+GUESS = 0.02  # an error this close to guessing is guessing
+
+
+def guessing(table: Table) -> Finding | None:
+    """22: runs at the error of a guess among `choices` answers, 1 - 1 / choices."""
+    if table.choices is None:
+        return None
+    floor = 1 - 1 / table.choices
+    lost = table["L"] > floor - GUESS
+    if not lost.any():
+        return None
+    text = f"{int(lost.sum())} of {len(table)} rows are at the error of guessing, {floor:.3g}:"
+    numbers = {"rows": int(lost.sum()), "guess": floor}
+    return Finding(22, "guessing", f"{text} they say nothing of the curve", numbers)
+
+
+def turning(table: Table, law: Law) -> list[Finding]:
+    """22: errors that rise again as the law's own variable goes on, all other variables alike."""
+    found = []
+    if len(table) > MOST_ROWS:
+        return found
+    for name in law.variables:
+        others = [other for other in law.variables if other != name]
+        curves = table.frame.groupby(others) if others else [("", table.frame)]
+        turned, count = 0, 0
+        for _, rows in curves:
+            curve = rows.groupby(name)["L"].mean()
+            if len(curve) < FEWEST:
+                continue
+            count += 1
+            turned += int(_turns(curve.to_numpy(float)))
+        if turned:
+            text = f"the loss turns as {name} goes on in {turned} of {count} curves:"
+            numbers = {"variable": name, "curves": count, "turned": turned}
+            found.append(Finding(22, "not monotone", f"{text} the law is monotone", numbers))
+    return found
+
+
+def _turns(values: np.ndarray) -> bool:
+    """Whether medians of three go against the curve's own direction by TURN times its noise."""
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(values, 3), axis=1)
+    rising = np.median(values[len(values) // 2 :]) > np.median(values[: len(values) // 2])
+    middle = -middle if rising else middle
+    against = float((middle - np.minimum.accumulate(middle)).max())
+    # Second differences: what is left of a smooth curve is small beside its noise.
+    noise = float(np.median(np.abs(np.diff(values, 2)))) / (0.6745 * np.sqrt(6))
+    return against > max(TURN * noise, 1e-3 * float(np.abs(values).max()))
+
+
+def accuracy(table: Table) -> Finding | None:
+    """22: a "loss" between 0 and 1 that grows with compute, or is called an accuracy."""
+    column = table.columns.get("loss", "")
+    named = any(word in column.lower() for word in ("acc", "exact_match", "pass@", "f1"))
+    grows = False
+    if table.known("C") and len(table) >= FEWEST and table["L"].max() <= 1:
+        grows = float(stats.spearmanr(table["C"], table["L"]).statistic) > 0.7
+    if not named and not grows:
+        return None
+    why = "is called an accuracy" if named else "grows with compute"
+    text = f"the loss (column {column!r}) {why}: a law falls; fit 1 - accuracy"
+    return Finding(22, "accuracy", text, {"column": column})
+
+
+def downstream_findings(table: Table, law: Law | None = None) -> list[Finding]:
+    """Every warning of this file."""
+    found = [guessing(table), accuracy(table)]
+    curves = turning(table, law) if law is not None and law.target in ("loss", "error") else []
+    return [*(each for each in found if each is not None), *curves]
