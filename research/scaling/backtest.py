@@ -13,6 +13,7 @@ import pandas as pd
 
 from research.errors import UserError, nearest
 from research.scaling.doubt import intervals
+from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import solve
@@ -113,6 +114,8 @@ def held_out(table: Table, text: str) -> np.ndarray:
     """
     kind, _, width = text.partition(":")
     if kind in COLUMNS and width:
+        if not table.known(COLUMNS[kind]):
+            raise UserError(f"--holdout {text!r}: {table.source} has no {kind}: give --{kind}")
         values = np.log10(table[COLUMNS[kind]])
         if width == "largest":
             mask = values >= values.max() - 1e-3
@@ -142,14 +145,10 @@ def held_out(table: Table, text: str) -> np.ndarray:
 
 def candidates(table: Table) -> list[Law]:
     """Laws of the loss that read every one of N and D that varies, and no column there is not."""
-    varying = {
-        name
-        for name in ("N", "D")
-        if np.isfinite(table[name]).all() and np.ptp(np.log(table[name])) > 1e-3
-    }
+    present = set(table.known(table.frame.columns))
+    varying = {name for name in table.known("ND") if np.ptp(np.log(table[name])) > 1e-3}
     if not varying:
         varying = {"C"}
-    present = set(table.frame.columns)
     return [
         law
         for law in LAWS.values()
@@ -188,6 +187,7 @@ def backtest(
     baseline = np.log(last_value(seen, unseen["N"])) - measured
     tested = [Scored(LAST_VALUE, baseline)]
     for law in candidates(table) if laws is None else laws:
+        require_columns(table, law.variables, f"the law {law.name!r}")
         tested.append(_test(law, seen, unseen, measured, objective, bootstrap, level, seed))
     tested.sort(key=lambda each: each.rmse)
     found = []

@@ -10,8 +10,10 @@ from research.errors import UserError
 from research.scaling import engine
 from research.scaling.doubt import checks, intervals, reach
 from research.scaling.doubt.checks import Finding
+from research.scaling.doubt.downstream import downstream_findings
 from research.scaling.doubt.influence import Influence, influence
 from research.scaling.doubt.profile import Profile, profile, quadratic
+from research.scaling.doubt.support import require_support
 from research.scaling.engine import Minimum
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import HUBER, Objective
@@ -31,7 +33,8 @@ class LawFit:
 
     `parameters` and `intervals` are None when `refused` holds a reason; what the optimiser found
     is then in `rejected`. `draws` [num_draws, P] are bootstrap draws of the published parameters;
-    `noise` is the standard deviation of log loss about the law; `span` the range of each column.
+    `noise` is the standard deviation about the law of log loss, or of the loss itself where losses
+    may be below zero (then `log` is false); `span` the range of each column.
     """
 
     law: Law
@@ -63,6 +66,7 @@ class LawFit:
     findings: list[Finding] = field(default_factory=list)
     refused: str | None = None
     rejected: dict[str, float] | None = None
+    log: bool = True
 
     @property
     def warnings(self) -> list[str]:
@@ -94,13 +98,17 @@ class LawFit:
             UserError: as `predict`.
         """
         rows = {name: np.atleast_1d(np.asarray(v, float)) for name, v in variables.items()}
-        middle = np.log(self.predict(anyway=anyway, **rows))
+        middle = self.predict(anyway=anyway, **rows)
         with np.errstate(all="ignore"):
-            log_loss = np.log(self.law.loss(self.draws, **rows))
-        if not noise:
-            return np.exp(intervals.percentile(log_loss, self.level, self.degrees))
-        spread = intervals.Spread(self.noise, self.num_groups, len(self.law.parameters))
-        return np.exp(intervals.predictive(middle, log_loss, spread, self.level))
+            drawn = self.law.loss(self.draws, **rows)
+            if self.log:
+                middle, drawn = np.log(middle), np.log(drawn)
+        if noise:
+            spread = intervals.Spread(self.noise, self.num_groups, len(self.law.parameters))
+            ends = intervals.predictive(middle, drawn, spread, self.level)
+        else:
+            ends = intervals.percentile(drawn, self.level, self.degrees)
+        return np.exp(ends) if self.log else ends
 
     def optimal(self, flops: float, *, anyway: bool = False) -> Optimum:
         """The best N and D for `flops`, with intervals (chinchilla only).
@@ -201,8 +209,10 @@ def fit_law(
         UserError: when the table cannot carry the law at all: no more rows than parameters, one N
             or one D only, or a constant loss. Softer failures come back as `refused`.
     """
-    checks.require_support(table, law)
+    require_support(table, law)
     loss, ones, groups = table["L"], np.ones(len(table)), table["group"]
+    log = bool((loss > 0).all())
+    _refuse_signs(table, law, objective, log)
     found_by = solve(
         law,
         {name: table[name] for name in law.variables},
@@ -214,7 +224,7 @@ def fit_law(
     )
     design, best, draws = found_by.design, found_by.best, found_by.draws
     target, limits = objective.target(loss), design.bounds(loss)
-    residuals = design.predict(best[None])[0] - np.log(loss)
+    residuals = design.predict(best[None], log)[0] - (np.log(loss) if log else loss)
     num_groups = len(np.unique(groups))
     published = design.to_parameters(best)
     draws_published = design.to_parameters(draws)
@@ -254,13 +264,14 @@ def fit_law(
         share_at_best=share,
         optima=optima,
         profiles=profiles,
-        sensitivity=_sensitivity(design, best, loss, limits),
+        sensitivity=_sensitivity(design, best, loss, limits) if log else [],
         without_outliers=_without_outliers(design, best, loss, limits, residuals, objective),
         scale=scale,
         objective=float(value[0]),
         criterion=objective,
         level=level,
         num_groups=num_groups,
+        log=log,
     )
     refused = checks.refusal(found)
     return LawFit(
@@ -289,15 +300,33 @@ def fit_law(
         profiles=profiles,
         draws=draws_published,
         influence=influence(design, best, target, groups, limits, objective, found.errors),
-        span={name: (float(table[name].min()), float(table[name].max())) for name in "NDC"},
+        span=table.span("NDC"),
+        log=log,
         findings=_findings(table, law, found),
         refused=refused,
         rejected=point if refused else None,
     )
 
 
+def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> None:
+    if log:
+        return
+    if objective.log:
+        row = table.row_number(int(np.flatnonzero(table["L"] <= 0)[0]))
+        raise UserError(
+            f"{table.source}: the loss is not positive in row {row};"
+            f" {objective.name} takes its logarithm: give --objective l2"
+        )
+    if not law.signed:
+        raise UserError(
+            f"{table.source}: losses of zero or less, and the law {law.name!r} is positive;"
+            " one whose floor may be below zero, such as vocabulary, is not"
+        )
+
+
 def _findings(table: Table, law: Law, found: checks.Evidence) -> list[Finding]:
-    every = [*checks.table_findings(table, law), *checks.fit_findings(found)]
+    every = [*checks.table_findings(table, law), *downstream_findings(table, law)]
+    every += checks.fit_findings(found)
     return sorted(every, key=lambda finding: finding.code)
 
 

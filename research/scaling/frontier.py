@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from research.scaling.doubt.support import require_columns
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.isoflop.fit import budgets, has_budgets
@@ -65,6 +66,7 @@ def fit_frontier(
     Raises:
         UserError: the frontier has no more points than the law has parameters.
     """
+    require_columns(table, FRONTIER.variables, "a frontier")
     mask = frontier_rows(table)
     note = f"frontier: {int(mask.sum())} of {len(table)} runs"
     chosen = table.select(mask, note)

@@ -2,15 +2,20 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize
 
 from research import record
+from research.__main__ import main
 from research.errors import UserError
 from research.scaling import laws
 from research.scaling.doubt import checks
+from research.scaling.doubt.catalogue import CHECKS
+from research.scaling.doubt.downstream import downstream_findings
 from research.scaling.doubt.table_checks import table_findings
 from research.scaling.engine.design import make_design
 from research.scaling.fit import fit_law
@@ -390,6 +395,71 @@ def test_20_a_loss_below_the_known_entropy():
     (found,) = table_findings(replace(_runs(), floor=2.5))
     assert found.code == 20 and found.numbers["floor"] == 2.5
     assert table_findings(replace(_runs(), floor=0.5)) == []
+
+
+def _tasks(turn=0.0, guess=0.75, noise=0.003):
+    """Gadre 2024: error = epsilon - k exp(-gamma loss), here of four answers."""
+    loss = np.linspace(1.5, 5.5, 40)
+    error = guess - 2.0 * np.exp(-0.9 * loss) + turn * np.maximum(2.5 - loss, 0)
+    error += noise * np.random.default_rng(0).standard_normal(40)
+    return pd.DataFrame({"val": loss, "error": error})
+
+
+def _task_findings(frame, loss="error", **more):
+    runs = from_frame(frame, loss=loss, extra={"loss": "val"}, **more)
+    fit = fit_law(runs, laws.get("loss_to_error"), bootstrap=100)
+    return [found for found in fit.findings if found.code == 22]
+
+
+def test_22_runs_that_only_guess_are_counted():
+    assert _task_findings(_tasks()) == []
+    (found,) = _task_findings(_tasks(), choices=4)
+    assert found.numbers["guess"] == 0.75
+    assert found.numbers["rows"] == int((_tasks()["error"] > 0.73).sum()) > 3
+    assert _task_findings(_tasks()[:20], choices=4) == []
+
+
+def test_22_a_curve_that_turns_is_no_law():
+    # McKenzie 2023: tasks whose error falls with scale and rises again.
+    (found,) = _task_findings(_tasks(turn=0.8))
+    assert found.name == "not monotone" and found.numbers["variable"] == "loss"
+    params, data = grid(5, 12, 3.0)
+    turned = losses(params, data, noise=0.002) * np.where(data > 1e11, 1.3, 1.0)
+    (found,) = downstream_findings(table(params, data, turned), laws.CHINCHILLA)
+    assert found.numbers == {"variable": "D", "curves": 5, "turned": 5}
+    fine = table(params, data, losses(params, data, noise=0.002))
+    assert downstream_findings(fine, laws.CHINCHILLA) == []
+
+
+def test_22_an_accuracy_is_no_loss():
+    frame = _tasks().assign(val_acc=lambda rows: 1 - rows["error"])
+    (found,) = _task_findings(frame, loss="val_acc")
+    assert "fit 1 - accuracy" in found.message
+    params, data = grid(8, 6, 3.0)
+    grows = 1 - 0.3 * losses(params, data) / losses(params, data).max()
+    (found,) = downstream_findings(table(params, data, grows))
+    assert "grows with compute" in found.message
+    assert downstream_findings(_runs()) == []
+
+
+def test_every_check_is_raised_tested_and_listed(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["fit", "--checks"])
+    assert left.value.code in (0, None)
+    listed = [int(line[:2]) for line in capsys.readouterr().out.splitlines()[::2]]
+    assert listed == [check.number for check in CHECKS] == list(range(1, 23))
+    here = Path(__file__).parent
+    tests = "".join(path.read_text() for path in here.glob("test_scaling_*.py"))
+    tested = {
+        int(k)
+        for words in re.findall(r"def test_((?:\d+_(?:and_)?)+)", tests)
+        for k in re.findall(r"\d+", words)
+    }
+    library = here.parents[1] / "research" / "scaling"
+    source = "".join(path.read_text() for path in library.rglob("*.py"))
+    raised = {int(k) for k in re.findall(r"(?:Finding\(\s*|check |\[)(\d+)[,: ]", source)}
+    assert set(listed) <= tested, sorted(set(listed) - tested)
+    assert set(listed) <= raised, sorted(set(listed) - raised)
 
 
 @pytest.mark.parametrize(

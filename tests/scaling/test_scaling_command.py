@@ -109,7 +109,7 @@ def test_highest_losses_are_left_out_by_an_explicit_rule(csv):
         (["--drop_highest", "48", *COLUMNS], "--drop_highest 48"),
         (["--drop_highest", "-1", *COLUMNS], "--drop_highest -1"),
         (["--part", "text", *COLUMNS], "--part: only for a run folder"),
-        (["--data", "D", "--loss", "L"], "--params: name the column"),
+        (["--data", "D", "--loss", "L"], "reads N: give --params COLUMN .did you mean 'N'"),
         (["--params", "N", "--data", "D"], "--loss: name the column"),
         (["--params", "N", "--data", "D", "--loss", "M"], "no column 'M'"),
     ],

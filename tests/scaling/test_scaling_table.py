@@ -55,7 +55,6 @@ BAD = {
     "missing column, nearest named": (GOOD, {"loss": "Loss"}, "no column 'Loss'.*it has N, D, L"),
     "misspelt column": (GOOD, {"group": "nam"}, "--group: .*did you mean 'name'"),
     "missing flops column": (GOOD, {"flops": "FLOP"}, "--flops: no column 'FLOP'"),
-    "no data and no flops": (GOOD, {"data": None}, "--data: missing"),
     "NaN rows are numbered": (GOOD.replace("2.9,", ","), {}, "'L' is missing \\(NaN\\) in row 2"),
     "several NaN rows": (GOOD.replace("1e8", "nan"), {}, "'D' is missing .* in rows 1, 2"),
     "negative loss": (
@@ -214,12 +213,27 @@ def test_a_part_in_which_every_trial_diverged_is_left_out_and_named(tmp_path):
     assert "part 'image' left out: every trial diverged" in note
 
 
+def test_what_a_law_does_not_read_may_be_left_out(tmp_path):
+    runs = read(tmp_path, params=None, data=None, extra={"size": "N"})
+    assert runs.known(("N", "D", "C", "L", "size")) == ["L", "size"]
+    assert runs.span(("N", "size")) == {"size": (1e6, 2e6)}
+    assert "params: not stated" in runs.convention
+    assert read(tmp_path, params=None).known("NDC") == ["D"]
+    assert read(tmp_path, data=None).known("NDC") == ["N"]
+
+
+def test_rows_keep_the_files_numbers(tmp_path):
+    runs = read(tmp_path, where="L < 2.95")
+    assert [runs.row_number(row) for row in range(2)] == [2, 3]
+    assert runs.select(np.array([False, True])).row_number(0) == 3
+
+
 def test_unique_data_and_further_variables_are_columns_of_their_own_names(tmp_path):
     text = "N,D,L,tokens,r\n1e6,1e8,3.0,1e7,0\n2e6,1e8,2.9,2e7,-0.5\n1e6,2e8,2.8,3e7,1\n"
     runs = read(tmp_path, text, unique="tokens", extra={"share": "r"})
     np.testing.assert_array_equal(runs["U"], [1e7, 2e7, 3e7])
     np.testing.assert_array_equal(runs["share"], [0, -0.5, 1])
-    assert runs.columns["unique"] == "tokens" and runs.columns["share"] == "r"
+    assert runs.columns["unique"] == "tokens" and runs.columns["column share"] == "r"
     once = read(tmp_path, text, unique="D")
     np.testing.assert_array_equal(once["U"], once["D"])
     with pytest.raises(UserError, match="--unique: no column 'uniq'"):

@@ -17,6 +17,7 @@ from research.scaling.commands.options import (
     draw_options,
     read_tables,
 )
+from research.scaling.doubt.catalogue import CHECKS
 from research.scaling.engine.objective import KINDS, Objective, parse
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
@@ -41,10 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--law", default="chinchilla", help=f"auto, a file LAW.py, or {', '.join(laws.LAWS)}")
     add("--drop_highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
+    add("--choices", type=int, metavar="K", help="answers to choose from, where --loss is an error")
+    add("--checks", action=_Checks, nargs=0, help="list the 22 checks that warnings cite, and exit")
     add("--objective", default="huber:1e-3", help=", ".join(KINDS))
     add_draw_options(parser, bootstrap=4000, level=0.95)
     add("--json", action="store_true", help="print the law as JSON")
     add("--out", metavar="FILE", help="write the law here as JSON")
+
+
+class _Checks(argparse.Action):
+    """Print the checks and leave, as --help does."""
+
+    def __call__(self, parser, *_) -> None:
+        print("\n".join(check.line for check in CHECKS))
+        parser.exit()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,9 +66,11 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.drop_highest < 0:
         raise UserError(f"--drop_highest {args.drop_highest}: expected 0 or more")
+    if args.choices is not None and args.choices < 2:
+        raise UserError(f"--choices {args.choices}: expected 2 or more")
     law = None if args.law == AUTO else laws.get(args.law)
     objective, options = parse(args.objective), draw_options(args)
-    tables = read_tables(args)
+    tables = read_tables(args, not objective.log, args.choices)
     first = args.part or next(iter(tables))
     results = {}
     for part, table in tables.items():
@@ -159,7 +172,8 @@ def law_lines(fit: LawFit) -> list[str]:
             lines.append(f"  {name:<6}{value:>12.6g}  {low:>12.6g} {high:>12.6g}{note}")
         kind = fit.criterion.name
         lines.append(
-            f"  objective {fit.objective:.10g} ({kind}), noise of log loss {fit.noise:.3g}"
+            f"  objective {fit.objective:.10g} ({kind}),"
+            f" noise of {'log ' if fit.log else ''}loss {fit.noise:.3g}"
         )
     lines += [f"  warning {line}" for line in fit.warnings]
     return lines

@@ -14,6 +14,7 @@ from research.scaling.commands.options import (
     draw_options,
     read_tables,
 )
+from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import duplicates, mixed_conventions
 from research.scaling.isoflop.fit import METHODS, IsoflopFit, isoflop
 from research.scaling.table import Table
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refuse_constant(table: Table) -> None:
+    require_columns(table, "NDC", "a valley")
     for name, what in (("N", "N"), ("L", "a loss of")):
         values = table[name]
         if np.ptp(values) == 0:

@@ -33,8 +33,12 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     add("--part", help="one part of a run folder")
 
 
-def read_tables(args: argparse.Namespace) -> dict[str, Table]:
+def read_tables(
+    args: argparse.Namespace, signed_loss: bool = False, choices: int | None = None
+) -> dict[str, Table]:
     """The table that `args` names, as {"": table}, or those of a run folder by part.
+
+    `signed_loss` and `choices` are those of `from_frame`.
 
     Raises:
         UserError: options that do not go with the source, or a table that cannot be read.
@@ -43,11 +47,11 @@ def read_tables(args: argparse.Namespace) -> dict[str, Table]:
     if not os.path.isdir(args.source):  # Path.is_dir raises on names that are too long
         if args.part:
             raise UserError("--part: only for a run folder")
-        for option in ("params", "loss"):
-            if not given[option]:
-                raise UserError(f"--{option}: name the column of {args.source} that holds it")
-        return {"": read_file(args.source, **given, extra=_pairs(args.column))}
-    for name, value in {**given, "column": args.column}.items():
+        if not args.loss:
+            raise UserError(f"--loss: name the column of {args.source} that holds it")
+        given |= {"extra": _pairs(args.column), "signed_loss": signed_loss, "choices": choices}
+        return {"": read_file(args.source, **given)}
+    for name, value in {**given, "column": args.column, "choices": choices}.items():
         if value:
             raise UserError(f"--{name}: only for a table; a run folder knows its own columns")
     tables = read_runs(args.source)

@@ -9,22 +9,21 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from research.errors import UserError
 from research.scaling.doubt import intervals, rounding
 from research.scaling.doubt.profile import Profile
 from research.scaling.doubt.table_checks import Finding, table_findings
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import Objective
-from research.scaling.laws import Law
 from research.scaling.table import Table
 
-__all__ = ["Evidence", "Finding", "fit_findings", "refusal", "require_support", "table_findings"]
+__all__ = ["Evidence", "Finding", "fit_findings", "refusal", "table_findings"]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Everything the optimiser saw, in its own coordinates unless said otherwise.
 
+    `residuals` [rows] are of log loss, or without `log` (losses below zero) of the loss itself.
     `best`, `start`, `errors`, `gradient` are [P]; `without_outliers` is (rows, theta without them).
     """
 
@@ -48,30 +47,7 @@ class Evidence:
     criterion: Objective
     level: float
     num_groups: int
-
-
-def require_support(table: Table, law: Law) -> None:
-    """Refuse in one line a table that cannot carry `law` whatever its losses are.
-
-    Raises:
-        UserError: no more rows than parameters, one value of N, D or C, or a constant loss.
-    """
-    where = table.source if table.part is None else f"{table.source}, part {table.part!r}"
-    num = len(law.parameters)
-    if len(table) <= num:
-        raise UserError(
-            f"{where}: {len(table)} rows cannot fit the {num} parameters of {law.name};"
-            f" it needs at least {law.minimum_rows}"
-        )
-    for name in law.variables:
-        # Values within a part in a thousand of one another are one value.
-        if np.log(table[name].max() / table[name].min()) < 1e-3:
-            raise UserError(
-                f"{where}: every row has {name} = {table[name][0]:g};"
-                f" {law.name} needs {name} to vary"
-            )
-    if np.ptp(np.log(table["L"])) < 1e-9:
-        raise UserError(f"{where}: the loss is {table['L'][0]:g} in every row; nothing to fit")
+    log: bool = True
 
 
 def refusal(found: Evidence) -> str | None:
@@ -203,7 +179,7 @@ def outliers(found: Evidence) -> Finding | None:
             before = found.parameters[parameter.name]
             moves.append(f"{parameter.name} {before:.4g} -> {after[j]:.4g}")
     numbers = {
-        "rows": [int(i) + 1 for i in rows[:50]],
+        "rows": [found.table.row_number(int(i)) for i in rows[:50]],
         "without": dict(zip(found.design.law.names, map(float, after), strict=True)),
     }
     text = f"{len(rows)} runs lie over 5 robust deviations off; without them {', '.join(moves)}"
@@ -214,7 +190,7 @@ def rounded_losses(found: Evidence) -> Finding | None:
     """17: losses written to so few digits that their scatter is their rounding."""
     loss = found.table["L"]
     step, typical = rounding.step(loss), float(np.median(np.abs(loss)))
-    scatter = 1.4826 * float(np.median(np.abs(found.residuals))) * typical
+    scatter = 1.4826 * float(np.median(np.abs(found.residuals))) * (typical if found.log else 1.0)
     if step < 1e-3 * typical or step / np.sqrt(12) < 0.5 * scatter:
         return None
     text = f"losses are rounded to {step:g}, as coarse as their scatter about the law"
@@ -251,7 +227,7 @@ def narrow_interval(found: Evidence) -> list[Finding]:
         numbers = {"groups": found.num_groups, "parameters": num}
         text = f"{found.num_groups} groups to resample for {num} parameters: intervals are rough"
         result.append(Finding(16, "few runs", text, numbers))
-    slopes = found.design.jacobian(found.best)
+    slopes = found.design.jacobian(found.best, found.log)
     noise = intervals.noise_scale(found.residuals, num)
     linear = noise * np.sqrt(np.abs(np.diag(np.linalg.pinv(slopes.T @ slopes))))
     for j, parameter in enumerate(found.design.law.parameters):

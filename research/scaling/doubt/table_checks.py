@@ -153,7 +153,7 @@ def sweep_edges(table: Table) -> list[Finding]:
 
 def narrow_range(table: Table, names: tuple[str, ...] = ("N", "C")) -> Finding | None:
     """13: under 1.5 decades of N or 2 of C: nothing is said past 10 times the largest run."""
-    span = {name: (float(table[name].min()), float(table[name].max())) for name in names}
+    span = table.span(names)
     short = reach.narrow(span, names)
     if short is None:
         return None
@@ -206,18 +206,19 @@ def flagged_rows(table: Table) -> list[Finding]:
 def _epochs(table: Table) -> np.ndarray | None:
     if "epochs" in table.frame:
         return table["epochs"].astype(float)
-    for name in ("unique_tokens", "unique"):
+    for name in ("U", "unique_tokens", "unique"):
         if name in table.frame:
             return table["D"] / table[name].astype(float)
     return None
 
 
-def duplicates(table: Table) -> Finding | None:
-    """19: rows with the same N, D and loss to the last digit."""
-    same = table.frame.duplicated(["N", "D", "L"], keep="first")
+def duplicates(table: Table, law: Law | None = None) -> Finding | None:
+    """19: rows with the same N, D (and whatever else the law reads) and loss to the last digit."""
+    names = dict.fromkeys(("N", "D", *(law.variables if law else ()), "L"))
+    same = table.frame.duplicated(table.known(names), keep="first")
     if not same.any():
         return None
-    rows = [int(i) + 1 for i in np.flatnonzero(same)]
+    rows = [table.row_number(int(i)) for i in np.flatnonzero(same)]
     shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
     text = f"{len(rows)} duplicate rows (same N, D and loss as an earlier row): {shown}"
     return Finding(19, "duplicates", text, {"rows": rows[:50], "count": len(rows)})
@@ -237,8 +238,8 @@ def below_floor(table: Table) -> Finding | None:
 def table_findings(table: Table, law: Law | None = None) -> list[Finding]:
     """Every warning of this file that `table` earns for `law`, in the order of the list."""
     single = (mixed_conventions, units, flops_against_6nd, flops_against_architecture)
-    single = (*single, warmup, schedule, duplicates, below_floor)
-    found = [check(table) for check in single]
+    single = (*single, warmup, schedule, below_floor)
+    found = [*(check(table) for check in single), duplicates(table, law)]
     # A frontier is a law of compute alone: the sizes of its best runs need not be far apart.
     sizes = law is None or "N" in law.variables
     found.append(narrow_range(table, ("N", "C") if sizes else ("C",)))

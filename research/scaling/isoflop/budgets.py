@@ -83,6 +83,8 @@ def _cut(gaps: np.ndarray) -> float:
 
 def has_budgets(table: Table) -> bool:
     """Whether the runs come in isoFLOP groups: 3 or more budgets, most with 3 runs, each narrow."""
+    if not {"N", "C"} <= set(table.known(("N", "C"))):
+        return False
     labels = budgets(table)
     values, counts = np.unique(labels, return_counts=True)
     spans = [np.ptp(np.log(table["C"][labels == value])) for value in values]

@@ -82,6 +82,11 @@ class Law:
         """Parameter names in the order every vector of this law uses."""
         return tuple(parameter.name for parameter in self.parameters)
 
+    @property
+    def signed(self) -> bool:
+        """Whether its value may be below zero, as a loss less a baseline's is."""
+        return any(parameter.kind == "floor" and parameter.low < 0 for parameter in self.parameters)
+
     def loss(self, parameters: Mapping[str, float] | np.ndarray, **variables) -> np.ndarray:
         """The law's value at the given variables, in the unit it was fitted in.
 

@@ -22,7 +22,12 @@ class FlopsModel:
 
 
 def flops_model(params: np.ndarray, data: np.ndarray, flops: np.ndarray) -> FlopsModel:
-    """Least squares of log(C / D) on log N; plain `factor * ND` where that is within 1%."""
+    """Least squares of log(C / D) on log N; plain `factor * ND` where that is within 1%.
+
+    6ND where the table does not say (nan).
+    """
+    if not np.isfinite(params * data * flops).all():
+        return FlopsModel()
     each = np.log(flops / data)
     flat = each - np.log(params)
     if np.ptp(flat) < 0.01 or np.ptp(np.log(params)) < 0.1:

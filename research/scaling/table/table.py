@@ -4,7 +4,7 @@ The law lab sees nothing but this table: columns N (parameters), D (tokens or im
 FLOPs), L (loss), `group` (what the bootstrap resamples), and any other column that was in the file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,9 @@ class Table:
     `frame` has float columns N, D, C, L and a string column `group`; from a run folder also id,
     seed, size, budget, status, epochs, warmup_fraction, schedule_overhang (end of the LR schedule
     over the end of the run), learning_rate, batch_size, trunk.
+    `columns` maps each option (params, column experts) to the file's column, one of `names`.
+    `rows` [rows] are the rows' numbers in the file, from 1 (None: as they come).
+    N, D or C are NaN in every row where the table does not say them; see `known`.
     `notes` says what reading did (rows dropped, columns derived); `mixed` names what must not be
     mixed in one fit and is (conventions, score units, kinds, splits).
     """
@@ -59,11 +62,14 @@ class Table:
     loss_unit: str = UNSTATED
     data_unit: str = "tokens"
     floor: float | None = None
+    choices: int | None = None
+    rows: np.ndarray | None = None
     part: str | None = None
     title: str | None = None
     notes: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -71,31 +77,50 @@ class Table:
     def __getitem__(self, name: str) -> np.ndarray:
         return self.frame[name].to_numpy()
 
+    def known(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that are columns with a number in every row."""
+        return [name for name in names if name in self.frame and self.frame[name].notna().all()]
+
+    def span(self, names: Iterable[str]) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of those of `names` that are known."""
+        return {n: (float(self[n].min()), float(self[n].max())) for n in self.known(names)}
+
     def select(self, mask: np.ndarray, note: str | None = None) -> "Table":
         """Return the rows where `mask` holds, with `note` added to the notes."""
         notes = self.notes if note is None else (*self.notes, note)
-        frame = self.frame.loc[np.asarray(mask, bool)].reset_index(drop=True)
-        return Table(**{**self.__dict__, "frame": frame, "notes": notes})
+        mask = np.asarray(mask, bool)
+        frame = self.frame.loc[mask].reset_index(drop=True)
+        rows = None if self.rows is None else self.rows[mask]
+        return Table(**{**self.__dict__, "frame": frame, "rows": rows, "notes": notes})
+
+    def row_number(self, row: int) -> int:
+        """What people call row `row` (from 0): its number in the file, from 1."""
+        return row + 1 if self.rows is None else int(self.rows[row])
 
 
 def from_frame(
     frame: pd.DataFrame,
     *,
-    params: str,
-    data: str | None,
     loss: str,
+    params: str | None = None,
+    data: str | None = None,
     flops: str | None = None,
     group: str | None = None,
     where: str | None = None,
     unique: str | None = None,
     extra: Mapping[str, str] | None = None,
+    signed_loss: bool = False,
+    choices: int | None = None,
     source: str = "table",
 ) -> Table:
     """Build a Table from any data frame, given the names of its columns.
 
     `data` may be left out when `flops` is given (then D = C / 6N), and `flops` when `data` is
-    (then C = 6ND); the convention says which was done. `unique` is the column of unique data (the
-    table's U); `extra` names the column of each further variable that a law reads.
+    (then C = 6ND); the convention says which was done. What a law does not read may be left out
+    altogether: N, D or C are then NaN. `unique` is the column of unique data (the table's U);
+    `extra` names the column of each further variable that a law reads. With `signed_loss` losses
+    may be zero or less. `choices` is the number of answers to choose from, where the loss is an
+    error (check 22).
 
     Raises:
         UserError: a missing column (the nearest is named), a bad value (its row is numbered), no
@@ -106,21 +131,23 @@ def from_frame(
         frame = frame.loc[rows_where(frame, where, "--where", source)]
     if not len(frame):
         raise UserError(f"{source}: no rows" + (f" where {where}" if where else ""))
-    if data is None and flops is None:
-        raise UserError("--data: missing; name the column of tokens (or --flops, then D = C / 6N)")
     chosen = {"--params": params, "--data": data, "--loss": loss, "--flops": flops}
     chosen["--unique"] = unique
     _refuse_twice(chosen)
     values = {
-        option: positive_numbers(frame, option, name, source)
+        option: (finite_numbers if option == "--loss" and signed_loss else positive_numbers)(
+            frame, option, name, source
+        )
         for option, name in chosen.items()
         if name is not None
     }
-    size, score = values["--params"], values["--loss"]
+    absent = np.full(len(frame), np.nan)
+    size, score = values.get("--params", absent), values["--loss"]
     amount, compute = values.get("--data"), values.get("--flops")
     notes = ()
-    if amount is None:
+    if amount is None and compute is not None and params is not None:
         amount, notes = compute / (6 * size), ("D computed as C / 6N",)
+    amount = absent if amount is None else amount
     if compute is None:
         compute, counted = 6 * size * amount, "6ND computed from the columns"
     else:
@@ -143,12 +170,15 @@ def from_frame(
     return Table(
         frame=result,
         source=source,
-        convention=f"params: column {params!r}; flops: {counted}",
+        convention=f"params: {f'column {params!r}' if params else UNSTATED}; flops: {counted}",
+        choices=choices,
+        rows=frame.index.to_numpy() + 1,
+        names=tuple(map(str, frame.columns)),
         notes=notes,
         mixed=_mixed(result, ONE_VALUE),
         columns={
             **{k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
-            **(extra or {}),
+            **{f"column {name}": column for name, column in (extra or {}).items()},
         },
     )
 
