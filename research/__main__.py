@@ -130,13 +130,20 @@ def train(words: list[str]) -> int:
 
 
 def _delegate(verb: str, words: list[str]) -> int:
-    """Verbs whose room brings its own arguments."""
+    """Verbs whose room brings its own arguments; an option's hyphens may be underscores there."""
     rooms = {"report": "research.report.command", "data": "research.data.command"}
     rooms["sample"] = "research.sample"
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     command.add_arguments(parser)
+    if verb not in rooms:
+        words = [_hyphenated(word) for word in words]
     return command.run(parser.parse_args(words))
+
+
+def _hyphenated(word: str) -> str:
+    option, equals, value = word.partition("=")
+    return option.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
 def main(words: list[str]) -> int:

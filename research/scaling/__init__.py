@@ -1,26 +1,61 @@
-"""The law lab: table -> checks -> fit -> held-out test. Reads tables; never imports the trainer."""
+"""The law lab: table -> checks -> fit -> held-out test. Reads tables; never imports the trainer.
 
+Every verb of the command line is a function here that returns a documented dataclass:
+
+    fit_law(table, law) -> LawFit             fit; `choose` is --law auto
+    isoflop(table) -> IsoflopFit              isoflop
+    backtest(table, holdout) -> Backtest      backtest
+    extrapolate(curves) -> Extrapolation      extrapolate; `curves_from_frame` makes its curves
+    next_runs(pool, ...) -> NextRuns          next
+    plan(laws_json, flops) -> Plan            plan
+    reproduce(name, path) -> Reproduction     reproduce
+
+`read_file`, `from_frame` and `read_runs` make tables.
+"""
+
+from research.scaling.backtest import Backtest, Choice, backtest, choose
+from research.scaling.extrapolate.curves import Curves
+from research.scaling.extrapolate.curves import from_frame as curves_from_frame
+from research.scaling.extrapolate.forecast import Extrapolation, extrapolate
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier, lower_envelope
 from research.scaling.holdout import Holdout, holdout
 from research.scaling.isoflop.fit import IsoflopFit, isoflop
+from research.scaling.next.runs import Losses, NextRuns, next_runs
+from research.scaling.plan.budget import Plan, plan
+from research.scaling.reproduce import Reproduction, reproduce
 from research.scaling.summary import PartSummary, summarise, summary
 from research.scaling.table import Table, from_frame, read_file, read_runs
 
 __all__ = [
+    "Backtest",
+    "Choice",
+    "Curves",
+    "Extrapolation",
     "Holdout",
     "IsoflopFit",
     "LawFit",
+    "Losses",
+    "NextRuns",
     "PartSummary",
+    "Plan",
+    "Reproduction",
     "Table",
+    "backtest",
+    "choose",
+    "curves_from_frame",
+    "extrapolate",
     "fit_frontier",
     "fit_law",
     "from_frame",
     "holdout",
     "isoflop",
     "lower_envelope",
+    "next_runs",
+    "plan",
     "read_file",
     "read_runs",
+    "reproduce",
     "summarise",
     "summary",
 ]

@@ -94,7 +94,7 @@ def test_a_refusal_is_written_and_said(csv, capsys):
 
 def test_highest_losses_are_left_out_by_an_explicit_rule(csv):
     out = csv.parent / "laws.json"
-    fit(csv, *COLUMNS, *QUICK, "--drop_highest", 5, "--out", out)
+    fit(csv, *COLUMNS, *QUICK, "--drop-highest", 5, "--out", out)
     laws = json.loads(out.read_text())
     assert laws["num_runs"] == 43 and "and above left out" in laws["notes"][0]
 
@@ -106,8 +106,8 @@ def test_highest_losses_are_left_out_by_an_explicit_rule(csv):
         (["--bootstrap", "3", *COLUMNS], "--bootstrap 3"),
         (["--level", "95", *COLUMNS], "--level 95"),
         (["--seed", "-1", *COLUMNS], "--seed -1"),
-        (["--drop_highest", "48", *COLUMNS], "--drop_highest 48"),
-        (["--drop_highest", "-1", *COLUMNS], "--drop_highest -1"),
+        (["--drop-highest", "48", *COLUMNS], "--drop-highest 48"),
+        (["--drop-highest", "-1", *COLUMNS], "--drop-highest -1"),
         (["--part", "text", *COLUMNS], "--part: only for a run folder"),
         (["--data", "D", "--loss", "L"], "reads N: give --params COLUMN .did you mean 'N'"),
         (["--params", "N", "--data", "D"], "--loss: name the column"),

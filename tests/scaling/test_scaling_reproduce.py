@@ -1,5 +1,6 @@
 """Published results against ours, on planted tables with the columns of each paper's own."""
 
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -11,12 +12,12 @@ import pytest
 
 from research.__main__ import main
 from research.errors import UserError
-from research.scaling import reproduce
 from research.scaling.laws import CHINCHILLA, MUENNIGHOFF, OVERTRAINING
 from research.scaling.laws.published import EXPONENTS, PUBLISHED
 from research.scaling.laws.recipe import STEP_BATCH, STEP_LEARNING_RATE
 from research.scaling.table import Table, from_frame
 
+reproduce = importlib.import_module("research.scaling.reproduce")
 DATA_FREE = ("henighan2020", "hoffmann2022", "liang2024")
 WITH_DATA = ("besiroglu2024", "gadre2024", "li2025", "muennighoff2023", "porian2024")
 

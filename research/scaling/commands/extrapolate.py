@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fit", required=True, metavar="EXPRESSION", help='rows to fit: "Training == 1"')
     add("--law", default=AUTO, help=f"{AUTO}, or one of {', '.join(NAMES)}")
     add("--level", type=float, default=0.9, help="of the intervals")
-    add("--json", action="store_true", help="print the backtests as JSON")
+    add("--json", action="store_true", help="print backtests and predictions as JSON")
     add("--out", metavar="FILE", help="write the predicted rows here, as CSV")
 
 
@@ -54,7 +54,16 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         write_text(args.out, result.frame().to_csv(index=False))
     if args.json:
-        print(json.dumps({**result.to_json(), "out": args.out}, indent=2))
+        rows = [
+            {"row": int(row) + 1, "law": str(law), "prediction": at, "low": low, "high": high}
+            for row, law, at, low, high in zip(
+                result.curves.frame.index,
+                result.law,
+                *(ends.tolist() for ends in (result.prediction, result.low, result.high)),
+                strict=True,
+            )
+        ]
+        print(json.dumps({**result.to_json(), "predictions": rows, "out": args.out}, indent=2))
         return 0
     print("\n".join(lines(result)))
     if args.out:

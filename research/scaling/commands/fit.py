@@ -31,6 +31,10 @@ EXAMPLE = """examples:
   python -m research fit runs/quickstart --law chinchilla --out laws.json
   python -m research fit table.csv --params N --data D --loss L --law chinchilla --out laws.json
   python -m research fit table.csv --params N --data D --loss L --law auto --json
+  python -m research fit tasks.csv --loss error --column loss=val_loss --law loss_to_error \\
+      --choices 4
+
+Every warning cites one of 22 checks: --checks lists them. Losses below zero take --objective l2.
 """
 
 
@@ -41,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_table_options(parser)
     add = parser.add_argument
     add("--law", default="chinchilla", help=f"auto, a file LAW.py, or {', '.join(laws.LAWS)}")
-    add("--drop_highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
+    add("--drop-highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
     add("--choices", type=int, metavar="K", help="answers to choose from, where --loss is an error")
     add("--checks", action=_Checks, nargs=0, help="list the 22 checks that warnings cite, and exit")
     add("--objective", default="huber:1e-3", help=", ".join(KINDS))
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: arguments or a table that cannot be fitted at all; nothing is written then.
     """
     if args.drop_highest < 0:
-        raise UserError(f"--drop_highest {args.drop_highest}: expected 0 or more")
+        raise UserError(f"--drop-highest {args.drop_highest}: expected 0 or more")
     if args.choices is not None and args.choices < 2:
         raise UserError(f"--choices {args.choices}: expected 2 or more")
     law = None if args.law == AUTO else laws.get(args.law)
@@ -102,7 +106,7 @@ def _drop_highest(table: Table, count: int) -> Table:
     if not count:
         return table
     if count >= len(table):
-        raise UserError(f"--drop_highest {count}: {table.source} has {len(table)} rows")
+        raise UserError(f"--drop-highest {count}: {table.source} has {len(table)} rows")
     bound = np.sort(table["L"])[-count]
     return table.select(table["L"] < bound, f"losses of {bound:.6g} and above left out")
 

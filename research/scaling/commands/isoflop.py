@@ -21,9 +21,9 @@ from research.scaling.table import Table
 
 EXAMPLE = """examples:
   python -m research isoflop runs/quickstart
-  python -m research isoflop points.csv --params n --data tokens --loss loss --flops flops
-  python -m research isoflop points.csv --params params --data tokens --loss loss --flops budget
-         --where "experiment == 'short warm-up'" --method projection --out isoflop.json
+  python -m research isoflop points.csv --params N --data D --loss L --flops C --out isoflop.json
+  python -m research isoflop points.csv --params N --data D --loss L --flops C --group run \\
+      --where "experiment == 'short warm-up'" --method projection --json
 """
 
 

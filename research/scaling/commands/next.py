@@ -9,18 +9,20 @@ import pandas as pd
 
 from research.errors import UserError, nearest
 from research.record import write_text
+from research.scaling.commands.options import add_column_options, column_pairs
 from research.scaling.next.runs import Losses, NextRuns, next_runs
 from research.scaling.table import read_frame
 from research.scaling.table.columns import named_column, positive_numbers, rows_where
 
 EXAMPLE = """examples:
-  python -m research next --pool pool.csv --params N --data D --loss L --cost "6*N*D"
-         --target target.csv --budget 0.1 --out predictions.csv
-  python -m research next --pool pool.csv --params N --column experts=num_experts --loss L
-         --cost gpu_hours --target target.csv
+  python -m research next --pool pool.csv --params N --data D --loss L --cost "6*N*D" \\
+      --target target.csv --budget 0.1 --out predictions.csv
+  python -m research next --pool pool.csv --params N --column experts=num_experts --loss L \\
+      --cost gpu_hours --target target.csv
 
-Leave a loss empty where a run has not been made: the command then lists the runs to make next.
-Fill them in and run it again; when the budget is spent it predicts the target.
+--loss is read only in rows that are chosen; --where takes rows of both tables. Leave a loss empty
+where a run has not been made: the command then lists the runs to make next. Fill them in and run it
+again; when the budget is spent it predicts the target.
 """
 MADE = ("prediction", "low", "high")
 
@@ -32,19 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--pool", metavar="TABLE", required=True, help="runs that could be made (CSV, Parquet)")
     add("--target", metavar="TABLE", required=True, help="runs to predict; needs no loss")
-    add("--params", metavar="COLUMN", help="parameters N")
-    add("--data", metavar="COLUMN", help="tokens or images D")
-    add("--unique", metavar="COLUMN", help="unique tokens U, where data are repeated")
-    add(
-        "--column",
-        metavar="NAME=COLUMN",
-        action="append",
-        default=[],
-        help="another variable, such as experts=num_experts (may be given again)",
-    )
-    add("--loss", metavar="COLUMN", required=True, help="loss L; read only in rows that are chosen")
+    add_column_options(parser)
     add("--cost", metavar="COLUMN", required=True, help='a column, or an expression: "6*N*D"')
-    add("--where", metavar="EXPRESSION", help="rows of both tables, e.g. \"corpus == 'pile'\"")
     add("--law", default="auto", help="auto averages every law that reads these variables")
     add("--budget", type=float, default=0.1, help="share of the whole pool's cost (default 0.1)")
     add("--level", type=float, default=0.9, help="of the intervals")
@@ -59,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or tables that cannot be used; nothing is written then.
     """
+    if not args.loss:
+        raise UserError(f"--loss: name the column of {args.pool} that holds it")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: expected 0 or more")
     options = _variables(args)
@@ -101,14 +94,7 @@ def _variables(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
     given = {"N": ("--params", args.params), "D": ("--data", args.data)}
     given["U"] = ("--unique", args.unique)
     found = {name: (option, column) for name, (option, column) in given.items() if column}
-    for text in args.column:
-        name, _, column = text.partition("=")
-        if not column or not name.isidentifier():
-            raise UserError(f"--column {text!r}: expected NAME=COLUMN, such as experts=num_experts")
-        if name in (*found, *given):
-            option = {key: option for key, (option, _) in given.items()}.get(name)
-            instead = f"use {option}" if option else "it is given twice"
-            raise UserError(f"--column {text!r}: {name} is taken: {instead}")
+    for name, column in column_pairs(args.column).items():
         found[name] = (f"--column {name}", column)
     if not found:
         raise UserError("--params, --data or --column: name at least one variable of the law")

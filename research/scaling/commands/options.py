@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from research.errors import UserError, nearest
+from research.scaling.doubt.support import OPTIONS
 from research.scaling.table import Table, read_file, read_runs
 
 COLUMNS = ("params", "data", "loss", "flops", "unique", "group", "where")
@@ -16,10 +17,18 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     add(
         "source", metavar="TABLE", help="a CSV, TSV or Parquet file, or a run folder (runs/<study>)"
     )
-    add("--params", metavar="COLUMN", help="parameters N")
-    add("--data", metavar="COLUMN", help="tokens or images D; without it D = C / 6N")
-    add("--loss", metavar="COLUMN", help="loss L")
+    add_column_options(parser)
     add("--flops", metavar="COLUMN", help="training FLOPs C, exact or nominal; without it C = 6ND")
+    add("--group", metavar="COLUMN", help="what the bootstrap resamples (default: each row)")
+    add("--part", help="one part of a run folder")
+
+
+def add_column_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the columns of the variables of laws, and which rows to take."""
+    add = parser.add_argument
+    add("--params", metavar="COLUMN", help="parameters N")
+    add("--data", metavar="COLUMN", help="tokens or images D")
+    add("--loss", metavar="COLUMN", help="loss L")
     add("--unique", metavar="COLUMN", help="unique tokens or images U, where data repeat")
     add(
         "--column",
@@ -28,9 +37,7 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=COLUMN",
         help="another variable of the law, e.g. experts=num_experts; may be repeated",
     )
-    add("--group", metavar="COLUMN", help="what the bootstrap resamples (default: each row)")
     add("--where", metavar="EXPRESSION", help="rows to take, e.g. \"optimizer == 'adamw'\"")
-    add("--part", help="one part of a run folder")
 
 
 def read_tables(
@@ -49,7 +56,11 @@ def read_tables(
             raise UserError("--part: only for a run folder")
         if not args.loss:
             raise UserError(f"--loss: name the column of {args.source} that holds it")
-        given |= {"extra": _pairs(args.column), "signed_loss": signed_loss, "choices": choices}
+        given |= {
+            "extra": column_pairs(args.column),
+            "signed_loss": signed_loss,
+            "choices": choices,
+        }
         return {"": read_file(args.source, **given)}
     for name, value in {**given, "column": args.column, "choices": choices}.items():
         if value:
@@ -63,14 +74,21 @@ def read_tables(
     return tables
 
 
-def _pairs(words: list[str]) -> dict[str, str]:
+def column_pairs(words: list[str]) -> dict[str, str]:
+    """Variable -> column, as --column names them.
+
+    Raises:
+        UserError: a word that is not NAME=COLUMN, or a name given twice or with an option.
+    """
     pairs = {}
     for word in words:
         name, equals, column = word.partition("=")
-        if not (name and equals and column):
+        if not (name.isidentifier() and equals and column):
             raise UserError(f"--column {word!r}: expected NAME=COLUMN, as in experts=num_experts")
+        if name in OPTIONS:
+            raise UserError(f"--column {word!r}: {name} is taken: use {OPTIONS[name]}")
         if name in pairs:
-            raise UserError(f"--column: {name!r} is named twice")
+            raise UserError(f"--column {word!r}: {name} is taken: it is given twice")
         pairs[name] = column
     return pairs
 
