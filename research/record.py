@@ -64,6 +64,8 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not JSON: byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: {error.msg} at line {error.lineno}") from error
 

@@ -289,6 +289,12 @@ def choose(
         rows = np.random.default_rng(seed).choice(len(table), MOST_ROWS, replace=False)
         table = table.select(np.isin(np.arange(len(table)), rows))
     laws = candidates(table) if laws is None else laws
+    if not laws:
+        known = ", ".join(table.known("NDC")) or "none"
+        raise UserError(
+            f"{table.source}: no law reads what is known of N, D and C ({known}):"
+            " give --params and --data, or --flops"
+        )
     folds, masks = [], []
     for text in FOLDS:
         try:

@@ -49,7 +49,7 @@ def counted_flops(table: Table) -> dict[str, np.ndarray]:
 def _column(table: Table, names: tuple[str, ...]) -> np.ndarray | None:
     lowered = {str(column).lower().replace(" ", "_"): column for column in table.frame.columns}
     for name in names:
-        values = table.frame[lowered[name]] if name in lowered else None
-        if values is not None and values.dtype.kind in "fiu" and (values > 0).all():
-            return values.to_numpy(float)
+        values = table.numbers(lowered[name]) if name in lowered else None
+        if values is not None and (values > 0).all():
+            return values
     return None

@@ -203,7 +203,10 @@ def split_losses(found: Evidence) -> Finding | None:
     frame, total = found.table.frame, float(np.var(found.residuals))
     for column in frame.columns:
         values = frame[column]
-        if values.dtype.kind in "fiub" or not 2 <= values.nunique() <= 20 or total < 1e-20:
+        if values.dtype.kind in "fiub" or total < 1e-20:
+            continue
+        values = values.astype(str)
+        if not 2 <= values.nunique() <= 20:
             continue
         means = [
             found.residuals[values == v].mean() for v in values.unique() if (values == v).any()

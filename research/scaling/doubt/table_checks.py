@@ -12,6 +12,7 @@ from research.scaling.doubt import architecture, reach
 from research.scaling.laws import Law
 from research.scaling.table import Table
 
+FINISHED = ("finished", "done", "ok", "completed", "complete", "success")
 OPEN_ENDED = ("constant", "wsd", "warmup_stable_decay", "trapezoidal", "cooldown")
 RUN_COLUMNS = ("run", "run_id", "trial", "curve", "experiment_id", "id")
 
@@ -93,9 +94,9 @@ def _off(ratio: np.ndarray, rule: str, numbers: dict[str, Any]) -> Finding | Non
 
 def warmup(table: Table) -> Finding | None:
     """3: warm-up over 20% of the tokens (Porian 2024: moves the exponent from .706 to .602)."""
-    if "warmup_fraction" not in table.frame:
+    share = table.numbers("warmup_fraction")
+    if share is None:
         return None
-    share = table["warmup_fraction"].astype(float)
     long = share > 0.2
     if not long.any():
         return None
@@ -111,9 +112,9 @@ def schedule(table: Table) -> Finding | None:
 
     A constant rate, or one that waits and then cools down within the run, ends when it likes.
     """
-    if "schedule_overhang" not in table.frame:
+    over = table.numbers("schedule_overhang")
+    if over is None:
         return None
-    over = table["schedule_overhang"].astype(float)
     late = over > 1.01
     if "schedule" in table.frame:
         late &= ~table.frame["schedule"].astype(str).str.lower().isin(OPEN_ENDED).to_numpy()
@@ -129,20 +130,20 @@ def sweep_edges(table: Table) -> list[Finding]:
     found = []
     frame = table.frame
     for column in ("learning_rate", "batch_size"):
-        if column not in frame:
+        values = table.numbers(column)
+        if values is None:
             continue
         edges, swept = 0, 0
         for _, rows in frame.groupby(["N", "D"]):
-            values = np.unique(rows[column].to_numpy(float))
-            if len(values) < 3:
+            tried = np.unique(rows[column].to_numpy(float))
+            if len(tried) < 3:
                 continue
             swept += 1
             best = float(rows[column].to_numpy(float)[rows["L"].to_numpy().argmin()])
-            edges += best in (values[0], values[-1])
+            edges += best in (tried[0], tried[-1])
         if edges:
             text = f"best {column} is at the edge of its sweep in {edges} of {swept} sweeps"
             found.append(Finding(5, "sweep edge", text, {"edges": edges, "sweeps": swept}))
-        values = frame[column].to_numpy(float)
         decades = float(np.log10(table["N"].max() / table["N"].min()))
         if column == "learning_rate" and len(np.unique(values)) == 1 and decades > 1:
             text = f"one learning rate, {values[0]:g}, for sizes over {decades:.1f} decades"
@@ -167,8 +168,9 @@ def resampling(table: Table) -> list[Finding]:
     grouped = frame["group"].nunique() < len(frame)
     if not grouped and table.part is None:
         for column in RUN_COLUMNS:
-            if column in frame and frame[column].nunique() < len(frame):
-                count = int(frame[column].nunique())
+            names = frame[column].dropna().astype(str) if column in frame else []
+            if len(names) == len(frame) and names.nunique() < len(frame):
+                count = int(names.nunique())
                 text = f"column {column!r} repeats: {len(frame)} rows of {count} runs are resampled"
                 numbers = {"rows": len(frame), "runs": count}
                 found.append(
@@ -190,7 +192,7 @@ def flagged_rows(table: Table) -> list[Finding]:
     """18: diverged rows left out, and rows that saw their data more than once."""
     found = [Finding(18, "diverged", note, {}) for note in table.notes if "diverged" in note]
     if "status" in table.frame:
-        bad = ~table.frame["status"].isin(["finished", "done", "ok"])
+        bad = ~table.frame["status"].isin(FINISHED) & table.frame["status"].notna()
         if bad.any():
             text = f"{int(bad.sum())} rows have a status other than finished and are fitted"
             found.append(Finding(18, "status", text, {"rows": int(bad.sum())}))
@@ -204,12 +206,12 @@ def flagged_rows(table: Table) -> list[Finding]:
 
 
 def _epochs(table: Table) -> np.ndarray | None:
-    if "epochs" in table.frame:
-        return table["epochs"].astype(float)
+    epochs = table.numbers("epochs")
     for name in ("U", "unique_tokens", "unique"):
-        if name in table.frame:
-            return table["D"] / table[name].astype(float)
-    return None
+        unique = table.numbers(name)
+        if epochs is None and unique is not None and (unique > 0).all():
+            epochs = table["D"] / unique
+    return epochs
 
 
 def duplicates(table: Table, law: Law | None = None) -> Finding | None:

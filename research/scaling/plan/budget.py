@@ -178,7 +178,7 @@ def _law(content: dict[str, Any], given: dict[str, float]) -> tuple[laws.Law, np
         )
     if content.get("refused") or content["parameters"] is None:
         raise UserError(f"the law was refused: {content.get('refused') or 'no reason in the file'}")
-    law = laws.get(content["law"])
+    law = laws.get(str(content["law"]))
     if not {"N", "D"} <= set(law.variables) or law.target != "loss":
         raise UserError(
             f"the law {law.name!r} is not of size and data: a plan takes one of L(N, D),"
@@ -191,13 +191,13 @@ def _law(content: dict[str, Any], given: dict[str, float]) -> tuple[laws.Law, np
     if unread:
         known = ", ".join(law.variables)
         raise UserError(f"--set {unread[0]}: the law {law.name!r} reads only {known}")
-    try:
-        point = np.array([float(content["parameters"][name]) for name in law.names])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"the law {law.name!r}: parameter {error} is missing or no number"
-        ) from error
-    return law, point
+    parameters = content["parameters"] if isinstance(content["parameters"], dict) else {}
+    for name in law.names:
+        value = parameters.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            said = f"is {value!r}; expected a number" if name in parameters else "is missing"
+            raise UserError(f"the law {law.name!r}: parameter {name!r} {said}")
+    return law, np.array([float(parameters[name]) for name in law.names])
 
 
 def _fitted(content: dict[str, Any], law: laws.Law) -> tuple[FlopsModel, np.ndarray]:
@@ -215,8 +215,14 @@ def _fitted(content: dict[str, Any], law: laws.Law) -> tuple[FlopsModel, np.ndar
 def _extrapolation(content: dict[str, Any], flops: float, anyway: bool) -> list[str]:
     """Check 13: over 10 times past the largest run only from a wide range, or `anyway`."""
     ranges = content.get("range")
-    if not ranges or "C" not in ranges:
+    if not isinstance(ranges, dict) or "C" not in ranges:
         return ["no fitted range in the file: how far this extrapolates is not known"]
+    if not all(
+        isinstance(ends, list) and len(ends) == 2 and ends[0] > 0 for ends in ranges.values()
+    ):
+        raise UserError(
+            f"the key 'range' is {ranges!r}; expected [smallest, largest] of N, D and C"
+        )
     refused = reach.refusal(ranges, {"C": flops}, ("N", "C"))
     if refused and not anyway:
         raise UserError(f"{refused}; --anyway plans it nevertheless")
@@ -262,7 +268,9 @@ class _Summary:
 
     def __init__(self, content: dict[str, Any], surface: Surface):
         self.surface = surface
-        self.level = float(content.get("level") or 0.95)
+        self.level = content.get("level") or 0.95
+        if not isinstance(self.level, float) or not 0 < self.level < 1:
+            raise UserError(f"the key 'level' is {self.level!r}; expected a share such as 0.95")
         num_groups = content.get("num_groups") or content.get("num_runs") or 0
         count = len(surface.law.parameters)
         self.degrees = intervals.degrees_of_freedom(num_groups, count)

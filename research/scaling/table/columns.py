@@ -10,6 +10,8 @@ from research.errors import UserError, nearest
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 SUFFIXED = re.compile(r"([+-]?\d*\.?\d+)\s*([KMBGT])(?![a-zA-Z])\D*", re.IGNORECASE)
+# Nothing that is measured is larger, and products of three such numbers still are numbers.
+LARGEST = 1e45
 POWERS = {"k": 3, "m": 6, "b": 9, "g": 9, "t": 12}
 
 
@@ -28,6 +30,11 @@ def rows_where(frame: pd.DataFrame, expression: str, option: str, source: str) -
         ) from error
     except Exception as error:  # pandas evaluates free text: anything may go wrong
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        spaced = [
+            str(c) for c in frame.columns if str(c) in expression and not str(c).isidentifier()
+        ]
+        if spaced and f"`{spaced[0]}`" not in expression:
+            reason = f"write `{spaced[0]}`, in backticks"
         raise UserError(f"{option}: cannot evaluate {expression!r}: {reason}") from error
     if not (isinstance(mask, pd.Series) and mask.dtype == bool):
         raise UserError(f"{option}: {expression!r} is not true or false for each row")
@@ -56,6 +63,7 @@ def positive_numbers(frame: pd.DataFrame, option: str, name: str, source: str) -
     numbers = finite_numbers(frame, option, name, source)
     column = named_column(frame, option, name, source)
     _refuse(column, numbers <= 0, "not positive", source)
+    _refuse(column, numbers < 1 / LARGEST, f"below {1 / LARGEST:g}", source)
     return numbers
 
 
@@ -70,6 +78,7 @@ def finite_numbers(frame: pd.DataFrame, option: str, name: str, source: str) -> 
     _refuse(column, (numbers.isna() & ~missing).to_numpy(), "not a number", source)
     _refuse(column, missing.to_numpy(), "missing (NaN)", source)
     _refuse(column, np.isinf(numbers.to_numpy()), "infinite", source)
+    _refuse(column, np.abs(numbers.to_numpy()) > LARGEST, f"beyond {LARGEST:g}", source)
     return numbers.to_numpy()
 
 

@@ -45,7 +45,8 @@ def sibling(path: Path) -> str:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        frame = pd.read_parquet(path, engine="pyarrow")
+        return frame if frame.index.names == [None] else frame.reset_index()
     except ImportError as error:
         raise UserError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from error
     except Exception as error:  # pyarrow raises its own family of exceptions
@@ -67,6 +68,7 @@ def _read_text(path: Path) -> pd.DataFrame:
         text = "rows have more fields than the header has names"
         raise UserError(f"{path}: not a CSV: {text}") from error
     except pd.errors.ParserError as error:
+        _refuse_delimiter(path, separator)
         raise UserError(f"{path}: not a CSV: {str(error).strip()}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
@@ -74,18 +76,20 @@ def _read_text(path: Path) -> pd.DataFrame:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {reason}") from error
     if len(frame.columns) == 1:
-        other = _other_delimiter(str(frame.columns[0]), separator)
-        if other:
-            raise UserError(f"{path}: columns are separated by {other!r}; expected {separator!r}")
+        _refuse_delimiter(path, separator)
+    frame = frame.dropna(how="all").reset_index(drop=True)  # spreadsheets end in rows of commas
     frame.columns = [str(name).strip() for name in frame.columns]
     names = [str(name).strip() for name in header.iloc[0]]
     frame.attrs["repeated"] = sorted({name for name in names if names.count(name) > 1})
     return frame
 
 
-def _other_delimiter(header: str, separator: str) -> str | None:
+def _refuse_delimiter(path: Path, separator: str) -> None:
+    """Name the delimiter that the header has in place of the expected one, if it has one."""
+    line = pd.read_csv(path, header=None, nrows=1, sep="\0", dtype=str, encoding="utf-8-sig")
     try:
-        found = csv.Sniffer().sniff(header, delimiters=",;\t| ").delimiter
+        found = csv.Sniffer().sniff(str(line.iloc[0, 0]), delimiters=",;\t| ").delimiter
     except csv.Error:
-        return None
-    return found if found != separator else None
+        return
+    if found != separator:
+        raise UserError(f"{path}: columns are separated by {found!r}; expected {separator!r}")

@@ -81,6 +81,13 @@ class Table:
         """Those of `names` that are columns with a number in every row."""
         return [name for name in names if name in self.frame and self.frame[name].notna().all()]
 
+    def numbers(self, name: str) -> np.ndarray | None:
+        """Column `name` [rows] where the table has it and it holds numbers alone, else None."""
+        column = self.frame[name] if name in self.frame else None
+        if column is None or column.dtype.kind not in "fiub" or column.isna().any():
+            return None
+        return column.to_numpy(float)
+
     def span(self, names: Iterable[str]) -> dict[str, tuple[float, float]]:
         """Smallest and largest value of those of `names` that are known."""
         return {n: (float(self[n].min()), float(self[n].max())) for n in self.known(names)}
@@ -323,7 +330,8 @@ def _mixed(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
     """Name the columns that must hold one value in one fit, and hold several."""
     found = []
     for name in names:
-        if name in frame and frame[name].nunique(dropna=False) > 1:
-            some = ", ".join(repr(str(v)[:40]) for v in frame[name].unique()[:3])
-            found.append(f"{name} takes {frame[name].nunique(dropna=False)} values ({some})")
+        values = frame[name].astype(str).unique() if name in frame else []
+        if len(values) > 1:
+            some = ", ".join(repr(value[:40]) for value in values[:3])
+            found.append(f"{name} takes {len(values)} values ({some})")
     return tuple(found)
