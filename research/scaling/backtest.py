@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.scaling.doubt import intervals
 from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import Finding
@@ -19,7 +18,8 @@ from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import solve
 from research.scaling.fit import fit_law
 from research.scaling.laws import LAWS, Law
-from research.scaling.table import Table
+from research.scaling.table import OWN_GROUP, Table
+from research.scaling.table.columns import rows_where
 
 LAST_VALUE = "last value"
 COLUMNS = {"flops": "C", "params": "N", "data": "D"}
@@ -128,16 +128,14 @@ def held_out(table: Table, text: str) -> np.ndarray:
                     f"--holdout {text!r}: expected {kind}:largest or {kind}:0.5decade"
                 ) from None
     else:
+        frame = table.frame
+        if OWN_GROUP in frame:
+            frame = frame.assign(group=frame[OWN_GROUP])
         try:
-            mask = table.frame.eval(text)
-        except Exception as error:
-            said = f"--holdout {text!r}: {str(error).splitlines()[0]}{nearest(kind, COLUMNS)}"
-            raise UserError(
-                f"{said}; expected flops:0.5decade, params:largest or \"column == 'value'\""
-            ) from None
-        if not isinstance(mask, pd.Series) or mask.dtype != bool:
-            raise UserError(f"--holdout {text!r}: does not say true or false for every row")
-        mask = mask.to_numpy()
+            mask = rows_where(frame, text, "--holdout", table.source)
+        except UserError as error:
+            wanted = "flops:0.5decade, params:largest or \"column == 'value'\""
+            raise UserError(f"{error}; expected {wanted}") from None
     if not mask.any() or mask.all():
         raise UserError(f"--holdout {text!r}: holds out {int(mask.sum())} of {len(table)} rows")
     return mask

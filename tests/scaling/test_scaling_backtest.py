@@ -34,6 +34,11 @@ def test_what_a_holdout_selects():
     assert (held_out(whole, "params:largest") == (whole["N"] == whole["N"].max())).all()
     assert (held_out(whole, "data:largest") == (whole["D"] == whole["D"].max())).all()
     assert (held_out(whole, "N > 1e9") == (whole["N"] > 1e9)).all()
+    own = runs(**{"group": ["a", "b"] * 21, "my tag": ["x", "x", "y"] * 14})
+    assert (held_out(own, "group == 'a'") == (np.arange(42) % 2 == 0)).all()
+    assert held_out(own, "`my tag` == 'y'").sum() == 14
+    with pytest.raises(UserError, match="--holdout: .*write `my tag`, in backticks"):
+        held_out(own, "my tag == 'y'")
 
 
 @pytest.mark.parametrize(

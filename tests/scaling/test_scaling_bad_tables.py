@@ -2,7 +2,10 @@
 
 import builtins
 import gzip
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from time import perf_counter
 
@@ -10,7 +13,8 @@ import pandas as pd
 import pytest
 
 from research.__main__ import main
-from research.scaling.table import read_file
+from research.scaling.fit import fit_law
+from research.scaling.table import from_frame, read_file
 
 HEADER = "N,D,L,C,name\n"
 ROWS = [
@@ -102,6 +106,12 @@ CASES: dict[str, tuple[str | bytes, list[str], str]] = {
     "infinite loss": (cell(2, "L", "inf"), FIT, "'L' is infinite in row 2"),
     "minus infinity": (cell(2, "L", "-inf"), FIT, "'L' is infinite in row 2"),
     "beyond doubles": (cell(2, "C", "1e400"), WITH_FLOPS, "'C' is infinite in row 2"),
+    "beyond anything measured": (
+        cell(2, "C", "1e200"),
+        WITH_FLOPS,
+        "'C' is beyond 1e\\+45 in row 2",
+    ),
+    "a loss of nearly nothing": (cell(2, "L", "1e-300"), FIT, "'L' is below 1e-45 in row 2"),
     "a string": (cell(5, "L", "diverged"), FIT, "row 5 \\('diverged'\\); expected plain numbers"),
     "a suffix": (cell(2, "N", "1.3B"), FIT, "row 2 \\('1.3B'\\): write 1.3e9"),
     "a suffix and a space": (cell(2, "N", "70 M"), FIT, "'N'.*row 2.*: write 70e6"),
@@ -130,11 +140,40 @@ CASES: dict[str, tuple[str | bytes, list[str], str]] = {
         "several columns called 'L'",
     ),
     "no header": (GOOD.split("\n", 1)[1], FIT, "--params: no column 'N'"),
+    "repeats without unique data": (
+        GOOD,
+        [*FIT, "--law", "muennighoff"],
+        "'muennighoff' reads U: give --unique COLUMN",
+    ),
+    "experts without a column": (
+        GOOD.replace("name", "num_experts", 1),
+        [*FIT, "--law", "moe_clark"],
+        "reads experts: give --column experts=COLUMN .did you mean 'num_experts'",
+    ),
+    "a law of compute without FLOPs": (
+        GOOD,
+        ["--loss", "L", "--law", "power"],
+        "reads C: give --flops COLUMN .did you mean 'C'",
+    ),
+    "no law without columns": (GOOD, ["--loss", "L", "--law", "auto"], "no law reads .*--params"),
+    "a variable that has an option": (GOOD, [*FIT, "--column", "N=D"], "N is taken: use --params"),
+    "a variable without a column": (GOOD, [*FIT, "--column", "experts"], "expected NAME=COLUMN"),
+    "one choice": (GOOD, [*FIT, "--choices", "1"], "--choices 1: expected 2 or more"),
+    "losses below zero and a positive law": (
+        cell(2, "L", "-2.9"),
+        [*FIT, "--objective", "l2"],
+        "'chinchilla' is positive",
+    ),
     # files
     "empty": ("", FIT, "the file is empty"),
     "blank lines": ("\n\n\n", FIT, "the file is empty"),
     "header only": (HEADER, FIT, "no rows"),
     "semicolons": (GOOD.replace(",", ";"), FIT, "separated by ';'; expected ','"),
+    "semicolons and decimal commas": (
+        GOOD.replace(",", ";").replace(".", ","),
+        FIT,
+        "separated by ';'; expected ','",
+    ),
     "tabs": (GOOD.replace(",", "\t"), FIT, "separated by '\\\\t'"),
     "bars": (GOOD.replace(",", "|"), FIT, "separated by '\\|'"),
     "spaces": (GOOD.replace(",", " "), FIT, "separated by ' '"),
@@ -152,6 +191,11 @@ CASES: dict[str, tuple[str | bytes, list[str], str]] = {
     # rows
     "where leaves nothing": (GOOD, [*FIT, "--where", "L > 99"], "no rows where L > 99"),
     "where names no column": (GOOD, [*FIT, "--where", "nme == 'a'"], "--where: no column 'nme'"),
+    "where needs backticks": (
+        GOOD.replace("name", "run name", 1),
+        [*FIT, "--where", "run name == 'a'"],
+        "--where: .*write `run name`, in backticks",
+    ),
     "where is broken": (GOOD, [*FIT, "--where", "L >"], "--where: cannot evaluate"),
     "where is a number": (GOOD, [*FIT, "--where", "L * 2"], "--where: .* not true or false"),
     "where leaves too few": (GOOD, [*FIT, "--where", "D == 1e9"], "4 rows cannot fit"),
@@ -241,6 +285,8 @@ def test_parquet_without_pyarrow(tmp_path, capsys, monkeypatch):
         GOOD.replace(",", " , ").encode(),
         GOOD.replace("D,L,C", "D,L,name", 1).encode(),
         GOOD.replace("a\n", "a,\n").replace("b\n", "b,\n").encode(),
+        (GOOD + ",,,,\n,,,,\n").encode(),
+        gzip.compress(GOOD.encode(), mtime=0),
     ],
     ids=[
         "byte order mark",
@@ -248,13 +294,101 @@ def test_parquet_without_pyarrow(tmp_path, capsys, monkeypatch):
         "spaces",
         "a name twice that nobody asked for",
         "a comma after every row",
+        "a spreadsheet's empty rows",
+        "gzip",
     ],
 )
 def test_what_is_only_odd_is_read(content, tmp_path, capsys):
     path, out = tmp_path / "t.csv", tmp_path / "isoflop.json"
+    path = path.with_suffix(".csv.gz") if content[:2] == b"\x1f\x8b" else path
     path.write_bytes(content)
     assert main(["isoflop", str(path), *FIT, "--out", str(out)]) == 0
     assert out.exists() and capsys.readouterr().err == ""
+
+
+def fitted(path, capsys, *words) -> dict:
+    assert main(["fit", str(path), *(words or FIT), "--json"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return json.loads(said.out)
+
+
+def test_columns_that_are_not_asked_for_do_no_harm(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(GOOD)
+    plain = fitted(tmp_path / "t.csv", capsys)
+    frame = pd.read_csv(tmp_path / "t.csv")
+    # Names that checks read, with content they cannot.
+    texts = ("learning_rate", "batch_size", "warmup_fraction", "schedule_overhang", "epochs")
+    texts += ("unique_tokens", "width", "depth", "budget", "row")
+    holes = ("status", "run_id", "trunk", "seed", "split", "d_model", "num_layers", "ema")
+    odd = {name: [f"{name} {row}" for row in range(16)] for name in texts}
+    odd |= {name: [float("nan")] * 16 for name in holes}
+    frame = frame.assign(**odd, nested=[{"a": 1}, [2]] * 8, group="")
+    read = from_frame(frame, params="N", data="D", loss="L")
+    fit = fit_law(read, bootstrap=100)
+    assert fit.parameters == plain["parameters"] or fit.rejected == plain["rejected"]
+    assert fit.warnings == plain["warnings"]
+
+
+def test_names_of_every_kind(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text(GOOD)
+    plain = fitted(tmp_path / "t.csv", capsys)
+    names = {"N": "Größe (M)", "D": "Seen %", "L": "val/loss", "name": "a b"}
+    frame = pd.read_csv(tmp_path / "t.csv").rename(columns=names)
+    frame.to_csv(tmp_path / "odd.csv", index=False)
+    words = options(params="Größe (M)", data="Seen %", loss="val/loss") + FIT[-2:]
+    assert fitted(tmp_path / "odd.csv", capsys, *words)["rejected"] == plain["rejected"]
+    some = fitted(tmp_path / "odd.csv", capsys, *words, "--where", "`a b` == 'a' or `Seen %` > 1e9")
+    assert some["num_runs"] == 14
+
+
+def test_whole_numbers_do_not_overflow_and_an_index_is_columns(tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "t.csv").write_text(GOOD)
+    plain = fitted(tmp_path / "t.csv", capsys)
+    frame = pd.read_csv(tmp_path / "t.csv").astype({"N": "int64", "D": "int64"})
+    assert (6 * frame["N"] * frame["D"]).min() < 0, "6 N D does not fit in 64 bits"
+    frame.set_index(["N", "D"]).to_parquet(tmp_path / "t.parquet")
+    found = fitted(tmp_path / "t.parquet", capsys)
+    assert found["range"] == plain["range"] and found["rejected"] == plain["rejected"]
+
+
+LAW = {"law": "chinchilla", "parameters": {"E": 2, "A": 400, "B": 400, "alpha": 0.3, "beta": 0.3}}
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("", "is not JSON"),
+        (bytes(range(128, 256)), "not JSON: byte 0 is not UTF-8"),
+        ([1], "not a fitted law"),
+        ({**LAW, "law": ["a"]}, "no law"),
+        ({**LAW, "parameters": [1, 2]}, "parameter 'E' is missing"),
+        (
+            {**LAW, "parameters": {**LAW["parameters"], "A": "many"}},
+            "'A' is 'many'; expected a num",
+        ),
+        ({**LAW, "parameters": {**LAW["parameters"], "A": float("nan")}}, "'A' is nan; expected"),
+        ({**LAW, "range": {"C": 5}}, "'range' is .*expected"),
+        ({**LAW, "level": "x"}, "'level' is 'x'; expected a share"),
+    ],
+)
+def test_a_damaged_law_is_refused_in_one_line(content, match, tmp_path, capsys):
+    path = tmp_path / "laws.json"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    refused(capsys, ["plan", str(path), "--flops", "1e22"], match)
+
+
+def test_a_real_process_ends_with_2_and_one_line(tmp_path):
+    (tmp_path / "t.csv").write_text(cell(2, "N", "70M"))
+    words = [sys.executable, "-m", "research", "fit", str(tmp_path / "t.csv"), *FIT]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "column 'N' is not a number in row 2 ('70M'): write 70e6" in done.stderr
 
 
 def test_a_million_rows_are_read_in_seconds(tmp_path):

@@ -57,6 +57,14 @@ def test_1_and_20_what_may_not_be_mixed_is_refused(name):
     assert fit.parameters is None and fit.refused is not None and name in fit.refused
 
 
+def test_1_a_column_that_names_the_count_may_hold_one():
+    # Porian 2024's own table: param_count says whether the head is counted, row by row.
+    counts = np.where(np.arange(48) % 2 == 0, "with head", "without")
+    fit = fit_law(_runs(param_count=counts), bootstrap=100)
+    assert fit.refused is not None and "param_count takes 2 values" in fit.refused
+    assert _runs(param_count=np.arange(48.0)).mixed == (), "a number is N itself"
+
+
 def test_1_parameters_in_billions_are_noticed():
     params, data = grid()
     found = table_findings(table(params / 1e9, data / 1e9, losses(params, data)))
@@ -387,6 +395,9 @@ def test_20_two_losses_in_one_column():
     fit = fit_law(table(params, data, loss, condition=kinds), bootstrap=100)
     (found,) = [f for f in fit.findings if f.code == 20]
     assert found.numbers["column"] == "condition" and found.numbers["share"] > 0.5
+    fit = fit_law(table(params, data, loss, group=kinds), bootstrap=100)
+    (found,) = [f for f in fit.findings if f.code == 20]
+    assert found.numbers["column"] == "group", "its own, which --group does not name"
     innocent = fit_law(_runs(condition=kinds), bootstrap=100)
     assert 20 not in codes(innocent.findings)
 

@@ -14,7 +14,7 @@ from research.scaling.doubt.profile import Profile
 from research.scaling.doubt.table_checks import Finding, table_findings
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import Objective
-from research.scaling.table import Table
+from research.scaling.table import OWN_GROUP, Table
 
 __all__ = ["Evidence", "Finding", "fit_findings", "refusal", "table_findings"]
 
@@ -52,6 +52,12 @@ class Evidence:
 
 def refusal(found: Evidence) -> str | None:
     """The reason not to give this fit as an answer and what would mend it, or None."""
+    reason, split = _refusal(found), split_losses(found)
+    # Two losses in one column are no law: whatever else went wrong follows from that.
+    return f"check 20: {split.message} ({reason})" if reason and split else reason
+
+
+def _refusal(found: Evidence) -> str | None:
     law, table = found.design.law, found.table
     if table.mixed:
         return f"check 1: rows that may not be mixed: {'; '.join(table.mixed)}; fit one at a time"
@@ -216,8 +222,9 @@ def split_losses(found: Evidence) -> Finding | None:
             np.mean(found.residuals**2)
         )
         if share > 0.5 and min(counts) >= 3:
-            numbers = {"column": str(column), "share": share}
-            text = f"column {column!r} explains {share:.0%} of the residuals: is this one loss?"
+            name = "group" if column == OWN_GROUP else str(column)
+            numbers = {"column": name, "share": share}
+            text = f"column {name!r} explains {share:.0%} of the residuals: is this one loss?"
             return Finding(20, "one loss", f"{text} --where picks one", numbers)
     return None
 

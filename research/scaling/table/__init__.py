@@ -1,6 +1,13 @@
 """Tables of runs: ours, or anybody's CSV or Parquet."""
 
 from research.scaling.table.file import read_frame
-from research.scaling.table.table import UNSTATED, Table, from_frame, read_file, read_runs
+from research.scaling.table.table import (
+    OWN_GROUP,
+    UNSTATED,
+    Table,
+    from_frame,
+    read_file,
+    read_runs,
+)
 
-__all__ = ["UNSTATED", "Table", "from_frame", "read_file", "read_frame", "read_runs"]
+__all__ = ["OWN_GROUP", "UNSTATED", "Table", "from_frame", "read_file", "read_frame", "read_runs"]

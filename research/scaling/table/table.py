@@ -4,6 +4,7 @@ The law lab sees nothing but this table: columns N (parameters), D (tokens or im
 FLOPs), L (loss), `group` (what the bootstrap resamples), and any other column that was in the file.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from research.scaling.table.file import read_frame, sibling
 from research.scaling.table.units import refuse_units
 
 __all__ = [
+    "OWN_GROUP",
     "Table",
     "from_frame",
     "named_column",
@@ -34,11 +36,17 @@ __all__ = [
 ]
 
 UNSTATED = "not stated"
+OWN_GROUP = "group of the file"  # a column "group" that --group does not name
 # Columns of anybody's table that must hold one value in one fit: what N, C and L are.
 ONE_VALUE = (
     *("convention", "loss_unit", "unit", "score_kind", "split"),
     *("evaluation_set", "eval_set", "val_set", "ema", "ema_decay"),
     *("timestep_weighting", "loss_weighting"),
+)
+
+
+COUNTS = re.compile(
+    r"(params?|parameters?|flops?|compute|loss|metric)[ _](count|counting|kind|type|definition)"
 )
 
 
@@ -156,7 +164,8 @@ def from_frame(
         amount, notes = compute / (6 * size), ("D computed as C / 6N",)
     amount = absent if amount is None else amount
     if compute is None:
-        compute, counted = 6 * size * amount, "6ND computed from the columns"
+        compute = 6 * size * amount
+        counted = "6ND computed from the columns" if params and data else UNSTATED
     else:
         counted = f"column {flops!r}"
     found = {"N": size, "D": amount, "C": compute, "L": score}
@@ -172,7 +181,8 @@ def from_frame(
     else:
         found["group"] = np.arange(len(frame)).astype(str)
     # Keep every other column: checks use what they know (seed, budget, epochs, learning_rate, ...).
-    rest = frame.drop(columns=[c for c in (*found, "N", "D", "C", "L", "group") if c in frame])
+    rest = frame.rename(columns={"group": OWN_GROUP})
+    rest = rest.drop(columns=[c for c in (*found, "N", "D", "C", "L") if c in rest])
     result = rest.reset_index(drop=True).assign(**found)
     return Table(
         frame=result,
@@ -182,7 +192,7 @@ def from_frame(
         rows=frame.index.to_numpy() + 1,
         names=tuple(map(str, frame.columns)),
         notes=notes,
-        mixed=_mixed(result, ONE_VALUE),
+        mixed=_mixed(result, (*ONE_VALUE, *_conventions(result))),
         columns={
             **{k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
             **{f"column {name}": column for name, column in (extra or {}).items()},
@@ -324,6 +334,12 @@ def _part_table(
             kept, ("convention", "loss_unit", "score_kind", "split", "data_unit", "fingerprint")
         ),
     )
+
+
+def _conventions(frame: pd.DataFrame) -> list[str]:
+    """Text columns that name what N, C or L count: "param_count", "flops kind", "loss_type"."""
+    texts = [c for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c])]
+    return [str(c) for c in texts if COUNTS.fullmatch(str(c).lower())]
 
 
 def _mixed(frame: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
