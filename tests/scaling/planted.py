@@ -42,6 +42,18 @@ def table(params, data, loss, **columns) -> Table:
     return from_frame(frame, params="N", data="D", loss="L", **options)
 
 
+def codes(findings) -> set[int]:
+    """The numbers of the checks that warn."""
+    return {finding.code for finding in findings}
+
+
+def surface(noise=0.002, truth=None, **columns) -> Table:
+    """48 runs of eight sizes over three decades, with any further columns."""
+    params, data = grid(8, 6, 3.0)
+    loss = losses(params, data, noise=noise) if truth is None else truth(params, data)
+    return table(params, data, loss, **columns)
+
+
 def result(params, data, loss, budget, part="text", seed=0, **changes) -> dict:
     """A result.json as the trainer writes it."""
     steps = 100
