@@ -5,7 +5,7 @@ must say so (check 21).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import solve
-from research.scaling.fit import fit_law
+from research.scaling.fit import LawFit, fit_law
 from research.scaling.laws import LAWS, Law
 from research.scaling.table import OWN_GROUP, Table
 from research.scaling.table.columns import rows_where
@@ -245,6 +245,10 @@ class Choice:
     inflation: float
     num_tested: int
 
+    def calibrate(self, fit: LawFit) -> LawFit:
+        """`fit` of the chosen law, its predictions' intervals widened by `inflation`."""
+        return replace(fit, inflation=self.inflation, num_tested=self.num_tested)
+
     @property
     def ranked(self) -> list[str]:
         """Names of every law that could be tested, best first."""
@@ -283,9 +287,7 @@ def choose(
     Raises:
         UserError: no fold of the table leaves enough rows to fit and to test.
     """
-    if len(table) > MOST_ROWS:
-        rows = np.random.default_rng(seed).choice(len(table), MOST_ROWS, replace=False)
-        table = table.select(np.isin(np.arange(len(table)), rows))
+    table = _shortened(table, seed)
     laws = candidates(table) if laws is None else laws
     if not laws:
         known = ", ".join(table.known("NDC")) or "none"
@@ -293,20 +295,8 @@ def choose(
             f"{table.source}: no law reads what is known of N, D and C ({known}):"
             " give --params and --data, or --flops"
         )
-    folds, masks = [], []
-    for text in FOLDS:
-        try:
-            mask = held_out(table, text)
-        except UserError:
-            continue
-        # A fold must leave most of the table to fit, and must not repeat another.
-        if (
-            mask.sum() < FEWEST
-            or mask.mean() > 0.6
-            or any((mask == other).all() for other in masks)
-        ):
-            continue
-        masks.append(mask)
+    folds = []
+    for text in _folds(table):
         fold = backtest(table, text, laws, objective=objective, bootstrap=0)
         if len(fold.tested) > 1 and any(
             not each.refused for each in fold.tested if each.law != LAST_VALUE
@@ -335,6 +325,43 @@ def choose(
     options: dict[str, Any] = {"objective": objective, "level": level, "seed": seed}
     again = [backtest(table, fold.mask, [law], **options)[best] for fold in folds]
     return Choice(law, scores, folds, *_inflation(again, level))
+
+
+def calibrated(fit: LawFit, table: Table, *, objective: Objective = HUBER, seed: int = 0) -> LawFit:
+    """`fit` with its predictions' intervals as wide as its law's backtests on `table` ask for.
+
+    Unchanged where no fold of the table leaves enough runs to fit and to test.
+    """
+    table = _shortened(table, seed)
+    options: dict[str, Any] = {"objective": objective, "level": fit.level, "seed": seed}
+    folds = [backtest(table, text, [fit.law], **options)[fit.law.name] for text in _folds(table)]
+    tested = [each for each in folds if not each.refused]
+    if not tested:
+        return fit
+    inflation, num_tested = _inflation(tested, fit.level)
+    return replace(fit, inflation=inflation, num_tested=num_tested)
+
+
+def _shortened(table: Table, seed: int) -> Table:
+    if len(table) <= MOST_ROWS:
+        return table
+    rows = np.random.default_rng(seed).choice(len(table), MOST_ROWS, replace=False)
+    return table.select(np.isin(np.arange(len(table)), rows))
+
+
+def _folds(table: Table) -> list[str]:
+    """Those of FOLDS that leave most of the table to fit, and do not repeat another."""
+    texts, masks = [], []
+    for text in FOLDS:
+        try:
+            mask = held_out(table, text)
+        except UserError:
+            continue
+        repeated = any((mask == other).all() for other in masks)
+        if mask.sum() >= FEWEST and mask.mean() <= 0.6 and not repeated:
+            texts.append(text)
+            masks.append(mask)
+    return texts
 
 
 def _inflation(tested: list[Scored], level: float) -> tuple[float, int]:

@@ -34,7 +34,9 @@ class LawFit:
     `parameters` and `intervals` are None when `refused` holds a reason; what the optimiser found
     is then in `rejected`. `draws` [num_draws, P] are bootstrap draws of the published parameters;
     `noise` is the standard deviation about the law of log loss, or of the loss itself where losses
-    may be below zero (then `log` is false); `span` the range of each column.
+    may be below zero (then `log` is false); `span` the range of each column. Intervals of
+    predictions, in log loss, are `inflation` times as wide as the draws have them:
+    so wide that they held `num_tested` runs in the table's own backtests (backtest.calibrated).
     """
 
     law: Law
@@ -67,6 +69,15 @@ class LawFit:
     refused: str | None = None
     rejected: dict[str, float] | None = None
     log: bool = True
+    inflation: float = 1.0
+    num_tested: int = 0
+
+    @property
+    def prediction_method(self) -> str:
+        """What the intervals of predictions are."""
+        if not self.num_tested:
+            return "bootstrap"
+        return f"bootstrap widened x{self.inflation:.2f} by backtests ({self.num_tested} runs)"
 
     @property
     def warnings(self) -> list[str]:
@@ -94,6 +105,8 @@ class LawFit:
     ) -> np.ndarray:
         """Interval [2, rows] at `level` of the law's loss, or with `noise` of a new run's loss.
 
+        `prediction_method` says how it is made.
+
         Raises:
             UserError: as `predict`.
         """
@@ -108,6 +121,7 @@ class LawFit:
             ends = intervals.predictive(middle, drawn, spread, self.level)
         else:
             ends = intervals.percentile(drawn, self.level, self.degrees)
+        ends = intervals.widen(ends, middle, self.inflation)
         return np.exp(ends) if self.log else ends
 
     def optimal(self, flops: float, *, anyway: bool = False) -> Optimum:
@@ -124,6 +138,8 @@ class LawFit:
         with np.errstate(all="ignore"):
             spread = optimum(self.draws, flops, self.flops_model)
         low, high = intervals.percentile(spread, self.level, self.degrees)
+        loss = np.log([low[2], high[2]])
+        low[2], high[2] = np.exp(intervals.widen(loss, np.log(best[2]), self.inflation))
         ends = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
         return Optimum(
             flops=float(flops),
@@ -166,6 +182,9 @@ class LawFit:
             "intervals": bounds,
             "level": self.level,
             "interval_method": self.interval_method,
+            "prediction_method": self.prediction_method,
+            "inflation": self.inflation,
+            "num_tested": self.num_tested,
             "objective": self.objective,
             "objective_kind": self.criterion.description,
             "num_runs": self.num_runs,

@@ -13,10 +13,13 @@ from research.scaling.backtest import (
     Scored,
     _inflation,
     backtest,
+    calibrated,
     candidates,
     choose,
     held_out,
 )
+from research.scaling.fit import fit_law
+from research.scaling.plan.budget import plan
 from tests.scaling.planted import TRUTH, grid, losses, table
 
 FEW = [laws.CHINCHILLA, laws.get("kaplan")]
@@ -120,6 +123,34 @@ def test_inflation_is_the_quantile_of_error_over_half_width():
     assert _inflation([Scored("sure", error, error - 5, error + 5)], 0.9)[0] == 1.0
 
 
+def test_backtests_widen_the_intervals_of_predictions_and_of_the_plan():
+    # Sizes pay ever less: no law of powers, so that chinchilla's own intervals are too narrow.
+    params, data = grid(num_sizes=7, num_amounts=6, decades=2.5)
+    loss = losses(params, data, noise=0.001) + 0.05 * np.log10(params / 1e7) ** 2
+    bent = table(params, data, loss)
+    plain = fit_law(bent, bootstrap=100)
+    wide = calibrated(plain, bent)
+    assert wide.inflation > 1.2 and wide.num_tested > 10
+    assert wide.intervals == plain.intervals, "the parameters' are those of the bootstrap"
+    ahead = {"N": 1e10, "D": 1e12}
+    middle = np.log(plain.predict(**ahead))
+    for noise in (False, True):
+        narrow, wider = (np.log(f.predict_interval(noise, **ahead)) - middle for f in (plain, wide))
+        np.testing.assert_allclose(wider, wide.inflation * narrow, rtol=1e-9)
+    own, planned = (plan(f.to_json(), 1e19, anyway=True) for f in (plain, wide))
+    assert f"x{wide.inflation:.2f}" in planned.prediction_method
+    assert own.prediction_method == "bootstrap" and own.best.loss == planned.best.loss
+    for name in ("loss_interval", "run_interval"):
+        narrow, wider = (
+            np.log(getattr(each.best, name)) - np.log(own.best.loss) for each in (own, planned)
+        )
+        np.testing.assert_allclose(wider, wide.inflation * narrow, rtol=1e-9)
+    assert planned.best.params_interval == own.best.params_interval
+    assert wide.optimal(1e19).loss_interval[1] > plain.optimal(1e19).loss_interval[1]
+    few = table(params[:9], data[:9], loss[:9])
+    assert calibrated(plain, few) is plain, "no fold, no calibration"
+
+
 def test_the_command_prints_what_it_writes(tmp_path, capsys):
     whole = runs()
     whole.frame[["N", "D", "L"]].to_csv(tmp_path / "runs.csv", index=False)
@@ -133,7 +164,7 @@ def test_the_command_prints_what_it_writes(tmp_path, capsys):
     assert "chinchilla errs least" in capsys.readouterr().out
 
 
-def test_fit_auto_writes_its_choice(tmp_path):
+def test_fit_auto_writes_its_choice(tmp_path, capsys):
     whole = runs()
     frame = whole.frame[["N", "D", "L"]]
     frame.to_csv(tmp_path / "runs.csv", index=False)
@@ -144,6 +175,9 @@ def test_fit_auto_writes_its_choice(tmp_path):
     )
     written = json.loads((tmp_path / "l.json").read_text())
     assert written["choice"]["law"] == written["law"]
+    assert written["inflation"] == written["choice"]["inflation"] and written["num_tested"] > 0
+    said = f"bootstrap widened x{written['inflation']:.2f} by backtests"
+    assert said in written["prediction_method"] and said in capsys.readouterr().out
     assert written["choice"]["rmse"][written["law"]] < written["choice"]["rmse"][LAST_VALUE]
     assert written["refused"] is None and written["draws"] and set(written["range"]) == set("NDC")
     assert TRUTH["E"] * 0.8 < written["parameters"].get("E", TRUTH["E"]) < TRUTH["E"] * 1.2

@@ -10,7 +10,7 @@ import numpy as np
 from research.errors import UserError
 from research.record import write_json
 from research.scaling import laws
-from research.scaling.backtest import choose
+from research.scaling.backtest import calibrated, choose
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,
@@ -125,11 +125,13 @@ def _fit(
     else:
         fit = fit_law(table, law, objective=objective, **options)
         fit = _with_valleys(fit, table, options)
+    if choice is not None:
+        fit = choice.calibrate(fit)
+    elif law.terms and law.name != laws.FRONTIER.name:  # of others every backtest is minutes
+        fit = calibrated(fit, table, objective=objective, seed=options["seed"])
     lines, content = law_lines(fit), {**fit.to_json(), "notes": list(table.notes)}
     if choice is not None:
-        widened = f"its intervals for new runs widen by {choice.inflation:.2f}"
         lines.insert(1, f"  chosen: {choice.line}")
-        lines.append(f"  by {choice.num_tested} held-out runs, {widened}")
         content["choice"] = choice.to_json()
     return lines, content
 
@@ -174,6 +176,8 @@ def law_lines(fit: LawFit) -> list[str]:
             low, high = fit.intervals[name]
             note = "" if fit.profiles[name].identified else "  not identified"
             lines.append(f"  {name:<6}{value:>12.6g}  {low:>12.6g} {high:>12.6g}{note}")
+        kinds = " | ".join(dict.fromkeys(fit.interval_method.values()))
+        lines.append(f"  intervals: {kinds}; of predictions: {fit.prediction_method}")
         kind = fit.criterion.name
         lines.append(
             f"  objective {fit.objective:.10g} ({kind}),"

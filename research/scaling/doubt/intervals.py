@@ -68,6 +68,11 @@ def predictive(middle: np.ndarray, draws: np.ndarray, spread: Spread, level: flo
     return middle + np.stack([-np.hypot(low, own), np.hypot(high, own)])
 
 
+def widen(interval: np.ndarray, middle: np.ndarray, factor: float) -> np.ndarray:
+    """`interval` [2, rows] with both of its ends `factor` times as far from `middle` [rows]."""
+    return middle + factor * (interval - middle)
+
+
 def spread(draws: np.ndarray) -> np.ndarray:
     """Standard error [...] of draws [num_draws, ...] from their middle half: tails do not enter."""
     low, high = np.nanquantile(draws, (0.25, 0.75), axis=0)

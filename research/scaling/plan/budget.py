@@ -34,8 +34,8 @@ class Choice:
     """One run: its size, data, predicted loss and training FLOPs, each interval at `Plan.level`.
 
     `loss_interval` is that of the law at this size and data, `run_interval` of a new run's loss
-    (the law's error and one run's noise). `serving_flops` are those of a forward pass over the
-    inference tokens, 0 without them.
+    (the law's error and one run's noise), both made as `Plan.prediction_method` says.
+    `serving_flops` are those of a forward pass over the inference tokens, 0 without them.
     """
 
     params: float
@@ -89,6 +89,7 @@ class Plan:
     curve: list[TradeOff]
     data_unit: str
     loss_unit: str
+    prediction_method: str = "bootstrap"
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -167,6 +168,7 @@ def plan(
         curve=_curve(surface.one(point), best, flops),
         data_unit=content.get("data_unit") or "tokens",
         loss_unit=content.get("loss_unit") or "",
+        prediction_method=content.get("prediction_method") or "bootstrap",
         warnings=warnings,
     )
 
@@ -276,6 +278,7 @@ class _Summary:
         self.degrees = intervals.degrees_of_freedom(num_groups, count)
         self.spare = max(num_groups - count, 1)
         self.noise = content.get("noise")
+        self.inflation = float(content.get("inflation") or 1.0)
 
     def choice(self, params: np.ndarray, data: np.ndarray, inference: float = 0.0) -> Choice:
         """The choice of the first draw, params and data [S]; the others give its intervals."""
@@ -283,6 +286,7 @@ class _Summary:
         here = np.full((len(params), 1), params[0]), np.full((len(params), 1), data[0])
         losses = surface.loss(*here)[:, 0]
         loss = self.interval(losses)
+        run = self.with_noise(float(losses[0]), loss)
         return Choice(
             params=float(params[0]),
             data=float(data[0]),
@@ -291,8 +295,8 @@ class _Summary:
             serving_flops=float(surface.serving(params, inference)[0]),
             params_interval=self.interval(params),
             data_interval=self.interval(data),
-            loss_interval=loss,
-            run_interval=self.with_noise(float(losses[0]), loss),
+            loss_interval=self.widened(float(losses[0]), loss),
+            run_interval=self.widened(float(losses[0]), run),
         )
 
     def interval(self, values: np.ndarray) -> Interval:
@@ -301,6 +305,13 @@ class _Summary:
             return None
         low, high = np.exp(intervals.percentile(np.log(values[1:]), self.level, self.degrees))
         return float(low), float(high)
+
+    def widened(self, loss: float, interval: Interval) -> Interval:
+        """As far as the table's own backtests ask for (see LawFit.inflation)."""
+        if interval is None:
+            return None
+        ends = intervals.widen(np.log(interval), np.log(loss), self.inflation)
+        return float(np.exp(ends[0])), float(np.exp(ends[1]))
 
     def with_noise(self, loss: float, interval: Interval) -> Interval:
         """The law's interval and a run's own noise, added in quadrature on log loss."""
