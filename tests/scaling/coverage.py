@@ -72,7 +72,7 @@ def surface(study: Study, seed: int) -> Surface:
     sizes, exponents = generator.uniform(0.6, 1.8, 2), generator.uniform(0.25, 0.5, 2)
     floor = generator.uniform(1.2, 2.2)
     if study.hidden == "flat":
-        sizes, exponents = study.noise * sizes / 6, exponents
+        sizes = study.noise * sizes / 6
     if study.law is FRONTIER:
         exponent = exponents[0] / 2
         truth = np.array([floor, sizes[0] * flops.min() ** exponent, exponent])
@@ -99,20 +99,17 @@ def _runs(study: Study, generator: np.random.Generator) -> tuple[np.ndarray, np.
         return params, SMALLEST_DATA * 10 ** (study.decades * generator.random(study.runs))
     num = BUDGETS[study.runs]
     grown = 10 ** (np.linspace(0, study.decades, num)[:, None] / 2)
-    offsets = 10 ** np.linspace(0, 0.1 if study.hidden == "size" else 1.4, study.runs // num)
-    if study.hidden == "size":
-        grown_params, grown_data = np.ones_like(grown), grown**2
-    else:
-        grown_params, grown_data = grown, grown
-    params = SMALLEST_PARAMS * grown_params * offsets
-    return params.ravel(), (SMALLEST_DATA * grown_data * 10**1.4 / offsets).ravel()
+    offsets = 10 ** np.linspace(0, 1.4, study.runs // num)
+    params = SMALLEST_PARAMS * grown * offsets
+    return params.ravel(), (SMALLEST_DATA * grown * 10**1.4 / offsets).ravel()
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a fit said of one surface: per parameter, then per run ahead.
 
-    `identified` and `held` are [P], `ahead` and `new_run` [2]; all False when `refused`.
+    `identified` and `held` are [P], `ahead` and `new_run` [2], all False when `refused`; `width`
+    is that of the law's interval in log loss at the first run ahead.
     """
 
     refused: bool
@@ -133,8 +130,8 @@ def answer(study: Study, seed: int, bootstrap: int, level: float) -> Answer:
         return Answer(True, no, no, none, none, np.nan)
     ends = np.array(list(fit.intervals.values()))
     exact = study.law.loss(planted.truth, **planted.ahead)
-    low, high = fit.predict_interval(**planted.ahead)
-    below, above = np.log(fit.predict_interval(noise=True, **planted.ahead))
+    low, high = fit.predict_interval(False, **planted.ahead)
+    below, above = np.log(fit.predict_interval(True, **planted.ahead))
     return Answer(
         refused=False,
         identified=np.array([fit.profiles[name].identified for name in fit.law.names]),
@@ -154,7 +151,10 @@ def header(law: Law) -> str:
 
 
 def line(study: Study, answers: list[Answer]) -> str:
-    """One row: shares of surfaces; coverage of a parameter where it is called identified."""
+    """One row of shares: surfaces refused or with a parameter called not identified, and coverage.
+
+    A parameter's is among the fits that call it identified, "-" where those are under a tenth.
+    """
     kept = [each for each in answers if not each.refused]
     refused = 1 - len(kept) / len(answers)
     text = f"{study.layout:<7}{study.runs:>4} {study.decades:>7g} {study.noise:>6g}"
@@ -176,15 +176,16 @@ def line(study: Study, answers: list[Answer]) -> str:
 
 def studies(law: Law, hidden: bool) -> list[Study]:
     """The designs of a law; with `hidden` those whose truth should be refused or named."""
-    every = [
+    kinds = ("size", "floor", "flat") if hidden else ("",)
+    # A hidden truth needs no second layout, and the frontier has neither layouts nor sizes.
+    layouts = ("random",) if hidden or law is FRONTIER else ("random", "grid")
+    return [
         Study(law, layout, *design, kind)
-        for layout in ("random", "grid")
+        for kind in kinds
+        for layout in layouts
         for design in DESIGNS
-        for kind in (("size", "floor", "flat") if hidden else ("",))
+        if not (law is FRONTIER and kind == "size")
     ]
-    # The frontier has neither a layout nor sizes.
-    few = [each for each in every if each.layout == "random" and each.hidden != "size"]
-    return few if law is FRONTIER else every
 
 
 def main() -> None:

