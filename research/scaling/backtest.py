@@ -88,6 +88,11 @@ class Backtest:
     tested: list[Scored]
     findings: list[Finding] = field(default_factory=list)
 
+    @property
+    def laws(self) -> list[Scored]:
+        """All but the baseline."""
+        return [each for each in self.tested if each.law != LAST_VALUE]
+
     def __getitem__(self, law: str) -> Scored:
         return next(each for each in self.tested if each.law == law)
 
@@ -197,14 +202,31 @@ def backtest(
     return Backtest(name, mask, level, tested, found)
 
 
-def _test(law, seen, unseen, measured, objective, bootstrap, level, seed) -> Scored:
-    nothing = np.array([])
+@dataclass(frozen=True)
+class Ahead:
+    """What a law fitted to some rows says of others: `best` [rows] and `draws` [S, rows] of log
+    loss, and how the fitted runs scatter about it.
+    """
+
+    best: np.ndarray
+    draws: np.ndarray
+    spread: intervals.Spread
+
+    def interval(self, level: float) -> np.ndarray:
+        """Ends [2, rows] between which `level` of new runs' log losses should lie."""
+        return intervals.predictive(self.best, self.draws, self.spread, level)
+
+
+def look_ahead(
+    law: Law, seen: Table, unseen: Table, objective: Objective, bootstrap: int, seed: int
+) -> Ahead | str:
+    """Fit `law` to the table `seen` and predict `unseen`; or the reason why that cannot be done."""
     if len(seen) < max(law.minimum_rows, len(law.parameters) + 2):
-        return Scored(law.name, nothing, refused=f"{len(seen)} rows to fit {law.name}")
+        return f"{len(seen)} rows to fit {law.name}"
     columns = {name: np.asarray(seen[name], float) for name in law.variables}
     for name, column in columns.items():
         if np.ptp(column) <= 1e-3 * np.abs(column).max() and name in ("N", "D", "C"):
-            return Scored(law.name, nothing, refused=f"one {name} only")
+            return f"one {name} only"
     found = solve(
         law,
         columns,
@@ -220,14 +242,34 @@ def _test(law, seen, unseen, measured, objective, bootstrap, level, seed) -> Sco
         best = np.log(law.loss(found.design.to_parameters(found.best), **ahead))
         draws = np.log(law.loss(found.design.to_parameters(found.draws), **ahead))
     if not np.isfinite(best).all():
-        return Scored(law.name, nothing, refused="its prediction is no positive number")
+        return "its prediction is no positive number"
     residuals = found.design.predict(found.best[None])[0] - np.log(seen["L"])
     num, groups = len(law.parameters), len(np.unique(seen["group"]))
+    return Ahead(best, draws, intervals.Spread(intervals.noise_scale(residuals, num), groups, num))
+
+
+def _test(law, seen, unseen, measured, objective, bootstrap, level, seed) -> Scored:
+    ahead = look_ahead(law, seen, unseen, objective, bootstrap, seed)
+    if isinstance(ahead, str):
+        return Scored(law.name, np.array([]), refused=ahead)
     if bootstrap == 0:
-        return Scored(law.name, best - measured)
-    spread = intervals.Spread(intervals.noise_scale(residuals, num), groups, num)
-    low, high = intervals.predictive(best, draws, spread, level)
-    return Scored(law.name, best - measured, low - measured, high - measured)
+        return Scored(law.name, ahead.best - measured)
+    low, high = ahead.interval(level)
+    return Scored(law.name, ahead.best - measured, low - measured, high - measured)
+
+
+def folds(table: Table) -> dict[str, np.ndarray]:
+    """Masks [rows] of what FOLDS hold out, each once, where they leave most of the table to fit."""
+    masks: dict[str, np.ndarray] = {}
+    for text in FOLDS:
+        try:
+            mask = held_out(table, text)
+        except UserError:
+            continue
+        again = any((mask == other).all() for other in masks.values())
+        if mask.sum() >= FEWEST and mask.mean() <= 0.6 and not again:
+            masks[text] = mask
+    return masks
 
 
 @dataclass(frozen=True)
@@ -295,36 +337,33 @@ def choose(
             f"{table.source}: no law reads what is known of N, D and C ({known}):"
             " give --params and --data, or --flops"
         )
-    folds = []
-    for text in _folds(table):
-        fold = backtest(table, text, laws, objective=objective, bootstrap=0)
-        if len(fold.tested) > 1 and any(
-            not each.refused for each in fold.tested if each.law != LAST_VALUE
-        ):
-            folds.append(fold)
-    if not folds:
+    tested = [
+        backtest(table, text, laws, objective=objective, bootstrap=0) for text in folds(table)
+    ]
+    tested = [fold for fold in tested if any(np.isfinite(e.rmse) for e in fold.laws)]
+    if not tested:
         raise UserError(
             f"{table.source}: {len(table)} rows are too few to compare laws on held-out runs;"
             " name one with --law"
         )
     scores: dict[str, float] = {}
-    for each in folds[0].tested:
-        errors = [fold[each.law].rmse for fold in folds]
+    for each in tested[0].tested:
+        errors = [fold[each.law].rmse for fold in tested]
         if np.isfinite(errors).all():
             scores[each.law] = float(np.mean(errors))
     best = min(scores, key=lambda name: scores[name])
     for law in sorted(laws, key=lambda law: scores.get(law.name, np.inf)):
         if scores.get(law.name, np.inf) >= scores[LAST_VALUE]:
-            return Choice(None, scores, folds, 1.0, 0)
+            return Choice(None, scores, tested, 1.0, 0)
         # A law that predicts well and cannot be pinned down is no answer: the next one is.
         if fit_law(table, law, bootstrap=100, objective=objective).refused is None:
             best = law.name
             break
     else:
-        return Choice(None, scores, folds, 1.0, 0)
+        return Choice(None, scores, tested, 1.0, 0)
     options: dict[str, Any] = {"objective": objective, "level": level, "seed": seed}
-    again = [backtest(table, fold.mask, [law], **options)[best] for fold in folds]
-    return Choice(law, scores, folds, *_inflation(again, level))
+    again = [backtest(table, fold.mask, [law], **options)[best] for fold in tested]
+    return Choice(law, scores, tested, *_inflation(again, level))
 
 
 def calibrated(fit: LawFit, table: Table, *, objective: Objective = HUBER, seed: int = 0) -> LawFit:
@@ -334,8 +373,8 @@ def calibrated(fit: LawFit, table: Table, *, objective: Objective = HUBER, seed:
     """
     table = _shortened(table, seed)
     options: dict[str, Any] = {"objective": objective, "level": fit.level, "seed": seed}
-    folds = [backtest(table, text, [fit.law], **options)[fit.law.name] for text in _folds(table)]
-    tested = [each for each in folds if not each.refused]
+    tested = [backtest(table, text, [fit.law], **options)[fit.law.name] for text in folds(table)]
+    tested = [each for each in tested if not each.refused]
     if not tested:
         return fit
     inflation, num_tested = _inflation(tested, fit.level)
@@ -347,21 +386,6 @@ def _shortened(table: Table, seed: int) -> Table:
         return table
     rows = np.random.default_rng(seed).choice(len(table), MOST_ROWS, replace=False)
     return table.select(np.isin(np.arange(len(table)), rows))
-
-
-def _folds(table: Table) -> list[str]:
-    """Those of FOLDS that leave most of the table to fit, and do not repeat another."""
-    texts, masks = [], []
-    for text in FOLDS:
-        try:
-            mask = held_out(table, text)
-        except UserError:
-            continue
-        repeated = any((mask == other).all() for other in masks)
-        if mask.sum() >= FEWEST and mask.mean() <= 0.6 and not repeated:
-            texts.append(text)
-            masks.append(mask)
-    return texts
 
 
 def _inflation(tested: list[Scored], level: float) -> tuple[float, int]:

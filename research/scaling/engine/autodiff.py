@@ -12,7 +12,7 @@ from research.scaling.laws import Law
 
 # Problems are worked in blocks, and rows padded to 2^k or 3 * 2^k: tables share compiled programs.
 BLOCK = 64
-FEWEST_ROWS = 32
+FEWEST_ROWS = 64
 # A floor may be as small as this share of the smallest loss; coefficients as far from one.
 SMALLEST_FLOOR = 1e-4
 COEFFICIENT_BOUNDS = (1e-30, 1e60)
