@@ -2,7 +2,7 @@
 
 import altair as alt
 
-from research.report import export, figures, law_figures, words
+from research.report import export, figures, law_figures, outlook, words
 from research.report.axes import count, power_of_ten
 from research.report.findings import Drop, Findings, Quantity
 from research.report.load import Part
@@ -24,6 +24,7 @@ def make_chapter(part: Part, found: Findings) -> Chapter:
         parameters=[_parameter(quantity) for quantity in found.quantities],
         wide=wide,
         pair=_optimum_figures(part, found, labels) + _gap_figure(part, found, labels),
+        outlook=_outlook_figures(part, found, labels),
         doubts=_doubt_figures(part, found),
         residuals=_residual_figures(part, found, labels),
         curves=_curve_figures(part, labels),
@@ -126,6 +127,11 @@ def _parameter(quantity: Quantity) -> dict[str, str]:
     }
 
 
+def _figure(part: Part, name: str, heading: str, caption: str, chart, height: int) -> Figure:
+    """Return the figure `name` of `part`, its box `height` pixels high until it is drawn."""
+    return Figure(f"{part.name}-{name}", heading, caption, export.to_spec(chart), height)
+
+
 def _loss_figure(part: Part, found: Findings, labels: figures.Labels) -> Figure:
     held = (
         " Diamonds were held out of the fit; the filled one is the best of them, with the interval "
@@ -138,14 +144,12 @@ def _loss_figure(part: Part, found: Findings, labels: figures.Labels) -> Figure:
         if len(found.law)
         else "No law is drawn: the fit was refused."
     )
-    return Figure(
-        name=f"{part.name}-loss",
-        heading="Loss against compute",
-        caption=f"Each point is a run, each faint line its learning curve (hover to follow one). "
-        f"A ring marks the best run at each budget. {fit}{held}",
-        spec=export.to_spec(loss_chart(part, found, labels, 400)),
-        height=430,
+    caption = (
+        "Each point is a run, each faint line its learning curve (hover to follow one). "
+        f"A ring marks the best run at each budget. {fit}{held}"
     )
+    chart = loss_chart(part, found, labels, 400)
+    return _figure(part, "loss", "Loss against compute", caption, chart, 430)
 
 
 def loss_chart(
@@ -172,15 +176,12 @@ def _isoflop_figure(part: Part, found: Findings, labels: figures.Labels) -> Figu
         for row in lost.itertuples()
     )
     chart = figures.isoflop(labels, found.runs, found.parabolas, found.minima)
-    return Figure(
-        name=f"{part.name}-isoflop",
-        heading="The best size at each budget",
-        caption="Runs of equal compute, with a parabola for the eye. The diamond is the best size, "
-        "by a spline through the runs or a shape that all budgets share; the bar is its interval."
-        f"{dropped}",
-        spec=export.to_spec(chart),
-        height=360,
+    caption = (
+        "Runs of equal compute, with a parabola for the eye. The diamond is the best size, "
+        "by a spline through the runs or a shape that all budgets share; the bar is its interval, "
+        f"from redrawing the runs with their noise.{dropped}"
     )
+    return _figure(part, "isoflop", "The best size at each budget", caption, chart, 360)
 
 
 def _optimum_figures(part: Part, found: Findings, labels: figures.Labels) -> list[Figure]:
@@ -198,15 +199,7 @@ def _optimum_figures(part: Part, found: Findings, labels: figures.Labels) -> lis
             else "Minima of the isoFLOP curves; too few for a law."
         )
         chart = figures.optimum(points, law, field, f"Optimal {title[0].lower()}{title[1:]}")
-        drawn.append(
-            Figure(
-                name=f"{part.name}-{name}",
-                heading=f"Compute-optimal {what}",
-                caption=caption,
-                spec=export.to_spec(chart),
-                height=280,
-            )
-        )
+        drawn.append(_figure(part, name, f"Compute-optimal {what}", caption, chart, 280))
     return drawn
 
 
@@ -214,31 +207,51 @@ def _gap_figure(part: Part, found: Findings, labels: figures.Labels) -> list[Fig
     if part.floor is None:
         return []
     chart = figures.floor_gap(labels, found.runs, part.floor["value"], part.unit)
-    return [
-        Figure(
-            name=f"{part.name}-floor-gap",
-            heading="How far above the known entropy",
-            caption=f"The source's entropy is {part.floor['value']:.5g} {part.floor['unit']} "
-            f"({part.floor['kind']}: {part.floor['source']}).",
-            spec=export.to_spec(chart),
-            height=350,
-        )
-    ]
+    caption = (
+        f"The source's entropy is {part.floor['value']:.5g} {part.floor['unit']} "
+        f"({part.floor['kind']}: {part.floor['source']})."
+    )
+    heading = "How far above the known entropy"
+    return [_figure(part, "floor-gap", heading, caption, chart, 350)]
 
 
 def _residual_figures(part: Part, found: Findings, labels: figures.Labels) -> list[Figure]:
     if not len(found.residuals):
         return []
+    charts = {field: figures.residuals(labels, found.residuals, field) for field in ("N", "D", "C")}
     return [
-        Figure(
-            name=f"{part.name}-residuals-{field}",
-            heading=f"Residuals against {field}",
-            caption="",
-            spec=export.to_spec(figures.residuals(labels, found.residuals, field)),
-            height=240,
-        )
-        for field in ("N", "D", "C")
+        _figure(part, f"residuals-{field}", f"Residuals against {field}", "", chart, 240)
+        for field, chart in charts.items()
     ]
+
+
+def _outlook_figures(part: Part, found: Findings, labels: figures.Labels) -> list[Figure]:
+    """Return what the law promises, and its exponents among published ones."""
+    drawn = []
+    beyond = f"dashed beyond the largest that was run, out to {outlook.BEYOND:g} times it"
+    if len(found.plan):
+        loss, split = (
+            draw(labels, found.plan)
+            for draw in (law_figures.plan_loss, law_figures.plan_allocation)
+        )
+        caption = f"The law's loss at the best size of each budget, with its 95% band; {beyond}."
+        drawn.append(_figure(part, "plan-loss", "What more compute buys", caption, loss, 290))
+        caption = f"Parameters and data at the optimum, with 95% bands; {beyond}."
+        drawn.append(_figure(part, "plan-split", "How to spend it", caption, split, 290))
+    for name, heading, rows, title, what in (
+        ("size-exponents", "Growth of the best size, beside published laws", found.size_exponents,
+         "Exponent a of N_opt ~ C^a", "optima"),
+        ("loss-exponents", "Fall of the loss, beside published laws", found.loss_exponents,
+         "Exponent of the best loss above its floor against C", "losses"),
+    ):  # fmt: skip
+        if len(rows):
+            caption = (
+                "Diamonds are ours, with their 95% intervals. Published laws measure other data, "
+                f"losses and counts: their {what} cannot be laid over ours, their exponents can."
+            )
+            chart = law_figures.exponents(rows, title)
+            drawn.append(_figure(part, name, heading, caption, chart, 60 + 22 * len(rows)))
+    return drawn
 
 
 def _doubt_figures(part: Part, found: Findings) -> list[Figure]:
@@ -247,38 +260,37 @@ def _doubt_figures(part: Part, found: Findings) -> list[Figure]:
     if len(found.ladder):
         best = found.ladder.iloc[0]
         verdict = "No law beats the last value." if best.baseline else f"{best.law} errs least."
-        drawn.append(
-            Figure(
-                name=f"{part.name}-ladder",
-                heading="Which law predicts the largest budget",
-                caption="Each law was fitted without the largest budget and predicts its runs; "
-                f"the last value predicts no progress. {verdict}",
-                spec=export.to_spec(law_figures.ladder(found.ladder)),
-                height=200,
-            )
+        caption = (
+            "Each law was fitted without the largest budget and predicts its runs; "
+            f"the last value predicts no progress. {verdict}"
         )
+        chart = law_figures.ladder(found.ladder)
+        heading = "Which law predicts the largest budget"
+        drawn.append(_figure(part, "ladder", heading, caption, chart, 200))
+    if len(found.coverage):
+        caption = (
+            "Of runs held out in turn (the most compute, the largest size), the share inside "
+            "intervals of each level. On the dashed line intervals keep their word, below it they "
+            f"are too short. Bars: 95%, for {found.coverage.runs.iloc[0]:.0f} different runs."
+        )
+        chart = law_figures.coverage(found.coverage)
+        drawn.append(_figure(part, "coverage", "Do its intervals hold", caption, chart, 290))
     if len(found.profiles):
-        drawn.append(
-            Figure(
-                name=f"{part.name}-profiles",
-                heading="How well each parameter is known",
-                caption="One parameter is held, the others follow as best they can. Where the "
-                "misfit crosses 1 the interval ends; a line that stays below is not identified.",
-                spec=export.to_spec(law_figures.profiles(found.profiles)),
-                height=270,
-            )
+        caption = (
+            "One parameter is held, the others follow as best they can. Where the "
+            "misfit crosses 1 the interval ends; a line that stays below is not identified."
         )
+        chart = law_figures.profiles(found.profiles)
+        heading = "How well each parameter is known"
+        drawn.append(_figure(part, "profiles", heading, caption, chart, 270))
     if len(found.trade_off):
-        drawn.append(
-            Figure(
-                name=f"{part.name}-trade-off",
-                heading="What a size other than the best costs",
-                caption="Loss at the largest budget when it is spent on a smaller or a larger "
-                "model than the law's optimum, with the 95% band.",
-                spec=export.to_spec(law_figures.trade_off(found.trade_off)),
-                height=270,
-            )
+        caption = (
+            "Loss at the largest budget when it is spent on a smaller or a larger "
+            "model than the law's optimum, with the 95% band."
         )
+        chart = law_figures.trade_off(found.trade_off)
+        heading = "What a size other than the best costs"
+        drawn.append(_figure(part, "trade-off", heading, caption, chart, 270))
     return drawn
 
 
@@ -289,15 +301,13 @@ def _curve_figures(part: Part, labels: figures.Labels) -> list[Figure]:
     kinds = [("loss", "curves", "Learning curves", f"Mean loss of the batches, in {part.unit}.")]
     if len(curves) and ratio.max() / ratio.min() > 1.01:
         kinds.append(("train_loss", "training-loss", "Training loss", "What was optimised."))
+    hint = (
+        "Hover to read a run. Runs of one size share a trunk of constant learning rate; each "
+        "cooldown branches off and drops."
+    )
+    charts = {field: figures.learning_curves(labels, part.curves, field) for field, *_ in kinds}
     return [
-        Figure(
-            name=f"{part.name}-{name}",
-            heading=heading,
-            caption=f"{caption} Hover to read a run. Runs of one size share a trunk of constant "
-            "learning rate; each cooldown branches off and drops.",
-            spec=export.to_spec(figures.learning_curves(labels, part.curves, field)),
-            height=350,
-        )
+        _figure(part, name, heading, f"{caption} {hint}", charts[field], 350)
         for field, name, heading, caption in kinds
         if part.curves[field].notna().sum() > 1
     ]

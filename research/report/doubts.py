@@ -1,10 +1,12 @@
-"""What tells whether to trust a law: the ladder of laws, its profiles, what a wrong size costs."""
+"""What tells whether to trust a law: the ladder, coverage, profiles, the price of a wrong size."""
 
 import numpy as np
 import pandas as pd
 
+from research.errors import UserError
 from research.scaling import laws
 from research.scaling.backtest import backtest
+from research.scaling.coverage import coverage
 from research.scaling.doubt import intervals
 from research.scaling.fit import LawFit
 from research.scaling.holdout import largest_budget
@@ -38,6 +40,22 @@ def ladder(table: Table) -> pd.DataFrame:
         if not each.refused
     ]
     return pd.DataFrame(rows) if len(rows) > 1 else empty
+
+
+def covered(table: Table) -> pd.DataFrame:
+    """Columns level, share, low, high, runs (%): of held-out runs inside chinchilla's intervals.
+
+    No rows for a part too small to hold runs out of.
+    """
+    columns = ["level", "share", "low", "high", "runs"]
+    if len(table) < FEWEST_RUNS:
+        return pd.DataFrame({name: [] for name in columns})
+    try:
+        found = coverage(table)
+    except UserError:
+        return pd.DataFrame({name: [] for name in columns})
+    rows = [100 * values for values in (found.levels, found.share, found.low, found.high)]
+    return pd.DataFrame(dict(zip(columns, [*rows, found.num_runs], strict=True)))
 
 
 def profiles(fit: LawFit | None) -> pd.DataFrame:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from research.errors import UserError
-from research.report import doubts
+from research.report import doubts, outlook
 from research.report.load import Study
 from research.scaling.doubt import intervals
 from research.scaling.fit import LawFit
@@ -61,7 +62,8 @@ class Findings:
 
     `runs` is the part's table with the column held_out set; a table of what could not be found has
     no rows; `drop` is what the last tenfold of compute did to the loss; `size` and `data` are the
-    exponents of N_opt and D_opt against C; `ladder`, `profiles` and `trade_off` are of doubts.py.
+    exponents of N_opt and D_opt against C; `ladder`, `profiles`, `trade_off` and `coverage` are of
+    doubts.py, `plan` and the two tables of exponents of outlook.py.
     """
 
     runs: pd.DataFrame
@@ -79,6 +81,10 @@ class Findings:
     ladder: pd.DataFrame = field(default_factory=lambda: table("law error bias baseline"))
     profiles: pd.DataFrame = field(default_factory=lambda: table("parameter value errors ratio"))
     trade_off: pd.DataFrame = field(default_factory=lambda: table("multiple N excess low high"))
+    coverage: pd.DataFrame = field(default_factory=lambda: table("level share low high runs"))
+    plan: pd.DataFrame = field(default_factory=lambda: table("C loss N D extrapolated"))
+    size_exponents: pd.DataFrame = field(default_factory=lambda: table("label value low high ours"))
+    loss_exponents: pd.DataFrame = field(default_factory=lambda: table("label value low high ours"))
     drop: Drop | None = None
     size: Quantity | None = None
     data: Quantity | None = None
@@ -106,7 +112,8 @@ def _unfitted(runs: pd.DataFrame, reason: str) -> Findings:
 def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
     runs = runs.assign(held_out=runs.id.isin([p.id for p in lab.held_out.predictions]))
     flops = lab.table["C"]
-    best = _accepted(lab.chinchilla) or _accepted(lab.frontier)
+    chinchilla = _accepted(lab.chinchilla)
+    best = chinchilla or _accepted(lab.frontier)
     ahead = lab.held_out if lab.held_out.predictions else lab.frontier_held_out
     # The line drawn is the one that made the prediction: it has not seen the largest budget.
     drawn, seen = best, float(flops.max())
@@ -126,10 +133,14 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
         optima=optima,
         size_law=size_law,
         data_law=data_law,
-        residuals=_residuals(runs, _accepted(lab.held_out.fit) or _accepted(lab.chinchilla)),
+        residuals=_residuals(runs, _accepted(lab.held_out.fit) or chinchilla),
         ladder=doubts.ladder(lab.table),
-        profiles=doubts.profiles(_accepted(lab.chinchilla)),
-        trade_off=doubts.trade_off(_accepted(lab.chinchilla), float(flops.max())),
+        profiles=doubts.profiles(chinchilla),
+        trade_off=doubts.trade_off(chinchilla, float(flops.max())),
+        coverage=doubts.covered(lab.table),
+        plan=outlook.plan_curve(chinchilla, float(flops.min()), float(flops.max())),
+        size_exponents=outlook.size_exponents(chinchilla, lab.isoflop),
+        loss_exponents=outlook.loss_exponents(lab.frontier, chinchilla),
         drop=None if best is None else _drop(best, float(flops.max()) / 10),
         size=size,
         data=data,
@@ -223,7 +234,7 @@ def draw_valleys(fit: IsoflopFit, runs: Table) -> tuple[pd.DataFrame, pd.DataFra
             lowest = valley.rows[np.argmin(runs["L"][valley.rows])]
             minima.append({**row, "N": runs["N"][lowest], "loss": runs["L"][lowest]})
             continue
-        low, high = _minimum_interval(valley, runs, fit)
+        low, high = _minimum_interval(valley, fit.level)
         minima.append({**row, "N": valley.params, "loss": valley.loss, "low": low, "high": high})
         data = [float(model.data(np.array(budget), np.array(n))) for n in (high, low)]
         optima.append(
@@ -244,18 +255,11 @@ def _budget(valley: Valley, runs: Table) -> float:
     return float(nominal) if np.isfinite(nominal) else valley.flops
 
 
-def _minimum_interval(valley: Valley, runs: Table, fit: IsoflopFit) -> tuple[float, float]:
-    """Return where a valley's minimum moves when noise as measured is added to every loss."""
-    sizes, index = np.unique(np.log(runs["N"][valley.rows]), return_inverse=True)
-    loss = np.bincount(index, runs["L"][valley.rows]) / np.bincount(index)
-    noise = np.random.default_rng(0).standard_normal((DRAWS, len(sizes)))
-    centre = sizes.mean()
-    curve, slope, _ = np.polyfit(sizes - centre, (loss * np.exp(fit.noise * noise)).T, 2)
-    best = np.where(curve > 0, centre - slope / (2 * np.where(curve > 0, curve, 1)), np.nan)
-    best = np.clip(best, sizes[0], sizes[-1])
-    tail = (1 - fit.level) / 2
-    low, high = np.nanquantile(best, [tail, 1 - tail])
-    return float(np.exp(low)), float(np.exp(high))
+def _minimum_interval(valley: Valley, level: float) -> tuple[float, float]:
+    """Ends of the best size: normal in its log, with the error that redraws of the runs gave it."""
+    assert valley.params is not None and valley.error is not None
+    factor = math.exp(valley.error * float(stats.norm.ppf(0.5 + level / 2)))
+    return valley.params / factor, valley.params * factor
 
 
 def _optimal_lines(

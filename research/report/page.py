@@ -61,6 +61,7 @@ class Chapter:
     parameters: list[dict[str, str]]
     wide: list[Figure] = field(default_factory=list)
     pair: list[Figure] = field(default_factory=list)
+    outlook: list[Figure] = field(default_factory=list)
     doubts: list[Figure] = field(default_factory=list)
     residuals: list[Figure] = field(default_factory=list)
     curves: list[Figure] = field(default_factory=list)
@@ -68,7 +69,8 @@ class Chapter:
 
     def figures(self) -> list[Figure]:
         """Return every figure of the chapter in the order of the page."""
-        return [*self.wide, *self.pair, *self.doubts, *self.residuals, *self.curves]
+        laws = [*self.wide, *self.pair, *self.doubts, *self.residuals, *self.outlook]
+        return [*laws, *self.curves]
 
 
 def render(study: Study, chapters: list[Chapter], stamp: str = "") -> str:
@@ -127,6 +129,7 @@ def _part(chapter: Chapter) -> dict[str, Any]:
         "parameters": chapter.parameters,
         "wide": chapter.wide,
         "pair": chapter.pair,
+        "outlook": chapter.outlook,
         "doubts": chapter.doubts,
         "residuals": chapter.residuals,
         "residual_caption": "Measured loss over the loss fitted by E + A/N^α + B/D^β, minus one. "

@@ -71,7 +71,7 @@ def config(theme: str) -> dict:
             "run": {"stroke": paper, "strokeWidth": 0.6},
             "curve": {"strokeWidth": 1},
             "fit": {"color": ink, "strokeWidth": 2},
-            "band": {"color": ink, "opacity": 0.13},
+            "band": {"color": ink, "fillOpacity": 0.13},
             "frontier": {"color": ink, "strokeWidth": 1.4, "size": 130},
             "floor": {"color": floor, "strokeWidth": 1.6, "strokeDash": [7, 4]},
             "floor-label": {"color": floor, "fontSize": 11, "fontWeight": 600},
@@ -82,6 +82,9 @@ def config(theme: str) -> dict:
             "minimum-interval": {"color": accent, "strokeWidth": 2},
             "dropped": {"color": muted, "size": 110},
             "dropped-curve": {"color": muted, "strokeWidth": 1.4, "strokeDash": [4, 4]},
+            "published": {"color": muted, "size": 60},
+            "published-interval": {"color": muted, "strokeWidth": 1.6},
+            "promise": {"color": muted, "strokeWidth": 1.4, "strokeDash": [4, 4]},
             "zero": {"color": muted, "strokeWidth": 1},
         },
     }

@@ -1,0 +1,103 @@
+"""What a law promises beyond its runs, and how it compares with published ones."""
+
+from typing import TypeGuard
+
+import numpy as np
+import pandas as pd
+
+from research.scaling import laws
+from research.scaling.doubt import intervals
+from research.scaling.fit import LawFit
+from research.scaling.isoflop.fit import IsoflopFit
+from research.scaling.laws.published import EXPONENTS, PUBLISHED
+from research.scaling.plan.optimal import FlopsModel, optimum
+
+BEYOND = 10.0  # a plan is drawn up to this many times the largest compute that was run
+POINTS = 40
+NO_INTERVAL = (np.nan, np.nan)
+QUANTITIES = ("N", "D", "loss")
+# Published laws that say how fast the best loss falls with compute, by the label they are drawn at.
+LOSS_LAWS = {
+    "henighan2020_8x8": "Henighan 2020, images 8x8",
+    "henighan2020_16x16": "Henighan 2020, images 16x16",
+    "henighan2020_32x32": "Henighan 2020, images 32x32",
+    "liang2024": "Liang 2024 (DiT), no floor",
+    "hoffmann2022": "Hoffmann 2022, approach 3",
+    "besiroglu2024": "Besiroglu 2024",
+    "sardana2024": "Sardana 2024",
+}
+
+
+def plan_curve(fit: LawFit | None, least: float, most: float) -> pd.DataFrame:
+    """Columns C, extrapolated, and each of N, D, loss at the optimum with _low and _high.
+
+    From the `least` FLOPs that were run to BEYOND times the `most`; no rows when there is no law.
+    """
+    ends = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
+    if not _has_optimum(fit):
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in ["C", *ends, "extrapolated"]})
+    flops = np.geomspace(least, BEYOND * most, POINTS)
+    point, draws = (
+        np.stack([optimum(values, c, fit.flops_model)[..., :3] for c in flops], -2)
+        for values in (_point(fit), fit.draws)
+    )
+    low, high = intervals.percentile(draws, fit.level, fit.degrees)
+    columns = {"C": flops, "extrapolated": flops > most}
+    for k, name in enumerate(QUANTITIES):
+        columns |= {name: point[:, k], f"{name}_low": low[:, k], f"{name}_high": high[:, k]}
+    return pd.DataFrame(columns)
+
+
+def size_exponents(fit: LawFit | None, valleys: IsoflopFit) -> pd.DataFrame:
+    """Columns label, value, low, high, ours: exponents of N_opt against C, ours first."""
+    ours = []
+    if valleys.params_exponent is not None and valleys.params_interval:
+        ours.append(("ours, by isoFLOP minima", valleys.params_exponent, *valleys.params_interval))
+    if _has_optimum(fit):
+        best = fit.optimal(1.0)
+        ends = best.params_exponent_interval
+        ours.append(("ours, by the law in size and data", best.params_exponent, *ends))
+    published = [
+        (each.source.replace(", RefinedWeb", ""), each.value, *(each.interval or NO_INTERVAL))
+        for each in EXPONENTS.values()
+    ]
+    return _beside(ours, published)
+
+
+def loss_exponents(frontier: LawFit | None, fit: LawFit | None) -> pd.DataFrame:
+    """The same of the best loss above its floor, which falls as C^-exponent."""
+    ours = []
+    if frontier is not None and frontier.parameters and frontier.intervals:
+        ends = frontier.intervals["alpha"]
+        ours.append(("ours, by the best run of each budget", frontier.parameters["alpha"], *ends))
+    if _has_optimum(fit):
+        value, spread = (_loss_exponent(v, fit.flops_model) for v in (_point(fit), fit.draws))
+        ends = intervals.percentile(spread, fit.level, fit.degrees)
+        ours.append(("ours, by the law in size and data", float(value), *map(float, ends)))
+    published = []
+    for name, label in LOSS_LAWS.items():
+        law = PUBLISHED[name]
+        value = law.parameters["alpha"]
+        if law.law.name == laws.CHINCHILLA.name:
+            vector = np.array([law.parameters[key] for key in law.law.names])
+            value = float(_loss_exponent(vector, FlopsModel()))
+        published.append((label, value, *NO_INTERVAL))
+    return _beside(ours, published)
+
+
+def _beside(ours: list[tuple], published: list[tuple]) -> pd.DataFrame:
+    rows = [(*row, True) for row in ours] + [(*row, False) for row in published]
+    return pd.DataFrame(rows if ours else [], columns=["label", "value", "low", "high", "ours"])
+
+
+def _loss_exponent(parameters: np.ndarray, model: FlopsModel) -> np.ndarray:
+    """alpha times the exponent of N_opt: along the optimum both terms fall alike."""
+    return parameters[..., 3] * optimum(parameters, 1.0, model)[..., 3]
+
+
+def _has_optimum(fit: LawFit | None) -> TypeGuard[LawFit]:
+    return fit is not None and fit.law.name == laws.CHINCHILLA.name and bool(fit.parameters)
+
+
+def _point(fit: LawFit) -> np.ndarray:
+    return np.array([(fit.parameters or {})[name] for name in fit.law.names])
