@@ -274,7 +274,7 @@ def _doubt_figures(part: Part, found: Findings) -> list[Figure]:
             f"are too short. Bars: 95%, for {found.coverage.runs.iloc[0]:.0f} different runs."
         )
         chart = law_figures.coverage(found.coverage)
-        drawn.append(_figure(part, "coverage", "Do its intervals hold", caption, chart, 290))
+        drawn.append(_figure(part, "coverage", "How often its intervals hold", caption, chart, 290))
     if len(found.profiles):
         caption = (
             "One parameter is held, the others follow as best they can. Where the "

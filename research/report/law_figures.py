@@ -80,7 +80,7 @@ def coverage(rows: pd.DataFrame) -> alt.LayerChart:
         "level:Q",
         title="Level of the interval (%)",
         scale=alt.Scale(domain=[48, 101], nice=False),
-        axis=alt.Axis(values=[50, 60, 70, 80, 90, 99]),
+        axis=alt.Axis(values=[50, 60, 70, 80, 90, 95, 99]),
     )
     y = alt.Y("share:Q", title="Held-out runs inside (%)", scale=scale)
     tooltip = [
@@ -112,7 +112,7 @@ def plan_loss(labels: Labels, rows: pd.DataFrame) -> alt.LayerChart:
 
 def plan_allocation(labels: Labels, rows: pd.DataFrame) -> alt.LayerChart:
     """Draw the best number of parameters and the best amount of data of each budget."""
-    names = {"N": labels.params, "D": labels.amount}
+    names = {"N": labels.params.partition(" (")[0], "D": labels.amount}
     long = pd.concat(
         [
             rows[["C", "extrapolated"]].assign(
@@ -173,7 +173,7 @@ def exponents(rows: pd.DataFrame, title: str) -> alt.LayerChart:
     y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=230, grid=True))
     ends = axes.finite([*rows.value, *rows.low, *rows.high])
     scale = alt.Scale(domain=axes.linear_domain(ends), nice=False, zero=False)
-    x = alt.X("value:Q", title=title, scale=scale)
+    x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
     tooltip = [
         alt.Tooltip("label:N", title="Source"),
         alt.Tooltip("value:Q", title="Exponent", format=".4f"),

@@ -13,7 +13,7 @@ from research.scaling.laws.published import EXPONENTS, PUBLISHED
 from research.scaling.plan.optimal import FlopsModel, optimum
 
 BEYOND = 10.0  # a plan is drawn up to this many times the largest compute that was run
-POINTS = 40
+POINTS = 24  # of each piece
 NO_INTERVAL = (np.nan, np.nan)
 QUANTITIES = ("N", "D", "loss")
 # Published laws that say how fast the best loss falls with compute, by the label they are drawn at.
@@ -36,13 +36,15 @@ def plan_curve(fit: LawFit | None, least: float, most: float) -> pd.DataFrame:
     ends = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
     if not _has_optimum(fit):
         return pd.DataFrame({name: pd.Series(dtype=float) for name in ["C", *ends, "extrapolated"]})
-    flops = np.geomspace(least, BEYOND * most, POINTS)
+    # The largest budget ends the one piece and begins the other.
+    inside, beyond = np.geomspace(least, most, POINTS), np.geomspace(most, BEYOND * most, POINTS)
+    flops = np.concatenate([inside, beyond])
     point, draws = (
         np.stack([optimum(values, c, fit.flops_model)[..., :3] for c in flops], -2)
         for values in (_point(fit), fit.draws)
     )
     low, high = intervals.percentile(draws, fit.level, fit.degrees)
-    columns = {"C": flops, "extrapolated": flops > most}
+    columns = {"C": flops, "extrapolated": np.repeat([False, True], POINTS)}
     for k, name in enumerate(QUANTITIES):
         columns |= {name: point[:, k], f"{name}_low": low[:, k], f"{name}_high": high[:, k]}
     return pd.DataFrame(columns)

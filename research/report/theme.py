@@ -6,6 +6,7 @@ viridis without the end that vanishes into the background; both survive colour b
 """
 
 SKY, BLUE, VERMILLION = "#56B4E9", "#0072B2", "#D55E00"
+GREEN, ORANGE, PURPLE = "#009E73", "#E69F00", "#CC79A7"
 BRIGHT_VERMILLION = "#FF7B3A"  # the same hue, light enough for a dark background
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 # Pictures are drawn with fonts at hand: this one has every superscript a power of ten needs.
@@ -65,7 +66,11 @@ def config(theme: str) -> dict:
             "columnPadding": 8,
             "offset": 6,
         },
-        "range": {"ordinal": {"scheme": "viridis", "extent": extent}},
+        "range": {
+            "ordinal": {"scheme": "viridis", "extent": extent},
+            "category": [floor, accent, GREEN, PURPLE, ORANGE],
+        },
+        "bar": {"color": floor},
         "point": {"filled": True, "size": 56, "opacity": 0.95},
         "style": {
             "run": {"stroke": paper, "strokeWidth": 0.6},

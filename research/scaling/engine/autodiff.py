@@ -187,9 +187,13 @@ def _kernels(law: Law, log: bool) -> _Kernels:
             hessian += jax.jacfwd(jax.grad(lambda t: slope @ value(t, variables)))(theta)
         return slopes.T @ slope, hessian
 
+    # XLA's older emitters compile such small programs in two thirds of the time, and they run
+    # no slower (measured on muennighoff, 182 rows: 18 s for 26).
+    options = {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else {}
+
     def batched(function):
         # A loop and not a vmap: of a block only the problems that are there are worked.
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=options)
         def run(variables, count, *block):
             row = [array[0] for array in block]
             shapes = jax.eval_shape(function, variables, *row)
