@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.report import doubts
+from research.report import doubts, law_figures
 from research.scaling.doubt import intervals
 from research.scaling.fit import fit_law
 from tests.scaling.planted import losses, table, valleys
@@ -54,3 +54,11 @@ def test_the_price_of_a_size_is_the_law_s_own(fit):
     assert half.excess == pytest.approx(100 * (float(loss) / best.loss - 1), rel=1e-9)
     assert half.low < half.excess < half.high and (rows.low >= -1e-9).all()
     assert not len(doubts.trade_off(None, 1e21))
+
+
+def test_coverage_is_in_percent(runs):
+    rows = doubts.covered(runs)
+    assert rows.level.iloc[0] == 50 and rows.level.iloc[-1] == 99
+    assert rows["share"].between(rows.low, rows.high).all() and rows.high.max() <= 100
+    law_figures.coverage(rows).to_dict()
+    assert not len(doubts.covered(runs.select(np.arange(len(runs)) < 14)))

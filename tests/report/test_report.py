@@ -83,6 +83,8 @@ def test_every_figure_has_one_box_and_two_pictures(report):
 def test_every_part_has_its_figures(report):
     _, _, html = report
     kinds = ("loss", "isoflop", "optimal-size", "optimal-data", "residuals-N", "curves")
+    kinds += ("residuals-D", "residuals-C", "ladder", "coverage", "profiles", "trade-off")
+    kinds += ("plan-loss", "plan-split", "size-exponents", "loss-exponents")
     assert {f"text-{kind}" for kind in kinds} <= set(specs(html))
     gaps = {name for name in specs(html) if name.endswith("floor-gap")}
     assert gaps == {"markov-floor-gap", "mixture-floor-gap"}
