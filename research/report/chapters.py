@@ -240,9 +240,9 @@ def _outlook_figures(part: Part, found: Findings, labels: figures.Labels) -> lis
         drawn.append(_figure(part, "plan-split", "How to spend it", caption, split, 290))
     for name, heading, rows, title, what in (
         ("size-exponents", "Growth of the best size, beside published laws", found.size_exponents,
-         "Exponent a of N_opt ~ C^a", "optima"),
+         "Exponent a (N_opt ~ C^a)", "best sizes"),
         ("loss-exponents", "Fall of the loss, beside published laws", found.loss_exponents,
-         "Exponent of the best loss above its floor against C", "losses"),
+         "Exponent of loss above its floor", "losses"),
     ):  # fmt: skip
         if len(rows):
             caption = (

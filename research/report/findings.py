@@ -83,8 +83,12 @@ class Findings:
     trade_off: pd.DataFrame = field(default_factory=lambda: table("multiple N excess low high"))
     coverage: pd.DataFrame = field(default_factory=lambda: table("level share low high runs"))
     plan: pd.DataFrame = field(default_factory=lambda: table("C loss N D extrapolated"))
-    size_exponents: pd.DataFrame = field(default_factory=lambda: table("label value low high ours"))
-    loss_exponents: pd.DataFrame = field(default_factory=lambda: table("label value low high ours"))
+    size_exponents: pd.DataFrame = field(
+        default_factory=lambda: table("label source value low high ours")
+    )
+    loss_exponents: pd.DataFrame = field(
+        default_factory=lambda: table("label source value low high ours")
+    )
     drop: Drop | None = None
     size: Quantity | None = None
     data: Quantity | None = None

@@ -170,12 +170,12 @@ def _plan_tooltip(labels: Labels) -> list[alt.Tooltip]:
 def exponents(rows: pd.DataFrame, title: str) -> alt.LayerChart:
     """Draw exponents with their intervals, one a row: ours as diamonds, published ones as dots."""
     order = list(rows.label)
-    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=230, grid=True))
+    y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(labelLimit=150, grid=True))
     ends = axes.finite([*rows.value, *rows.low, *rows.high])
     scale = alt.Scale(domain=axes.linear_domain(ends), nice=False, zero=False)
     x = alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
     tooltip = [
-        alt.Tooltip("label:N", title="Source"),
+        alt.Tooltip("source:N", title="Source"),
         alt.Tooltip("value:Q", title="Exponent", format=".4f"),
         alt.Tooltip("low:Q", title="Interval, low", format=".4f"),
         alt.Tooltip("high:Q", title="Interval, high", format=".4f"),

@@ -16,13 +16,27 @@ BEYOND = 10.0  # a plan is drawn up to this many times the largest compute that 
 POINTS = 24  # of each piece
 NO_INTERVAL = (np.nan, np.nan)
 QUANTITIES = ("N", "D", "loss")
-# Published laws that say how fast the best loss falls with compute, by the label they are drawn at.
-LOSS_LAWS = {
-    "henighan2020_8x8": "Henighan 2020, images 8x8",
-    "henighan2020_16x16": "Henighan 2020, images 16x16",
-    "henighan2020_32x32": "Henighan 2020, images 32x32",
-    "liang2024": "Liang 2024 (DiT), no floor",
-    "hoffmann2022": "Hoffmann 2022, approach 3",
+# Published exponents by the label they are drawn at: of the best size, then of the best loss.
+SIZE_LABELS = {
+    "kaplan2020": "Kaplan 2020",
+    "henighan2020_8x8": "Henighan 2020, 8x8",
+    "hoffmann2022_1": "Hoffmann 2022 (1)",
+    "hoffmann2022_2": "Hoffmann 2022 (2)",
+    "hoffmann2022_3": "Hoffmann 2022 (3)",
+    "porian2024_kaplan": "Porian, as Kaplan",
+    "porian2024_head": "Porian, head counted",
+    "porian2024_warmup": "Porian, warm-up",
+    "porian2024_cosine": "Porian, cosine",
+    "porian2024_tuned": "Porian, tuned",
+    "liang2024": "Liang 2024, DiT",
+    "von_rutte2025": "von Rutte 2025",
+}
+LOSS_LABELS = {
+    "henighan2020_8x8": "Henighan 2020, 8x8",
+    "henighan2020_16x16": "Henighan 2020, 16x16",
+    "henighan2020_32x32": "Henighan 2020, 32x32",
+    "liang2024": "Liang 2024, no floor",
+    "hoffmann2022": "Hoffmann 2022 (3)",
     "besiroglu2024": "Besiroglu 2024",
     "sardana2024": "Sardana 2024",
 }
@@ -51,17 +65,19 @@ def plan_curve(fit: LawFit | None, least: float, most: float) -> pd.DataFrame:
 
 
 def size_exponents(fit: LawFit | None, valleys: IsoflopFit) -> pd.DataFrame:
-    """Columns label, value, low, high, ours: exponents of N_opt against C, ours first."""
+    """Columns label, source, value, low, high, ours: exponents of N_opt against C, ours first."""
     ours = []
     if valleys.params_exponent is not None and valleys.params_interval:
-        ours.append(("ours, by isoFLOP minima", valleys.params_exponent, *valleys.params_interval))
+        ours.append(
+            ("ours, isoFLOP", "isoFLOP minima", valleys.params_exponent, *valleys.params_interval)
+        )
     if _has_optimum(fit):
         best = fit.optimal(1.0)
         ends = best.params_exponent_interval
-        ours.append(("ours, by the law in size and data", best.params_exponent, *ends))
+        ours.append(("ours, L(N, D)", fit.law.formula, best.params_exponent, *ends))
     published = [
-        (each.source.replace(", RefinedWeb", ""), each.value, *(each.interval or NO_INTERVAL))
-        for each in EXPONENTS.values()
+        (SIZE_LABELS[name], each.source, each.value, *(each.interval or NO_INTERVAL))
+        for name, each in EXPONENTS.items()
     ]
     return _beside(ours, published)
 
@@ -71,25 +87,28 @@ def loss_exponents(frontier: LawFit | None, fit: LawFit | None) -> pd.DataFrame:
     ours = []
     if frontier is not None and frontier.parameters and frontier.intervals:
         ends = frontier.intervals["alpha"]
-        ours.append(("ours, by the best run of each budget", frontier.parameters["alpha"], *ends))
+        alpha = frontier.parameters["alpha"]
+        ours.append(("ours, best runs", frontier.law.formula, alpha, *ends))
     if _has_optimum(fit):
         value, spread = (_loss_exponent(v, fit.flops_model) for v in (_point(fit), fit.draws))
         ends = intervals.percentile(spread, fit.level, fit.degrees)
-        ours.append(("ours, by the law in size and data", float(value), *map(float, ends)))
+        ours.append(("ours, L(N, D)", fit.law.formula, float(value), *map(float, ends)))
     published = []
-    for name, label in LOSS_LAWS.items():
+    for name, label in LOSS_LABELS.items():
         law = PUBLISHED[name]
         value = law.parameters["alpha"]
         if law.law.name == laws.CHINCHILLA.name:
             vector = np.array([law.parameters[key] for key in law.law.names])
             value = float(_loss_exponent(vector, FlopsModel()))
-        published.append((label, value, *NO_INTERVAL))
+        published.append((label, law.source, value, *NO_INTERVAL))
     return _beside(ours, published)
 
 
 def _beside(ours: list[tuple], published: list[tuple]) -> pd.DataFrame:
     rows = [(*row, True) for row in ours] + [(*row, False) for row in published]
-    return pd.DataFrame(rows if ours else [], columns=["label", "value", "low", "high", "ours"])
+    return pd.DataFrame(
+        rows if ours else [], columns=["label", "source", "value", "low", "high", "ours"]
+    )
 
 
 def _loss_exponent(parameters: np.ndarray, model: FlopsModel) -> np.ndarray:

@@ -55,13 +55,14 @@ def test_exponents_of_size_hold_ours_and_every_published_one(fit, runs):
     truth = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
     assert len(ours) == 2 and ((ours.low < truth) & (truth < ours.high)).all()
     assert published.value.tolist() == [each.value for each in EXPONENTS.values()]
+    assert rows.label.is_unique
     law_figures.exponents(rows, "a").to_dict()
 
 
 def test_exponents_of_loss_are_those_of_the_optimum(fit, runs):
     rows = outlook.loss_exponents(fit_frontier(runs, bootstrap=200), fit).set_index("label")
     flops = 1e22
-    for name, label in outlook.LOSS_LAWS.items():
+    for name, label in outlook.LOSS_LABELS.items():
         law = PUBLISHED[name]
         if "C" in law.law.variables:
             floor = law.parameters.get("E", 0.0)
@@ -71,7 +72,7 @@ def test_exponents_of_loss_are_those_of_the_optimum(fit, runs):
             a, b = law.parameters["alpha"], law.parameters["beta"]
             expected = a * b / (a + b)
         assert rows.value[label] == pytest.approx(expected, rel=1e-9)
-    ours = rows.loc["ours, by the law in size and data"]
+    ours = rows.loc["ours, L(N, D)"]
     truth = TRUTH["alpha"] * TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
     assert ours.low < truth < ours.high
 
