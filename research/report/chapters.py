@@ -1,5 +1,7 @@
 """Make a part's chapter: its figures with captions, and its laws in words."""
 
+import math
+
 import altair as alt
 
 from research.report import export, figures, law_figures, outlook, words
@@ -13,7 +15,7 @@ def make_chapter(part: Part, found: Findings) -> Chapter:
     """Return the chapter of `part`: what `found` says of it, drawn and in words."""
     labels = part_labels(part)
     wide = [_loss_figure(part, found, labels)]
-    if len(found.parabolas):
+    if len(found.parabolas) and part.runs.budget.notna().any():
         wide.append(_isoflop_figure(part, found, labels))
     return Chapter(
         part=part,
@@ -53,7 +55,8 @@ def sentences(part: Part, found: Findings) -> list[str]:
     if len(found.held_out):
         best = found.held_out.iloc[-1]
         predicted = Quantity("", "", best.predicted, best.low, best.high)
-        lines.append(words.prediction_sentence(predicted, best.loss, part.unit, best.budget))
+        budget = best.C if math.isnan(best.budget) else best.budget
+        lines.append(words.prediction_sentence(predicted, best.loss, part.unit, budget))
         if len(found.held_out) > 1:
             lines.append(_held_out_sentence(found))
     if part.floor is not None:

@@ -12,6 +12,7 @@ import pandas as pd
 from research.report import axes
 
 HEIGHT = 320
+MOST_SIZES = 12  # with a place each in the legend
 # What a point carries into the page: enough to place it and to say which run it is.
 POINT_COLUMNS = ["id", "size", "seed", "budget", "N", "D", "C", "loss", "flags", "held_out"]
 
@@ -298,7 +299,10 @@ def size_order(table: pd.DataFrame) -> list[str]:
 
 
 def size_color(sizes: list[str], symbol: str = "circle") -> alt.Color:
-    """Return the colour encoding of a run's size: viridis, dark is small."""
+    """Return the colour encoding of a run's size: viridis, dark is small; many are a gradient."""
+    if len(sizes) > MOST_SIZES:
+        legend = alt.Legend(labelExpr=axes.COUNT_LABEL, gradientLength=200, tickCount=4)
+        return alt.Color("N:Q", title="Size N", scale=alt.Scale(type="log"), legend=legend)
     legend = alt.Legend(symbolType=symbol, symbolStrokeWidth=3 if symbol == "stroke" else 0)
     scale = alt.Scale(domain=sizes)
     return alt.Color("size:O", sort=sizes, title="Size N", scale=scale, legend=legend)

@@ -15,7 +15,7 @@ from research.scaling.fit import LawFit
 from research.scaling.holdout import Holdout, largest_budget
 from research.scaling.isoflop.fit import IsoflopFit, Valley
 from research.scaling.plan.optimal import flops_model, optimum
-from research.scaling.summary import PartSummary, summary
+from research.scaling.summary import PartSummary, summarise, summary
 from research.scaling.table import Table
 
 HELD_OUT_COLUMNS = "id size seed budget N D C loss flags held_out predicted low high"
@@ -105,6 +105,11 @@ def find(study: Study) -> dict[str, Findings]:
         reason = f"No fit could be tried. {error}."
         return {part.name: _unfitted(part.runs, reason) for part in study.parts}
     return {part.name: _findings(part.runs, summaries[part.name]) for part in study.parts}
+
+
+def find_in(runs: pd.DataFrame, rows: Table) -> Findings:
+    """The same for one table; `runs` are its rows as a page draws them."""
+    return _findings(runs, summarise(rows, bootstrap=DRAWS))
 
 
 def _unfitted(runs: pd.DataFrame, reason: str) -> Findings:

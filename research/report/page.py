@@ -161,8 +161,9 @@ def _cell(value: Any, style: str | None) -> dict[str, Any]:
 def _summary(study: Study) -> str:
     runs = sum(len(part.runs) for part in study.parts)
     flops, seconds = _totals(study)
+    minutes = f", {seconds / 60:.1f} worker minutes" if seconds else ""
     return (
-        f"{runs} runs, {flops:.3g} FLOPs, {seconds / 60:.1f} worker minutes. "
+        f"{runs} runs, {flops:.3g} FLOPs{minutes}. "
         "Intervals are bootstrapped over runs; every number can be traced to the table below."
     )
 

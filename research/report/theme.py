@@ -68,6 +68,7 @@ def config(theme: str) -> dict:
         },
         "range": {
             "ordinal": {"scheme": "viridis", "extent": extent},
+            "ramp": {"scheme": "viridis", "extent": extent},
             "category": [floor, accent, GREEN, PURPLE, ORANGE],
         },
         "bar": {"color": floor},
