@@ -139,8 +139,7 @@ def test_derivatives_are_those_of_the_values(candidate):
     names = ("N", "D", "U", "experts", "streams")
     columns = {name: np.exp(generator.uniform(1, 4, 7)) for name in names}
     columns["D"] = columns["U"] * np.exp(generator.uniform(0.5, 3, 7))
-    wanted = "moe_clark", "parallel"
-    if candidate.name not in wanted:
+    if candidate.name not in ("moe_clark", "parallel"):
         columns = {name: columns[name] for name in ("N", "D", "U", "experts")}
     centre = {name: float(np.log(value).mean()) for name, value in columns.items()}
     evaluate = candidate.make(columns, centre)
@@ -158,6 +157,39 @@ def test_a_coefficient_is_its_term_at_the_centre():
     middle = {name: np.exp([value]) for name, value in centre.items()}
     theta = np.array([np.log(2.0), np.log(0.3), np.log(0.4), 0.15])
     assert np.exp(chosen.make(middle, centre)(theta[None])[0][0, 0]) == pytest.approx(2.7)
+
+
+def test_overfitting_is_a_power_of_few_repeats_and_constant_after_many():
+    epochs = np.exp(np.linspace(1.0, 9.0, 9))
+    columns = {"N": np.full(9, 1e9), "D": 1e8 * epochs, "U": np.full(9, 1e8)}
+    law = next(law for law in general(("N", "D", "U")) if law.name == "overfitting")
+    evaluate = law.make(columns, {"N": np.log(1e8), "D": np.log(1e10), "U": np.log(1e8)})
+    # Nothing but the penalty P (S (1 - exp(-r / S)))^p, r = (D / U - 1) / e^2, N / U = 10.
+    power, scale, ratio = 1.5, 3.0, 0.7
+    theta = np.array([-30.0, -30, 0, -30, 0, np.log(0.5), power, scale, ratio])
+    repeats = (epochs - 1) / np.exp(2)
+    saturated = np.exp(scale) * -np.expm1(-repeats / np.exp(scale))
+    expected = 0.5 * saturated**power * (10 * np.e) ** ratio
+    np.testing.assert_allclose(np.exp(evaluate(theta[None])[0][0]), expected, rtol=1e-9)
+    theta[7] = 30.0
+    ratios = np.exp(evaluate(theta[None])[0][0]) / expected
+    np.testing.assert_allclose(ratios, (repeats / saturated) ** power, rtol=1e-6)
+
+
+def test_overfitting_that_has_ended_is_not_extrapolated():
+    generator = np.random.default_rng(0)
+    params = np.exp(generator.uniform(np.log(1e7), np.log(1e9), 80))
+    unique = np.exp(generator.uniform(np.log(1e8), np.log(2e9), 80))
+    epochs = np.exp(generator.uniform(0, np.log(400), 80))
+    params[70:], unique[70:], epochs[70:] = 3e8, 1e8, np.geomspace(500, 4000, 10)
+    data = unique * epochs
+    loss = losses(params, data) - 0.3 * np.expm1(-(epochs - 1) / 60) * params / unique
+    noisy = loss * np.exp(0.003 * generator.standard_normal(80))
+    pool = {"N": params[:70], "D": data[:70], "U": unique[:70]}
+    target = {"N": params[70:], "D": data[70:], "U": unique[70:]}
+    cost = (params * data)[:70]
+    result, _ = chosen_from(pool, noisy, cost, target, law="overfitting", budget=0.3)
+    assert np.abs(np.log(np.array(result.prediction) / loss[70:])).max() < 0.03
 
 
 def test_the_belief_returns_to_the_losses_it_has_seen():

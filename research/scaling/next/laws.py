@@ -25,6 +25,8 @@ SMALL_TERM = (np.log(0.03), 1.5)
 EXPONENT = (np.log(0.3), 0.4)
 OTHER_EXPONENT = (0.15, 0.25)  # of a variable whose sign is not known, itself
 INTERACTION = (0.0, 0.5)
+# Repeats after which more of them do no more harm, over those of the feature's centre.
+SATURATION = (2.0, 1.5)
 SMALLEST_LOG = -40.0
 LARGEST_LOG = 40.0
 
@@ -51,12 +53,39 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Power:
-    """`feature^(sign * exponent)` in a term; a `positive` exponent is fitted in its log."""
+    """`feature^(sign * exponent)` in a term; a `positive` exponent is fitted in its log.
+
+    With `saturation`, the prior of log S, it is a power of `S (1 - exp(-feature / S))` instead.
+    """
 
     feature: str
     prior: tuple[float, float]
     positive: bool = False
     sign: float = -1.0
+    saturation: tuple[float, float] | None = None
+
+    @property
+    def priors(self) -> list[tuple[float, float]]:
+        """Mean and standard deviation of each of its coordinates."""
+        return [self.prior, *([self.saturation] if self.saturation else [])]
+
+    def log(
+        self, logs: Mapping[str, np.ndarray], theta: np.ndarray, place: int
+    ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+        """Its log [S, rows] for theta [S, P] and its derivatives, by place in theta."""
+        exponent = theta[:, place, None]
+        exponent = self.sign * (np.exp(exponent) if self.positive else exponent)
+        feature = logs[self.feature][None]
+        slopes = []
+        if self.saturation:
+            # Of S (1 - exp(-x / S)): the log, and its derivative by log S.
+            log_scale = theta[:, place + 1, None]
+            ratio = np.exp(np.clip(feature - log_scale, SMALLEST_LOG, LARGEST_LOG))
+            decay = -np.expm1(-ratio)
+            slopes = [(place + 1, exponent * (1 - ratio * (1 - decay) / decay))]
+            feature = log_scale + np.log(decay)
+        value = exponent * feature
+        return value, [(place, value if self.positive else self.sign * feature), *slopes]
 
 
 @dataclass(frozen=True)
@@ -88,10 +117,10 @@ def sum_candidate(name: str, formula: str, terms: Sequence[PriorTerm]) -> Candid
     places = []
     for term in terms:
         place = len(mean)
-        priors = [term.share, *(power.prior for power in term.powers)]
+        priors = [term.share, *(prior for power in term.powers for prior in power.priors)]
         mean += [prior[0] for prior in priors]
         sd += [prior[1] for prior in priors]
-        unit += [1.0] + [0.0] * len(term.powers)
+        unit += [1.0] + [0.0] * (len(priors) - 1)
         places.append((place, term))
 
     def make(columns: Columns, centre: Mapping[str, float]) -> Evaluate:
@@ -107,11 +136,11 @@ def _sum_of_terms(places, logs, theta: np.ndarray) -> tuple[np.ndarray, np.ndarr
     for place, term in places:
         value = np.repeat(theta[:, place, None], rows, 1)
         slope = [(place, np.ones((len(theta), rows)))]
-        for k, power in enumerate(term.powers, place + 1):
-            exponent = np.exp(theta[:, k]) if power.positive else theta[:, k]
-            part = power.sign * exponent[:, None] * logs[power.feature]
+        for power in term.powers:
+            part, slopes_of_part = power.log(logs, theta, place + 1)
             value = value + part
-            slope.append((k, part if power.positive else power.sign * logs[power.feature][None]))
+            slope += slopes_of_part
+            place += len(power.priors)
         values.append(np.clip(value, SMALLEST_LOG, LARGEST_LOG))
         slopes.append(slope)
     largest = np.max(values, 0)
@@ -134,7 +163,8 @@ def _additive(names: Sequence[str]) -> list[PriorTerm]:
 
 def general(names: Sequence[str]) -> list[Candidate]:
     """Laws that exist for any variables: additive, additive with an interaction, product, and a
-    quadratic of logs; with unique tokens also the overfitting law (Lovelace 2026)."""
+    quadratic of logs; with unique tokens also the overfitting law (Lovelace 2026), whose harm here
+    ends growing after some repeats: what could be learned by heart has been."""
     found = [sum_candidate("additive", "E + sum_v A_v / v^a_v", _additive(names))]
     if len(names) > 1:
         mixed = PriorTerm(SMALL_TERM, tuple(Power(name, INTERACTION) for name in names))
@@ -146,10 +176,11 @@ def general(names: Sequence[str]) -> list[Candidate]:
         found.append(sum_candidate("product", formula, terms))
     found.append(_quadratic(names))
     if {"N", "D", "U"} <= set(names):
-        penalty = (Power("repeats", (1.0, 0.5), sign=1.0), Power("N/U", (0.7, 0.5), sign=1.0))
+        repeats = Power("repeats", (1.0, 0.5), sign=1.0, saturation=SATURATION)
+        penalty = (repeats, Power("N/U", (0.7, 0.5), sign=1.0))
         others = [name for name in names if name != "U"]
         terms = [*_additive(others), PriorTerm(SMALL_TERM, penalty)]
-        formula = "E + A / N^a + B / D^b + P (D / U - 1)^p (N / U)^q"
+        formula = "E + A / N^a + B / D^b + P (1 - exp(-(D / U - 1) / S))^p (N / U)^q"
         found.append(sum_candidate("overfitting", formula, terms))
     return found
 
