@@ -10,18 +10,17 @@ import pytest
 
 from research.errors import UserError
 from research.scaling.commands import extrapolate as extrapolate_command
-from research.scaling.extrapolate import laws as curve_laws
-from research.scaling.extrapolate.combination import RIDGE, Pool, stack, weights, widths
+from research.scaling.extrapolate.combination import (
+    PRIOR_CURVES,
+    PRIOR_WIDTH,
+    RIDGE,
+    Pool,
+    stack,
+    weights,
+    widths,
+)
 from research.scaling.extrapolate.curves import MOST_POINTS, from_frame
 from research.scaling.extrapolate.forecast import LAST_VALUE, NAMES, extrapolate
-
-THETAS = {
-    "m1": (0.3, -1.2),
-    "m2": (0.3, -0.7, 0.4),
-    "m3": (0.3, -0.9, -0.5),
-    "m4": (0.1, -1.5, -0.4, 0.3, -0.8),
-    "bnsl1": (0.3, -1.0, 0.1, 0.4, -1.5, -0.3),
-}
 
 
 def family(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
@@ -73,59 +72,6 @@ def rmse(frame: pd.DataFrame, result) -> pd.Series:
     square = np.log(found["prediction"] / frame.loc[found.index, "y"]) ** 2
     by_curve = square.groupby([found["kind"], found["curve"]]).mean() ** 0.5
     return by_curve.groupby("kind").mean()
-
-
-@pytest.mark.parametrize("name", THETAS)
-def test_derivatives_are_those_of_the_law(name):
-    law = curve_laws.LAWS[name]
-    theta = np.array([THETAS[name]])
-    u = np.linspace(-4, 2, 13)[None]
-    slopes = law.function(theta, u)[1]
-    for i in range(theta.shape[1]):
-        step = np.zeros_like(theta)
-        step[0, i] = 1e-6
-        change = law.function(theta + step, u)[0] - law.function(theta - step, u)[0]
-        np.testing.assert_allclose(slopes[..., i], change / 2e-6, rtol=1e-6, atol=1e-8)
-
-
-def test_laws_are_the_published_formulas():
-    u = np.linspace(-4, 2, 13)
-    x = np.exp(u)  # in units of the last point
-    value = {name: np.exp(law_value(name, u)) for name in THETAS}
-    level, log_c, share = THETAS["m2"]
-    part = 1 / (1 + np.exp(-share))
-    expected = np.exp(level) * (part + (1 - part) * x ** -np.exp(log_c))
-    np.testing.assert_allclose(value["m2"], expected, rtol=1e-12)
-    level, log_c, log_gamma = THETAS["m3"]
-    gamma, c = np.exp(log_gamma), np.exp(log_c)
-    beta = np.exp(level) * (1 + gamma) ** -c
-    np.testing.assert_allclose(value["m3"], beta * (1 / x + gamma) ** c, rtol=1e-12)
-    log_start, share, log_c, log_alpha, k = THETAS["m4"]
-    start = np.exp(log_start)
-    end = start / (1 + np.exp(-share))
-    left = (value["m4"] - end) / (start - value["m4"]) ** np.exp(log_alpha)
-    ratio = left / x ** -np.exp(log_c)
-    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
-    level, share, c0, c1, place, log_f = THETAS["bnsl1"]
-    d, f = np.exp(place), np.exp(log_f)
-    power = x**-c0 * (1 + (x / d) ** (1 / f)) ** (-c1 * f)
-    a = np.exp(level) / (1 + np.exp(-share))
-    b = (np.exp(level) - a) * (1 + d ** (-1 / f)) ** (c1 * f)
-    np.testing.assert_allclose(value["bnsl1"], a + b * power, rtol=1e-12)
-
-
-def law_value(name: str, u: np.ndarray) -> np.ndarray:
-    return curve_laws.LAWS[name].function(np.array([THETAS[name]]), u[None])[0][0]
-
-
-@pytest.mark.parametrize("name", THETAS)
-def test_a_law_extrapolates_its_own_curve(name):
-    x = np.geomspace(1e6, 1e9, 60)
-    y = np.exp(law_value(name, np.log(x / x[39])))
-    frame = pd.DataFrame({"kind": "own", "curve": 0, "x": x, "y": y, "fit": np.arange(60) < 40})
-    result = extrapolate(read(frame), name)
-    # Priors pull: a broken law's floor is hardly seen in the points before it.
-    np.testing.assert_allclose(result.prediction, y[40:], rtol=0.01 if name == "bnsl1" else 2e-3)
 
 
 def test_auto_beats_every_single_law_over_kinds_of_curves():
@@ -291,6 +237,23 @@ def test_widths_are_the_quantile_of_the_backtests():
     found = widths(ratios, pool, 0.9)
     assert np.median(found) == pytest.approx(1.645, abs=0.06)
     assert found[ratios.max(1).argmin()] < found[ratios.max(1).argmax()]
+
+
+def test_narrow_widths_of_few_curves_are_not_believed():
+    def found(scale, num):
+        ratios = scale * np.abs(np.random.default_rng(0).standard_normal((num, 10))) / 1.645
+        pool = Pool(np.arange(num), np.ones(num), np.ones(num, bool), np.zeros(num, int))
+        return np.exp(np.log(widths(ratios, pool, 0.9)).mean())
+
+    wide = found(4.0, 5)  # believed
+    assert found(8.0, 5) == pytest.approx(2 * wide, rel=1e-12)
+    expected = ((wide / 20) ** 5 * PRIOR_WIDTH**PRIOR_CURVES) ** (1 / (5 + PRIOR_CURVES))
+    assert found(0.2, 5) == pytest.approx(expected, rel=1e-12)
+    assert found(0.2, 400) == pytest.approx(0.2, rel=0.1)
+    none = Pool(np.zeros(1, int), np.ones(1), np.zeros(1, bool), np.zeros(1, int))
+    nothing = np.full((1, 10), np.nan)
+    assert widths(nothing, none, 0.9) == pytest.approx(PRIOR_WIDTH)
+    assert widths(nothing, none, 0.99) == pytest.approx(PRIOR_WIDTH * 2.576 / 1.645, rel=1e-3)
 
 
 def test_ninety_two_curves_take_less_than_five_seconds():

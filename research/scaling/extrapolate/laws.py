@@ -1,12 +1,14 @@
-"""Laws of a learning curve, with gradients, for the batched fitter: last value, M1-M4, one break.
+"""Laws of a learning curve for the batched fitter: M1-M4 and the law of one break, with gradients.
 
-Every law gives log loss as a function of theta [S, P] and u = log(x / last fitted x) [S, rows], so
-that nothing depends on the unit of x, and the first parameter is the level at the last point where
-the law has one. Values [S, rows] come with derivatives [S, rows, P].
+They are the laws of the same names in research/scaling/laws/curves.py (sources there), where `fit`
+and `backtest` find them; a test holds the values equal. Here a law is what a fit of hundreds of
+short curves at once needs: NumPy, as five compilations would take longer than all the fits, and
+other coordinates. log loss is a function of theta [S, P] and u = log(x / last fitted x) [S, rows],
+so that nothing depends on the unit of x, and the first parameter is the level at the last point
+where the law has one. Values [S, rows] come with derivatives [S, rows, P].
 
 A prior (a normal one on each theta) holds what a few noisy points leave open: exponents near
 those of known learning curves, no floor and a high floor alike. It is weak.
-Sources: M1-M4 Alabdulmohsin 2022 (arXiv 2209.06640); the broken law Caballero 2023 (2210.14891).
 """
 
 from collections.abc import Callable

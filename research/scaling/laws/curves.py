@@ -1,4 +1,8 @@
-"""Learning curves: M1 to M4 (Alabdulmohsin 2022), smoothly broken powers (Caballero 2023)."""
+"""Learning curves: M1 to M4 (Alabdulmohsin 2022), smoothly broken powers (Caballero 2023).
+
+As published, for one table at a time. `extrapolate` fits M1-M4 and one break to many short curves
+at once, in NumPy and coordinates of its own: research/scaling/extrapolate/laws.py.
+"""
 
 import functools
 from collections.abc import Mapping
