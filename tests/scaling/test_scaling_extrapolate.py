@@ -170,6 +170,16 @@ def test_long_curves_are_averaged_into_bins_and_keep_the_scatter_of_a_row():
     assert 0.9 < ((result.low <= truth) & (truth <= result.high)).mean() < 0.99
 
 
+def test_points_before_training_are_left_out():
+    frame = table(("offset", "flat"), 3)
+    first = frame.groupby(["kind", "curve"], as_index=False).first().assign(x=0, y=9.0)
+    result = extrapolate(read(pd.concat([first, frame], ignore_index=True)))
+    np.testing.assert_array_equal(result.prediction, extrapolate(read(frame)).prediction)
+    assert "6 fitted rows have x 0" in result.notes[0]
+    with pytest.raises(UserError, match="'x' is not positive in rows 1, 2"):
+        read(pd.concat([first.assign(fit=False), frame], ignore_index=True))
+
+
 def test_a_repeated_x_is_averaged_and_many_are_refused():
     frame = table(("offset",), 1)
     double = pd.concat([frame, frame.iloc[[3]].assign(y=2.0)])

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
-from research.scaling.table.columns import named_column, positive_numbers, rows_where
+from research.scaling.table.columns import (
+    finite_numbers,
+    named_column,
+    positive_numbers,
+    rows_where,
+)
 
 # Rows of one curve that share an x are averaged; more of them than this share is a mistake.
 MOST_REPEATED = 0.1
@@ -49,7 +54,7 @@ def from_frame(
 
     `curve` names the columns, separated by commas, that tell curves apart; `x` and `y` the columns
     of the points; `fit` is a pandas expression, true for the rows to fit, such as "Training == 1".
-    `y` is read in those rows only.
+    `y` is read in those rows only. Those at x = 0, where training has not begun, are left out.
 
     Raises:
         UserError: a missing column, an expression that holds for no row or for all, a value of x
@@ -69,9 +74,11 @@ def from_frame(
     if labels.isna().any(axis=None):
         row, column = np.argwhere(labels.isna().to_numpy())[0]
         raise UserError(f"{source}: column {keys[column]!r} is missing (NaN) in row {row + 1}")
-    positions = positive_numbers(frame, "--x", x, source)
     named_column(frame, "--y", y, source)
     fitted = rows_where(frame, fit, "--fit", source)
+    start = fitted & (finite_numbers(frame, "--x", x, source) == 0)
+    frame, labels, fitted = frame.loc[~start], labels.loc[~start], fitted[~start]
+    positions = positive_numbers(frame, "--x", x, source)
     if not fitted.any():
         raise UserError(f"--fit: {fit!r} holds for no row of {source}; nothing to fit")
     if fitted.all():
@@ -89,7 +96,10 @@ def from_frame(
         )
     points = pd.DataFrame({"curve": owner[fitted], "x": positions[fitted], "y": np.log(values)})
     merged = points.groupby(["curve", "x"], as_index=False).agg({"y": "mean"})
-    notes = _repeated(points, merged, names, frame.index[fitted], x, source)
+    notes = (f"{start.sum()} fitted rows have {x} 0, before training: left out",) * bool(
+        start.any()
+    )
+    notes += _repeated(points, merged, names, frame.index[fitted], x, source)
     thinned, scatter = _thin(merged, len(names))
     if len(thinned) < len(merged):
         notes += (f"curves of over {MOST_POINTS} fitted points: averaged into bins of log {x}",)
