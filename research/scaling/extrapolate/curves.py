@@ -96,10 +96,9 @@ def from_frame(
         )
     points = pd.DataFrame({"curve": owner[fitted], "x": positions[fitted], "y": np.log(values)})
     merged = points.groupby(["curve", "x"], as_index=False).agg({"y": "mean"})
-    notes = (f"{start.sum()} fitted rows have {x} 0, before training: left out",) * bool(
-        start.any()
-    )
-    notes += _repeated(points, merged, names, frame.index[fitted], x, source)
+    notes = _repeated(points, merged, names, frame.index[fitted], x, source)
+    if start.any():
+        notes += (f"{start.sum()} fitted rows have {x} 0, before training: left out",)
     thinned, scatter = _thin(merged, len(names))
     if len(thinned) < len(merged):
         notes += (f"curves of over {MOST_POINTS} fitted points: averaged into bins of log {x}",)
