@@ -11,7 +11,7 @@ import pytest
 from research.errors import UserError
 from research.scaling.commands import extrapolate as extrapolate_command
 from research.scaling.extrapolate.combination import (
-    PRIOR_CURVES,
+    PRIOR_POINTS,
     PRIOR_WIDTH,
     RIDGE,
     Pool,
@@ -249,17 +249,17 @@ def test_widths_are_the_quantile_of_the_backtests():
     assert found[ratios.max(1).argmin()] < found[ratios.max(1).argmax()]
 
 
-def test_narrow_widths_of_few_curves_are_not_believed():
+def test_narrow_widths_of_few_points_are_not_believed():
     def found(scale, num):
-        ratios = scale * np.abs(np.random.default_rng(0).standard_normal((num, 10))) / 1.645
+        ratios = scale * np.abs(np.random.default_rng(0).standard_normal((num, 4))) / 1.645
         pool = Pool(np.arange(num), np.ones(num), np.ones(num, bool), np.zeros(num, int))
         return np.exp(np.log(widths(ratios, pool, 0.9)).mean())
 
     wide = found(4.0, 5)  # believed
     assert found(8.0, 5) == pytest.approx(2 * wide, rel=1e-12)
-    expected = ((wide / 20) ** 5 * PRIOR_WIDTH**PRIOR_CURVES) ** (1 / (5 + PRIOR_CURVES))
+    expected = ((wide / 20) ** 20 * PRIOR_WIDTH**PRIOR_POINTS) ** (1 / (20 + PRIOR_POINTS))
     assert found(0.2, 5) == pytest.approx(expected, rel=1e-12)
-    assert found(0.2, 400) == pytest.approx(0.2, rel=0.1)
+    assert found(0.2, 1000) == pytest.approx(0.2, rel=0.1)
     none = Pool(np.zeros(1, int), np.ones(1), np.zeros(1, bool), np.zeros(1, int))
     nothing = np.full((1, 10), np.nan)
     assert widths(nothing, none, 0.9) == pytest.approx(PRIOR_WIDTH)

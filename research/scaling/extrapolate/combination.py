@@ -25,10 +25,10 @@ SHARPNESS = 4.0  # weight ~ (mean squared error)^-SHARPNESS
 RIDGE = 1.0  # of stacking, in squared errors of the best law
 EQUAL_SHARE = 0.15
 WIDTH_PRIOR = 10.0  # backtests that the group's width counts for
-# Half width at 90%, in scales, before any backtest, and the curves it counts for. The logs of the
-# widths that 11 public tables needed scattered by 0.6 around it; their backtests missed them by as
-# much with some 15 curves, and were too narrow where few points agreed by chance.
-PRIOR_WIDTH, PRIOR_CURVES = 1.2, 15.0
+# Half width at 90%, in scales, before any backtest, and the left-out points it counts for. The logs
+# of the widths that 11 public tables needed scattered by 0.6 around it; backtests missed them by as
+# much on tables of some 15 short curves, and were too narrow where few points agreed by chance.
+PRIOR_WIDTH, PRIOR_POINTS = 1.2, 40.0
 MOST_ERROR = 3.0  # of log loss: a larger one counts as this
 # Parts of the scale of errors: noise, distance from the last value; growth over the curve's range.
 NOISE_PART, DISTANCE_PART, HORIZON_PART = 0.5, 0.2, 0.5
@@ -141,7 +141,7 @@ def widths(ratios: np.ndarray, pool: Pool, level: float) -> np.ndarray:
 
     `ratios` [P, rows] are |error| / scale, nan off the backtests. Every curve counts once, every
     backtest of a curve the same. The curve's own quantile is shrunk to its group's, that to the
-    table's, in logs; one below PRIOR_WIDTH is believed as far as the number of curves allows.
+    table's, in logs; one below PRIOR_WIDTH is believed as far as the number of points allows.
     """
     num = len(pool.groups)
     known = ~np.isnan(ratios)
@@ -168,8 +168,10 @@ def widths(ratios: np.ndarray, pool: Pool, level: float) -> np.ndarray:
         own = np.log(quantile(np.flatnonzero(pool.backtest & (pool.curve == curve))))
         count = tests[curve]
         result[curve] = (count * own + WIDTH_PRIOR * result[curve]) / (count + WIDTH_PRIOR)
-    have = int((tests > 0).sum())
-    shrunk = (have * result + PRIOR_CURVES * prior) / (have + PRIOR_CURVES)
+    points = np.zeros(num)
+    np.maximum.at(points, pool.curve, known.sum(1))
+    have = points.sum()
+    shrunk = (have * result + PRIOR_POINTS * prior) / (have + PRIOR_POINTS)
     return np.exp(np.maximum(result, shrunk))
 
 
