@@ -1,6 +1,7 @@
 """Backtests: what is held out, who is fair to whom, and the law that `auto` takes."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def test_what_a_holdout_selects():
     assert (held_out(whole, "params:largest") == (whole["N"] == whole["N"].max())).all()
     assert (held_out(whole, "data:largest") == (whole["D"] == whole["D"].max())).all()
     assert (held_out(whole, "N > 1e9") == (whole["N"] > 1e9)).all()
-    own = runs(**{"group": ["a", "b"] * 21, "my tag": ["x", "x", "y"] * 14})
+    tags: dict[str, Any] = {"group": ["a", "b"] * 21, "my tag": ["x", "x", "y"] * 14}
+    own = runs(**tags)
     assert (held_out(own, "group == 'a'") == (np.arange(42) % 2 == 0)).all()
     assert held_out(own, "`my tag` == 'y'").sum() == 14
     with pytest.raises(UserError, match="--holdout: .*write `my tag`, in backticks"):

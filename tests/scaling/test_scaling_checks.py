@@ -71,8 +71,9 @@ def test_8_a_table_twice_has_twice_the_objective_and_float32_the_same_fit():
     assert twice.objective == pytest.approx(2 * once.objective, rel=1e-9)
     assert twice.parameters == pytest.approx(once.parameters, rel=1e-6)
     short = runs.frame[["N", "D", "L"]].astype(np.float32)
-    columns = {"params": "N", "data": "D", "loss": "L"}
-    single, double = (from_frame(frame, **columns) for frame in (short, short.astype(float)))
+    single, double = (
+        from_frame(frame, params="N", data="D", loss="L") for frame in (short, short.astype(float))
+    )
     fits = [fit_law(each, bootstrap=100) for each in (single, double)]
     assert fits[0].parameters == fits[1].parameters, "read into float64 before any arithmetic"
 

@@ -59,10 +59,12 @@ def folder(tmp_path_factory):
     tasks.to_csv(path / "tasks.csv", index=False)
     planted_study(path / "runs" / "quickstart")
     (path / "laws").mkdir()
-    words = "fit table.csv --params N --data D --loss L --bootstrap 200 --out laws.json"
+    words = shlex.split(
+        "fit table.csv --params N --data D --loss L --bootstrap 200 --out laws.json"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        assert main(words.split()) == 0
+        assert main(words) == 0
     return path
 
 
@@ -180,4 +182,4 @@ def test_every_verb_is_a_function_that_returns_a_documented_dataclass():
         kind = getattr(scaling, result)
         assert getattr(scaling, name).__annotations__["return"] in (kind, result)
         assert dataclasses.is_dataclass(kind) and len(kind.__doc__ or "") > 30
-        assert callable(kind.to_json) and getattr(scaling, name).__doc__
+        assert hasattr(kind, "to_json") and getattr(scaling, name).__doc__

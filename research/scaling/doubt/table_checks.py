@@ -168,9 +168,10 @@ def resampling(table: Table) -> list[Finding]:
     grouped = frame["group"].nunique() < len(frame)
     if not grouped and table.part is None:
         for column in RUN_COLUMNS:
-            names = frame[column].dropna().astype(str) if column in frame else []
-            if len(names) == len(frame) and names.nunique() < len(frame):
-                count = int(names.nunique())
+            if column not in frame or frame[column].isna().any():
+                continue
+            count = int(frame[column].astype(str).nunique())
+            if count < len(frame):
                 text = f"column {column!r} repeats: {len(frame)} rows of {count} runs are resampled"
                 numbers = {"rows": len(frame), "runs": count}
                 found.append(
