@@ -156,6 +156,19 @@ def test_19_duplicate_rows():
     assert seeds == [], "two seeds of a size are no duplicates"
 
 
+def test_20_two_losses_of_the_same_runs():
+    # A harmonised file holds each run twice, its loss and the exponential of it.
+    params, data = (np.tile(values, 2) for values in grid(8, 6, 3.0))
+    loss = losses(params, data, noise=0.002)
+    kinds = np.repeat(["raw", "exp"], 48)
+    both = np.where(kinds == "raw", loss, np.exp(loss))
+    (found,) = table_findings(table(params, data, both, condition=kinds))
+    assert found.code == 20 and found.numbers["column"] == "condition"
+    assert found.numbers["pairs"] == 48 and found.numbers["ratio"] > 2
+    seeds = table(params, data, loss * np.where(kinds == "raw", 1, 1.02), seed_name=kinds)
+    assert table_findings(seeds) == []
+
+
 def test_20_a_loss_below_the_known_entropy():
     (found,) = table_findings(replace(surface(), floor=2.5))
     assert found.code == 20 and found.numbers["floor"] == 2.5

@@ -15,7 +15,11 @@ from research.scaling.commands.options import (
     read_tables,
 )
 from research.scaling.doubt.support import require_columns
-from research.scaling.doubt.table_checks import duplicates, mixed_conventions
+from research.scaling.doubt.table_checks import (
+    duplicates,
+    mixed_conventions,
+    paired_losses,
+)
 from research.scaling.isoflop.fit import METHODS, IsoflopFit, isoflop
 from research.scaling.table import Table
 
@@ -50,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     table = tables[args.part or next(iter(tables))]
     _refuse_constant(table)
     fit = isoflop(table, args.method, **options)
-    doubts = [found for found in (mixed_conventions(table), duplicates(table)) if found]
+    checks = (mixed_conventions, duplicates, paired_losses)
+    doubts = [found for check in checks if (found := check(table))]
     fit = replace(fit, findings=sorted([*doubts, *fit.findings], key=lambda found: found.code))
     content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}
     if args.out:

@@ -10,9 +10,10 @@ import numpy as np
 
 from research.scaling.doubt import architecture, reach
 from research.scaling.laws import Law
-from research.scaling.table import Table
+from research.scaling.table import OWN_GROUP, Table
 
 FINISHED = ("finished", "done", "ok", "completed", "complete", "success")
+MOST_PAIRED = 20_000  # rows of a table that is searched for pairs
 OPEN_ENDED = ("constant", "wsd", "warmup_stable_decay", "trapezoidal", "cooldown")
 RUN_COLUMNS = ("run", "run_id", "trial", "curve", "experiment_id", "id")
 
@@ -238,11 +239,36 @@ def below_floor(table: Table) -> Finding | None:
     return Finding(20, "below the floor", text, numbers)
 
 
+def paired_losses(table: Table) -> Finding | None:
+    """20: a column of names by which the loss of one N, D and C differs: two losses in one column.
+
+    A harmonised file holds losses and their exponentials; others hold one row a validation set.
+    """
+    keys = table.known("NDC")
+    if not keys or len(table) > MOST_PAIRED or not table.frame.duplicated(keys).any():
+        return None
+    for column in table.frame.columns:
+        if column == "group" or table.frame[column].dtype.kind in "fiub":
+            continue
+        rows = table.frame[[*keys, "L"]].assign(name=table.frame[column].astype(str))
+        if not 2 <= rows["name"].nunique() <= 20:
+            continue
+        wide = np.log(rows[rows["L"] > 0].groupby([*keys, "name"])["L"].mean()).unstack("name")
+        apart = (wide.max(axis=1) - wide.min(axis=1))[wide.count(axis=1) > 1]
+        if len(apart) >= 3 and apart.median() > 0.1:
+            name = "group" if column == OWN_GROUP else str(column)
+            text = f"at the same N, D and C losses differ by {np.expm1(apart.median()):.0%}"
+            numbers = {"column": name, "pairs": len(apart), "ratio": float(np.exp(apart.median()))}
+            text += f" with column {name!r}: is this one loss? --where picks one"
+            return Finding(20, "one loss", text, numbers)
+    return None
+
+
 def table_findings(table: Table, law: Law | None = None) -> list[Finding]:
     """Every warning of this file that `table` earns for `law`, in the order of the list."""
     single = (mixed_conventions, units, flops_against_6nd, flops_against_architecture)
     single = (*single, warmup, schedule, below_floor)
-    found = [*(check(table) for check in single), duplicates(table, law)]
+    found = [*(check(table) for check in single), duplicates(table, law), paired_losses(table)]
     # A frontier is a law of compute alone: the sizes of its best runs need not be far apart.
     sizes = law is None or "N" in law.variables
     found.append(narrow_range(table, ("N", "C") if sizes else ("C",)))
