@@ -32,7 +32,7 @@ test: $(INSTALLED_DEV)  ## run the tests (at most 15 minutes on 2 cores)
 bench: $(INSTALLED_DEV)  ## measure speed on this machine: train step, compile time, share of the matrix-product rate
 	$(RUN) -m tests.bench $(ARGS)
 
-coverage: $(INSTALLED_DEV)  ## measure how often intervals hold planted truths (ARGS='--surfaces 500' takes hours)
+coverage: $(INSTALLED_DEV)  ## measure how often intervals hold planted truths (about 10 minutes)
 	$(RUN) -m tests.scaling.coverage $(ARGS)
 
 lint: $(INSTALLED_DEV)  ## check format, style and types (changes nothing)

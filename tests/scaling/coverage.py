@@ -1,7 +1,7 @@
 """`make coverage`: how often intervals hold the truth, on planted surfaces. Nothing here is a test.
 
 make coverage                         # 60 surfaces a design: about ten minutes
-make coverage ARGS='--surfaces 500'   # what is quoted in doubt/intervals.py
+make coverage ARGS='--surfaces 500'   # over an hour
 make coverage ARGS='--law frontier --hidden'
 
 A design is how many runs, over how many decades, with how much noise of log loss. Random ones draw
