@@ -13,6 +13,7 @@ the largest compute: the compute-optimal one, and the largest run with N and D s
 import argparse
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Surface:
 
     table: Table
     truth: np.ndarray
-    ahead: dict[str, np.ndarray]
+    ahead: dict[str, Any]
     unseen: np.ndarray
 
 

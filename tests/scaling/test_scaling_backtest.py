@@ -134,7 +134,7 @@ def test_backtests_widen_the_intervals_of_predictions_and_of_the_plan():
     wide = calibrated(plain, bent)
     assert wide.inflation > 1.2 and wide.num_tested > 10
     assert wide.intervals == plain.intervals, "the parameters' are those of the bootstrap"
-    ahead = {"N": 1e10, "D": 1e12}
+    ahead: dict[str, Any] = {"N": 1e10, "D": 1e12}
     middle = np.log(plain.predict(**ahead))
     for noise in (False, True):
         narrow, wider = (np.log(f.predict_interval(noise, **ahead)) - middle for f in (plain, wide))
