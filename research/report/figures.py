@@ -59,8 +59,9 @@ def loss_against_compute(
     x = axes.compute([*runs.C, *law.C])
     y = axes.loss(domain, "loss", labels.loss)
     hover = alt.selection_point(name="hovered", fields=["id"], on="pointerover", empty=False)
-    # Strokes opaque or not, and rows cut rather than clipped: a picture is rasterised far quicker.
+    # Strokes opaque or not, and tables cut, not marks clipped: a picture is rasterised far quicker.
     faint = alt.condition(hover, alt.value(1), alt.value(0.22))
+    law = _inside(law, "loss", y)
     curves = _inside(_inside(curves[["id", "size", "N", "C", "loss"]], "loss", y), "C", x)
     lines = (
         alt.Chart(curves)
@@ -77,7 +78,9 @@ def loss_against_compute(
         lines = lines.encode(strokeOpacity=alt.value(0.22))
     layers = [
         lines,
-        alt.Chart(law).mark_area(style="band", clip=True).encode(x, y=_like(y, "low"), y2="high:Q"),
+        alt.Chart(_cut(law, y, "low", "high"))
+        .mark_area(style="band")
+        .encode(x, y=_like(y, "low"), y2="high:Q"),
         law_line(law, x, y),
         points,
         alt.Chart(frontier).mark_point(style="frontier", filled=False).encode(x, y),
@@ -94,7 +97,7 @@ def law_line(law: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
     tooltip = [_number("C", "Compute C (FLOPs)", ".2e"), *_interval_tooltip("law")]
     return (
         alt.Chart(law)
-        .mark_line(style="fit", clip=True)
+        .mark_line(style="fit")
         .encode(x, y, strokeDash=dash, detail="extrapolated:N", tooltip=tooltip)
     )
 
@@ -153,6 +156,7 @@ def isoflop(
     )
     x = axes.count_x([*runs.N, *minima.N], "N", labels.params)
     y = axes.loss([*runs.loss, *minima.loss], "loss", labels.loss)
+    parabolas = _inside(parabolas, "loss", y)
     kept, dropped = parabolas[parabolas.kept], parabolas[~parabolas.kept]
     low, lost = minima[minima.kept], minima[~minima.kept]
     tooltip = [
@@ -163,19 +167,17 @@ def isoflop(
         _number("loss", "Loss at the minimum", ".4f"),
     ]
     return layered(
-        alt.Chart(kept).mark_line(clip=True).encode(x, y, color=color, detail="budget:N"),
-        alt.Chart(dropped)
-        .mark_line(style="dropped-curve", clip=True)
-        .encode(x, y, detail="budget:N"),
+        alt.Chart(kept).mark_line().encode(x, y, color=color, detail="budget:N"),
+        alt.Chart(dropped).mark_line(style="dropped-curve").encode(x, y, detail="budget:N"),
         alt.Chart(runs)
         .mark_point(style="run")
         .encode(x, y, color=color, tooltip=run_tooltip(labels)),
-        alt.Chart(low)
-        .mark_rule(style="minimum-interval", clip=True)
+        alt.Chart(_cut(low, x, "low", "high"))
+        .mark_rule(style="minimum-interval")
         .encode(_like(x, "low"), y, x2="high:Q"),
         alt.Chart(low).mark_point(style="minimum", shape="diamond").encode(x, y, tooltip=tooltip),
         alt.Chart(lost)
-        .mark_point(style="dropped", shape="cross", angle=45, filled=True, clip=True)
+        .mark_point(style="dropped", shape="cross", angle=45, filled=True)
         .encode(x, y, tooltip=[tooltip[0], alt.Tooltip("reason:N", title="Dropped")]),
         height=HEIGHT,
     )
@@ -203,9 +205,11 @@ def optimum(
     ]
     base = alt.Chart(points)
     return layered(
-        alt.Chart(law).mark_area(style="band", clip=True).encode(x, _like(y, "low"), y2="high:Q"),
+        alt.Chart(law).mark_area(style="band").encode(x, _like(y, "low"), y2="high:Q"),
         law_line(law, x, y),
-        base.mark_rule(style="minimum-interval", clip=True).encode(x, _like(y, "low"), y2="high:Q"),
+        alt.Chart(_cut(points, y, "low", "high"))
+        .mark_rule(style="minimum-interval")
+        .encode(x, _like(y, "low"), y2="high:Q"),
         base.mark_point(style="minimum", shape="diamond").encode(x, y, tooltip=tooltip),
         height=height,
     )
@@ -344,6 +348,12 @@ def _inside(table: pd.DataFrame, field: str, channel: alt.X | alt.Y) -> pd.DataF
     """Return the rows whose `field` lies in the domain of `channel`."""
     low, high = channel["scale"]["domain"]
     return table[table[field].between(low, high)]
+
+
+def _cut(table: pd.DataFrame, channel: alt.X | alt.Y, *fields: str) -> pd.DataFrame:
+    """Return the table with `fields` moved into the domain of `channel`."""
+    low, high = channel["scale"]["domain"]
+    return table.assign(**{field: table[field].clip(low, high) for field in fields})
 
 
 def _like(y, field: str):

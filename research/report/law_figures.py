@@ -47,8 +47,8 @@ def profiles(rows: pd.DataFrame) -> alt.LayerChart:
     dash = alt.StrokeDash("parameter:N", sort=names, legend=None)
     base = alt.Chart(rows)
     limit = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(style="zero").encode(y)
-    lines = base.mark_line(clip=True).encode(x, y, color=color, strokeDash=dash)
-    points = base.mark_point(size=20, clip=True).encode(x, y, color=color, tooltip=tooltip)
+    lines = base.mark_line().encode(x, y, color=color, strokeDash=dash)
+    points = base.mark_point(size=20).encode(x, y, color=color, tooltip=tooltip)
     return layered(limit, lines, points, height=HEIGHT)
 
 
@@ -67,9 +67,9 @@ def trade_off(rows: pd.DataFrame) -> alt.LayerChart:
         alt.Tooltip("N:Q", title="Parameters", format=",.0f"),
         alt.Tooltip("excess:Q", title="Loss above the best (%)", format=".2f"),
     ]
-    base = alt.Chart(rows)
-    band = base.mark_area(style="band", clip=True).encode(x, alt.Y("low:Q"), y2="high:Q")
-    line = base.mark_line(style="fit", clip=True).encode(x, y, tooltip=tooltip)
+    base = alt.Chart(rows.assign(high=rows.high.clip(upper=max(shown))))
+    band = base.mark_area(style="band").encode(x, alt.Y("low:Q"), y2="high:Q")
+    line = base.mark_line(style="fit").encode(x, y, tooltip=tooltip)
     return layered(band, line, height=HEIGHT)
 
 
