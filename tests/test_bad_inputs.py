@@ -163,7 +163,7 @@ def test_bad_experiment_files(refused, tmp_path, name):
         (["data", "markov", "--folder", "/proc/no"], "/proc/no cannot be written"),
         (["fit", "TMP/none.csv", "--params", "N", "--data", "D", "--loss", "L"], "none.csv"),
         (["fit", "TMP"], "TMP"),
-        (["fit", "TMP", "--no_such_flag"], "--no_such_flag"),
+        (["fit", "TMP", "--no_such_flag"], "--no-such-flag"),
     ],
 )
 def test_bad_commands(refused, tmp_path, words, said):

@@ -61,7 +61,7 @@ def test_a_table_without_budgets_has_no_valleys(tmp_path):
     [
         (["FOLDER", *COLUMNS], "--params: only for a table"),
         (["FOLDER", "--out", "page.html"], "--out: only for a table"),
-        (["runs.csv"], "--params: name the column of"),
+        (["runs.csv"], "--loss: name the column of"),
         (
             ["runs.csv", "--params", "siez", "--data", "tokens", "--loss", "nll"],
             "did you mean 'size'",

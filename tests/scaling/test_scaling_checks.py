@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize
 
@@ -16,6 +17,7 @@ from research.scaling.engine.design import make_design
 from research.scaling.fit import fit_law
 from research.scaling.plan.budget import plan
 from research.scaling.table import from_frame
+from tests.scaling.instances import instance
 from tests.scaling.planted import codes, grid, losses, surface, table
 
 
@@ -119,6 +121,20 @@ def test_9_no_floor_in_the_runs_is_a_warning_not_a_refusal():
     assert fit.intervals is not None
     assert not fit.profiles["E"].identified and fit.profiles["E"].open_side == "below"
     assert 0 < fit.profiles["E"].high < 0.5, "and E is bounded from above"
+
+
+def test_9_a_parameter_that_drops_out_of_its_law_is_a_warning_and_not_identified():
+    # Parallel streams that do a little harm: k of ParScale's law goes to 0, a plain power law.
+    law, variables, truth, _ = instance("parallel")
+    truth = np.where(np.array(law.names) == "k", 0.0, truth)
+    loss = law.loss(truth, **variables) * variables["streams"] ** 0.002
+    frame = pd.DataFrame(variables).assign(y=loss * (1 + 0.002 * np.cos(np.arange(len(loss)) ** 2)))
+    runs = from_frame(frame, params="N", loss="y", extra={"streams": "streams"})
+    fit = fit_law(runs, law, bootstrap=100)
+    assert fit.refused is None, fit.refused
+    assert "at a limit" in {finding.name for finding in fit.findings}
+    k = fit.profiles["k"]
+    assert k.open_side == "below" and 0 < k.high < 0.1, "and k is bounded from above"
 
 
 def test_10_few_starts_at_the_best_and_several_optima(clean):

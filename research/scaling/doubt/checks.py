@@ -82,9 +82,8 @@ def _refusal(found: Evidence) -> str | None:
 def _at_bound(found: Evidence) -> str | None:
     low, high = found.limits
     for j, parameter in enumerate(found.design.law.parameters):
-        # A floor of zero is a law of its own (a plain power) and a warning; other bounds are ours.
-        if found.best[j] >= high[j] or (found.best[j] <= low[j] and parameter.kind != "floor"):
-            side = "upper" if found.best[j] >= high[j] else "lower"
+        side = "upper" if found.best[j] >= high[j] else "lower" if found.best[j] <= low[j] else ""
+        if side and side != parameter.ends:
             value = found.parameters[parameter.name]
             return f"{parameter.name} = {value:.4g} is at its {side} bound"
     return None
@@ -120,16 +119,23 @@ def gradient(found: Evidence) -> Finding | None:
     return Finding(8, "gradient", text, {"norm": norm, "errors": polish})
 
 
-def zero_floor(found: Evidence) -> Finding | None:
-    """9: the irreducible loss E fell to its lower bound: the runs show no floor."""
+def limits(found: Evidence) -> list[Finding]:
+    """9: parameters that drop out of the law: no irreducible loss E, no diminishing returns."""
+    result, (low, high) = [], found.limits
     for j, parameter in enumerate(found.design.law.parameters):
-        if parameter.kind == "floor" and found.best[j] <= found.limits[0][j]:
-            value = found.parameters[parameter.name]
+        at = {"lower": found.best[j] <= low[j], "upper": found.best[j] >= high[j], "": False}
+        if not at[parameter.ends]:
+            continue
+        value = found.parameters[parameter.name]
+        text = f"{parameter.name} went to its {parameter.ends} bound ({value:.2g}):"
+        text += " these runs do not show its effect"
+        if parameter.kind == "floor":
             text = (
                 f"{parameter.name} fell to its lower bound ({value:.2g}): these runs show no floor"
             )
-            return Finding(9, "zero floor", text, {parameter.name: value})
-    return None
+        name = "zero floor" if parameter.kind == "floor" else "at a limit"
+        result.append(Finding(9, name, text, {parameter.name: value}))
+    return result
 
 
 def starts(found: Evidence) -> Finding | None:
@@ -258,8 +264,9 @@ def narrow_interval(found: Evidence) -> list[Finding]:
 
 def fit_findings(found: Evidence) -> list[Finding]:
     """Every warning of this file that a fit earns, in the order of the list."""
-    single = [gradient(found), zero_floor(found), starts(found)]
+    single = [gradient(found), starts(found)]
     single += [outliers(found), rounded_losses(found), split_losses(found)]
-    several = [*objective_sensitivity(found), *identification(found), *narrow_interval(found)]
+    several = [*limits(found), *objective_sensitivity(found), *identification(found)]
+    several += narrow_interval(found)
     present = [finding for finding in single if finding is not None]
     return sorted([*present, *several], key=lambda finding: finding.code)

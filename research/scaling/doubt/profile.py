@@ -62,11 +62,17 @@ def profile(
         step = max(float(intervals.spread(near[:, j])), 1e-9)
         low, high = limits[0][j], limits[1][j]
         values = np.clip(theta[j] + step * np.concatenate([-STEPS[::-1], STEPS]), low, high)
-        is_floor = design.law.parameters[j].kind == "floor"
-        if is_floor and design.law.parameters[j].logarithmic and theta[j] <= low + 1e-6:
-            # A floor that fell to zero has no error to step by: look up to the smallest loss.
-            upwards = np.log(np.linspace(np.exp(low), np.min(loss), len(STEPS) + 1)[1:])
-            values = np.concatenate([np.full(len(STEPS), low), upwards])
+        parameter, count = design.law.parameters[j], np.arange(1, len(STEPS) + 1)
+        if parameter.logarithmic and min(theta[j] - low, high - theta[j]) < 1e-6:
+            # One that went to a limit of the law has no error to step by: look away from it, by
+            # factors of e; for a floor, up to the smallest loss.
+            away = np.clip(low + count, low, high)
+            if parameter.kind == "floor":
+                away = np.log(np.linspace(np.exp(low), np.min(loss), len(STEPS) + 1)[1:])
+            values = np.concatenate([np.full(len(STEPS), low), away])
+            if high - theta[j] < 1e-6:
+                down = np.clip(high - count[::-1], low, high)
+                values = np.concatenate([down, np.full(len(STEPS), high)])
         nearest = near[np.abs(near[:, j, None] - values).argmin(0)]
         first = np.stack([np.tile(theta, (len(values), 1)), nearest], 1).reshape(-1, len(theta))
         first[:, j] = np.repeat(values, 2)

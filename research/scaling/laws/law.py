@@ -19,6 +19,8 @@ class Parameter:
     `kind` says how it is fitted: the law is linear in a "floor" or "coefficient", and given the
     others they start at least squares; a "scale" is positive and starts on `grid`; an "exponent"
     too, but is fitted as it is. The first three are fitted in their logs unless `low` is negative.
+    `limit` says at which bound, "lower" or "upper", the parameter drops out of the law, so that a
+    fit there is an answer. Other bounds are only ours.
     `within` names a variable when `grid` holds shares of its log range instead of values: 0 is
     the table's smallest, 1 its largest (where a curve may break, whatever the unit).
     """
@@ -30,6 +32,12 @@ class Parameter:
     high: float = np.inf
     grid: tuple[float, ...] = ()
     within: str = ""
+    limit: str = ""
+
+    @property
+    def ends(self) -> str:
+        """The bound at which the law is one of fewer parameters: a floor's lower one too."""
+        return "lower" if self.kind == "floor" else self.limit
 
     @property
     def linear(self) -> bool:
