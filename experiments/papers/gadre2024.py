@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from research.errors import UserError
-from research.scaling.backtest import choose
+from research.scaling.choice import choose
 from research.scaling.engine.objective import Objective
 from research.scaling.engine.solve import solve
 from research.scaling.fit import fit_law

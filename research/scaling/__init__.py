@@ -13,7 +13,8 @@ Every verb of the command line is a function here that returns a documented data
 `read_file`, `from_frame` and `read_runs` make tables.
 """
 
-from research.scaling.backtest import Backtest, Choice, backtest, choose
+from research.scaling.backtest import Backtest, backtest
+from research.scaling.choice import Choice, choose
 from research.scaling.extrapolate.curves import Curves
 from research.scaling.extrapolate.curves import from_frame as curves_from_frame
 from research.scaling.extrapolate.forecast import Extrapolation, extrapolate

@@ -5,7 +5,7 @@ must say so (check 21).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,23 +16,12 @@ from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import solve
-from research.scaling.fit import LawFit, fit_law
 from research.scaling.laws import LAWS, Law
 from research.scaling.table import OWN_GROUP, Table
 from research.scaling.table.columns import rows_where
 
 LAST_VALUE = "last value"
 COLUMNS = {"flops": "C", "params": "N", "data": "D"}
-# What `auto` holds out in turn; a law is judged by all of them that leave enough to fit.
-FOLDS = (
-    "flops:0.25decade",
-    "flops:0.5decade",
-    "flops:0.75decade",
-    "flops:1decade",
-    "params:largest",
-)
-FEWEST = 3  # runs a fold must hold out
-MOST_ROWS = 5_000  # of a table that laws are compared on
 
 
 @dataclass(frozen=True)
@@ -256,150 +245,3 @@ def _test(law, seen, unseen, measured, objective, bootstrap, level, seed) -> Sco
         return Scored(law.name, ahead.best - measured)
     low, high = ahead.interval(level)
     return Scored(law.name, ahead.best - measured, low - measured, high - measured)
-
-
-def folds(table: Table) -> dict[str, np.ndarray]:
-    """Masks [rows] of what FOLDS hold out, each once, where they leave most of the table to fit."""
-    masks: dict[str, np.ndarray] = {}
-    for text in FOLDS:
-        try:
-            mask = held_out(table, text)
-        except UserError:
-            continue
-        again = any((mask == other).all() for other in masks.values())
-        if mask.sum() >= FEWEST and mask.mean() <= 0.6 and not again:
-            masks[text] = mask
-    return masks
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The law chosen for a table: `law` is None when none beats the last value.
-
-    `scores` maps every law to its mean RMSE of log loss over the folds it could be tested on;
-    `inflation` is by how much the intervals of the chosen law must be widened for its own
-    backtests to hold (at least 1), and `num_tested` from how many held-out runs.
-    """
-
-    law: Law | None
-    scores: dict[str, float]
-    folds: list[Backtest]
-    inflation: float
-    num_tested: int
-
-    def calibrate(self, fit: LawFit) -> LawFit:
-        """`fit` of the chosen law, its predictions' intervals widened by `inflation`."""
-        return replace(fit, inflation=self.inflation, num_tested=self.num_tested)
-
-    @property
-    def ranked(self) -> list[str]:
-        """Names of every law that could be tested, best first."""
-        return sorted(self.scores, key=lambda name: self.scores[name])
-
-    @property
-    def line(self) -> str:
-        """The choice in a sentence."""
-        shown = ", ".join(f"{name} {self.scores[name]:.4f}" for name in self.ranked[:4])
-        kind = self.law.name if self.law else LAST_VALUE
-        passed = ", ".join(self.ranked[: self.ranked.index(kind)])
-        skipped = f"; refused as fits: {passed}" if passed and self.law else ""
-        return f"{kind} predicts held-out runs best (RMSE of log loss: {shown}){skipped}"
-
-    def to_json(self) -> dict[str, Any]:
-        """For laws.json."""
-        return {
-            "law": self.law.name if self.law else LAST_VALUE,
-            "rmse": self.scores,
-            "inflation": self.inflation,
-            "num_tested": self.num_tested,
-            "folds": [fold.to_json() for fold in self.folds],
-        }
-
-
-def choose(
-    table: Table,
-    laws: Sequence[Law] | None = None,
-    *,
-    objective: Objective = HUBER,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Choice:
-    """Choose a law by held-out extrapolation, never by fit.
-
-    Raises:
-        UserError: no fold of the table leaves enough rows to fit and to test.
-    """
-    table = _shortened(table, seed)
-    laws = candidates(table) if laws is None else laws
-    if not laws:
-        known = ", ".join(table.known("NDC")) or "none"
-        raise UserError(
-            f"{table.source}: no law reads what is known of N, D and C ({known}):"
-            " give --params and --data, or --flops"
-        )
-    tested = [
-        backtest(table, text, laws, objective=objective, bootstrap=0) for text in folds(table)
-    ]
-    tested = [fold for fold in tested if any(np.isfinite(e.rmse) for e in fold.laws)]
-    if not tested:
-        raise UserError(
-            f"{table.source}: {len(table)} rows are too few to compare laws on held-out runs;"
-            " name one with --law"
-        )
-    scores: dict[str, float] = {}
-    for each in tested[0].tested:
-        errors = [fold[each.law].rmse for fold in tested]
-        if np.isfinite(errors).all():
-            scores[each.law] = float(np.mean(errors))
-    best = min(scores, key=lambda name: scores[name])
-    for law in sorted(laws, key=lambda law: scores.get(law.name, np.inf)):
-        if scores.get(law.name, np.inf) >= scores[LAST_VALUE]:
-            return Choice(None, scores, tested, 1.0, 0)
-        # A law that predicts well and cannot be pinned down is no answer: the next one is.
-        if fit_law(table, law, bootstrap=100, objective=objective).refused is None:
-            best = law.name
-            break
-    else:
-        return Choice(None, scores, tested, 1.0, 0)
-    options: dict[str, Any] = {"objective": objective, "level": level, "seed": seed}
-    again = [backtest(table, fold.mask, [law], **options)[best] for fold in tested]
-    return Choice(law, scores, tested, *_inflation(again, level))
-
-
-def calibrated(fit: LawFit, table: Table, *, objective: Objective = HUBER, seed: int = 0) -> LawFit:
-    """`fit` with its predictions' intervals as wide as its law's backtests on `table` ask for.
-
-    Unchanged where no fold of the table leaves enough runs to fit and to test.
-    """
-    table = _shortened(table, seed)
-    options: dict[str, Any] = {"objective": objective, "level": fit.level, "seed": seed}
-    tested = [backtest(table, text, [fit.law], **options)[fit.law.name] for text in folds(table)]
-    tested = [each for each in tested if not each.refused]
-    if not tested:
-        return fit
-    inflation, num_tested = _inflation(tested, fit.level)
-    return replace(fit, inflation=inflation, num_tested=num_tested)
-
-
-def _shortened(table: Table, seed: int) -> Table:
-    if len(table) <= MOST_ROWS:
-        return table
-    rows = np.random.default_rng(seed).choice(len(table), MOST_ROWS, replace=False)
-    return table.select(np.isin(np.arange(len(table)), rows))
-
-
-def _inflation(tested: list[Scored], level: float) -> tuple[float, int]:
-    """(factor, held-out runs): the level's quantile of error over half-width, never under 1.
-
-    Split conformal prediction (Vovk 2005) with the table's own backtests for calibration; folds
-    overlap, so runs are few more than the largest fold and the quantile is taken as is.
-    """
-    ratios = []
-    for each in tested:
-        assert each.low is not None and each.high is not None
-        # Half of the interval on the side of the prediction on which the measured value lies.
-        side = np.where(each.error > 0, each.error - each.low, each.high - each.error)
-        ratios.append(np.abs(each.error) / np.maximum(side, 1e-12))
-    every = np.concatenate(ratios)
-    rank = min(1.0, level * (1 + 1 / len(every)))
-    return max(1.0, float(np.quantile(every, rank))), len(every)

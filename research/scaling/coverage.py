@@ -6,7 +6,8 @@ import numpy as np
 from scipy import stats
 
 from research.errors import UserError
-from research.scaling.backtest import folds, look_ahead
+from research.scaling.backtest import look_ahead
+from research.scaling.choice import folds
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.laws import CHINCHILLA, Law
 from research.scaling.table import Table

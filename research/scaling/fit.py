@@ -1,28 +1,24 @@
 """Fit a law to a table of runs: every start, every bootstrap draw, and the doubts, in one call."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from research.errors import UserError
-from research.scaling import engine
-from research.scaling.doubt import checks, intervals, reach
+from research.scaling.doubt import checks, intervals, reach, refits
 from research.scaling.doubt.checks import Finding
 from research.scaling.doubt.downstream import downstream_findings
 from research.scaling.doubt.influence import Influence, influence
 from research.scaling.doubt.profile import Profile, profile, quadratic
 from research.scaling.doubt.support import require_support
-from research.scaling.engine import Minimum
-from research.scaling.engine.design import Design
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import MANY_ROWS, solve
 from research.scaling.laws import CHINCHILLA, Law
 from research.scaling.plan.optimal import FlopsModel, Optimum, flops_model, optimum
 from research.scaling.table import Table
 
-DELTAS = (1e-4, 1e-3, 1e-2, 1e-1)
 # Draws kept in laws.json, for whoever predicts from it.
 KEPT_DRAWS = 400
 
@@ -268,7 +264,7 @@ def fit_law(
     held = (best <= limits[0]) | (best >= limits[1])
     if objective.lad:  # a vertex has no gradient; `vertex.polish` has found no way down
         value, held = np.abs(fitted).sum(keepdims=True), np.ones_like(held)
-    share, optima = _distinct(design, found_by.ends)
+    share, optima = refits.distinct(design, found_by.ends)
     found = checks.Evidence(
         table=table,
         design=design,
@@ -283,8 +279,8 @@ def fit_law(
         share_at_best=share,
         optima=optima,
         profiles=profiles,
-        sensitivity=_sensitivity(design, best, loss, limits) if log else [],
-        without_outliers=_without_outliers(design, best, loss, limits, residuals, objective),
+        sensitivity=refits.sensitivity(design, best, loss, limits) if log else [],
+        without_outliers=refits.without_outliers(design, best, loss, limits, residuals, objective),
         scale=scale,
         objective=float(value[0]),
         criterion=objective,
@@ -349,30 +345,6 @@ def _findings(table: Table, law: Law, found: checks.Evidence) -> list[Finding]:
     return sorted(every, key=lambda finding: finding.code)
 
 
-def _distinct(design: Design, ends: Minimum) -> tuple[float, list[dict[str, Any]]]:
-    """Share of starts at the best objective, and each distinct optimum within 1% of it."""
-    # On noise-free data every objective is rounding: those count as equal.
-    floor = ends.objective.min() + 1e-20 * design.num_rows
-    share = float(np.mean(ends.objective <= floor * (1 + 1e-6)))
-    optima: list[dict[str, Any]] = []
-    seen: list[np.ndarray] = []
-    for k in np.argsort(ends.objective, kind="stable"):
-        if ends.objective[k] > floor * 1.01:
-            break
-        theta = ends.theta[k]
-        near = [i for i, other in enumerate(seen) if np.abs(theta - other).max() < 0.01]
-        if near:
-            optima[near[0]]["starts"] += 1
-            continue
-        seen.append(theta)
-        values = design.to_parameters(theta)
-        parameters = dict(zip(design.law.names, map(float, values), strict=True))
-        optima.append(
-            {"parameters": parameters, "objective": float(ends.objective[k]), "starts": 1}
-        )
-    return share, optima
-
-
 def _intervals(law, draws, profiles, level, degrees, kind):
     """Bootstrap intervals; where the profile is open they reach as far as it was looked at."""
     ends = intervals.percentile(draws, level, degrees).T
@@ -385,31 +357,3 @@ def _intervals(law, draws, profiles, level, degrees, kind):
             method[name] = f"not identified ({seen.open_side}): bootstrap and profile together"
         shown[name] = (float(low), float(high))
     return shown, method
-
-
-def _sensitivity(design, best, loss, limits) -> list[dict[str, float]]:
-    """The fit at Huber deltas from nearly absolute to nearly squared loss."""
-    rows = []
-    if len(loss) > MANY_ROWS:
-        return rows  # the errors of a long table are too small for deltas to agree
-    for delta in DELTAS:
-        objective = replace(HUBER, delta=delta)
-        end = engine.minimise(
-            design, best[None], np.log(loss), np.ones(len(loss)), limits, objective
-        )
-        values = design.to_parameters(end.theta[0])
-        rows.append(
-            {"delta": delta, **dict(zip(design.law.names, map(float, values), strict=True))}
-        )
-    return rows
-
-
-def _without_outliers(design, best, loss, limits, residuals, objective):
-    """(rows left out, theta without them): residuals beyond 5 robust standard deviations."""
-    size = 1.4826 * np.median(np.abs(residuals))
-    outliers = np.abs(residuals) > 5 * max(size, 1e-12)
-    if not outliers.any():
-        return np.array([], int), best
-    weights = np.where(outliers, 0.0, 1.0)
-    end = engine.minimise(design, best[None], objective.target(loss), weights, limits, objective)
-    return np.flatnonzero(outliers), end.theta[0]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from research.errors import UserError
+from research.scaling.backtest import last_value
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier, frontier_rows
@@ -124,6 +125,9 @@ def holdout(
     # Measured runs: how far past a narrow range the law is sound is what this finds out.
     predicted = np.atleast_1d(fit.predict(anyway=True, **variables))
     low, high = fit.predict_interval(noise=True, anyway=True, **variables)
+    baseline = last_value(rest, table["N"][rows])
+    if law.name == FRONTIER.name:
+        baseline = np.full(len(rows), rest["L"].min())
     labels = table["id"] if "id" in table.frame else np.arange(1, len(table) + 1)
     predictions = [
         Prediction(
@@ -135,7 +139,7 @@ def holdout(
             predicted=float(predicted[k]),
             low=float(low[k]),
             high=float(high[k]),
-            last_value=_last_value(rest, float(table["N"][row]), law),
+            last_value=float(baseline[k]),
         )
         for k, row in enumerate(rows)
     ]
@@ -148,11 +152,3 @@ def holdout(
             law.name, fit, flops, predictions, [Finding(21, "last value", text, numbers)], None
         )
     return result
-
-
-def _last_value(rest: Table, params: float, law: Law) -> float:
-    """Best loss so far: of the same size where it was trained, else of all (frontier: of all)."""
-    same = np.abs(np.log(rest["N"] / params)) < 1e-3
-    if law.name == FRONTIER.name or not same.any():
-        return float(rest["L"].min())
-    return float(rest["L"][same].min())

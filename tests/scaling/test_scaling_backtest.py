@@ -9,16 +9,8 @@ import pytest
 from research.__main__ import main
 from research.errors import UserError
 from research.scaling import laws
-from research.scaling.backtest import (
-    LAST_VALUE,
-    Scored,
-    _inflation,
-    backtest,
-    calibrated,
-    candidates,
-    choose,
-    held_out,
-)
+from research.scaling.backtest import LAST_VALUE, Scored, backtest, candidates, held_out
+from research.scaling.choice import _inflation, calibrated, choose
 from research.scaling.fit import fit_law
 from research.scaling.plan.budget import plan
 from tests.scaling.planted import TRUTH, grid, losses, table

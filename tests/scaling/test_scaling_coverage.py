@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from research.errors import UserError
-from research.scaling.backtest import backtest, folds
+from research.scaling.backtest import backtest
+from research.scaling.choice import folds
 from research.scaling.coverage import binomial, coverage
 from research.scaling.laws import CHINCHILLA
 from tests.scaling.planted import grid, losses, table, valleys

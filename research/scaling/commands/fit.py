@@ -10,7 +10,7 @@ import numpy as np
 from research.errors import UserError
 from research.record import write_json
 from research.scaling import laws
-from research.scaling.backtest import calibrated, choose
+from research.scaling.choice import calibrated, choose
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,
