@@ -131,8 +131,8 @@ def answer(study: Study, seed: int, bootstrap: int, level: float) -> Answer:
         return Answer(True, no, no, none, none, np.nan)
     ends = np.array(list(fit.intervals.values()))
     exact = study.law.loss(planted.truth, **planted.ahead)
-    low, high = fit.predict_interval(False, **planted.ahead)
-    below, above = np.log(fit.predict_interval(True, **planted.ahead))
+    low, high = fit.predict_interval(False, anyway=True, **planted.ahead)
+    below, above = np.log(fit.predict_interval(True, anyway=True, **planted.ahead))
     return Answer(
         refused=False,
         identified=np.array([fit.profiles[name].identified for name in fit.law.names]),

@@ -7,6 +7,7 @@ from research.scaling import engine, laws
 from research.scaling.doubt import intervals
 from research.scaling.engine.design import make_design
 from research.scaling.engine.objective import Objective
+from tests.scaling.coverage import Study, answer
 from tests.scaling.planted import TRUTH, losses
 
 
@@ -82,3 +83,14 @@ def test_intervals_cover_the_truth():
         covered.append((low <= truth) & (truth <= high))
     share = np.mean(covered, axis=0)
     assert ((share >= 0.90) & (share <= 0.98)).all(), share
+
+
+def test_coverage_measures_what_intervals_hold():
+    study = Study(laws.CHINCHILLA, "random", runs=24, decades=1.5, noise=0.003)
+    found = [answer(study, seed, bootstrap=100, level=0.95) for seed in range(4)]
+    assert not any(each.refused for each in found)
+    for name in ("held", "ahead", "new_run"):
+        assert np.mean([getattr(each, name) for each in found]) > 0.6, name
+    hidden = Study(laws.CHINCHILLA, "random", runs=24, decades=2.5, noise=0.01, hidden="size")
+    lost = answer(hidden, 0, bootstrap=100, level=0.95)
+    assert lost.refused or not lost.identified.all()
