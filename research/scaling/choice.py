@@ -21,20 +21,28 @@ FOLDS = (
     "flops:1decade",
     "params:largest",
 )
+FARTHER = ("flops:1.5decade", "flops:2decade")
 FEWEST = 3  # runs a fold must hold out
 MOST_ROWS = 5_000  # of a table that laws are compared on
 
 
 def folds(table: Table) -> dict[str, np.ndarray]:
-    """Masks [rows] of what FOLDS hold out, each once, where they leave most of the table to fit."""
+    """Masks [rows] of what FOLDS hold out, each once, where they leave most of the table to fit.
+
+    Where a few runs lie far ahead of the others FARTHER ones, or any that hold out a run at all.
+    """
+    return _masks(table, FOLDS, FEWEST) or _masks(table, FARTHER, FEWEST) or _masks(table, FOLDS, 1)
+
+
+def _masks(table: Table, texts: Sequence[str], fewest: int) -> dict[str, np.ndarray]:
     masks: dict[str, np.ndarray] = {}
-    for text in FOLDS:
+    for text in texts:
         try:
             mask = held_out(table, text)
         except UserError:
             continue
         again = any((mask == other).all() for other in masks.values())
-        if mask.sum() >= FEWEST and mask.mean() <= 0.6 and not again:
+        if mask.sum() >= fewest and mask.mean() <= 0.6 and not again:
             masks[text] = mask
     return masks
 

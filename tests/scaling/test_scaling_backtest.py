@@ -10,7 +10,7 @@ from research.__main__ import main
 from research.errors import UserError
 from research.scaling import laws
 from research.scaling.backtest import LAST_VALUE, Scored, backtest, candidates, held_out
-from research.scaling.choice import _inflation, calibrated, choose
+from research.scaling.choice import _inflation, calibrated, choose, folds
 from research.scaling.fit import fit_law
 from research.scaling.plan.budget import plan
 from tests.scaling.planted import TRUTH, grid, losses, table
@@ -21,6 +21,20 @@ FEW = [laws.CHINCHILLA, laws.get("kaplan")]
 def runs(noise=0.003, **columns):
     params, data = grid(num_sizes=7, num_amounts=6, decades=2.5)
     return table(params, data, losses(params, data, noise=noise), **columns)
+
+
+def test_a_run_far_ahead_of_the_others_is_not_all_that_is_held_out():
+    params, data = grid(num_sizes=5, num_amounts=5)
+    params, data = np.append(params, 1e11), np.append(data, 1e12)
+    ladder = table(params, data, losses(params, data, noise=0.002))
+    assert held_out(ladder, "flops:1decade").sum() == 1
+    assert {mask.sum() for mask in folds(ladder).values()} == {1}, "better than none"
+    nearer = ladder.select(np.append(np.ones(25, bool), False))
+    far = table(
+        np.append(params[:-1], 8e9), np.append(data[:-1], 8e10), np.append(nearer["L"], 1.9)
+    )
+    assert set(folds(far)) == {"flops:1.5decade", "flops:2decade"}
+    assert choose(ladder).law is not None
 
 
 def test_what_a_holdout_selects():
