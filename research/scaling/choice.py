@@ -126,18 +126,16 @@ def choose(
         errors = [fold[each.law].rmse for fold in tested]
         if np.isfinite(errors).all():
             scores[each.law] = float(np.mean(errors))
-    best = min(scores, key=lambda name: scores[name])
     for law in sorted(laws, key=lambda law: scores.get(law.name, np.inf)):
         if scores.get(law.name, np.inf) >= scores[LAST_VALUE]:
             return Choice(None, scores, tested, 1.0, 0)
         # A law that predicts well and cannot be pinned down is no answer: the next one is.
         if fit_law(table, law, bootstrap=100, objective=objective).refused is None:
-            best = law.name
             break
     else:
         return Choice(None, scores, tested, 1.0, 0)
     options: dict[str, Any] = {"objective": objective, "level": level, "seed": seed}
-    again = [backtest(table, fold.mask, [law], **options)[best] for fold in tested]
+    again = [backtest(table, fold.mask, [law], **options)[law.name] for fold in tested]
     return Choice(law, scores, tested, *_inflation(again, level))
 
 

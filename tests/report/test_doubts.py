@@ -5,19 +5,6 @@ import pytest
 
 from research.report import doubts, law_figures
 from research.scaling.doubt import intervals
-from research.scaling.fit import fit_law
-from tests.scaling.planted import losses, table, valleys
-
-
-@pytest.fixture(scope="module")
-def runs():
-    params, data = valleys()
-    return table(params, data, losses(params, data, noise=0.002), budget=np.repeat(range(5), 7))
-
-
-@pytest.fixture(scope="module")
-def fit(runs):
-    return fit_law(runs, bootstrap=300)
 
 
 def test_the_planted_law_tops_the_ladder(runs):

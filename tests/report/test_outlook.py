@@ -6,24 +6,12 @@ import numpy as np
 import pytest
 
 from research.report import law_figures, outlook
-from research.scaling.fit import fit_law
 from research.scaling.frontier import fit_frontier
 from research.scaling.isoflop.fit import isoflop
 from research.scaling.laws.published import EXPONENTS, PUBLISHED
-from tests.scaling.planted import TRUTH, losses, table, valleys
+from tests.scaling.planted import TRUTH
 
 LABELS = law_figures.Labels("Loss", "Parameters N (total)", "Data D (tokens)", "")
-
-
-@pytest.fixture(scope="module")
-def runs():
-    params, data = valleys()
-    return table(params, data, losses(params, data, noise=0.002), budget=np.repeat(range(5), 7))
-
-
-@pytest.fixture(scope="module")
-def fit(runs):
-    return fit_law(runs, bootstrap=300)
 
 
 def test_the_plan_is_the_law_s_own_optimum(fit):

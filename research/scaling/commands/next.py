@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.record import write_text
 from research.scaling.commands.options import add_column_options, column_pairs
 from research.scaling.next.runs import Losses, NextRuns, next_runs
 from research.scaling.table import read_frame
-from research.scaling.table.columns import named_column, positive_numbers, rows_where
+from research.scaling.table.columns import (
+    evaluated,
+    named_column,
+    positive_numbers,
+    rows_where,
+)
 
 EXAMPLE = """examples:
   python -m research next --pool pool.csv --params N --data D --loss L --cost "6*N*D" \\
@@ -119,16 +124,8 @@ def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
         named_column(frame, "--cost", cost, source)
     # 6 N D of whole numbers passes the largest 64-bit one.
     whole = frame.select_dtypes("integer").columns
-    try:
-        value = frame.astype(dict.fromkeys(whole, float)).eval(cost)
-    except pd.errors.UndefinedVariableError as error:
-        name = str(error).split("'")[1]
-        raise UserError(
-            f"--cost: no column {name!r} in {source}{nearest(name, map(str, frame.columns))}"
-        ) from error
-    except Exception as error:  # pandas evaluates free text: anything may go wrong
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"--cost: cannot evaluate {cost!r}: {reason}") from error
+    floats = frame.astype(dict.fromkeys(whole, float))
+    value = evaluated(floats, cost, "--cost", source)
     if np.isscalar(value):
         value = pd.Series(value, index=frame.index)  # every run costs the same
     if not isinstance(value, pd.Series):

@@ -1,6 +1,7 @@
 """Columns of somebody's table: found by name, checked number by number, rows chosen by a filter."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,20 @@ def rows_where(frame: pd.DataFrame, expression: str, option: str, source: str) -
     Raises:
         UserError: an unknown column, or an expression that is not true or false for every row.
     """
+    mask = evaluated(frame, expression, option, source)
+    if not (isinstance(mask, pd.Series) and mask.dtype == bool):
+        raise UserError(f"{option}: {expression!r} is not true or false for each row")
+    return mask.to_numpy()
+
+
+def evaluated(frame: pd.DataFrame, expression: str, option: str, source: str) -> Any:
+    """The value of an `expression` of columns (pandas `eval`).
+
+    Raises:
+        UserError: an unknown column, or an expression that cannot be evaluated.
+    """
     try:
-        mask = frame.eval(expression)
+        return frame.eval(expression)
     except pd.errors.UndefinedVariableError as error:
         name = str(error).split("'")[1]
         raise UserError(
@@ -36,9 +49,6 @@ def rows_where(frame: pd.DataFrame, expression: str, option: str, source: str) -
         if spaced and f"`{spaced[0]}`" not in expression:
             reason = f"write `{spaced[0]}`, in backticks"
         raise UserError(f"{option}: cannot evaluate {expression!r}: {reason}") from error
-    if not (isinstance(mask, pd.Series) and mask.dtype == bool):
-        raise UserError(f"{option}: {expression!r} is not true or false for each row")
-    return mask.to_numpy()
 
 
 def named_column(frame: pd.DataFrame, option: str, name: str, source: str) -> pd.Series:
