@@ -17,7 +17,7 @@ from pathlib import Path
 
 import filelock
 
-from research import progress, record, study
+from research import progress, record, study, watch
 from research.errors import Interrupted, UserError
 
 POLL_SECONDS = 0.5
@@ -42,10 +42,11 @@ def sweep(loaded: study.Study, spec: str, flags: Sequence[str], folder: Path, wo
     started = []
     former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        for index in range(workers):
-            started.append(_start(spec, flags, folder, cores[index % len(cores)]))
-        for process, _ in started:
-            process.wait()
+        with watch.screen(folder) as output:
+            for index in range(workers):
+                started.append(_start(spec, flags, folder, cores[index % len(cores)], output))
+            for process, _ in started:
+                process.wait()
     except KeyboardInterrupt:
         for process, _ in started:
             process.terminate()
@@ -90,9 +91,12 @@ def _prepare_data(loaded: study.Study) -> None:
 
 
 def _start(
-    spec: str, flags: Sequence[str], folder: Path, core: int | None
+    spec: str, flags: Sequence[str], folder: Path, core: int | None, output: int | None
 ) -> tuple[subprocess.Popen, socket.socket]:
-    """Start a worker; the socket carries its last words and, by closing, our own death."""
+    """Start a worker that prints to the descriptor `output`, or where this process does.
+
+    The socket carries its last words and, by closing, our own death.
+    """
     environment = dict(os.environ)
     if core is not None:
         environment |= {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {THREADS}".strip()}
@@ -102,7 +106,12 @@ def _start(
     command = [sys.executable, "-m", "launch.local", str(number), spec, str(folder), str(core)]
     # Its own process group: a terminal's Ctrl-C reaches the sweep, which passes it on once.
     process = subprocess.Popen(
-        [*command, *flags], env=environment, start_new_session=True, pass_fds=[number]
+        [*command, *flags],
+        env=environment,
+        start_new_session=True,
+        pass_fds=[number],
+        stdout=output,
+        stderr=output,
     )
     theirs.close()
     return process, ours

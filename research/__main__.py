@@ -10,6 +10,7 @@ from research import progress, runtime
 from research.errors import Interrupted, UserError, nearest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when XLA loads: its notes are not ours
+PROFILE = "trace steps FIRST:END, counted from 0, into the run's folder: 10:15"
 VERBS = {
     "sweep": (
         "run every trial of a study, then fit its laws",
@@ -19,6 +20,10 @@ VERBS = {
         "run one trial",
         "python -m research train --config experiments/quickstart.py --workdir runs/one "
         "--config.train.steps=50",
+    ),
+    "watch": (
+        "watch a study run, here or elsewhere; Ctrl-C leaves it alone",
+        "python -m research watch runs/quickstart",
     ),
     "fit": (
         "fit a scaling law to runs or to a table",
@@ -86,9 +91,10 @@ def sweep(words: list[str]) -> int:
     parser.add_argument("--workdir", default="runs", help="the study goes to WORKDIR/<name>")
     parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
     parser.add_argument("--dry_run", action="store_true", help="print the trials, run nothing")
+    parser.add_argument("--profile_steps", help=PROFILE)
     args, flags = parser.parse_known_args(words)
     from launch import local
-    from research import study
+    from research import profiling, study
 
     if not args.workdir:
         raise UserError("--workdir is empty; name the folder of studies, such as runs")
@@ -102,6 +108,7 @@ def sweep(words: list[str]) -> int:
 
         print(dry_run.table(loaded, args.workers))
         return 0
+    profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     folder = Path(args.workdir) / loaded.name
     code = local.sweep(loaded, args.config, flags, folder, args.workers)
     if code == 0:
@@ -115,13 +122,15 @@ def train(words: list[str]) -> int:
     parser = _parser("train")
     _config_arguments(parser)
     parser.add_argument("--workdir", required=True, help="the run's own folder")
+    parser.add_argument("--profile_steps", help=PROFILE)
     args, flags = parser.parse_known_args(words)
-    from research import runtime, study
+    from research import profiling, runtime, study
     from research.train import train as train_run
 
     if not args.workdir:
         raise UserError("--workdir is empty; name the run's own folder")
     config = study.load_config(args.config, flags)
+    profiling.ask(args.profile_steps, config.train.steps)
     folder = Path(args.workdir)
     runtime.prepare(folder.parent)
     name = Path(args.config.partition(":")[0]).stem
@@ -132,7 +141,7 @@ def train(words: list[str]) -> int:
 def _delegate(verb: str, words: list[str]) -> int:
     """Verbs whose room brings its own arguments; an option's hyphens may be underscores there."""
     rooms = {"report": "research.report.command", "data": "research.data.command"}
-    rooms["sample"] = "research.sample"
+    rooms |= {"sample": "research.sample", "watch": "research.watch"}
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     command.add_arguments(parser)

@@ -15,8 +15,10 @@ from typing import Any
 from research.errors import UserError
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:
     """Write `data` so that `path` holds either its old content or all of the new one.
+
+    Without `durable` it does not wait for the disk: for what is soon written again.
 
     Raises:
         UserError: when the folder cannot be written or the disk is full; `path` is untouched.
@@ -29,7 +31,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
@@ -44,14 +47,14 @@ def discard_unfinished(folder: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, durable: bool = True) -> None:
     """Write UTF-8 `text` atomically; see `write_bytes`."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), durable)
 
 
-def write_json(path: str | Path, content: Any) -> None:
+def write_json(path: str | Path, content: Any, durable: bool = True) -> None:
     """Write `content` as indented JSON atomically, floats in full precision."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n", durable)
 
 
 def read_json(path: str | Path) -> Any:

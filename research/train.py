@@ -14,10 +14,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import checkpoint, cost, data, families, optim, programs, record
+from research import checkpoint, cost, data, families, optim, profiling, programs, record
 from research import config as configs
+from research.dashboards import Dashboards
 from research.errors import Interrupted, UserError
-from research.progress import Progress
+from research.goodput import Clock
+from research.progress import Progress, seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,15 @@ def train(
     configs.check_folder(folder, config)  # before anything is written, and again once it is ours
     permanent = (*branches, config.train.steps)
     keeping = checkpoint.writer(folder / "checkpoints", permanent, config.checkpoint.keep)
-    with _locked(folder), _Stop() as stop, keeping as checkpoints:
+    first = branch.step if branch else 0
+    tracing = profiling.Trace(folder / "profile", range(first, config.train.steps))
+    with _locked(folder), _Stop() as stop, keeping as checkpoints, tracing as trace:
         record.discard_unfinished(folder)
         configs.check_folder(folder, config)
         if result_path.exists():
             return record.read_json(result_path)
+        clock = Clock(seen(folder))
+
         # 1. What is learned, from what, and at what cost.
         family = families.load(config.family)
         source = data.load(config.data, "train")
@@ -67,16 +73,17 @@ def train(
         settings, batch_size = config.train, config.train.batch_size
         amount = config.data.length if source.kind == "text" else 1  # tokens or images an example
         step_flops = ledger.train_flops * batch_size
+        unit = "tokens" if source.kind == "text" else "images"
+        progress = Progress(folder, clock, settings.steps, batch_size * amount, unit, step_flops)
         record.write_json(folder / "config.json", configs.to_plain(config))
         record.write_json(folder / "provenance.json", record.provenance(source.fingerprint))
 
         # 2. State: its own newest checkpoint, else the trunk's, else fresh.
         program = programs.build(config)
-        first = branch.step if branch else 0
-        found, before = checkpoint.restore_newest(checkpoints, program.state), 0.0
+        found = checkpoint.restore_newest(checkpoints, program.state)
+        clock.go_on(found[2]["clock"] if found else None)
         if found:
             start, state, meta = found
-            before = meta["seconds"]
         elif branch and (found := _leave_trunk(branch, program.state)):
             start, state, meta = found
         else:
@@ -85,7 +92,7 @@ def train(
 
         # 3. The loop. Metrics are read one step late, so that the device never waits for them.
         rows = _Rows(folder / "metrics.jsonl", start)
-        progress = Progress(folder.name, start, settings.steps, step_flops)
+        dashboards = Dashboards(folder, config, labels or {}, unit, clock.began, rows.rows)
         batches = data.batches(
             source,
             batch_size,
@@ -95,14 +102,21 @@ def train(
             process_count=jax.process_count(),
         )
         key = jax.random.key(config.seed)
-        clock, status = _Clock(before), meta.get("status", "finished")
+        status = meta.get("status", "finished")
         saved, metrics = time.monotonic(), None
+        trace.go_on(start)
+        progress.say("compiling", start)
         for step in range(start, settings.steps if status == "finished" else start):
+            trace.before(step, metrics)
+            clock.enter("data")
             batch = jax.make_array_from_process_local_data(program.batch, next(batches))
             rate = optim.learning_rate(settings, step)
             previous = metrics
+            clock.enter("compile" if step == start else "useful")
             state, metrics = program.step(state, batch, key, np.int32(step), np.float32(rate))
+            clock.enter("useful")
             done = step + 1
+            progress.step(done)
             every = config.checkpoint.every_steps
             save_due = (
                 done in branches
@@ -119,21 +133,28 @@ def train(
                 row = {"step": at, "amount": at * batch_size * amount, "flops": at * step_flops}
                 row |= {"learning_rate": optim.learning_rate(settings, at - 1)}
                 row |= {name: float(value) for name, value in read.items()}
-                rows.write(row | {"seconds": clock.seconds})
-                progress.show(at, row["loss"])
+                row |= {"seconds": clock.seconds}
+                rows.write(row)
+                dashboards.row(row)
+                progress.loss = row["loss"]
             if save_due:
-                extra = {"seconds": clock.seconds, "status": status, "data": batches.get_state()}
-                checkpoint.save(checkpoints, done, state, extra)
+                with clock.within("checkpoint"):
+                    extra = {"clock": clock.state(), "status": status, "data": batches.get_state()}
+                    checkpoint.save(checkpoints, done, state, extra)
                 saved = time.monotonic()
             if status == "diverged":
                 break
             if stop.asked and done < settings.steps:
                 checkpoint.wait(checkpoints)
+                progress.say("stopped", done)
                 raise Interrupted(f"{folder}: stopped at step {done} of {settings.steps}, saved")
+        trace.before(settings.steps, metrics)
         seconds = clock.seconds
         ran = max(0, (settings.steps if status == "finished" else rows.last_step) - first)
 
         # 4. Score, and write the result last: its presence says that the run is over.
+        clock.enter("evaluate")
+        progress.say("scoring", settings.steps)
         score = None if branches else _score(config, state, status)
         status = "diverged" if score and score["value"] is None else status
         result = {**(labels or {}), "family": config.family, "status": status}
@@ -143,8 +164,11 @@ def train(
         recent = rows.recent_loss(earlier) if status == "finished" else None
         result |= {"role": "trunk" if branches else "trial", "train_loss": recent}
         result |= {"score": score} if score else {}
+        dashboards.done(result)
+        clock.enter("checkpoint")
         checkpoint.wait(checkpoints)
-        result["finished_at"] = record.now()
+        result |= {"goodput": clock.goodput(), "finished_at": record.now()}
+        progress.close()
         record.write_json(result_path, result)
         progress.done(result)
         return result
@@ -235,17 +259,6 @@ def _locked(folder: Path) -> filelock.AcquireReturnProxy:
         raise UserError(f"{folder} is in use by another process; wait for it or stop it") from error
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
-
-
-class _Clock:
-    """Seconds of this run, over all its restarts."""
-
-    def __init__(self, before: float):
-        self.before, self.start = before, time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.start
 
 
 class _Stop:

@@ -1,0 +1,247 @@
+"""A study while it runs: one line a trial, read from its folder, wherever that can be read.
+
+`read` is the one reader of a study's state; `table` and `line` are how it looks. They serve the
+live table of `sweep`, the verb `watch`, and `sweep status` on every backend. They only read:
+closing them leaves the runs alone.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from research import record
+from research.errors import UserError
+from research.progress import Beat, last_beat
+
+SILENT_SECONDS = 20  # without a heartbeat, before it is worth a word
+ENDED = ("finished", "diverged")
+COLUMNS = {  # and widths that hold still while numbers change
+    "run": 12, "step": 15, "loss": 7, "speed": 15, "of peak": 7, "left": 11, "state": 9,
+}  # fmt: skip
+ORDER = ("training", "compiling", "scoring", "starting", "stopped", *ENDED, "waiting")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: its id, its last heartbeat or what its result says, its score with the unit.
+
+    `beat.state` is one of ORDER; `silent` is seconds since the heartbeat of a run that goes on.
+    """
+
+    id: str
+    beat: Beat
+    score: str = ""
+    silent: float = 0.0
+
+
+def read(folder: Path) -> list[Row]:
+    """Return every run of the study in `folder` (or the one run that it is), trunks among them.
+
+    Raises:
+        UserError: when the folder holds neither a study nor a run.
+    """
+    if not (folder / "study.json").exists():
+        if not any((folder / name).exists() for name in ("config.json", "progress.json")):
+            raise UserError(f"{folder}: neither a study nor a run is in it")
+        return [read_run(folder)]
+    planned = record.read_json(folder / "study.json")["trials"]
+    others = {path.parent.name for path in folder.glob("*/config.json")} - set(planned)
+    return [read_run(folder / name) for name in (*sorted(others), *planned)]
+
+
+def read_run(folder: Path) -> Row:
+    """Return what can be known of the run in `folder`."""
+    if (folder / "result.json").exists():
+        return _ended(folder)
+    beat = last_beat(folder)
+    if beat is None or beat.clock is None:
+        return Row(folder.name, Beat("waiting"))
+    silent = 0.0 if beat.state == "stopped" else max(0.0, time.time() - beat.clock["at"])
+    return Row(folder.name, beat, silent=silent)
+
+
+def _ended(folder: Path) -> Row:
+    result = record.read_json(folder / "result.json")
+    score = result.get("score", {"value": None})
+    value = "" if score["value"] is None else f"{score['value']:.4f} {score['unit']}"
+    steps, unit, loss = result["steps"], result["data"]["unit"], result.get("train_loss")
+    return Row(folder.name, Beat(result["status"], steps, steps, loss, unit=unit), value)
+
+
+def cells(row: Row) -> list[str]:
+    """Return a row as text: run, step, loss, speed, share of peak, time left, state."""
+    beat = row.beat
+    state = (
+        f"{beat.state}, silent {duration(row.silent)}"
+        if row.silent > SILENT_SECONDS
+        else beat.state
+    )
+    steps = "" if beat.steps is None else f"{beat.step or 0:,}/{beat.steps:,}"
+    return [
+        row.id,
+        steps,
+        "" if beat.loss is None else f"{beat.loss:.4f}",
+        "" if beat.per_second is None else f"{short(beat.per_second)} {beat.unit}/s",
+        "" if beat.share is None else f"{beat.share:.0%}",
+        "" if beat.left is None or row.silent > SILENT_SECONDS else duration(beat.left),
+        f"{state}  {row.score}".strip(),
+    ]
+
+
+def line(row: Row) -> str:
+    """Return a row as one line of text."""
+    run, step, loss, speed, share, left, state = cells(row)
+    said = [run, f"step {step}", loss and f"loss {loss}", speed, share and f"{share} of peak"]
+    return "  ".join(word for word in (*said, left and f"{left} left", state) if word)
+
+
+def short(number: float) -> str:
+    """Return a number with three digits and k, M, G or T."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the two largest units that fit: `45 s`, `3 min 20 s`, `2 d 3 h`."""
+    whole = round(seconds)
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    for (size, name), (smaller, below) in zip(units, units[1:], strict=False):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {name}" + (f" {rest} {below}" if rest else "")
+    return f"{whole} s"
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Return the rows as an aligned table, the busiest first."""
+    drawn = Table(box=None, pad_edge=False, header_style="dim")
+    for name, width in COLUMNS.items():
+        left = name in ("run", "state")
+        drawn.add_column(
+            name,
+            justify="left" if left else "right",
+            min_width=width,
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in sorted(rows, key=lambda row: ORDER.index(row.beat.state)):
+        drawn.add_row(*cells(row), style="dim" if row.beat.state in (*ENDED, "waiting") else "")
+    return drawn
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return how many runs are in each state, in one line."""
+    counts = Counter(row.beat.state for row in rows)
+    said = [f"{counts[state]} {state}" for state in ORDER if counts[state]]
+    return f"{len(rows)} runs: {', '.join(said)}"
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print every row and the summary once: as wide as they are, unless on a terminal."""
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as captured:
+        console.print(table(rows))
+    for each in captured.get().splitlines():
+        print(each.rstrip())
+    print(summary(rows))
+
+
+class _Screen:
+    """The rows that move, redrawn in place at the bottom of a terminal; other lines go above."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.live = Live(console=Console(), auto_refresh=False, transient=True)
+
+    def draw(self) -> list[Row]:
+        rows = read(self.folder)
+        moving = [row for row in rows if row.beat.state not in (*ENDED, "waiting")]
+        room = max(1, self.live.console.height - 3)  # the header, the summary and the cursor
+        parts = [table(moving[:room])] if moving else []
+        self.live.update(Group(*parts, Text(summary(rows))), refresh=True)
+        return rows
+
+    def say(self, text: str) -> None:
+        self.live.console.print(Text(text), soft_wrap=True)
+
+
+def _pause(began: float) -> float:
+    """Seconds to the next look, which may take a twentieth of the time: folders can be far away."""
+    return max(1.0, 20 * (time.monotonic() - began))
+
+
+@contextlib.contextmanager
+def screen(folder: Path) -> Iterator[int | None]:
+    """Draw the live table of the sweep in `folder` while inside.
+
+    Yields the file descriptor to which its workers write, so that their lines go above the table;
+    None where the output is no terminal, and nothing is drawn.
+    """
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        yield None
+        return
+    ours, theirs = os.pipe()
+    drawn, stop = _Screen(folder), threading.Event()
+
+    def copy() -> None:
+        with os.fdopen(ours, errors="replace") as lines:
+            for text in lines:
+                drawn.say(text.rstrip("\n"))
+
+    def redraw() -> None:
+        pause = 0.0
+        while not stop.wait(pause):
+            began = time.monotonic()
+            drawn.draw()
+            pause = _pause(began)
+
+    threads = [threading.Thread(target=each, daemon=True) for each in (copy, redraw)]
+    with drawn.live:
+        for thread in threads:
+            thread.start()
+        try:
+            yield theirs
+        finally:
+            os.close(theirs)
+            stop.set()
+            for thread in threads:
+                thread.join(5)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a study's folder, such as runs/quickstart")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Watch a folder until every run in it has ended, or once when the output is no terminal."""
+    rows = read(args.folder)
+    if not sys.stdout.isatty():
+        show(rows)
+        return 0
+    drawn, ended = _Screen(args.folder), {row.id for row in rows if row.beat.state in ENDED}
+    with drawn.live, contextlib.suppress(KeyboardInterrupt):
+        while len(ended) < len(rows):
+            began = time.monotonic()
+            rows = drawn.draw()
+            for row in rows:
+                if row.beat.state in ENDED and row.id not in ended:
+                    ended.add(row.id)
+                    drawn.say(line(row))
+            if len(ended) < len(rows):
+                time.sleep(_pause(began))
+    show(rows)
+    return 0
