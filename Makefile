@@ -61,7 +61,7 @@ $(INSTALLED): requirements.txt $(MADE)
 	@$(PIP) -r requirements.txt
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+$(INSTALLED_DEV): requirements-dev.txt requirements-pods.txt $(INSTALLED)
 	@echo "installing requirements-dev.txt into $(VENV)"
 	@$(PIP) -r requirements-dev.txt
 	@touch $@

@@ -10,7 +10,6 @@ from research import progress, runtime
 from research.errors import Interrupted, UserError, nearest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when XLA loads: its notes are not ours
-PROFILE = "trace steps FIRST:END, counted from 0, into the run's folder: 10:15"
 VERBS = {
     "sweep": (
         "run every trial of a study, then fit its laws",
@@ -64,8 +63,9 @@ VERBS = {
 }
 
 
-def _parser(verb: str) -> argparse.ArgumentParser:
-    about, example = VERBS[verb]
+def _parser(verb: str, about: str = "", example: str = "") -> argparse.ArgumentParser:
+    if not about:
+        about, example = VERBS[verb]
     return _Parser(
         prog=f"python -m research {verb}",
         description=about,
@@ -85,46 +85,15 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="experiments/NAME.py, or NAME.py:part")
 
 
-def sweep(words: list[str]) -> int:
-    parser = _parser("sweep")
-    _config_arguments(parser)
-    parser.add_argument("--workdir", default="runs", help="the study goes to WORKDIR/<name>")
-    parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
-    parser.add_argument("--dry_run", action="store_true", help="print the trials, run nothing")
-    parser.add_argument("--profile_steps", help=PROFILE)
-    args, flags = parser.parse_known_args(words)
-    from launch import local
-    from research import profiling, study
-
-    if not args.workdir:
-        raise UserError("--workdir is empty; name the folder of studies, such as runs")
-    if args.workers < 1:
-        raise UserError(f"--workers {args.workers} must be at least 1")
-    if args.dry_run:  # measured as a worker runs: on one core
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {local.THREADS}".strip()
-    loaded = study.load(args.config, flags)
-    if args.dry_run:
-        from research import dry_run
-
-        print(dry_run.table(loaded, args.workers))
-        return 0
-    profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
-    folder = Path(args.workdir) / loaded.name
-    code = local.sweep(loaded, args.config, flags, folder, args.workers)
-    if code == 0:
-        from research.scaling.overview import overview
-
-        print(overview(folder))
-    return code
-
-
 def train(words: list[str]) -> int:
+    from research import profiling
+
     parser = _parser("train")
     _config_arguments(parser)
     parser.add_argument("--workdir", required=True, help="the run's own folder")
-    parser.add_argument("--profile_steps", help=PROFILE)
+    parser.add_argument("--profile_steps", help=profiling.HELP)
     args, flags = parser.parse_known_args(words)
-    from research import profiling, runtime, study
+    from research import runtime, study
     from research.train import train as train_run
 
     if not args.workdir:
@@ -169,7 +138,7 @@ def main(words: list[str]) -> int:
         if verb not in VERBS:
             raise UserError(f"unknown verb {verb!r}{nearest(verb, VERBS)}: {', '.join(VERBS)}")
         if verb == "sweep":
-            return sweep(rest)
+            return import_module("launch.command").run(rest, _parser)
         if verb == "train":
             return train(rest)
         return _delegate(verb, rest)

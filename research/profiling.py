@@ -10,6 +10,7 @@ import jax
 from research.errors import UserError
 
 VARIABLE = "ISOFLOP_PROFILE_STEPS"  # an environment reaches workers that any launcher starts
+HELP = "trace steps FIRST:END, counted from 0, into the run's folder: 10:15"
 log = logging.getLogger("research")
 
 

@@ -1,0 +1,184 @@
+"""`python -m research sweep`: the trials of a study, here or on other machines."""
+
+import argparse
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from launch import backends, follow, job, journal, local, tpu
+from launch.job import JobSpec
+from research import hardware, mesh, profiling, study
+from research.errors import UserError, nearest
+
+GPUS_A_HOST = 8
+Parser = Callable[..., argparse.ArgumentParser]
+
+
+def run(words: Sequence[str], make_parser: Parser) -> int:
+    """Run `sweep`, or one of its subcommands when the first word names it; return the exit code."""
+    if words and words[0] in follow.COMMANDS:
+        return follow.run(words[0], words[1:], make_parser)
+    parser = make_parser("sweep")
+    parser.add_argument("--config", required=True, help="experiments/NAME.py, or NAME.py:part")
+    parser.add_argument("--workdir", default="runs", help="the study goes to WORKDIR/<name>")
+    parser.add_argument("--dry_run", action="store_true", help="print the trials, run nothing")
+    parser.add_argument("--profile_steps", help=profiling.HELP)
+    names = (backends.LOCAL, *backends.BACKENDS)
+    parser.add_argument("--backend", default=backends.LOCAL, help=f"one of {', '.join(names)}")
+    name = _backend(words)
+    backends.add_options(parser, name)
+    if name != backends.LOCAL:
+        _add_job_options(parser)
+    args, flags = parser.parse_known_args(words)
+    _check_flags(parser, flags)
+    if not args.workdir:
+        raise UserError("--workdir is empty; name the folder of studies, such as runs")
+    if name != backends.LOCAL and not args.dry_run:
+        return _submit(args, flags)
+    return _run_here(args, flags)
+
+
+def _backend(words: Sequence[str]) -> str:
+    """The backend asked for, read ahead of the rest: it decides which options there are."""
+    ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    ahead.add_argument("--backend", default=backends.LOCAL)
+    try:
+        return backends.check_name(ahead.parse_known_args(words)[0].backend)
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from error
+
+
+def _add_job_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("the job").add_argument
+    add("--render", action="store_true", help="print what would be submitted, submit nothing")
+    add("--topology", default="", help="chips of a slice: v5e:16x16, v5p:4x4x8, h100:16")
+    add("--slices", type=int, default=1, help="slices of that topology for each element")
+    add("--hosts", type=int, default=0, help="machines; only where --topology does not say it")
+    add("--image", default="", help="container image that holds this code")
+    add("--timeout", default="0", help="time one start may take: 90m, 12h, 2d")
+    add("--restarts", type=int, default=3, help="starts after a failure; preemption is none")
+    add("--env", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+
+
+def _check_flags(parser: argparse.ArgumentParser, flags: Sequence[str]) -> None:
+    """Raise UserError for an argument that is neither an option here nor a key of the config."""
+    known = [option for action in parser._actions for option in action.option_strings]
+    for flag in flags:
+        if not flag.startswith("--config."):
+            name = flag.partition("=")[0]
+            hint = backends.owner(name.removeprefix("--")) or nearest(name, known)
+            raise UserError(
+                f"unknown argument {flag!r}{hint}; config keys are set as --config.key=value"
+            )
+
+
+def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
+    workers = getattr(args, "workers", 2)
+    if workers < 1:
+        raise UserError(f"--workers {workers} must be at least 1")
+    if args.dry_run:  # measured as a worker runs: on one core
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {local.THREADS}".strip()
+    loaded = study.load(args.config, flags)
+    if args.dry_run:
+        from research import dry_run
+
+        print(dry_run.table(loaded, workers))
+        return 0
+    profiling.ask(args.profile_steps, _last_step(loaded))
+    folder = Path(args.workdir) / loaded.name
+    code = local.sweep(loaded, args.config, flags, folder, workers)
+    if code == 0:
+        from research.scaling.overview import overview
+
+        print(overview(folder))
+    return code
+
+
+def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
+    """Submit the groups that are not finished and not on their way, or print what would be."""
+    backend = backends.from_arguments(args, args.backend).pinned()
+    chip, topology, hosts = _machines(args)
+    loaded = study.load(args.config, flags)
+    folder = Path(args.workdir) / loaded.name
+    study.check_folder(loaded, folder)
+    groups = {group[0].id: [trial.id for trial in group] for group in loaded.groups}
+    before = journal.read(folder)
+    done = {
+        e for e, ids in groups.items() if all((folder / i / "result.json").exists() for i in ids)
+    }
+    alive = before.alive() if before and not args.render else set()
+    waiting = tuple(element for element in groups if element not in done | alive)
+    profiling.ask(args.profile_steps, _last_step(loaded))
+    profile = {profiling.VARIABLE: args.profile_steps} if args.profile_steps else {}
+    if not waiting:
+        state = "on its way; see sweep status" if alive else "finished"
+        print(f"{loaded.name}: {len(groups)} elements, nothing to submit: all is {state}")
+        return 0
+    spec = JobSpec(
+        name=job.label(loaded.name, "0000" if args.render else secrets.token_hex(2)),
+        argv=_argv(args, flags, args.slices * hosts),
+        env=job.variables(args.env) | profile,
+        accelerator=chip,
+        topology=topology,
+        slices=args.slices,
+        hosts=hosts,
+        image=args.image,
+        timeout=job.minutes(args.timeout),
+        restarts=args.restarts,
+        array=waiting,
+    )
+    backend.check(spec)
+    _check_meshes(loaded, spec)
+    if args.render:
+        print(backend.render(spec), end="")
+        return 0
+    study.write_description(loaded, folder)
+    written = before or journal.Journal(loaded.name, groups)
+    ids = journal.submit(folder, written, backend, spec)
+    print(
+        f"{loaded.name}: {len(ids)} of {len(groups)} elements submitted to {args.backend} as "
+        f"{spec.name}\nsee   python -m research sweep status {folder}"
+    )
+    return 0
+
+
+def _last_step(loaded: study.Study) -> int:
+    return max(trial.config.train.steps for trial in loaded.trials)
+
+
+def _argv(args: argparse.Namespace, flags: Sequence[str], processes: int) -> tuple[str, ...]:
+    words = ["-m", "launch.run", "--config", args.config, "--workdir", args.workdir]
+    return (*words, "--processes", str(processes), *flags, "--group")
+
+
+def _machines(args: argparse.Namespace) -> tuple[str, str, int]:
+    """(chip, topology, hosts of a slice) of the options.
+
+    Raises:
+        UserError: when there are no such machines, or --hosts contradicts them.
+    """
+    if not args.topology:
+        return "cpu", "", args.hosts or 1
+    wanted = hardware.parse_slice(args.topology)
+    topology = "x".join(map(str, wanted.topology))
+    if wanted.chip in tpu.KINDS:
+        hosts = tpu.hosts(wanted.chip, topology)
+        if args.hosts not in (0, hosts):
+            raise UserError(f"--hosts {args.hosts}: {args.topology} is {hosts} machines")
+        return wanted.chip, topology, hosts
+    hosts = args.hosts or -(-wanted.num_chips // GPUS_A_HOST)
+    if wanted.num_chips % hosts:
+        raise UserError(f"--hosts {hosts} do not share {wanted.num_chips} {wanted.chip} evenly")
+    return wanted.chip, topology, hosts
+
+
+def _check_meshes(loaded: study.Study, spec: JobSpec) -> None:
+    """Raise UserError when a trial's mesh or batch does not fit the devices of an element."""
+    devices = spec.processes
+    if spec.accelerator != "cpu":
+        devices = (
+            hardware.parse_slice(f"{spec.accelerator}:{spec.topology}").num_chips * spec.slices
+        )
+    for trial in (trial for group in loaded.groups for trial in group):
+        mesh.make(trial.config.hardware.mesh, list(range(devices)))

@@ -1,0 +1,114 @@
+"""What was submitted for a study: jobs.json in its folder, enough to ask after it later."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from launch import backends, job
+from launch.job import Backend, JobSpec
+from research import record
+from research.errors import UserError, nearest
+
+FILE = "jobs.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Submission:
+    """One job as it was handed over: the id of each element of `spec.array`, in its order."""
+
+    backend: str
+    options: dict[str, Any]
+    spec: JobSpec
+    ids: tuple[str, ...]
+    submitted_at: str
+
+    def open(self) -> Backend:
+        """The backend it went to, with the options it had."""
+        return backends.make(self.backend, self.options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal:
+    """All submissions of a study, the newest last.
+
+    `groups` maps each element (the first run of a group) to the ids of the group's runs.
+    """
+
+    study: str
+    groups: dict[str, list[str]]
+    submissions: tuple[Submission, ...] = ()
+
+    def current(self) -> dict[str, tuple[Submission, str]]:
+        """{element: (its newest submission, its id there)}."""
+        found = {}
+        for submission in self.submissions:
+            for element, id in zip(submission.spec.array, submission.ids, strict=True):
+                found[element] = (submission, id)
+        return found
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        """{element: (state, where)}, of those that their backends still know."""
+        found, current = {}, self.current()
+        for submission in self.submissions:
+            ids = {id: e for e, (newest, id) in current.items() if newest is submission}
+            if ids:
+                known = submission.open().states(list(ids))
+                found |= {ids[id]: state for id, state in known.items()}
+        return found
+
+    def alive(self) -> set[str]:
+        """Elements that run or wait to."""
+        return {e for e, (state, _) in self.states().items() if state in (job.WAITING, job.RUNNING)}
+
+    def elements(self, names: Iterable[str]) -> list[str]:
+        """The elements that hold the runs `names`; all of them when none is named.
+
+        Raises:
+            UserError: for a run that no submission holds.
+        """
+        current = self.current()
+        holders = {run: element for element in current for run in self.groups[element]}
+        for name in names:
+            if name not in holders:
+                raise UserError(f"{name!r}: no such run was submitted{nearest(name, holders)}")
+        chosen = {holders[name] for name in names} or set(current)
+        return [element for element in current if element in chosen]
+
+
+def read(folder: Path) -> Journal | None:
+    """Read the journal of a study's folder; None when nothing was ever submitted.
+
+    Raises:
+        UserError: when it cannot be read or is not one.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    content = record.read_json(path)
+    try:
+        submissions = tuple(_submission(each) for each in content["submissions"])
+        return Journal(content["study"], content["groups"], submissions)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a record of jobs: {error}") from error
+
+
+def add(folder: Path, journal: Journal, submission: Submission) -> Journal:
+    """Write the journal with one more submission, and return it."""
+    journal = dataclasses.replace(journal, submissions=(*journal.submissions, submission))
+    record.write_json(folder / FILE, dataclasses.asdict(journal))
+    return journal
+
+
+def submit(folder: Path, journal: Journal, backend: Backend, spec: JobSpec) -> Sequence[str]:
+    """Submit `spec` and note it down; return the ids."""
+    ids = tuple(backend.submit(spec))
+    options = dataclasses.asdict(backend)  # type: ignore[call-overload]
+    add(folder, journal, Submission(backends.name_of(backend), options, spec, ids, record.now()))
+    return ids
+
+
+def _submission(content: dict[str, Any]) -> Submission:
+    words = {key: tuple(content["spec"][key]) for key in ("argv", "array")}
+    spec = JobSpec(**{**content["spec"], **words})
+    return Submission(**{**content, "spec": spec, "ids": tuple(content["ids"])})

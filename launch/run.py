@@ -1,0 +1,102 @@
+"""One element of a job: a group of trials, on as many processes as the backend started.
+
+    python -m launch.run --config FILE.py --workdir DIR [--processes N] [--config.key=value ...] \
+        --group TRIAL
+
+Ends with 0 when the group is finished, `job.AGAIN` when it was stopped with its state saved, 2 for
+a mistake of the user's, 1 for an error of ours.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launch import job, local
+from research import progress, study
+from research.errors import Interrupted, UserError, nearest
+
+
+def connect(processes: int) -> None:
+    """Join the `processes` of this element, before anything asks JAX for a device.
+
+    JAX reads the coordinator, the number of processes and our own from what the backend leaves in
+    the environment: SLURM_* of srun's tasks; TPU_WORKER_ID, TPU_WORKER_HOSTNAMES and MEGASCALE_*
+    on GKE; the metadata server on a TPU VM.
+
+    Raises:
+        UserError: when the environment shows another number of processes.
+    """
+    if processes == 1:
+        return
+    import jax
+
+    # Under SLURM JAX gives each task one GPU; ours has all of its machine's.
+    gpus = os.environ.get("SLURM_GPUS_ON_NODE")
+    jax.distributed.initialize(local_device_ids=list(range(int(gpus))) if gpus else None)
+    if jax.process_count() != processes:
+        raise UserError(
+            f"this job is {processes} processes, but its environment shows {jax.process_count()}"
+        )
+
+
+def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
+    """Return the group that `name`, its first trial, stands for.
+
+    Raises:
+        UserError: when the study has no such group, as after a change of its file.
+    """
+    groups = {group[0].id: group for group in loaded.groups}
+    if name not in groups:
+        raise UserError(f"--group {name!r}: not in {loaded.name} any more{nearest(name, groups)}")
+    return groups[name]
+
+
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m launch.run", allow_abbrev=False)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--workdir", required=True)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--group", required=True)
+    args, flags = parser.parse_known_args(words)
+    progress.set_up_logging()
+    # Outside the loop, which saves first, a request to stop ends us where we are.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SLURM's warning that the time is nearly up (`--signal=USR2@...`) is such a request too.
+    signal.signal(signal.SIGUSR2, _ask_to_stop)
+    try:
+        _run(args.config, args.workdir, args.processes, args.group, flags)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        return 2
+    except (Interrupted, KeyboardInterrupt) as error:
+        print(f"{error or 'stopped'}; exit code {job.AGAIN}: start me again", file=sys.stderr)
+        return job.AGAIN
+    return 0
+
+
+def _run(spec: str, workdir: str, processes: int, group: str, flags: Sequence[str]) -> None:
+    from research import runtime
+
+    connect(processes)
+    loaded = study.load(spec, flags)
+    root = Path(workdir)
+    runtime.prepare(root)
+    local.run_group(loaded.name, find_group(loaded, group), root / loaded.name)
+
+
+def _ask_to_stop(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def start(words: Sequence[str]) -> None:
+    """`main` for a caller that unpickles functions: leaves with the exit code."""
+    if code := main(words):
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
