@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["WANDB_MODE"] = "disabled"  # runs of tests are nobody's business
 
 import hypothesis
 import jax

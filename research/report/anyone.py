@@ -60,6 +60,7 @@ def study_of(table: Table) -> tuple[Study, Table]:
         provenance=[],
         trunk_flops=0.0,
         trunk_seconds=0.0,
+        seconds=pd.DataFrame(columns=["part", "phase", "seconds"]),
     )
     return study, table
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from research.errors import UserError
 from research.record import write_text
-from research.report import export
+from research.report import export, spent
 from research.report.anyone import study_of
 from research.report.chapters import headline, make_chapter
 from research.report.findings import find, find_in
@@ -80,6 +80,7 @@ def write_report(folder: str | Path, pictures: bool = True) -> Path:
     findings = find(study)
     found = [(part, findings[part.name]) for part in study.parts]
     chapters = [make_chapter(part, laws) for part, laws in found]
+    time = spent.figure(study.seconds) if len(study.seconds) else None
     if pictures:
         target = folder / "figures"
         first = [(part, laws) for part, laws in found if part.floor is None][:2]
@@ -89,5 +90,10 @@ def write_report(folder: str | Path, pictures: bool = True) -> Path:
             for figure in chapter.figures():
                 spec = export.print_spec(figure.spec, figure.heading, chapter.part.title)
                 export.write_pictures(spec, target, figure.name)
-    write_text(page, render(study, chapters, digest))  # last: its stamp says that all is there
+        if time:
+            spec = export.print_spec(time.spec, time.heading, study.title)
+            export.write_pictures(spec, target, time.name)
+    write_text(
+        page, render(study, chapters, digest, time)
+    )  # last: its stamp says that all is there
     return page

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
+from research.goodput import PHASES
 from research.record import read_json
 from research.report.axes import count
 
@@ -19,7 +20,7 @@ SAMPLE_CHARACTERS = 700
 RUN_COLUMNS = (
     "id", "part", "size", "seed", "budget", "N", "D", "C", "flops_6nd", "flops_spent", "loss",
     "train_loss", "unit", "kind", "epochs", "steps", "batch_size", "learning_rate", "seconds",
-    "gflops_per_second", "status", "flags", "usable", "held_out",
+    "gflops_per_second", "goodput", "status", "flags", "usable", "held_out",
 )  # fmt: skip
 CURVE_COLUMNS = ("id", "size", "seed", "N", "D", "C", "step", "loss", "train_loss")
 
@@ -66,7 +67,8 @@ class Part:
 class Study:
     """A run folder: its description, its parts, and where and with what it was made.
 
-    `left_out` are titles of parts of which no trial has a score yet.
+    `left_out` are titles of parts of which no trial has a score yet; `seconds` is a table of where
+    the time went, by part and phase (`spent.table`).
     """
 
     folder: Path
@@ -79,6 +81,7 @@ class Study:
     provenance: list[dict]
     trunk_flops: float
     trunk_seconds: float
+    seconds: pd.DataFrame
 
 
 def read_study(folder: str | Path) -> Study:
@@ -118,6 +121,7 @@ def read_study(folder: str | Path) -> Study:
         provenance=provenance,
         trunk_flops=sum(trunk.get("flops_spent") or 0.0 for trunk in trunks),
         trunk_seconds=sum(trunk.get("seconds") or 0.0 for trunk in trunks),
+        seconds=_seconds(results, study["parts"]),
     )
 
 
@@ -133,6 +137,21 @@ def _read_runs(folder: Path) -> tuple[list[dict], list[dict], list[dict]]:
         if (run / "provenance.json").is_file():
             provenance.append({**read_json(run / "provenance.json"), "id": run.name})
     return results, unfinished, provenance
+
+
+def _seconds(results: list[dict], parts: dict[str, dict]) -> pd.DataFrame:
+    """Return seconds by `part` (its title) and `phase`, summed over trials and trunks.
+
+    Runs that do not say where their time went are left out.
+    """
+    rows = [
+        (parts[result["part"]].get("title") or result["part"], phase, seconds)
+        for result in results
+        for phase, seconds in (result.get("goodput") or {"seconds": {}})["seconds"].items()
+        if phase in PHASES
+    ]
+    table = pd.DataFrame(rows, columns=["part", "phase", "seconds"])
+    return table.groupby(["part", "phase"], sort=False, as_index=False).sum()
 
 
 def _missing(study: dict, trials: list[dict], unfinished: list[dict]) -> dict[str, list[str]]:
@@ -209,6 +228,7 @@ def _row(trial: dict) -> dict:
         "learning_rate": trial["learning_rate"],
         "seconds": seconds,
         "gflops_per_second": spent / seconds / 1e9 if seconds > 0 else math.nan,
+        "goodput": _number((trial.get("goodput") or {}).get("share")),
         "status": trial["status"],
         "flags": ", ".join(_flags(trial, loss)),
         "usable": math.isfinite(loss),

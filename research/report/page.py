@@ -33,6 +33,7 @@ COLUMNS = (
     ("learning rate", "learning_rate", ".2e", "Peak learning rate"),
     ("seconds", "seconds", ".1f", "Wall-clock seconds of this run alone (its trunk is shared)"),
     ("GFLOP/s", "gflops_per_second", ".1f", "FLOPs this run spent over its seconds"),
+    ("goodput", "goodput", ".1%", "Share of the time since it began that trained what was kept"),
     ("seed", "seed", ".0f", "Seed of the run"),
     ("flags", "flags", None, "What to know before trusting the point"),
 )
@@ -73,12 +74,15 @@ class Chapter:
         return [*laws, *self.curves]
 
 
-def render(study: Study, chapters: list[Chapter], stamp: str = "") -> str:
+def render(
+    study: Study, chapters: list[Chapter], stamp: str = "", time: Figure | None = None
+) -> str:
     """Return the HTML of the report: styles, scripts, figures and images all inside it.
 
-    `stamp` goes into its head (see stamp.py).
+    `stamp` goes into its head (see stamp.py); `time` is where the time went, if that is known.
     """
     figures = [figure for chapter in chapters for figure in chapter.figures()]
+    figures += [time] if time else []
     content = {
         "specs": {figure.name: export.page_spec(figure.spec) for figure in figures},
         "themes": {name: theme.config(name) for name in ("light", "dark")},
@@ -99,6 +103,7 @@ def render(study: Study, chapters: list[Chapter], stamp: str = "") -> str:
         runs_caption=_runs_caption(chapters),
         columns=[{"name": name, "text": style is None, "title": title}
                  for name, _, style, title in COLUMNS],
+        time=time,
         rows=[row for chapter in chapters for row in _rows(chapter.part)],
         provenance=_provenance(study),
         javascript=_safe(export.javascript()),

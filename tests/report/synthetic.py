@@ -179,7 +179,8 @@ def _write_trunk(folder: Path, part: PlantedPart, params: int, budget: float) ->
     steps = max(20, _amount(part, params, budget) // 4096)
     _write_run_files(folder / name, part, params, budget, 0)
     _write_metrics(folder / name, part, params, budget, 1.06, 0, steps)
-    _dump(folder / name / "result.json", {"id": name, "part": part.name, "role": "trunk"})
+    result = {"id": name, "part": part.name, "role": "trunk", "goodput": _goodput(budget / 2e10)}
+    _dump(folder / name / "result.json", result)
 
 
 def _write_trial(folder, part, name, params, budget, seed, value, status) -> None:
@@ -239,11 +240,20 @@ def _write_trial(folder, part, name, params, budget, seed, value, status) -> Non
         "train_loss": None if failed else value * 0.69,
         "floor": None if part.floor is None else floor,
         "seconds": budget / 2e10,
+        "goodput": _goodput(budget / 2e10),
         "trunk": f"{part.name}-{size_label(params)}-trunk-s0",
         "branch_step": branch,
         "finished_at": "2026-11-22T15:20:00+00:00",
     }
     _dump(folder / name / "result.json", result)
+
+
+def _goodput(useful: float) -> dict:
+    """Where the time of a run went that was killed once; it trained for `useful` seconds."""
+    seconds = {"useful": useful, "startup": 0.5, "compile": 4.0, "data": 0.01 * useful}
+    seconds |= {"checkpoint": 0.2, "evaluate": 0.1 * useful, "lost": 3.0, "away": 2.0}
+    total = sum(seconds.values())
+    return {"share": useful / total, "seconds": {"total": total, **seconds}}
 
 
 def hash_unit(name: str) -> float:

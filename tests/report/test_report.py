@@ -88,6 +88,7 @@ def test_every_part_has_its_figures(report):
     assert {f"text-{kind}" for kind in kinds} <= set(specs(html))
     gaps = {name for name in specs(html) if name.endswith("floor-gap")}
     assert gaps == {"markov-floor-gap", "mixture-floor-gap"}
+    assert "time-spent" in specs(html) and "Goodput " in html
 
 
 def test_every_run_is_a_row(report):
