@@ -24,9 +24,14 @@ def config(family: str, source: str) -> ConfigDict:
             log_steps=20,
             hardware=dict(
                 mesh=mesh.default_mesh(),
-                remat="none",
+                accumulation=1,  # micro-batches of a step, one after another
+                microbatches=0,  # of the pipeline; 0: one a stage
+                remat="none",  # what the backward pass computes again
                 unroll=6,  # deepest stack that is unrolled; deeper ones are scanned
-                compute_dtype="float32",
+                attention="dense",
+                compute_dtype="float32",  # of products; parameters and their sums stay float32
+                shard_optimizer=False,  # split the optimizer's state over replicas too
+                offload_optimizer=False,  # keep it in the host's memory between steps
             ),
         )
     )

@@ -79,7 +79,7 @@ def memory_bytes(trial: Trial) -> float:
     config = trial.config
     ledger, model = families.load(config.family).cost(config), config.model
     copies = 4 + (1 if config.train.ema_decay else 0)  # parameters, gradients, two moments
-    positions = config.train.batch_size // config.train.accumulation * ledger.tokens
+    positions = config.train.batch_size // config.hardware.accumulation * ledger.tokens
     per_position = (10 + 2 * model.mlp_ratio) * model.width + 2 * model.num_heads * ledger.tokens
     activations = positions * per_position * model.depth
     return 4 * (copies * ledger.total_params + activations) + PROCESS_BYTES

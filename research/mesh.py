@@ -1,11 +1,21 @@
 """Where arrays live: one table from logical axis names to mesh axes.
 
-Networks name the axes of their parameters (`embed`, `heads`, `mlp`, ...); the table below says
-which mesh axis shards each name. Meshes have three axes: `data` (replicas), `fsdp` (replicas
-whose parameters and optimizer state are split) and `tensor` (each product is split).
+Networks name the axes of their parameters (`embed`, `heads`, `mlp`, ...) and of the activations
+they pin down (`batch`, `length`); the table says which mesh axes shard each name. A mesh has
+seven axes, the slowest network first:
+
+    slice     replicas on other slices: only gradients cross the slow network
+    data      replicas
+    fsdp      replicas whose parameters and optimizer state are split (Rajbhandari et al. 2020)
+    stage     layers, in a circular pipeline (Narayanan et al. 2021)
+    sequence  positions; attention gathers keys and values (context parallelism)
+    expert    experts of a mixture, and replicas for everything else (Lepikhin et al. 2020)
+    tensor    heads and hidden units (Shoeybi et al. 2019); between blocks, positions
+              (Korthikanti et al. 2022)
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,45 +23,113 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from research.errors import UserError
+from research.errors import UserError, nearest
 
-AXES = ("data", "fsdp", "tensor")
-RULES = {
-    "batch": ("data", "fsdp"),
-    "embed": "fsdp",
-    "vocab": "tensor",
-    "heads": "tensor",
-    "mlp": "tensor",
-    "layers": None,
-    "head_dim": None,
-    "norm": None,
+AXES = ("slice", "data", "fsdp", "stage", "sequence", "expert", "tensor")
+RULES: dict[str, tuple[str, ...]] = {
+    # activations
+    "batch": ("slice", "data", "fsdp", "expert"),
+    "expert_batch": ("slice", "data", "fsdp"),  # of the slots of an expert
+    "length": ("sequence",),
+    "residual": ("sequence", "tensor"),  # positions between blocks
+    # parameters, and what they make of activations
+    "layers": ("stage",),
+    "embed": ("fsdp", "sequence", "expert"),
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "mlp": ("tensor",),
+    "experts": ("expert",),
+    "expert_embed": ("fsdp", "sequence"),
+    "modulation": ("tensor",),
+    # never split
+    "head_dim": (),
+    "norm": (),
 }
+GATHERED = ("embed", "expert_embed", "modulation")  # split at rest, whole in a product
 
 
 def default_mesh() -> ConfigDict:
     """Sizes of the mesh axes; -1 takes the devices that are left."""
-    return ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    return ConfigDict({axis: -1 if axis == "data" else 1 for axis in AXES})
 
 
-def make(sizes: ConfigDict, devices: list | None = None) -> Mesh:
-    """Return a mesh over `devices` (all of them by default) with the axes `AXES`.
+def sizes(wanted: ConfigDict, num_devices: int) -> dict[str, int]:
+    """Return the size of every mesh axis, the one that is -1 filled in.
+
+    Raises:
+        UserError: when they do not multiply to the number of devices.
+    """
+    shape = [wanted[axis] for axis in AXES]
+    if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
+        raise UserError(f"config.hardware.mesh: sizes must be positive, at most one -1: {shape}")
+    known = math.prod(size for size in shape if size != -1)
+    filled = [num_devices // known if size == -1 else size for size in shape]
+    if math.prod(filled) != num_devices:
+        named = {axis: size for axis, size in zip(AXES, filled, strict=True) if size != 1}
+        raise UserError(
+            f"config.hardware.mesh: {named} needs devices in multiples of {known}, "
+            f"there are {num_devices}"
+        )
+    return dict(zip(AXES, filled, strict=True))
+
+
+def make(wanted: ConfigDict, devices: Any = None) -> Mesh:
+    """Return a mesh with the axes `AXES`.
+
+    Args:
+        wanted: sizes of the axes; one may be -1.
+        devices: all of this machine by default; an array that has the mesh's shape already is
+            taken as it is.
 
     Raises:
         UserError: when the sizes do not multiply to the number of devices.
     """
-    devices = jax.devices() if devices is None else devices
-    shape = [sizes[axis] for axis in AXES]
-    if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape):
-        raise UserError(f"config.hardware.mesh: sizes must be positive, at most one -1: {shape}")
-    known = math.prod(size for size in shape if size != -1)
-    shape = [len(devices) // known if size == -1 else size for size in shape]
-    if math.prod(shape) != len(devices):
-        raise UserError(
-            f"config.hardware.mesh: {dict(zip(AXES, shape, strict=True))} needs {math.prod(shape)} "
-            f"devices in multiples, this machine has {len(devices)}"
-        )
-    axis_types = (AxisType.Auto,) * len(AXES)
-    return Mesh(np.asarray(devices).reshape(shape), AXES, axis_types=axis_types)
+    devices = np.asarray(jax.devices() if devices is None else devices)
+    shape = tuple(sizes(wanted, devices.size).values())
+    return Mesh(devices.reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def size(*axes: str) -> int:
+    """Devices along `axes` of the mesh that is in force where a program is traced; 1 elsewhere."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    return math.prod(shape.get(axis, 1) for axis in axes)
+
+
+def on_tpu() -> bool:
+    """Whether the mesh in force is made of TPUs, which may not be this machine's."""
+    kind = jax.sharding.get_abstract_mesh().abstract_device
+    return kind is not None and kind.platform == "tpu"
+
+
+def spec(names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+    """The mesh axes that split an activation [shape] of these logical names, if they divide it."""
+
+    def axes(name: str | None, length: int) -> tuple[str, ...] | None:
+        split = tuple(axis for axis in RULES[name] if size(axis) > 1) if name else ()
+        while length % size(*split):
+            split = split[:-1]
+        return split or None
+
+    return PartitionSpec(*map(axes, names, shape))
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """Lay `x` out by the logical names of its axes; where no mesh is in force, return it as it is.
+
+    XLA works out the layout of most arrays from the parameters'; these are the places where its
+    guess would gather a batch or repeat a product.
+    """
+    if size(*AXES) == 1:
+        return x
+    return jax.lax.with_sharding_constraint(x, spec(names, x.shape))
+
+
+def gathered(kernel: jax.Array, names: Sequence[str | None]) -> jax.Array:
+    """A parameter as a product reads it: what fsdp splits is whole, tensor and expert stay split.
+
+    Called on the parameter in its compute type, so that the narrow type crosses the network.
+    """
+    return constrain(kernel, *(None if name in GATHERED else name for name in names))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -63,15 +141,19 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
 
 
-def check_batch(mesh: Mesh, key: str, batch_size: int, accumulation: int = 1) -> None:
-    """Raise UserError, naming `key`, unless each micro-batch splits evenly over the replicas."""
-    replicas = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % (replicas * accumulation):
-        parts = f" x {accumulation} accumulation steps" if accumulation > 1 else ""
+def replicas(sizes: Mapping[str, int]) -> int:
+    """Devices over which a batch is split, for a mesh of these sizes."""
+    return math.prod(sizes[axis] for axis in RULES["batch"])
+
+
+def check_batch(sizes: Mapping[str, int], key: str, batch_size: int, parts: int, what: str) -> None:
+    """Raise UserError, naming `key`, unless each of `parts` splits evenly over the replicas."""
+    multiple = replicas(sizes) * parts
+    if batch_size % multiple:
+        of_parts = f" x {parts} {what}" if parts > 1 else ""
         raise UserError(
-            f"{key}={batch_size} is not divisible by {replicas} data-parallel devices{parts}; "
-            "nearest valid: "
-            f"{max(1, round(batch_size / (replicas * accumulation))) * replicas * accumulation}"
+            f"{key}={batch_size} is not divisible by {replicas(sizes)} data-parallel devices"
+            f"{of_parts}; nearest valid: {max(1, round(batch_size / multiple)) * multiple}"
         )
 
 
@@ -87,13 +169,41 @@ def shardings(mesh: Mesh, axes: Any, shapes: Any) -> Any:
     """
 
     def leaf(path, shape, names):
-        spec = [RULES.get(name) if name else None for name in names]
-        for size, axis in zip(shape.shape, spec, strict=True):
-            if axis and size % mesh.shape[axis]:
-                raise UserError(
-                    f"config.hardware.mesh.{axis}={mesh.shape[axis]} does not divide an axis of "
-                    f"{jax.tree_util.keystr(path)} of size {size}"
-                )
+        spec = [_known(name) if name else () for name in names]
+        for length, split in zip(shape.shape, spec, strict=True):
+            for end in range(len(split)):
+                count = math.prod(mesh.shape[axis] for axis in split[: end + 1])
+                if length % count:
+                    axis = split[end]
+                    raise UserError(
+                        f"config.hardware.mesh.{axis}={mesh.shape[axis]} does not divide an axis "
+                        f"of {jax.tree_util.keystr(path)} of size {length}"
+                    )
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return jax.tree_util.tree_map_with_path(leaf, shapes, axes)
+
+
+def split_further(sharding: NamedSharding, shape: Any, axes: Sequence[str]) -> NamedSharding:
+    """Also split an array over the mesh `axes`, on the first dimension that they divide.
+
+    What is whole on every replica needs to be on one of them only (Rajbhandari et al. 2020, P_os).
+    """
+    free = tuple(axis for axis in axes if sharding.mesh.shape[axis] > 1)
+    count = math.prod(sharding.mesh.shape[axis] for axis in free)
+    for index, length in enumerate(shape.shape if free else ()):
+        spec = [*sharding.spec, *[()] * len(shape.shape)][: len(shape.shape)]
+        there = spec[index] or ()
+        there = (there,) if isinstance(there, str) else tuple(there)
+        if length % (count * math.prod(sharding.mesh.shape[axis] for axis in there)) == 0:
+            spec[index] = (*there, *free)
+            return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+    return sharding
+
+
+def _known(name: str) -> tuple[str, ...]:
+    if name not in RULES:
+        raise UserError(
+            f"axes: {name!r} is not a logical axis of research/mesh.py{nearest(name, RULES)}"
+        )
+    return RULES[name]

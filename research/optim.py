@@ -15,7 +15,7 @@ from research.errors import UserError, nearest
 
 SCHEDULES = ("wsd", "cosine", "constant")
 RANGES = {  # [low, high) of the keys of `config.train`
-    **dict.fromkeys(("steps", "batch_size", "accumulation"), (1, 2**31)),
+    **dict.fromkeys(("steps", "batch_size"), (1, 2**31)),
     **dict.fromkeys(("warmup_steps", "decay_steps", "weight_decay", "clip_norm"), (0, math.inf)),
     **dict.fromkeys(("b1", "b2", "ema_decay"), (0, 1)),
     "eps": (0, math.inf),
@@ -38,7 +38,6 @@ def default_train() -> ConfigDict:
             b2=0.95,
             eps=1e-8,
             clip_norm=1.0,
-            accumulation=1,
             ema_decay=0.0,  # 0: no average kept
         )
     )
@@ -102,7 +101,7 @@ def init(config: ConfigDict, params: Any) -> Any:
 
 
 def update(loss: Callable, config: ConfigDict, state: dict, batch: dict, key, rate) -> tuple:
-    """One gradient step of `loss`, over `train.accumulation` micro-batches.
+    """One gradient step of `loss`, over `hardware.accumulation` micro-batches.
 
     Args:
         loss: a family's `loss(config, params, batch, key) -> (scalar, metrics)`.
@@ -112,7 +111,7 @@ def update(loss: Callable, config: ConfigDict, state: dict, batch: dict, key, ra
     Returns:
         The new state and metrics, the loss and the gradient's global norm among them.
     """
-    count = config.train.accumulation
+    count = config.hardware.accumulation
     gradient = jax.value_and_grad(lambda p, b, k: loss(config, p, b, k), has_aux=True)
     if count == 1:
         (value, metrics), grads = gradient(state["params"], batch, key)
@@ -121,9 +120,15 @@ def update(loss: Callable, config: ConfigDict, state: dict, batch: dict, key, ra
         micro = jax.tree.map(
             lambda x: jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0), batch
         )
-        keys = jax.random.split(key, count)
-        outputs = jax.lax.map(lambda each: gradient(state["params"], *each), (micro, keys))
-        (value, metrics), grads = jax.tree.map(lambda x: x.mean(0), outputs)
+
+        def add(sums, each):
+            outputs = gradient(state["params"], *each)
+            return jax.tree.map(lambda total, x: total + x / count, sums, outputs), None
+
+        each = (micro, jax.random.split(key, count))
+        shapes = jax.eval_shape(gradient, state["params"], *jax.tree.map(lambda x: x[0], each))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        ((value, metrics), grads), _ = jax.lax.scan(add, zeros, each)
     updates, opt_state = transform(config.train).update(grads, state["opt_state"], state["params"])
     params = jax.tree.map(lambda p, u: p - rate * u, state["params"], updates)
     metrics = {**metrics, "loss": value, "grad_norm": optax.global_norm(grads)}

@@ -35,8 +35,13 @@ class Programs(NamedTuple):
     batch: jax.sharding.NamedSharding
 
 
-def build(config: ConfigDict) -> Programs:
-    """Return the programs of `config`, compiled once a process for each shape."""
+def build(config: ConfigDict, devices: Any = None) -> Programs:
+    """Return the programs of `config`, compiled once a process for each shape.
+
+    Args:
+        devices: for a mesh, as `mesh.make` takes them: all of this machine by default, or those of
+            a topology that is elsewhere.
+    """
     shape = copy.deepcopy(config)
     for key in UNREAD:
         del shape[key]
@@ -44,7 +49,8 @@ def build(config: ConfigDict) -> Programs:
         for key in keys:
             if key in shape[section]:
                 del shape[section][key]
-    return _build(shape.to_json(sort_keys=True), _Carried(config))
+    grid = mesh.make(config.hardware.mesh, devices)
+    return _build(shape.to_json(sort_keys=True), grid, _Carried(config))
 
 
 class _Carried:
@@ -61,14 +67,22 @@ class _Carried:
 
 
 @functools.lru_cache(maxsize=8)
-def _build(shape: str, carried: _Carried) -> Programs:
+def _build(shape: str, grid: jax.sharding.Mesh, carried: _Carried) -> Programs:
     del shape
     config = carried.config
     family = families.load(config.family)
-    devices = mesh.make(config.hardware.mesh)
     update = getattr(family, "update", None) or functools.partial(optim.update, family.loss)
     init_optimizer = getattr(family, "init_optimizer", optim.init)
     decay = config.train.ema_decay
+
+    def on_grid(function):
+        """`function` traced where `mesh.constrain` finds the mesh."""
+
+        def traced(*arguments):
+            with jax.sharding.use_abstract_mesh(grid.abstract_mesh):
+                return function(*arguments)
+
+        return traced
 
     def init(key):
         params = family.init(config, key)
@@ -76,8 +90,10 @@ def _build(shape: str, carried: _Carried) -> Programs:
         # A copy, so that donating the state never hands over one buffer twice.
         return {**state, "ema": jax.tree.map(jnp.copy, params)} if decay else state
 
+    @on_grid
     def step(state, batch, key, index, learning_rate):
         key = jax.random.fold_in(key, index)
+        state = jax.device_put(state, working)  # of what is offloaded; nothing else moves
         ema = state.pop("ema", None)
         state, metrics = update(config, state, batch, key, learning_rate)
         if decay:
@@ -88,12 +104,14 @@ def _build(shape: str, carried: _Carried) -> Programs:
             )
         return state, metrics
 
+    @on_grid
     def score(params, batch, key):
         return family.score(config, params, batch, key)
 
     shapes = jax.eval_shape(init, jax.random.key(0))
-    layout = _layout(family, config, devices, shapes)
-    everywhere, split = mesh.replicated(devices), mesh.batch_sharding(devices)
+    working = _layout(family, config, grid, shapes)
+    layout = _at_rest(config, working, shapes)
+    everywhere, split = mesh.replicated(grid), mesh.batch_sharding(grid)
     return Programs(
         init=jax.jit(init, out_shardings=layout),
         step=jax.jit(
@@ -116,7 +134,7 @@ def _build(shape: str, carried: _Carried) -> Programs:
     )
 
 
-def _layout(family: Any, config: ConfigDict, devices: jax.sharding.Mesh, shapes: Any) -> Any:
+def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: Any) -> Any:
     """Shardings of the state: optimizer moments and averages lie as their parameters do."""
     flatten = jax.tree_util.tree_flatten_with_path
     names = {}
@@ -134,4 +152,22 @@ def _layout(family: Any, config: ConfigDict, devices: jax.sharding.Mesh, shapes:
         return (None,) * leaf.ndim
 
     axes = jax.tree_util.tree_map_with_path(logical, shapes)
-    return mesh.shardings(devices, axes, shapes)
+    layout = mesh.shardings(grid, axes, shapes)
+    if config.hardware.shard_optimizer:
+        split = functools.partial(mesh.split_further, axes=("slice", "data"))
+        for part in ("opt_state", "ema"):
+            if part in layout:
+                layout[part] = jax.tree.map(split, layout[part], shapes[part])
+    return layout
+
+
+def _at_rest(config: ConfigDict, layout: dict, shapes: dict) -> dict:
+    """`layout` between steps: the optimizer's arrays in the host's memory where that is asked."""
+    if not config.hardware.offload_optimizer:
+        return layout
+
+    def rest(sharding, leaf):
+        return sharding.with_memory_kind("pinned_host") if leaf.ndim else sharding
+
+    offloaded = jax.tree.map(rest, layout["opt_state"], shapes["opt_state"])
+    return {**layout, "opt_state": offloaded}

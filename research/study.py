@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import jax
 from ml_collections import ConfigDict
 
 from research import config as configs
 from research import data, families, mesh, optim, recipes, record
-from research.errors import UserError
+from research.errors import UserError, nearest
 
 RANGES = {  # [low, high) of keys outside config.train, by section
     "": {"seed": (0, 2**32), "log_steps": (1, math.inf)},
@@ -23,7 +24,16 @@ RANGES = {  # [low, high) of keys outside config.train, by section
         "every_seconds": (0, math.inf),
     },
     "sampling": {"num": (0, math.inf)},
-    "hardware": {"unroll": (1, math.inf)},
+    "hardware": {
+        "unroll": (1, math.inf),
+        "accumulation": (1, 2**31),
+        "microbatches": (0, 2**31),
+    },
+}
+CHOICES = {  # of keys of config.hardware
+    "remat": ("none", "full", "attention", "dots", "offload"),
+    "attention": ("dense", "chunked", "splash"),
+    "compute_dtype": ("float32", "bfloat16"),
 }
 
 
@@ -132,18 +142,41 @@ def check(config: ConfigDict) -> ConfigDict:
     for section, ranges in RANGES.items():
         tree = config[section] if section else config
         configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)
-    if config.hardware.remat not in ("none", "full", "dots"):
-        raise UserError(f"config.hardware.remat={config.hardware.remat!r}: none, full or dots")
-    if config.hardware.compute_dtype not in ("float32", "bfloat16"):
-        raise UserError(
-            f"config.hardware.compute_dtype={config.hardware.compute_dtype!r}: float32 or bfloat16"
-        )
-    devices = mesh.make(config.hardware.mesh)
-    mesh.check_batch(
-        devices, "config.train.batch_size", config.train.batch_size, config.train.accumulation
-    )
-    mesh.check_batch(devices, "config.evaluation.batch_size", config.evaluation.batch_size)
+    check_hardware(config, len(jax.devices()))
     return config
+
+
+def check_hardware(config: ConfigDict, num_devices: int) -> None:
+    """Raise UserError for a `config.hardware` that `num_devices` or the network do not allow."""
+    hardware, depth = config.hardware, config.model.get("depth", 1)
+    for key, choices in CHOICES.items():
+        if hardware[key] not in choices:
+            raise UserError(
+                f"config.hardware.{key}={hardware[key]!r} is not one of {', '.join(choices)}"
+                f"{nearest(hardware[key], choices)}"
+            )
+    sizes = mesh.sizes(hardware.mesh, num_devices)
+    stages, parts, of_step = sizes["stage"], 1, hardware.accumulation
+    if stages > 1:
+        parts = hardware.microbatches or stages
+        if parts < stages:
+            raise UserError(
+                f"config.hardware.microbatches={parts} is fewer than mesh.stage={stages}; "
+                f"nearest valid: {stages}"
+            )
+        if depth % stages:
+            raise UserError(
+                f"config.hardware.mesh.stage={stages} does not divide config.model.depth={depth}"
+            )
+    if hardware.attention == "splash" and sizes["sequence"] > 1:
+        raise UserError(
+            "config.hardware.attention='splash' cannot split positions over mesh.sequence="
+            f"{sizes['sequence']}; use chunked"
+        )
+    batch = config.train.batch_size
+    mesh.check_batch(sizes, "config.train.batch_size", batch, of_step * parts, "micro-batches")
+    batch = config.evaluation.batch_size
+    mesh.check_batch(sizes, "config.evaluation.batch_size", batch, parts, "micro-batches")
 
 
 _SPECS: dict[str, dict] = {}

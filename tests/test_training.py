@@ -73,7 +73,7 @@ def test_accumulation_is_the_whole_batch(data_folder):
     config.hardware.mesh.update(data=1, fsdp=8)
     config.train.batch_size = 32
     whole = losses(config)
-    config.train.accumulation = 4
+    config.hardware.accumulation = 4
     np.testing.assert_allclose(losses(config), whole, rtol=2e-5)
 
 

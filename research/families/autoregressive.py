@@ -9,7 +9,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research import cost as ledger
 from research.errors import UserError
-from research.models import common, transformer
+from research.models import common, moe, transformer
 from research.models.decoder import Decoder
 
 
@@ -74,23 +74,27 @@ def axes(config: ConfigDict) -> common.Params:
     return common.logical_axes(network(config), _example(config))
 
 
-def cross_entropy(config: ConfigDict, params: common.Params, tokens: jax.Array) -> jax.Array:
-    """Nats of each of tokens[:, 1:] given the ones before it, [batch, length]."""
-    logits = common.apply(network(config), params, tokens[:, :-1])
+def cross_entropy(
+    config: ConfigDict, params: common.Params, tokens: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Nats of each of tokens[:, 1:] given the ones before it, [batch, length], and measures."""
+    logits, measures = common.apply(network(config), params, tokens[:, :-1])
     targets = tokens[:, 1:, None]
-    return jax.nn.logsumexp(logits, -1) - jnp.take_along_axis(logits, targets, -1)[..., 0]
+    nats = jax.nn.logsumexp(logits, -1) - jnp.take_along_axis(logits, targets, -1)[..., 0]
+    return nats, measures
 
 
 def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array):
     """Mean nats a token over batch["tokens"] [batch, length + 1]."""
     del key
-    return cross_entropy(config, params, batch["tokens"]).mean(), {}
+    nats, measures = cross_entropy(config, params, batch["tokens"])
+    return nats.mean() + moe.penalty(config.model, measures), measures
 
 
 def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """Bits of the batch and the number of tokens they spell."""
     del key
-    nats = cross_entropy(config, params, batch["tokens"])
+    nats, _ = cross_entropy(config, params, batch["tokens"])
     mask = jnp.broadcast_to(batch["mask"][:, None], nats.shape)
     return {"total": (nats * mask).sum() / jnp.log(2.0), "count": mask.sum()}
 
@@ -110,7 +114,7 @@ def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) 
     module = network(config)
 
     def step(tokens, position):
-        logits = common.apply(module, params, tokens)[:, position]
+        logits = common.apply(module, params, tokens)[0][:, position]
         scaled = logits / jnp.maximum(config.sampling.temperature, 1e-6)
         drawn = jax.random.categorical(jax.random.fold_in(key, position), scaled)
         return tokens.at[:, position + 1].set(drawn), None

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
+from research.mesh import gathered, size
+
 Params = dict[str, Any]
 
 
@@ -30,9 +32,17 @@ def logical_axes(module: nn.Module, *inputs: Any) -> Params:
     )
 
 
+class Named(nn.Partitioned):
+    """An array and its logical axis names, which are not mesh axes: programs lay it out."""
+
+    def unbox(self, apply_constraint: bool = True) -> Any:
+        del apply_constraint
+        return self.value
+
+
 @jax.custom_vjp
 def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
-    """x [rows, in] @ w [in, out], with both gradients contracted in place.
+    """x [..., in] @ w [in, out], with both gradients contracted in place.
 
     The default gradient of w transposes a whole activation first on CPU (1.3x the step time).
     """
@@ -41,12 +51,13 @@ def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
 
 def _matmul_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple:
     x, w = saved
+    rows = tuple(range(x.ndim - 1))
     contract = jax.lax.dot_general
-    x_gradient = contract(g, w, (((1,), (1,)), ((), ())))
+    x_gradient = contract(g, w, (((g.ndim - 1,), (1,)), ((), ())))
     if w.shape[0] <= w.shape[1]:
-        return x_gradient, contract(x, g, (((0,), (0,)), ((), ())))
+        return x_gradient, contract(x, g, ((rows, rows), ((), ())))
     # A tall gradient takes twice the time of a wide one; the barrier keeps XLA from undoing this.
-    return x_gradient, jax.lax.optimization_barrier(contract(g, x, (((0,), (0,)), ((), ())))).T
+    return x_gradient, jax.lax.optimization_barrier(contract(g, x, ((rows, rows), ((), ())))).T
 
 
 matmul.defvjp(lambda x, w: (x @ w, (x, w)), _matmul_backward)
@@ -56,7 +67,7 @@ def parameter(
     module: nn.Module, name: str, init: Callable, axes: Sequence[str | None], shape: Sequence[int]
 ) -> jax.Array:
     """Declare a parameter of `module` with its logical axis names; returns its value."""
-    value: Any = module.param(name, nn.with_partitioning(init, tuple(axes)), tuple(shape))
+    value: Any = module.param(name, lambda *a: Named(init(*a), tuple(axes)), tuple(shape))
     return value
 
 
@@ -79,9 +90,11 @@ class Dense(nn.Module):
         std = self.scale * fan_in**-0.5
         initializer = nn.initializers.normal(std) if std else nn.initializers.zeros
         kernel = parameter(self, "kernel", initializer, self.axes, (fan_in, *self.features))
-        flat = x.astype(self.dtype).reshape(-1, fan_in)
-        y = matmul(flat, kernel.astype(self.dtype).reshape(fan_in, -1))
-        y = y.reshape(*x.shape[:-1], *self.features)
+        kernel = gathered(kernel.astype(self.dtype), self.axes).reshape(fan_in, -1)
+        y = x.astype(self.dtype)
+        if size("sequence") == 1:  # rows split over both their axes could not be one axis
+            y = y.reshape(-1, fan_in)
+        y = matmul(y, kernel).reshape(*x.shape[:-1], *self.features)
         if self.bias:
             bias = parameter(self, "bias", nn.initializers.zeros, self.axes[1:], self.features)
             y += bias.astype(self.dtype)

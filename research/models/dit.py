@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from research.models.common import Dense, Norm
+from research.mesh import constrain
+from research.models.common import Dense, Norm, parameter
 from research.models.transformer import Stack
 
 
@@ -73,7 +74,9 @@ class DiT(nn.Module):
     out_channels: int = 0
 
     @nn.compact
-    def __call__(self, x_t: jax.Array, gamma: jax.Array, label: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x_t: jax.Array, gamma: jax.Array, label: jax.Array | None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         model, dtype = self.model, jnp.dtype(self.hardware.compute_dtype)
         _, height, width, channels = x_t.shape
         patch, embed = model.patch_size, (model.width,)
@@ -82,16 +85,19 @@ class DiT(nn.Module):
         x += grid_positions(height // patch, width // patch, model.width).astype(dtype)
         condition = TimeEmbedding(model, dtype, name="time")(gamma)
         if model.num_classes:
-            normal = nn.with_partitioning(nn.initializers.normal(0.02), (None, "embed"))
-            rows = model.num_classes + (model.class_dropout > 0)
-            table: Any = self.param("label", normal, (rows, *embed))
+            rows, normal = (
+                model.num_classes + (model.class_dropout > 0),
+                nn.initializers.normal(0.02),
+            )
+            table = parameter(self, "label", normal, (None, "embed"), (rows, *embed))
             condition += table[label].astype(dtype)
-        x = Stack(model, self.hardware, causal=False, name="stack")(x, condition)
+        x, measures = Stack(model, self.hardware, causal=False, name="stack")(x, condition)
         modulation = Dense(
-            (2, *embed), ("embed", None, "mlp"), True, 0.0, dtype, name="final_modulation"
+            (2, *embed), ("embed", None, "modulation"), True, 0.0, dtype, name="final_modulation"
         )(jax.nn.silu(condition))
         shift, scale = modulation[:, None, 0], modulation[:, None, 1]
         x = Norm(model.norm, affine=False, name="final_norm")(x) * (1 + scale) + shift
         features = (patch * patch * (self.out_channels or channels),)
+        x = constrain(x, "batch", "length", None)
         x = Dense(features, ("embed", None), True, 0.0, dtype, name="final")(x)
-        return unpatchify(x, patch, height, width).astype(jnp.float32)
+        return unpatchify(x, patch, height, width).astype(jnp.float32), measures

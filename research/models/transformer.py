@@ -5,7 +5,6 @@ modulation (Peebles & Xie 2023). Parameters carry a leading `layers` axis whethe
 are scanned or, when they are few, unrolled.
 """
 
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -15,17 +14,19 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from research.errors import UserError, nearest
+from research.mesh import constrain, size
+from research.models import pipeline
+from research.models.attention import Attention
 from research.models.common import Dense, Norm
+from research.models.mlp import ACTIVATIONS, MLP
+from research.models.moe import MoE
 
-ACTIVATIONS = {
-    "relu2": lambda x: jnp.square(jax.nn.relu(x)),  # So et al. 2021 (Primer)
-    "gelu": jax.nn.gelu,
-    "silu": jax.nn.silu,
-}
-REMAT_POLICIES = {
+REMAT_POLICIES = {  # what the backward pass finds kept, beside each layer's input
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names("attention"),
+    "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
 }
 
 
@@ -43,6 +44,10 @@ def default_model() -> ConfigDict:
             qk_norm=False,
             rotary=True,
             bias=False,
+            num_experts=0,  # 0: one perceptron for every position
+            experts_per_token=2,
+            capacity_factor=1.25,  # slots of an expert over its even share
+            balance_weight=0.01,  # of the load-balancing loss
         )
     )
 
@@ -78,7 +83,7 @@ def check(model: ConfigDict) -> None:
             f"{model.width // model.num_heads}"
         )
     for key, choices in (
-        ("activation", (*ACTIVATIONS, "swiglu")),
+        ("activation", tuple(ACTIVATIONS)),
         ("norm", ("rmsnorm", "layernorm")),
     ):
         if model[key] not in choices:
@@ -88,142 +93,47 @@ def check(model: ConfigDict) -> None:
             )
 
 
-def rotate(x: jax.Array, base: float = 10_000.0) -> jax.Array:
-    """Rotary positions (Su et al. 2021, eq. 34) on x [batch, heads, length, head_dim]."""
-    length, half = x.shape[-2], x.shape[-1] // 2
-    frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency
-    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, causal: bool) -> jax.Array:
-    """Softmax attention of query [batch, kv_heads, groups * length, head_dim].
-
-    Keys and values are [batch, kv_heads, length, head_dim]; the queries of the heads that share
-    them are laid along the length axis, so grouped-query attention is the same two products.
-    The gradient needs only the weights and the output (Dao et al. 2022, appendix B.2).
-    """
-    return _attend_forward(query, key, value, causal)[0]
-
-
-def _attend_forward(query, key, value, causal):
-    length, head_dim = key.shape[-2:]
-    scores = jnp.einsum("bhqd,bhkd->bhqk", query * head_dim**-0.5, key).astype(jnp.float32)
-    if causal:
-        position = jnp.arange(query.shape[-2]) % length
-        scores = jnp.where(position[:, None] >= jnp.arange(length), scores, -1e30)
-    weights = jax.nn.softmax(scores).astype(value.dtype)
-    output = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
-    return output, (query, key, value, weights, output)
-
-
-def _attend_backward(causal, saved, g):
-    query, key, value, weights, output = saved
-    scale = query.shape[-1] ** -0.5
-    value_gradient = jnp.einsum("bhqk,bhqd->bhkd", weights, g)
-    weights_gradient = jnp.einsum("bhqd,bhkd->bhqk", g, value).astype(jnp.float32)
-    mean = (g * output).astype(jnp.float32).sum(-1, keepdims=True)
-    scores_gradient = (weights * (weights_gradient - mean) * scale).astype(query.dtype)
-    query_gradient = jnp.einsum("bhqk,bhkd->bhqd", scores_gradient, key)
-    key_gradient = jnp.einsum("bhqk,bhqd->bhkd", scores_gradient, query)
-    return query_gradient, key_gradient, value_gradient
-
-
-attend.defvjp(_attend_forward, _attend_backward)
-
-
-class Attention(nn.Module):
-    """Self-attention with one product for queries, keys and values."""
-
-    model: FrozenConfigDict
-    causal: bool
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        model = self.model
-        batch, length, width = x.shape
-        head_dim = width // model.num_heads
-        kv_heads = model.num_kv_heads or model.num_heads
-        groups = model.num_heads // kv_heads
-        qkv = Dense(
-            (kv_heads, groups + 2, head_dim),
-            ("embed", "heads", None, "head_dim"),
-            model.bias,
-            dtype=self.dtype,
-            name="qkv",
-        )(x)
-        qkv = qkv.transpose(3, 0, 2, 1, 4)  # [groups + 2, batch, kv_heads, length, head_dim]
-        query, key, value = qkv[:groups], qkv[groups], qkv[groups + 1]
-        if model.qk_norm:
-            query = Norm("rmsnorm", name="query_norm")(query)
-            key = Norm("rmsnorm", name="key_norm")(key)
-        if model.rotary:
-            query, key = rotate(query), rotate(key)
-        query = query.transpose(1, 2, 0, 3, 4).reshape(batch, kv_heads, groups * length, head_dim)
-        y: jax.Array = attend(query, key, value, self.causal)
-        y = y.reshape(batch, kv_heads, groups, length, head_dim)
-        y = y.transpose(0, 3, 1, 2, 4).reshape(batch, length, width)
-        scale = (2 * model.depth) ** -0.5  # residual branches shrink with depth (GPT-2)
-        return Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")(y)
-
-
-class MLP(nn.Module):
-    """Two-layer perceptron; `swiglu` gates the hidden layer (Shazeer 2020)."""
-
-    model: FrozenConfigDict
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        model = self.model
-        hidden = round(x.shape[-1] * model.mlp_ratio)
-        if model.activation == "swiglu":
-            up = Dense((2, hidden), ("embed", None, "mlp"), model.bias, dtype=self.dtype, name="up")
-            gate, y = jnp.moveaxis(up(x), -2, 0)
-            y *= jax.nn.silu(gate)
-        else:
-            up = Dense((hidden,), ("embed", "mlp"), model.bias, dtype=self.dtype, name="up")
-            y = ACTIVATIONS[model.activation](up(x))
-        scale = (2 * model.depth) ** -0.5
-        down = Dense((x.shape[-1],), ("mlp", "embed"), model.bias, scale, self.dtype, name="down")
-        return down(y)
-
-
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); modulated by `condition` when given.
 
     With a condition [batch, width], each branch is shifted, scaled and gated by adaLN-zero:
-    the gates start at zero, so the block starts as the identity.
+    the gates start at zero, so the block starts as the identity. Also returns what a mixture of
+    experts measures; nothing without one.
     """
 
     model: FrozenConfigDict
     causal: bool
+    attention: str
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, condition: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, condition: jax.Array | None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         model = self.model
         branches = (
-            ("attention", Attention(model, self.causal, self.dtype, name="attention")),
-            ("mlp", MLP(model, self.dtype, name="mlp")),
+            (
+                "attention",
+                Attention(model, self.causal, self.attention, self.dtype, name="attention"),
+            ),
+            ("mlp", (MoE if model.num_experts else MLP)(model, self.dtype, name="mlp")),
         )
-        affine = condition is None
+        affine, measures = condition is None, {}
         if condition is not None:
-            modulation = Dense(
-                (6, x.shape[-1]), ("embed", None, "mlp"), True, 0.0, self.dtype, name="modulation"
-            )(jax.nn.silu(condition))[:, None]
+            axes = ("embed", None, "modulation")
+            modulation = Dense((6, x.shape[-1]), axes, True, 0.0, self.dtype, name="modulation")
+            modulation = modulation(jax.nn.silu(condition))[:, None]
         for index, (name, branch) in enumerate(branches):
             y = Norm(model.norm, affine, model.bias, name=f"{name}_norm")(x)
             if condition is not None:
                 shift, scale, gate = (modulation[:, :, 3 * index + i] for i in range(3))
-                x += gate * branch(y * (1 + scale) + shift)
-            else:
-                x += branch(y)
-        return x
+                y = y * (1 + scale) + shift
+            y = branch(constrain(y, "batch", "length", None))
+            if isinstance(y, tuple):
+                y, measures = y
+            y = constrain(y, "batch", "residual", None)
+            x += y if condition is None else gate * y
+        return x, measures
 
 
 class Stack(nn.Module):
@@ -231,7 +141,7 @@ class Stack(nn.Module):
 
     Stacks deeper than `hardware.unroll` are one scan, so that compile time does not grow with
     depth. Others are a straight line, which a CPU runs a quarter faster: a scan copies what the
-    backward pass keeps into stacked arrays.
+    backward pass keeps into stacked arrays. Also returns the mean over layers of what they measure.
     """
 
     model: Any
@@ -239,28 +149,39 @@ class Stack(nn.Module):
     causal: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
-        depth, unroll = self.model.depth, self.hardware.unroll
-        dtype = jnp.dtype(self.hardware.compute_dtype)
-        x = x.astype(dtype)
+    def __call__(
+        self, x: jax.Array, condition: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        hardware, depth = self.hardware, self.model.depth
+        dtype = jnp.dtype(hardware.compute_dtype)
+        x = constrain(x.astype(dtype), "batch", "residual", None)
         condition = None if condition is None else condition.astype(dtype)
-        block = Block(self.model, self.causal, dtype, parent=None)
+        block = Block(self.model, self.causal, hardware.attention, dtype, parent=None)
 
         def init(key):
             keys = jax.random.split(key, depth)
             layers = jax.vmap(lambda key: block.init(key, x, condition)["params"])(keys)
             return nn.meta.add_axis(layers, 0, {nn.PARTITION_NAME: "layers"})
 
-        def body(x, layer):
+        def body(layer, x, condition):
             y: Any = block.apply({"params": layer}, x, condition)
-            return y, None
+            return y
 
-        if self.hardware.remat != "none":
-            policy = REMAT_POLICIES[self.hardware.remat]
-            body = jax.checkpoint(body, policy=policy, prevent_cse=unroll >= depth)
+        stages, straight = size("stage"), hardware.unroll >= depth
+        if hardware.remat != "none":
+            policy = REMAT_POLICIES[hardware.remat]
+            body = jax.checkpoint(body, policy=policy, prevent_cse=straight and stages == 1)
         layers = self.param("blocks", init)
-        if unroll < depth:
-            return jax.lax.scan(body, x, layers)[0]
-        for index in range(depth):
-            x, _ = body(x, jax.tree.map(lambda leaf, index=index: leaf[index], layers))
-        return x
+        if stages > 1:
+            parts = hardware.microbatches or stages
+            x, measures = pipeline.run(body, layers, x, condition, stages, parts)
+            return x, jax.tree.map(lambda m: m / depth, measures)
+        if straight:
+            rows = []
+            for index in range(depth):
+                layer = jax.tree.map(lambda leaf, index=index: leaf[index], layers)
+                x, measures = body(layer, x, condition)
+                rows.append(measures)
+            return x, jax.tree.map(lambda *m: sum(m) / depth, *rows)
+        x, measures = jax.lax.scan(lambda x, layer: body(layer, x, condition), x, layers)
+        return x, jax.tree.map(lambda m: m.mean(0), measures)

@@ -132,7 +132,7 @@ def test_output_is_zero_at_the_start():
     gamma, label = jnp.array([-3.0, 2.0]), jnp.array([0, 2])
 
     def total(params):
-        output = diffusion.apply(config, params, x_t, gamma, label)
+        output, _ = diffusion.apply(config, params, x_t, gamma, label)
         return jnp.sum(output**2 + output), output
 
     gradient, output = jax.jit(jax.grad(total, has_aux=True))(params)
@@ -150,7 +150,7 @@ def test_output_depends_on_every_input_and_pixel():
     @jax.jit
     def output_and_reach(gamma, label):
         def corner(x_t):
-            output = diffusion.apply(config, params, x_t, gamma, label)
+            output, _ = diffusion.apply(config, params, x_t, gamma, label)
             return output[0, 0, 0, 0], output
 
         return jax.grad(corner, has_aux=True)(x_t)

@@ -41,7 +41,7 @@ def test_no_logit_sees_the_future(model):
     module = autoregressive.network(config)
 
     def logits(table):
-        return common.apply(module, {**params, "embedding": table}, tokens)[0]
+        return common.apply(module, {**params, "embedding": table}, tokens)[0][0]
 
     jacobian = jax.jit(jax.jacrev(logits))(params["embedding"])  # [length, vocab, token, width]
     reach = np.abs(np.asarray(jacobian)).max((1, 3))[:, :6]
@@ -53,7 +53,7 @@ def test_probabilities_of_all_sequences_sum_to_one():
     """V=3, T=4: the 27 continuations of each first token have total probability 1."""
     config = shapes.autoregressive(vocab=3, length=3)
     params = perturbed(config)
-    total = jax.jit(lambda t: autoregressive.cross_entropy(config, params, t).sum(-1))
+    total = jax.jit(lambda t: autoregressive.cross_entropy(config, params, t)[0].sum(-1))
     for first in range(3):
         rest = itertools.product(range(3), repeat=3)
         tokens = jnp.array([(first, *others) for others in rest])
@@ -88,7 +88,7 @@ def test_cold_sampling_is_the_greedy_continuation():
     params = perturbed(config)
     drawn = autoregressive.sample(config, params, KEY, 2)
     module = autoregressive.network(config)
-    logits = common.apply(module, params, jnp.asarray(drawn))
+    logits, _ = common.apply(module, params, jnp.asarray(drawn))
     np.testing.assert_array_equal(np.argmax(logits, -1)[:, :-1], drawn[:, 1:])
     assert drawn[0, 0] == 0
 
@@ -99,7 +99,7 @@ def test_sampling_follows_the_model():
     params = perturbed(config)
     drawn = autoregressive.sample(config, params, KEY, 4000)[:, 1]
     module = autoregressive.network(config)
-    expected = jax.nn.softmax(common.apply(module, params, jnp.zeros((1, 2), jnp.int32))[0, 0])
+    expected = jax.nn.softmax(common.apply(module, params, jnp.zeros((1, 2), jnp.int32))[0][0, 0])
     share = np.bincount(drawn, minlength=4) / 4000
     np.testing.assert_allclose(share, expected, atol=4 * 0.5 / 4000**0.5)
 
@@ -141,7 +141,7 @@ def test_backward_is_twice_the_forward():
     tokens = jnp.zeros((1, 9), jnp.int32)
 
     def step(p):
-        return jax.grad(lambda p: autoregressive.cross_entropy(config, p, tokens).sum())(p)
+        return jax.grad(lambda p: autoregressive.cross_entropy(config, p, tokens)[0].sum())(p)
 
     assert products(step, params) == autoregressive.cost(config).train_flops
 

@@ -6,7 +6,7 @@ import pytest
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
-from research.models import common, transformer
+from research.models import attention, common, transformer
 from tests import shapes
 
 KEY = jax.random.key(0)
@@ -25,7 +25,7 @@ def start(module, *inputs):
 
 
 def apply(module, *inputs):
-    return jax.jit(lambda *inputs: common.apply(module, *inputs))(*inputs)
+    return jax.jit(lambda *inputs: common.apply(module, *inputs)[0])(*inputs)
 
 
 def test_gradient_of_attention_is_the_plain_one():
@@ -40,7 +40,7 @@ def test_gradient_of_attention_is_the_plain_one():
     def gradients(attend):
         return jax.grad(lambda *a: (attend(*a) * weight).sum(), argnums=(0, 1, 2))(*arrays)
 
-    ours = gradients(lambda q, k, v: transformer.attend(q, k, v, True))
+    ours = gradients(lambda q, k, v: attention.dense(q, k, v, True))
     for one, other in zip(ours, gradients(plain), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
 
@@ -62,7 +62,7 @@ def test_scores_depend_on_relative_position_only():
     """<rotate(q)_i, rotate(k)_j> is a function of i - j (Su et al. 2021, eq. 16)."""
     query, key = jax.random.normal(KEY, (2, 8))
     same = jnp.broadcast_to(query, (1, 1, 6, 8)), jnp.broadcast_to(key, (1, 1, 6, 8))
-    rotated_query, rotated_key = (transformer.rotate(x)[0, 0] for x in same)
+    rotated_query, rotated_key = (attention.rotate(x)[0, 0] for x in same)
     scores = np.asarray(rotated_query @ rotated_key.T)
     for offset in range(-5, 6):
         diagonal = np.diagonal(scores, offset)
@@ -99,7 +99,7 @@ def test_hardware_choices_do_not_change_the_gradient(hardware):
     params = start(plain, KEY, x)
 
     def gradient(module):
-        return jax.jit(jax.grad(lambda p: jnp.square(common.apply(module, p, x)).sum()))(params)
+        return jax.jit(jax.grad(lambda p: jnp.square(common.apply(module, p, x)[0]).sum()))(params)
 
     for one, two in zip(*(jax.tree.leaves(gradient(m)) for m in (plain, other)), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
@@ -112,7 +112,7 @@ def test_remat_saves_fewer_values():
     def saved(hardware):
         module = stack(hardware=hardware)
         params = start(module, KEY, x)
-        grad = jax.jit(jax.grad(lambda p: jnp.square(common.apply(module, p, x)).sum()))
+        grad = jax.jit(jax.grad(lambda p: jnp.square(common.apply(module, p, x)[0]).sum()))
         analysis = grad.lower(params).compile().memory_analysis()
         assert analysis is not None
         return analysis.temp_size_in_bytes

@@ -17,7 +17,7 @@ from ml_collections.config_dict import placeholder
 from research.errors import UserError, nearest
 from research.families.diffusion import bound, process, samplers, schedule
 from research.families.diffusion.ledger import cost
-from research.models import common, transformer
+from research.models import common, moe, transformer
 from research.models.dit import DiT
 
 __all__ = [
@@ -156,8 +156,10 @@ def pixels(image: Array) -> Array:
     return image.astype(jnp.float32)
 
 
-def apply(config: Any, params: common.Params, x_t: Array, gamma: Array, label: Any) -> Array:
-    """The network's raw prediction, [batch, height, width, channels]."""
+def apply(
+    config: Any, params: common.Params, x_t: Array, gamma: Array, label: Any
+) -> tuple[Array, dict[str, Array]]:
+    """The network's raw prediction, [batch, height, width, channels], and what it measures."""
     module, _ = network(config)
     return common.apply(module, params, x_t, gamma, label if config.model.num_classes else None)
 
@@ -166,7 +168,7 @@ def predict_eps(config: Any, params: common.Params) -> bound.Predict:
     """The noise the network sees in x_t, as a function of (x_t, gamma [batch], label)."""
 
     def predict(x_t: Array, gamma: Array, label: Array | None) -> Array:
-        output = apply(config, params, x_t, gamma, label)
+        output, _ = apply(config, params, x_t, gamma, label)
         return process.to_eps(config.model.prediction, output, x_t, gamma)
 
     return predict
@@ -195,7 +197,8 @@ def loss(
     times = process.stratified_times(time_key, x0.shape[:1])
     gamma, weight = bound.diffusion_weight(path, times)
     eps = jax.random.normal(noise_key, x0.shape)
-    output = apply(config, params, process.add_noise(x0, eps, gamma), gamma, label)
+    x_t = process.add_noise(x0, eps, gamma)
+    output, measures = apply(config, params, x_t, gamma, label)
     target = process.target(model.prediction, x0, eps, gamma)
     error = jnp.mean((output - target) ** 2, axis=(1, 2, 3))
 
@@ -206,7 +209,8 @@ def loss(
     rows = examples(batch)
     mean = functools.partial(jnp.average, weights=rows)
     value = mean(error) if model.loss_weighting == "simple" else mean(bits)
-    return value, {"mse": mean(error), "bound": mean(bits)}
+    value += moe.penalty(model, measures)
+    return value, {"mse": mean(error), "bound": mean(bits), **measures}
 
 
 def score(
@@ -250,7 +254,7 @@ def draw(config: Any, params: common.Params, key: Array, label: Array) -> Array:
     model = config.model
 
     def denoise(x_t: Array, gamma: Array) -> Array:
-        output = apply(config, params, x_t, gamma, label)
+        output, _ = apply(config, params, x_t, gamma, label)
         x0 = process.to_x0(model.prediction, output, x_t, gamma)
         return jnp.clip(x0, -1, 1) if model.discrete else x0  # the range pixels have (Ho 2020)
 
