@@ -1,6 +1,7 @@
 """`python -m research sweep`: the trials of a study, here or on other machines."""
 
 import argparse
+import dataclasses
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -98,17 +99,21 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
 def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     """Submit the groups that are not finished and not on their way, or print what would be."""
     backend = backends.from_arguments(args, args.backend).pinned()
+    if "://" not in args.workdir and not backend.shares_disk:
+        raise UserError(
+            f"--workdir {args.workdir}: machines of --backend {args.backend} do not see this disk; "
+            "name a bucket that they may write, such as gs://BUCKET/runs"
+        )
     chip, topology, hosts = _machines(args)
     loaded = study.load(args.config, flags)
     folder = Path(args.workdir) / loaded.name
     study.check_folder(loaded, folder)
     groups = {group[0].id: [trial.id for trial in group] for group in loaded.groups}
-    before = journal.read(folder)
-    done = {
-        e for e, ids in groups.items() if all((folder / i / "result.json").exists() for i in ids)
-    }
-    alive = before.alive() if before and not args.render else set()
-    waiting = tuple(element for element in groups if element not in done | alive)
+    written = journal.read(folder) or journal.Journal(loaded.name, {})
+    written = dataclasses.replace(written, groups=groups)
+    left = written.unfinished(folder)
+    alive = set() if args.render else written.alive(left)
+    waiting = tuple(element for element in left if element not in alive)
     profiling.ask(args.profile_steps, _last_step(loaded))
     profile = {profiling.VARIABLE: args.profile_steps} if args.profile_steps else {}
     if not waiting:
@@ -134,10 +139,9 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
         print(backend.render(spec), end="")
         return 0
     study.write_description(loaded, folder)
-    written = before or journal.Journal(loaded.name, groups)
-    ids = journal.submit(folder, written, backend, spec)
+    journal.submit(folder, written, backend, spec)
     print(
-        f"{loaded.name}: {len(ids)} of {len(groups)} elements submitted to {args.backend} as "
+        f"{loaded.name}: {len(waiting)} of {len(groups)} elements submitted to {args.backend} as "
         f"{spec.name}\nsee   python -m research sweep status {folder}"
     )
     return 0

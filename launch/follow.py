@@ -88,9 +88,7 @@ def logs(folder: Path, args: argparse.Namespace) -> int:
 def cancel(folder: Path, args: argparse.Namespace) -> int:
     """Stop what runs or waits; what is finished stays."""
     found = _journal(folder)
-    alive = found.alive()
-    chosen = [element for element in found.elements(args.runs) if element in alive]
-    current = found.current()
+    chosen, current = found.alive(found.elements(args.runs)), found.current()
     for submission in found.submissions:
         if ids := [current[e][1] for e in chosen if current[e][0] is submission]:
             submission.open().cancel(ids)
@@ -101,12 +99,10 @@ def cancel(folder: Path, args: argparse.Namespace) -> int:
 def retry(folder: Path, args: argparse.Namespace) -> int:
     """Submit what is neither finished nor on its way as new jobs, on machines as before."""
     found = _journal(folder)
-    alive, current = found.alive(), found.current()
-    chosen = [
-        element
-        for element in found.elements(args.runs)
-        if element not in alive and not _finished(folder, found.groups[element])
-    ]
+    left = set(found.unfinished(folder))
+    chosen = [element for element in found.elements(args.runs) if element in left]
+    alive, current = found.alive(chosen), found.current()
+    chosen = [element for element in chosen if element not in alive]
     for submission in found.submissions:
         array = tuple(e for e in chosen if current[e][0] is submission)
         if array:
@@ -118,7 +114,7 @@ def retry(folder: Path, args: argparse.Namespace) -> int:
             )
             backend = submission.open()
             backend.check(spec)
-            journal.submit(folder, journal.read(folder) or found, backend, spec)
+            found = journal.submit(folder, found, backend, spec)
     print(f"{found.study}: {len(chosen)} elements submitted again")
     return 0
 
@@ -154,7 +150,7 @@ def states(folder: Path) -> list[tuple[watch.Row, str]]:
     rows, found = watch.read(folder), journal.read(folder)
     if found is None:
         return [(row, "") for row in rows]
-    known, submitted = found.states(), found.current()
+    known, submitted = found.states(found.unfinished(folder)), found.current()
     element = {id: name for name, ids in found.groups.items() for id in ids}
     answers = []
     for row in rows:
@@ -169,7 +165,3 @@ def states(folder: Path) -> list[tuple[watch.Row, str]]:
             beat = dataclasses.replace(row.beat, state=word)
             answers.append((dataclasses.replace(row, beat=beat, silent=0.0), where))
     return answers
-
-
-def _finished(folder: Path, ids: Sequence[str]) -> bool:
-    return all((folder / id / "result.json").exists() for id in ids)

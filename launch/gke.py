@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -29,6 +29,8 @@ PORTS = (8471, 8080)
 @dataclass(frozen=True)
 class Gke:
     """The cluster that kubectl talks to; it has JobSet (0.9 or newer) and Kueue."""
+
+    shares_disk: ClassVar[bool] = False
 
     queue: str = option("", "Kueue's LocalQueue; by default none, and Kubernetes alone decides")
     namespace: str = option("default", "namespace of the cluster")

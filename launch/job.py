@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from research.errors import UserError
 
@@ -65,6 +65,8 @@ class JobSpec:
             raise UserError(f"job {self.name}: array holds {min(repeated)!r} twice")
         if bad := [name for name in self.env if not VARIABLE.fullmatch(name)]:
             raise UserError(f"--env {bad[0]}: not the name of an environment variable")
+        if bad := [name for name, value in self.env.items() if "\n" in value or "\0" in value]:
+            raise UserError(f"--env {bad[0]}: its value holds a line break")
         if any("\n" in word or "\0" in word for word in (*self.argv, *self.array)):
             raise UserError(f"job {self.name}: a word of its command holds a line break")
         for key, low in {"slices": 1, "hosts": 1, "timeout": 0, "restarts": 0}.items():
@@ -91,7 +93,12 @@ class JobSpec:
 
 
 class Backend(Protocol):
-    """Where jobs run: a dataclass whose fields are its options (`option` says what each is for)."""
+    """Where jobs run: a dataclass whose fields are its options (`option` says what each is for).
+
+    `shares_disk` says whether its machines see the file system of this one.
+    """
+
+    shares_disk: ClassVar[bool]
 
     def pinned(self) -> "Backend":
         """Return itself with what may change until a retry looked up: the revision to ship."""

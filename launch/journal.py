@@ -1,7 +1,7 @@
 """What was submitted for a study: jobs.json in its folder, enough to ask after it later."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +47,29 @@ class Journal:
                 found[element] = (submission, id)
         return found
 
-    def states(self) -> dict[str, tuple[str, str]]:
-        """{element: (state, where)}, of those that their backends still know."""
-        found, current = {}, self.current()
+    def states(self, elements: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """{element: (state, where)} of those of `elements` that their backends still know."""
+        found, current, asked = {}, self.current(), set(elements)
         for submission in self.submissions:
-            ids = {id: e for e, (newest, id) in current.items() if newest is submission}
+            newest = {e: id for e, (latest, id) in current.items() if latest is submission}
+            ids = {id: element for element, id in newest.items() if element in asked}
             if ids:
                 known = submission.open().states(list(ids))
                 found |= {ids[id]: state for id, state in known.items()}
         return found
 
-    def alive(self) -> set[str]:
-        """Elements that run or wait to."""
-        return {e for e, (state, _) in self.states().items() if state in (job.WAITING, job.RUNNING)}
+    def alive(self, elements: Iterable[str]) -> set[str]:
+        """Those of `elements` that run or wait to."""
+        known = self.states(elements).items()
+        return {element for element, (state, _) in known if state in (job.WAITING, job.RUNNING)}
+
+    def unfinished(self, folder: Path) -> list[str]:
+        """The elements of which some run in the study's `folder` has no result."""
+        return [
+            element
+            for element, runs in self.groups.items()
+            if not all((folder / run / "result.json").exists() for run in runs)
+        ]
 
     def elements(self, names: Iterable[str]) -> list[str]:
         """The elements that hold the runs `names`; all of them when none is named.
@@ -93,19 +103,14 @@ def read(folder: Path) -> Journal | None:
         raise UserError(f"{path}: not a record of jobs: {error}") from error
 
 
-def add(folder: Path, journal: Journal, submission: Submission) -> Journal:
-    """Write the journal with one more submission, and return it."""
-    journal = dataclasses.replace(journal, submissions=(*journal.submissions, submission))
+def submit(folder: Path, journal: Journal, backend: Backend, spec: JobSpec) -> Journal:
+    """Submit `spec`, write it down, and return the journal with it."""
+    ids = tuple(backend.submit(spec))
+    name, options = backends.name_of(backend), dict(vars(backend))
+    entry = Submission(name, options, spec, ids, record.now())
+    journal = dataclasses.replace(journal, submissions=(*journal.submissions, entry))
     record.write_json(folder / FILE, dataclasses.asdict(journal))
     return journal
-
-
-def submit(folder: Path, journal: Journal, backend: Backend, spec: JobSpec) -> Sequence[str]:
-    """Submit `spec` and note it down; return the ids."""
-    ids = tuple(backend.submit(spec))
-    options = dataclasses.asdict(backend)  # type: ignore[call-overload]
-    add(folder, journal, Submission(backends.name_of(backend), options, spec, ids, record.now()))
-    return ids
 
 
 def _submission(content: dict[str, Any]) -> Submission:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from launch import job, run
 from launch.job import AGAIN, JobSpec, option
@@ -43,6 +43,8 @@ exit $code"""
 @dataclass(frozen=True)
 class Slurm:
     """A SLURM cluster, seen from a machine that has its commands."""
+
+    shares_disk: ClassVar[bool] = True
 
     partition: str = option("", "partition of the cluster; by default the cluster's own")
     account: str = option("", "account that pays")

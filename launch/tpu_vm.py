@@ -17,6 +17,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from launch import job, tpu
 from launch.job import AGAIN, JobSpec, option
@@ -91,6 +92,8 @@ RUN = "cd {folder} && {env}flock ../isoflop.lock {timeout}.venv/bin/python {comm
 @dataclasses.dataclass(frozen=True)
 class TpuVm:
     """TPU VMs of one project and zone."""
+
+    shares_disk: ClassVar[bool] = False
 
     project: str = option("", "Google Cloud project that pays", required=True)
     zone: str = option("", "zone that has the chips, such as us-west4-a", required=True)
