@@ -98,23 +98,27 @@ def cancel(folder: Path, args: argparse.Namespace) -> int:
 
 def retry(folder: Path, args: argparse.Namespace) -> int:
     """Submit what is neither finished nor on its way as new jobs, on machines as before."""
-    found = _journal(folder)
+    found, timeout = _journal(folder), job.minutes(args.timeout) if args.timeout else 0
     left = set(found.unfinished(folder))
-    chosen = [element for element in found.elements(args.runs) if element in left]
-    alive, current = found.alive(chosen), found.current()
-    chosen = [element for element in chosen if element not in alive]
+    known = found.states([element for element in found.elements(args.runs) if element in left])
+    alive = {e for e, (state, _) in known.items() if state in (job.WAITING, job.RUNNING)}
+    chosen = [e for e in found.elements(args.runs) if e in left and e not in alive]
+    current = found.current()
     for submission in found.submissions:
         array = tuple(e for e in chosen if current[e][0] is submission)
-        if array:
-            spec = dataclasses.replace(
-                submission.spec,
-                name=job.label(found.study, secrets.token_hex(2)),
-                array=array,
-                timeout=job.minutes(args.timeout) if args.timeout else submission.spec.timeout,
-            )
-            backend = submission.open()
-            backend.check(spec)
-            found = journal.submit(folder, found, backend, spec)
+        if not array:
+            continue
+        spec = dataclasses.replace(
+            submission.spec,
+            name=job.label(found.study, secrets.token_hex(2)),
+            array=array,
+            timeout=timeout or submission.spec.timeout,
+        )
+        backend = submission.open()
+        backend.check(spec)
+        if remains := [current[e][1] for e in array if e in known]:
+            backend.cancel(remains)
+        found = journal.submit(folder, found, backend, spec)
     print(f"{found.study}: {len(chosen)} elements submitted again")
     return 0
 

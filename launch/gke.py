@@ -22,6 +22,8 @@ from research.errors import UserError
 NAME_LABEL = "app.kubernetes.io/name"
 SET_LABEL = "app.kubernetes.io/part-of"
 SLICE = "slice"  # the replicated job; its pods are NAME-slice-<slice>-<host>-<random>
+# A slice of several machines is a node pool, which it has to itself.
+EXCLUSIVE = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
 # libtpu's own, and those by which slices find each other.
 PORTS = (8471, 8080)
 
@@ -113,10 +115,7 @@ class Gke:
                 "name": name,
                 "namespace": self.namespace,
                 "labels": {**labels, **queue},
-                # A slice has a node pool to itself.
-                "annotations": {
-                    "alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"
-                },
+                **({"annotations": EXCLUSIVE} if spec.hosts > 1 else {}),
             },
             "spec": {
                 "failurePolicy": {

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from launch import job, run
+from launch import job, run, tpu
 from launch.job import AGAIN, JobSpec, option
 from research.errors import UserError
 
@@ -63,6 +63,10 @@ class Slurm:
         """Raise UserError for what SLURM does not run here: TPUs, containers, several slices."""
         if spec.image:
             raise UserError("--image: the slurm backend runs this checkout; leave it out")
+        if spec.accelerator in tpu.KINDS:
+            raise UserError(
+                f"--topology {spec.accelerator}: no TPUs under SLURM; --backend tpu-vm or gke"
+            )
         if spec.slices > 1:
             raise UserError(f"--slices {spec.slices}: slices are TPUs'; the slurm backend has none")
         if 0 < spec.timeout * 60 <= self.warning:
@@ -108,7 +112,7 @@ class Slurm:
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Cancel these tasks, running or waiting."""
-        _call("scancel", *ids)
+        _call("scancel", "--quiet", *ids)
 
     def _folder(self, spec: JobSpec) -> Path:
         return Path(self.logs_folder).absolute() / spec.name

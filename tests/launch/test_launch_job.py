@@ -92,7 +92,11 @@ def test_a_label_is_readable():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("slrum", {}, "--backend 'slrum' .did you mean 'slurm'..; one of local, slurm, tpu-vm, gke"),
+        (
+            "slrum",
+            {},
+            "--backend 'slrum' .did you mean 'slurm'..; one of local, slurm, tpu-vm, gke",
+        ),
         ("tpu_vm", {}, "did you mean 'tpu-vm'"),
         ("slurm", {"partion": "gpu"}, "--backend slurm has no option 'partion'.*'partition'"),
         ("tpu-vm", {"project": "lab"}, "--zone is missing: zone that has the chips"),

@@ -1,0 +1,224 @@
+"""`sweep --backend` and what follows it, on a backend that keeps its jobs in memory."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+import pytest
+
+from launch import backends, job, journal, run
+from launch.job import JobSpec, option
+from research.__main__ import main
+from research.scaling.table import read_file, read_runs
+from tests import tiny
+
+QUEUE: dict[str, tuple[str, str]] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """A queue that does nothing by itself."""
+
+    shares_disk: ClassVar[bool] = True
+
+    room: str = option("here", "a word")
+
+    def pinned(self) -> "Memory":
+        return self
+
+    def check(self, spec: JobSpec) -> None:
+        pass
+
+    def render(self, spec: JobSpec) -> str:
+        return "".join(f"{' '.join(spec.command(i))}\n" for i in range(len(spec.array)))
+
+    def submit(self, spec: JobSpec) -> list[str]:
+        ids = [spec.element(index) for index in range(len(spec.array))]
+        QUEUE.update(dict.fromkeys(ids, (job.WAITING, self.room)))
+        return ids
+
+    def states(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        return {id: QUEUE[id] for id in ids if id in QUEUE}
+
+    def logs(self, id: str) -> str:
+        return f"log of {id}\n"
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        QUEUE.update(dict.fromkeys(ids, (job.CANCELLED, self.room)))
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """The folder of the tiny study, submitted: two groups, a trunk with three branches and one."""
+    monkeypatch.setitem(backends.BACKENDS, "memory", Memory)
+    monkeypatch.chdir(tiny.ROOT)
+    QUEUE.clear()
+    assert sweep(tmp_path, "--room", "attic") == 0
+    return tmp_path / "tiny"
+
+
+def sweep(folder: Path, *words: str, backend: str = "memory") -> int:
+    spec = tiny.write(folder, tiny.TWO_SIZES)
+    on_one = [f"--config.data.folder={folder}/data"]
+    command = ["sweep", "--config", spec, "--workdir", str(folder), "--backend", backend]
+    return main([*command, *on_one, *words])
+
+
+def said(capsys, *words: str) -> str:
+    capsys.readouterr()
+    assert main(["sweep", *words]) == 0
+    return capsys.readouterr().out
+
+
+def complaint(capsys, *words: str) -> str:
+    capsys.readouterr()
+    assert main(["sweep", *words]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    return err
+
+
+def states(study: Path, capsys) -> dict[str, tuple[str, str]]:
+    rows = json.loads(said(capsys, "status", str(study), "--json"))
+    return {row["id"]: (row["state"], row["where"]) for row in rows}
+
+
+TRUNK, SMALL = "chain-size16-trunk", "chain-size8-steps12"
+BRANCHES = [f"chain-size16-steps{steps}" for steps in tiny.STEPS]
+
+
+def finish(study: Path, name: str) -> None:
+    """Run an element as its job would."""
+    spec = journal.read(study).submissions[-1].spec
+    words = list(spec.command(spec.array.index(name)))
+    assert words[:2] == ["-m", "launch.run"]
+    assert run.main(words[2:]) == 0
+
+
+def test_submitted_once(study, capsys):
+    content = json.loads((study / "jobs.json").read_text())
+    (submission,) = content["submissions"]
+    assert submission["backend"] == "memory" and submission["options"] == {"room": "attic"}
+    assert submission["spec"]["array"] == [TRUNK, SMALL]
+    assert content["groups"] == {TRUNK: [TRUNK, *BRANCHES], SMALL: [SMALL]}
+    assert sweep(study.parent) == 0
+    assert "nothing to submit: all is on its way" in capsys.readouterr().out
+    assert len(QUEUE) == 2
+    first, second = QUEUE
+    QUEUE[second] = (job.FAILED, "")
+    assert sweep(study.parent) == 0  # what is not on its way is submitted again
+    assert len(QUEUE) == 3 and journal.read(study).submissions[-1].spec.array == (SMALL,)
+
+
+def test_rendering_submits_nothing(study, capsys):
+    before = (study / "jobs.json").read_bytes()
+    capsys.readouterr()
+    assert sweep(study.parent, "--render", "--config.train.clip_norm=0.5") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2:] for line in lines] == [["--group", TRUNK], ["--group", SMALL]]
+    assert all("--config.train.clip_norm=0.5" in line for line in lines)
+    assert len(QUEUE) == 2 and (study / "jobs.json").read_bytes() == before
+
+
+def test_status_logs_cancel_retry(study, capsys):
+    waiting = ("waiting", "attic")
+    runs = [TRUNK, *BRANCHES, SMALL]
+    assert states(study, capsys) == dict.fromkeys(BRANCHES, waiting) | {SMALL: waiting}
+    trunk, small = QUEUE
+    assert said(capsys, "logs", str(study), BRANCHES[0]) == f"log of {trunk}\n"
+    assert "2 elements cancelled" in said(capsys, "cancel", str(study))
+    assert set(states(study, capsys).values()) == {("cancelled", "attic")}
+    assert "1 elements submitted again" in said(capsys, "retry", str(study), SMALL)
+    assert len(QUEUE) == 3
+    newest = list(QUEUE)[-1]
+    QUEUE[newest] = (job.RUNNING, "cellar")
+    assert states(study, capsys)[SMALL] == ("waiting", "cellar")  # it has not said a word yet
+    finish(study, SMALL)
+    del QUEUE[newest]
+    assert states(study, capsys)[SMALL] == ("finished", "")
+    QUEUE[trunk] = (job.FINISHED, "")  # and left nothing
+    assert states(study, capsys)[BRANCHES[0]] == ("failed", "")
+    assert "1 elements submitted again" in said(capsys, "retry", str(study), "--timeout", "3h")
+    assert journal.read(study).submissions[-1].spec.timeout == 180
+    finish(study, TRUNK)
+    QUEUE.clear()
+    assert states(study, capsys) == dict.fromkeys(runs, ("finished", ""))
+    assert "0 elements submitted again" in said(capsys, "retry", str(study))
+    table = said(capsys, "status", str(study)).splitlines()
+    assert table[0].split() == [
+        *("run", "step", "loss", "speed", "of", "peak", "left", "state", "where")
+    ]
+    assert [line.split()[0] for line in table[1:]] == [TRUNK, *BRANCHES, SMALL]
+    # What was collected is the table that the law lab reads from the folder itself.
+    for name in ("runs.csv", "runs.parquet"):
+        out = study / name
+        assert f"4 trials in {out}" in said(capsys, "collect", str(study), "--out", str(out))
+        frame = pd.read_csv(out) if out.suffix == ".csv" else pd.read_parquet(out)
+        assert list(frame["id"]) == sorted([*BRANCHES, SMALL])
+        scores = [tiny.result(study / id)["score"]["value"] for id in frame["id"]]
+        assert list(frame["loss"]) == scores
+    columns = {"params": "params", "data": "data", "loss": "loss", "flops": "flops"}
+    collected = read_file(study / "runs.csv", **columns)
+    own = read_runs(study)["chain"]
+    assert all(list(collected[name]) == list(own[name]) for name in "NDCL")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["status", "nowhere"], "nowhere: no study is in it"),
+        (["cancel", "STUDY", "chain-size8"], "'chain-size8': no such run was submitted (did you"),
+        (["logs", "STUDY"], "the following arguments are required: TRIAL"),
+        (["collect", "STUDY", "--out", "runs.xls"], "--out runs.xls: expected a name that ends in"),
+        (["collect", "STUDY", "--out", "runs.csv"], "no finished trial in it"),
+        (["retry", "STUDY", "--timeout", "long"], "--timeout 'long': expected minutes"),
+    ],
+)
+def test_bad_subcommands(study, capsys, words, message):
+    assert message in complaint(capsys, *[str(study) if w == "STUDY" else w for w in words])
+
+
+def test_a_study_that_ran_here_has_no_jobs(study, capsys):
+    (study / "jobs.json").unlink()
+    assert set(states(study, capsys).values()) == {("waiting", "")}
+    assert "nothing was submitted" in complaint(capsys, "cancel", str(study))
+    (study / "jobs.json").write_text('{"study": "tiny"}')
+    assert "jobs.json: not a record of jobs" in complaint(capsys, "cancel", str(study))
+
+
+QUICK = ["--config", "experiments/quickstart.py:text"]
+CLOUD = ["--workdir", "gs://bucket/runs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([*QUICK, "--backend", "slrum"], "--backend 'slrum' (did you mean 'slurm'?)"),
+        ([*QUICK, "--backend"], "argument --backend: expected one argument"),
+        (
+            [*QUICK, "--backend", "slurm", "--partiton", "gpu"],
+            "unknown argument '--partiton' (did you mean '--partition'?)",
+        ),
+        ([*QUICK, "--partition", "gpu"], "'--partition' (an option of --backend slurm)"),
+        ([*QUICK, "--backend", "gke", "--workers", "2"], "(an option of --backend local)"),
+        ([*QUICK, "--backend", "gke"], "do not see this disk; name a bucket"),
+        ([*QUICK, *CLOUD, "--backend", "gke", "--topology", "v5e:4x4"], "--image is missing"),
+        ([*QUICK, *CLOUD, "--backend", "tpu-vm"], "--project is missing"),
+        ([*QUICK, "--backend", "slurm", "--slices", "2"], "--slices 2: slices are TPUs'"),
+        ([*QUICK, "--backend", "slurm", "--topology", "v5e:4x4"], "no TPUs under SLURM"),
+        ([*QUICK, "--backend", "slurm", "--topology", "h10:8"], "no chip 'h10' (did you mean"),
+        (
+            [*QUICK, "--backend", "slurm", "--topology", "h100:9", "--hosts", "2"],
+            "--hosts 2 do not",
+        ),
+        ([*QUICK, "--backend", "slurm", "--timeout", "1m"], "not longer than --warning 90"),
+        ([*QUICK, "--backend", "slurm", "--timeout", "soon"], "--timeout 'soon': expected minutes"),
+        ([*QUICK, "--backend", "slurm", "--env", "A"], "--env 'A': expected NAME=VALUE"),
+    ],
+)
+def test_bad_options(capsys, monkeypatch, words, message):
+    monkeypatch.chdir(tiny.ROOT)
+    assert message in complaint(capsys, *words)
