@@ -181,8 +181,12 @@ def _check_meshes(loaded: study.Study, spec: JobSpec) -> None:
     """Raise UserError when a trial's mesh or batch does not fit the devices of an element."""
     devices = spec.processes
     if spec.accelerator != "cpu":
-        devices = (
-            hardware.parse_slice(f"{spec.accelerator}:{spec.topology}").num_chips * spec.slices
-        )
+        devices = tpu.devices(spec.accelerator, spec.topology) * spec.slices
     for trial in (trial for group in loaded.groups for trial in group):
-        mesh.make(trial.config.hardware.mesh, list(range(devices)))
+        study.check_hardware(trial.config, devices)
+        slices = mesh.sizes(trial.config.hardware.mesh, devices)["slice"]
+        if slices != spec.slices:
+            raise UserError(
+                f"--slices {spec.slices}, but config.hardware.mesh.slice={slices}; "
+                f"add --config.hardware.mesh.slice={spec.slices}"
+            )

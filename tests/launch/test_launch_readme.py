@@ -19,7 +19,11 @@ LINES = [line.strip() for line in re.findall(r"^    ([a-z].*)$", TEXT, re.M)]
 NAMED = [re.sub("|".join(NAMES), lambda found: NAMES[found[0]], line) for line in LINES]
 COMMANDS = [shlex.split(line, comments=True) for line in NAMED]
 SWEEPS = [words[3:] for words in COMMANDS if words[:4] == ["python", "-m", "research", "sweep"]]
-GCLOUD = [words for words in COMMANDS if words[0] == "gcloud" and words[1] != "auth"]
+GCLOUD = [
+    list(words)
+    for words in dict.fromkeys(map(tuple, COMMANDS))
+    if words[0] == "gcloud" and words[1] != "auth"
+]
 
 
 @pytest.fixture

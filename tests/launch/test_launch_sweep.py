@@ -191,6 +191,8 @@ def test_a_study_that_ran_here_has_no_jobs(study, capsys):
 
 QUICK = ["--config", "experiments/quickstart.py:text"]
 CLOUD = ["--workdir", "gs://bucket/runs"]
+POD = [*QUICK, *CLOUD, "--backend", "gke", "--image", "registry/isoflop"]
+SLURM = ["--backend", "slurm"]
 
 
 @pytest.mark.parametrize(
@@ -216,6 +218,18 @@ CLOUD = ["--workdir", "gs://bucket/runs"]
         ),
         ([*QUICK, "--backend", "slurm", "--timeout", "1m"], "not longer than --warning 90"),
         ([*QUICK, "--backend", "slurm", "--timeout", "soon"], "--timeout 'soon': expected minutes"),
+        (
+            [*QUICK, *SLURM, "--topology", "h100:16", "--config.hardware.mesh.tensor=3"],
+            "config.hardware.mesh: {'data': 2, 'tensor': 3} needs devices in multiples of 3",
+        ),
+        (
+            [*POD, "--topology", "v5e:4x4", "--slices", "2", "--config.train.batch_size=32"],
+            "--slices 2, but config.hardware.mesh.slice=1; add --config.hardware.mesh.slice=2",
+        ),
+        (
+            [*POD, "--topology", "v5e:16x16"],
+            "is not divisible by 256 data-parallel devices",
+        ),
         ([*QUICK, "--backend", "slurm", "--env", "A"], "--env 'A': expected NAME=VALUE"),
     ],
 )
