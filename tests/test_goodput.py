@@ -86,12 +86,13 @@ def spend(hand: Time, clock: Clock, phase: str, seconds: int) -> None:
 
 def test_machines_whose_clocks_differ(hand):
     """A process that begins before the last was seen, by its clock: nobody was away."""
-    clock = Clock(None)
-    clock.enter("useful")
-    hand.now += 10
+    state = Clock(None).state()
+    hand.now += 5
+    clock = Clock(state)
+    spend(hand, clock, "useful", 10)
     state = clock.state()
     hand.now -= 7
     clock = Clock(state)
     clock.go_on(state)
-    hand.now += 1
-    assert clock.spent == dict.fromkeys(PHASES, 0.0) | {"useful": 10, "startup": 1}
+    spend(hand, clock, "startup", 1)
+    assert clock.spent == dict.fromkeys(PHASES, 0.0) | {"away": 5, "useful": 10, "startup": 1}
