@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -123,7 +124,8 @@ class Progress:
         if self.live:
             from research import watch
 
-            line = watch.line(watch.Row(self.folder.name, beat))
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be redrawn
+            line = watch.line(watch.Row(self.folder.name, beat))[:width]
             print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
         ended = time.monotonic()
         self.due = ended + max(SECONDS, (ended - began) / COST)

@@ -7,6 +7,7 @@ closing them leaves the runs alone.
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -72,6 +73,7 @@ def read_run(folder: Path) -> Row:
     return Row(folder.name, beat, silent=silent)
 
 
+@functools.lru_cache(maxsize=None)  # a result never changes
 def _ended(folder: Path) -> Row:
     result = record.read_json(folder / "result.json")
     score = result.get("score", {"value": None})

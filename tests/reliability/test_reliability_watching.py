@@ -83,11 +83,13 @@ def test_a_live_line_on_a_terminal(config, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     monkeypatch.setattr(progress, "COST", 1e9)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
     train(config, tmp_path / "run")
     out, err = capsys.readouterr()
     lines = err.split("\r\x1b[2K")
     assert lines[1].startswith("run  step 0/25") and lines[-1] == ""
     assert any(line.startswith("run  step 20/25  loss ") and "tokens/s" in line for line in lines)
+    assert max(map(len, lines)) == 59
     assert len(out.splitlines()) == 1 and "\x1b" not in out
 
 
