@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from launch import processes
 from launch.gke import Gke
 from launch.job import Backend
 from launch.slurm import Slurm
@@ -51,7 +52,8 @@ def make(name: str, options: Mapping[str, Any]) -> Backend:
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Declare the options of the backend `name`."""
     if name == LOCAL:
-        parser.add_argument("--workers", type=int, default=2, help="processes, one a core")
+        parser.add_argument("--workers", type=int, default=2, help="runs trained at a time")
+        processes.add_arguments(parser)
         return
     group = parser.add_argument_group(f"options of --backend {name}")
     for field in dataclasses.fields(BACKENDS[name]):

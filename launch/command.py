@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from launch import backends, follow, job, journal, local, tpu
+from launch import backends, follow, job, journal, local, processes, tpu
 from launch.job import JobSpec
 from research import hardware, mesh, profiling, study
 from research.errors import UserError, nearest
@@ -76,10 +76,9 @@ def _check_flags(parser: argparse.ArgumentParser, flags: Sequence[str]) -> None:
 
 def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
     workers = getattr(args, "workers", 2)
-    if workers < 1:
-        raise UserError(f"--workers {workers} must be at least 1")
+    processes.check_arguments(args)
     if args.dry_run:  # measured as a worker runs: on one core
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {local.THREADS}".strip()
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {processes.THREADS}".strip()
     loaded = study.load(args.config, flags)
     if args.dry_run:
         from research import dry_run
@@ -88,7 +87,7 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
         return 0
     profiling.ask(args.profile_steps, _last_step(loaded))
     folder = Path(args.workdir) / loaded.name
-    code = local.sweep(loaded, args.config, flags, folder, workers)
+    code = local.sweep(loaded, args.config, flags, folder, workers, args.processes, args.devices)
     if code == 0:
         from research.scaling.overview import overview
 

@@ -1,31 +1,40 @@
-"""Trials on this machine: worker processes, each pinned to a core, that claim groups of trials.
+"""Trials on this machine: workers, each pinned to its cores, that share the trials of a study.
 
-A group is a trunk and its branches, so one worker compiles a shape once and hands checkpoints
-from run to run. A claim is a lock on a file that the system drops when its holder dies: a killed
-worker's group is simply taken up again, and two sweeps on one folder share the work.
+A worker goes through the groups, a trunk and its branches each, the costliest first, and trains
+what nobody holds: whoever trains a run has a lease on its folder. So a killed worker's run is
+simply taken up again, and two sweeps on one folder share the work, on one machine or on several.
 """
 
-import os
+import contextlib
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import filelock
-
-from research import progress, record, study, watch
+from launch import processes
+from research import lease, progress, record, study, watch
 from research.errors import Interrupted, UserError
 
 POLL_SECONDS = 0.5
-THREADS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
-def sweep(loaded: study.Study, spec: str, flags: Sequence[str], folder: Path, workers: int) -> int:
+def sweep(
+    loaded: study.Study,
+    spec: str,
+    flags: Sequence[str],
+    folder: Path,
+    workers: int,
+    count: int = 1,
+    devices: int | None = None,
+) -> int:
     """Run what is not finished of `loaded` in `folder`; return 0 when all of it is.
+
+    Args:
+        workers: how many runs are trained at a time.
+        count: processes that train one run together.
+        devices: CPU devices a process makes; None leaves that to JAX.
 
     Raises:
         UserError: when the folder holds other configs or cannot be written.
@@ -38,35 +47,46 @@ def sweep(loaded: study.Study, spec: str, flags: Sequence[str], folder: Path, wo
     if all(_done(folder, group) for group in loaded.groups):
         return 0
     _prepare_data(loaded)
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
-    started = []
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    teams, asked = [], []
+
+    def ask(number, _):
+        asked.append(number)
+        for team in teams:
+            processes.ask(team, signal.SIGTERM)
+
+    former = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
+        cores = processes.cores()
+        command = ["launch.local", spec, str(folder), *flags]
         with watch.screen(folder) as output:
             for index in range(workers):
-                started.append(_start(spec, flags, folder, cores[index % len(cores)], output))
-            for process, _ in started:
-                process.wait()
-    except KeyboardInterrupt:
-        for process, _ in started:
-            process.terminate()
-        for process, _ in started:
-            process.wait()
-        raise Interrupted(f"{folder}: stopped, every run saved") from None
+                own = [cores[(index * count + i) % max(len(cores), 1) :][:1] for i in range(count)]
+                teams.append(processes.start(command, own, devices, output))
+                if asked:  # the newest team has not heard it
+                    processes.ask(teams[-1], signal.SIGTERM)
+                    break
+            watchers = [threading.Thread(target=processes.watch, args=[team]) for team in teams]
+            for watcher in watchers:
+                watcher.start()
+            for watcher in watchers:
+                watcher.join()
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if asked:
+        raise Interrupted(f"{folder}: stopped, every run saved", asked[-1])
     left = [trial.id for trial in loaded.trials if not finished(folder, trial)]
     if not left:
         return 0
-    for _, line in started:
-        if message := line.recv(65536).decode():
+    for process in [team[0] for team in teams]:
+        if message := process.line.recv(65536).decode():
             raise UserError(message)
     print(f"{len(left)} trials did not finish, {left[0]} first", file=sys.stderr)
     return 1
 
 
 def finished(folder: Path, trial: study.Trial) -> bool:
-    return (folder / trial.id / "result.json").exists()
+    return record.exists(folder / trial.id / "result.json")
 
 
 def _done(folder: Path, group: Sequence[study.Trial]) -> bool:
@@ -77,7 +97,9 @@ def _unsampled(folder: Path, group: Sequence[study.Trial]) -> study.Trial | None
     """The longest run of a finished group, when its samples are wanted and not there yet."""
     longest = max((t for t in group if not t.branches), key=lambda t: t.config.train.steps)
     home = folder / longest.id
-    if longest.config.sampling.num < 1 or any(home.glob("samples.*")):
+    if longest.config.sampling.num < 1 or any(
+        name.startswith("samples.") for name in record.names(home)
+    ):
         return None
     return longest if record.read_json(home / "result.json")["status"] == "finished" else None
 
@@ -90,67 +112,58 @@ def _prepare_data(loaded: study.Study) -> None:
         data.load(config, "train")
 
 
-def _start(
-    spec: str, flags: Sequence[str], folder: Path, core: int | None, output: int | None
-) -> tuple[subprocess.Popen, socket.socket]:
-    """Start a worker that prints to the descriptor `output`, or where this process does.
-
-    The socket carries its last words and, by closing, our own death.
-    """
-    environment = dict(os.environ)
-    if core is not None:
-        environment |= {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {THREADS}".strip()}
-        environment |= {"OMP_NUM_THREADS": "1"}
-    ours, theirs = socket.socketpair()
-    number = theirs.fileno()
-    command = [sys.executable, "-m", "launch.local", str(number), spec, str(folder), str(core)]
-    # Its own process group: a terminal's Ctrl-C reaches the sweep, which passes it on once.
-    process = subprocess.Popen(
-        [*command, *flags],
-        env=environment,
-        start_new_session=True,
-        pass_fds=[number],
-        stdout=output,
-        stderr=output,
-    )
-    theirs.close()
-    return process, ours
-
-
 def work(loaded: study.Study, folder: Path) -> None:
-    """Claim and run groups until every trial is finished, the costliest first."""
+    """One worker: train what nobody else does until every trial is finished."""
     from research import runtime
 
     runtime.prepare(folder.parent)
-    groups = sorted(loaded.groups, key=_cost, reverse=True)
-    locks = folder / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    while unfinished := [group for group in groups if not _done(folder, group)]:
-        for group in unfinished:
-            try:
-                with filelock.FileLock(locks / f"{group[0].id}.lock").acquire(timeout=0):
-                    run_group(loaded.name, group, folder)
-            except filelock.Timeout:
-                continue
-        if not all(_done(folder, group) for group in groups):
-            time.sleep(POLL_SECONDS)  # held by another worker: wait for it, or inherit it
+    finish(loaded.name, sorted(loaded.groups, key=_cost, reverse=True), folder)
+
+
+def finish(name: str, groups: Sequence[Sequence[study.Trial]], folder: Path) -> None:
+    """Return when `groups` are finished, by this worker or, where others hold runs, by them.
+
+    The processes of one run go through this together; the first one says what is next.
+    """
+    from research.processes import from_first
+
+    while True:
+        for group in groups:
+            if not from_first(_done(folder, group)):
+                run_group(name, group, folder)
+        if from_first(all(_done(folder, group) for group in groups)):
+            return
+        time.sleep(POLL_SECONDS)  # another worker has the rest: wait for it, or inherit it
 
 
 def run_group(name: str, group: Sequence[study.Trial], folder: Path) -> None:
-    """Train a trunk and its branches, or one lone trial, then sample the longest of them."""
+    """Train a trunk and its branches, or one lone trial, then sample the longest of them.
+
+    What another worker holds is left to it.
+    """
     from research import sample
+    from research.processes import from_first
     from research.train import Branch, train
 
     for trial in group:
-        train(
-            trial.config,
-            folder / trial.id,
-            branch=Branch(folder / trial.trunk, trial.branch_step) if trial.trunk else None,
-            branches=trial.branches,
-            labels={"id": trial.id, "study": name, "part": trial.config.part},
-        )
+        trunk = folder / trial.trunk if trial.trunk else None
+        if trunk and not from_first(record.exists(trunk / "result.json")):
+            return
+        with contextlib.suppress(lease.Held):
+            train(
+                trial.config,
+                folder / trial.id,
+                branch=Branch(trunk, trial.branch_step) if trunk else None,
+                branches=trial.branches,
+                labels={"id": trial.id, "study": name, "part": trial.config.part},
+            )
+    if not from_first(all(finished(folder, trial) for trial in group)):
+        return
     if trial := _unsampled(folder, group):
-        sample.write(folder / trial.id, trial.config.sampling.num)
+        home = folder / trial.id
+        with contextlib.suppress(lease.Held), lease.holding(home):
+            record.discard_unfinished(home)
+            sample.write(home, trial.config.sampling.num)
 
 
 def _cost(group: Sequence[study.Trial]) -> float:
@@ -164,27 +177,23 @@ def _cost(group: Sequence[study.Trial]) -> float:
     )
 
 
-def _stop_with(line: socket.socket) -> None:
-    """Wait for the end of the sweep that started this worker, then stop with the state saved."""
-    line.recv(1)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def main(words: Sequence[str]) -> int:
-    """One worker: python -m launch.local SOCKET SPEC FOLDER CORE [--config.key=value ...]."""
-    number, spec, folder, core, *flags = words
+    """One worker: python -m launch.local SPEC FOLDER [--config.key=value ...]."""
+    from research import runtime
+
+    spec, folder, *flags = words
     progress.set_up_logging()
-    line = socket.socket(fileno=int(number))
-    threading.Thread(target=_stop_with, args=[line], daemon=True).start()
-    if core != "None":
-        os.sched_setaffinity(0, {int(core)})
+    line = runtime.follow()
+    runtime.join()
     try:
         work(study.load(spec, flags), Path(folder))
     except UserError as error:
-        line.sendall(str(error).encode())
+        if line:
+            line.sendall(str(error).encode())
+        runtime.leave(2)
         return 2
-    except (Interrupted, KeyboardInterrupt):
-        return 130  # the sweep says it
+    except Interrupted as error:
+        return error.code  # the sweep says it
     return 0
 
 

@@ -20,29 +20,6 @@ from research import progress, study
 from research.errors import Interrupted, UserError, nearest
 
 
-def connect(processes: int) -> None:
-    """Join the `processes` of this element, before anything asks JAX for a device.
-
-    JAX reads the coordinator, the number of processes and our own from what the backend leaves in
-    the environment: SLURM_* of srun's tasks; TPU_WORKER_ID, TPU_WORKER_HOSTNAMES and MEGASCALE_*
-    on GKE; the metadata server on a TPU VM.
-
-    Raises:
-        UserError: when the environment shows another number of processes.
-    """
-    if processes == 1:
-        return
-    import jax
-
-    # Under SLURM JAX gives each task one GPU; ours has all of its machine's.
-    gpus = os.environ.get("SLURM_GPUS_ON_NODE")
-    jax.distributed.initialize(local_device_ids=list(range(int(gpus))) if gpus else None)
-    if jax.process_count() != processes:
-        raise UserError(
-            f"this job is {processes} processes, but its environment shows {jax.process_count()}"
-        )
-
-
 def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
     """Return the group that `name`, its first trial, stands for.
 
@@ -81,11 +58,11 @@ def main(words: Sequence[str]) -> int:
 def _run(spec: str, workdir: str, processes: int, group: str, flags: Sequence[str]) -> None:
     from research import runtime
 
-    connect(processes)
+    runtime.join(processes)
     loaded = study.load(spec, flags)
     root = Path(workdir)
     runtime.prepare(root)
-    local.run_group(loaded.name, find_group(loaded, group), root / loaded.name)
+    local.finish(loaded.name, [find_group(loaded, group)], root / loaded.name)
 
 
 def _ask_to_stop(*_: Any) -> None:

@@ -86,22 +86,32 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(words: list[str]) -> int:
+    from launch import processes
     from research import profiling
 
     parser = _parser("train")
     _config_arguments(parser)
     parser.add_argument("--workdir", required=True, help="the run's own folder")
     parser.add_argument("--profile_steps", help=profiling.HELP)
+    processes.add_arguments(parser)
     args, flags = parser.parse_known_args(words)
-    from research import runtime, study
-    from research.train import train as train_run
-
     if not args.workdir:
         raise UserError("--workdir is empty; name the run's own folder")
+    processes.check_arguments(args)
+    if args.processes > 1 or args.devices:
+        command = ["research", "train", "--config", args.config, "--workdir", args.workdir]
+        command += [f"--profile_steps={args.profile_steps}"] if args.profile_steps else []
+        return processes.run([*command, *flags], args.processes, args.devices)
+    from research import lease, study
+    from research.train import train as train_run
+
+    runtime.follow()
+    runtime.join()
     config = study.load_config(args.config, flags)
     profiling.ask(args.profile_steps, config.train.steps)
     folder = Path(args.workdir)
     runtime.prepare(folder.parent)
+    lease.wait(folder)
     name = Path(args.config.partition(":")[0]).stem
     train_run(config, folder, labels={"id": folder.name, "study": name, "part": config.part})
     return 0
@@ -125,7 +135,7 @@ def _hyphenated(word: str) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Run one verb; user errors are one line and exit code 2, an interruption is 130."""
+    """Run one verb; user errors are one line and exit code 2, an interruption is 130 or 75."""
     if not words or words[0] in ("-h", "--help"):
         print("usage: python -m research VERB ...\n")
         for verb, (about, example) in VERBS.items():
@@ -144,13 +154,14 @@ def main(words: list[str]) -> int:
         return _delegate(verb, rest)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        runtime.leave(2)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
     except Interrupted as error:
         print(f"{error}; run the same command again to go on", file=sys.stderr)
-        return 130
+        return error.code
 
 
 if __name__ == "__main__":

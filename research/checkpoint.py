@@ -1,9 +1,9 @@
 """Checkpoints through Orbax: asynchronous, atomic, checked by content when they come back."""
 
 import contextlib
+import functools
 import logging
 import shutil
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax import numpy as jnp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from research import processes
 from research.errors import UserError
+from research.lease import Held
 
 SPARE_BYTES = 2**20  # on disk beside the arrays: metadata, indices, partly filled blocks
 log = logging.getLogger("research")
@@ -37,7 +40,8 @@ def writer(
     Raises:
         UserError: when a checkpoint cannot be written.
     """
-    _discard_unfinished(folder)
+    if processes.first():
+        _discard_unfinished(folder)
     policy = policies.AnyPreservationPolicy(
         [policies.LatestN(keep), policies.CustomSteps(steps=permanent)]
     )
@@ -48,10 +52,11 @@ def writer(
         yield checkpoints
         with _one_line(folder):
             checkpoints.close()
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(Exception):  # the first error is the one to report
             checkpoints.close()
-        _discard_unfinished(folder)
+        if processes.first() and not isinstance(error, Held):  # else they may be another's
+            _discard_unfinished(folder)
         raise
 
 
@@ -72,17 +77,41 @@ def _one_line(folder: str | Path) -> Iterator[None]:
 
 
 def checksum(state: Any) -> int:
-    """CRC-32 of every leaf's bytes, in tree order; None of it leaves this process.
+    """A 32-bit sum over every element of every leaf, the same wherever the elements lie.
 
-    Returns 0 when some array is not wholly on this process's devices.
+    Each element's bits are mixed with its position, so that the sum sees a flipped bit as well as
+    two swapped elements. It is made on the devices, each of which sums what it holds, and on a CPU
+    by numpy, which needs no compilation.
     """
     leaves = jax.tree.leaves(state)
-    if not all(leaf.is_fully_addressable for leaf in leaves):
-        return 0
-    crc = 0
+    if all(leaf.is_fully_addressable for leaf in leaves) and jax.default_backend() == "cpu":
+        with np.errstate(over="ignore"):
+            return int(_sum(np, [np.ascontiguousarray(leaf) for leaf in leaves]))
+    return int(_sum_on_devices(leaves))
+
+
+def _sum(library: Any, leaves: list[Any]) -> Any:
+    total = np.uint32(0)
     for leaf in leaves:
-        crc = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data, crc)
-    return crc
+        position = np.uint32(0)
+        for axis, size in enumerate(leaf.shape):
+            along = library.arange(size, dtype=np.uint32)
+            along = along.reshape((size,) + (1,) * (leaf.ndim - axis - 1))
+            position = position * np.uint32(size % 2**32) + along
+        words = leaf.view(f"uint{8 * leaf.dtype.itemsize}").astype(np.uint32)
+        mixed = _mix(words.reshape(leaf.shape) + _mix(position))
+        total = total * np.uint32(31) + mixed.sum(dtype=np.uint32)
+    return total
+
+
+def _mix(words: Any) -> Any:
+    """A bijection of 32 bits in which each bit of the result depends on all (Wellons 2018)."""
+    words = (words ^ (words >> 16)) * np.uint32(0x7FEB352D)
+    words = (words ^ (words >> 15)) * np.uint32(0x846CA68B)
+    return words ^ (words >> 16)
+
+
+_sum_on_devices = jax.jit(functools.partial(_sum, jnp))
 
 
 def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict) -> None:
@@ -120,7 +149,7 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, shapes: Any) -> tuple
     items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), meta=ocp.args.JsonRestore())
     restored = checkpoints.restore(step, args=items)
     state, meta = restored["state"], restored["meta"]
-    if meta["checksum"] and meta["checksum"] != checksum(state):
+    if meta["checksum"] != checksum(state):
         raise ValueError("its content does not match its checksum")
     return state, meta
 

@@ -148,12 +148,22 @@ def difference(first: dict, second: dict, prefix: str = "") -> list[str]:
 
 
 def check_folder(folder: Path, config: ConfigDict) -> None:
-    """Raise UserError when the run folder `folder` has another config.json."""
+    """Raise UserError when the run folder `folder` has another config.json.
+
+    Where its arrays lie may change while a run goes on: `config.hardware`, but for the precision.
+    """
     path = folder / "config.json"
     if not os.path.exists(path):
         return
     found = record.read_json(path)
-    changed = difference(found, to_plain(config)) if isinstance(found, dict) else ["not a config"]
+    changed = ["not a config"]
+    if isinstance(found, dict):
+        changed = difference(found, to_plain(config))
+        changed = [
+            line
+            for line in changed
+            if not line.startswith("hardware.") or line.startswith("hardware.compute_dtype")
+        ]
     if changed:
         raise UserError(
             f"{folder} holds a run of another config ({changed[0]}); "

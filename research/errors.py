@@ -1,6 +1,7 @@
 """The one exception for a user's mistake, and the hint that names the nearest valid choice."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -8,8 +9,19 @@ class UserError(Exception):
     """A mistake in a config, a file or a command: one line, shown without a traceback, exit 2."""
 
 
+AGAIN = 75  # the exit code that asks for the same command again (EX_TEMPFAIL of sysexits.h)
+
+
 class Interrupted(Exception):
-    """A run was asked to stop by a signal; its state is saved and the same command goes on."""
+    """A run was asked to stop by a signal; its state is saved and the same command goes on.
+
+    `code` is the exit code: `AGAIN` after SIGTERM, by which a scheduler takes its machine back,
+    130 after a person's Ctrl-C.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGINT):
+        super().__init__(message)
+        self.code = AGAIN if number == signal.SIGTERM else 130
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

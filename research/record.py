@@ -41,6 +41,50 @@ def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def create(path: Path, data: bytes) -> bool:
+    """Write `data` unless `path` exists: of all who try, on whatever machine, one gets True.
+
+    Raises:
+        UserError: when the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(data)
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def append(path: Path, text: str) -> None:
+    """Append `text` to a file that is there, all of it or nothing.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("a") as file:
+            file.write(text)
+    except OSError as error:
+        os.truncate(path, size)  # no half of a line
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
+def names(folder: Path) -> list[str]:
+    """The names in `folder`, none when it is not there."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def discard_unfinished(folder: str | Path) -> None:
     """Remove what a killed `write_bytes` left in `folder`; the caller holds the folder's lock."""
     for temporary in Path(folder).glob(".*.*.*"):

@@ -1,12 +1,90 @@
-"""How a process that trains is set up: compiled programs are kept, and so is freed memory."""
+"""How a process that trains is set up: the others of its run, compiled programs, freed memory."""
 
 import ctypes
+import os
+import signal
+import socket
 import sys
+import threading
 import warnings
 from pathlib import Path
+from typing import Any
+
+from research.errors import UserError
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+
+
+# Seconds after which a process that is silent, or does not come or go with the others, is lost.
+HEARTBEAT, COMING, GOING = 30, 300, 60
+
+
+def join(count: int | None = None) -> None:
+    """Become one of the `count` processes of a run; call it before anything asks JAX for a device.
+
+    Where JAX_PROCESS_ID is set (`launch.processes`), JAX_NUM_PROCESSES and JAX_COORDINATOR_ADDRESS
+    say the rest. Otherwise JAX reads what the backend leaves in the environment: SLURM_* of srun's
+    tasks; TPU_WORKER_ID, TPU_WORKER_HOSTNAMES and MEGASCALE_* on GKE; the metadata server on a TPU
+    VM. When one of the processes is lost, JAX ends the others after `HEARTBEAT` seconds.
+
+    Args:
+        count: how many the backend started; None: JAX_NUM_PROCESSES, or this one alone.
+
+    Raises:
+        UserError: when the environment shows another number of processes.
+    """
+    count = count or int(os.environ.get("JAX_NUM_PROCESSES", "1"))
+    if count == 1:
+        return
+    import jax
+
+    # Its own handler would swallow the SIGTERM that the loop waits for.
+    jax.config.update("jax_enable_preemption_service", False)
+    named: dict[str, Any] = {}
+    if "JAX_PROCESS_ID" in os.environ:
+        named = {"coordinator_address": os.environ["JAX_COORDINATOR_ADDRESS"]}
+        named |= {"num_processes": count, "process_id": int(os.environ["JAX_PROCESS_ID"])}
+    elif gpus := os.environ.get("SLURM_GPUS_ON_NODE"):
+        # Under SLURM JAX gives each task one GPU; ours has all of its machine's.
+        named = {"local_device_ids": list(range(int(gpus)))}
+    jax.distributed.initialize(
+        **named,
+        initialization_timeout=COMING,
+        heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=GOING,
+    )
+    if jax.process_count() != count:
+        raise UserError(
+            f"this run is {count} processes, but its environment shows {jax.process_count()}"
+        )
+
+
+def leave(code: int) -> None:
+    """End this process at once with exit code `code`, if others wait for what it cannot do."""
+    jax = sys.modules.get("jax")
+    if jax and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def follow() -> socket.socket | None:
+    """Stop, with the state saved, when the process that started this one is gone.
+
+    Returns the socket to that process when it gave one (`launch.processes`).
+    """
+    number = os.environ.pop("ISOFLOP_LINE", None)
+    if number is None:
+        return None
+    line = socket.socket(fileno=int(number))
+
+    def wait() -> None:
+        line.recv(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return line
 
 
 def prepare(folder: Path) -> None:

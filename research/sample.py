@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import checkpoint, config, families, programs, record, study
+from research import checkpoint, config, families, processes, programs, record, study
 from research.errors import UserError
 
 
@@ -26,7 +26,7 @@ def load_run(folder: str | Path) -> tuple[ConfigDict, dict]:
     step, state, meta = found
     if meta.get("status") == "diverged":
         raise UserError(f"{folder} diverged at step {step}; there is nothing to sample")
-    return settings, state.get("ema", state["params"])
+    return settings, processes.whole(state.get("ema", state["params"]))
 
 
 def sample_run(folder: str | Path, num: int, seed: int = 0) -> np.ndarray:
@@ -81,7 +81,8 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
     if path.suffix != suffix:
         raise UserError(f"--out {path}: this run's samples need a name ending in {suffix}")
     samples = sample_run(folder, num, seed)
-    record.write_bytes(path, to_png(samples) if suffix == ".png" else to_text(samples).encode())
+    if processes.first():
+        record.write_bytes(path, to_png(samples) if suffix == ".png" else to_text(samples).encode())
     return path
 
 

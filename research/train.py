@@ -1,25 +1,36 @@
 """The one training loop: batch -> step -> record, for every family."""
 
 import dataclasses
-import json
 import math
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import checkpoint, cost, data, families, optim, profiling, programs, record
+from research import (
+    checkpoint,
+    cost,
+    data,
+    families,
+    lease,
+    optim,
+    processes,
+    profiling,
+    programs,
+    record,
+)  # fmt: skip
 from research import config as configs
 from research.dashboards import Dashboards
-from research.errors import Interrupted, UserError
+from research.errors import Interrupted
 from research.goodput import Clock
 from research.progress import Progress, seen
+from research.rows import Rows, read_rows
+from research.stop import Stop
+
+SAVE, STOP = 1, 2  # what a process may wish for; STOP + a signal's number says which it was
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +52,8 @@ def train(
     """Train one run to its end in `folder` and return its result.json.
 
     A finished run returns at once; a stopped one goes on from its newest sound checkpoint, bit
-    for bit as if it had never stopped.
+    for bit as if it had never stopped. Several processes call this together (`runtime.join`):
+    each trains its part, the first one writes.
 
     Args:
         config: complete and checked (`study.load_config`, `study.load`).
@@ -50,19 +62,24 @@ def train(
         labels: {"study", "part", "id"} for result.json.
 
     Raises:
-        UserError: when the folder holds another config, is in use or cannot be written.
+        UserError: when the folder holds another config or cannot be written.
+        lease.Held: when another process trains it, or has taken it from this one.
         Interrupted: after SIGINT or SIGTERM, with the state saved.
     """
     result_path = folder / "result.json"
     configs.check_folder(folder, config)  # before anything is written, and again once it is ours
     permanent = (*branches, config.train.steps)
     keeping = checkpoint.writer(folder / "checkpoints", permanent, config.checkpoint.keep)
+    if processes.from_first(record.exists(result_path)):
+        return record.read_json(result_path)
     first = branch.step if branch else 0
     tracing = profiling.Trace(folder / "profile", range(first, config.train.steps))
-    with _locked(folder), _Stop() as stop, keeping as checkpoints, tracing as trace:
-        record.discard_unfinished(folder)
+    holding = lease.holding(folder)
+    with holding as check, Stop() as stop, keeping as checkpoints, tracing as trace:
+        if processes.first():
+            record.discard_unfinished(folder)
         configs.check_folder(folder, config)
-        if result_path.exists():
+        if processes.from_first(record.exists(result_path)):
             return record.read_json(result_path)
         clock = Clock(seen(folder))
 
@@ -75,8 +92,9 @@ def train(
         step_flops = ledger.train_flops * batch_size
         unit = "tokens" if source.kind == "text" else "images"
         progress = Progress(folder, clock, settings.steps, batch_size * amount, unit, step_flops)
-        record.write_json(folder / "config.json", configs.to_plain(config))
-        record.write_json(folder / "provenance.json", record.provenance(source.fingerprint))
+        if processes.first():
+            record.write_json(folder / "config.json", configs.to_plain(config))
+            record.write_json(folder / "provenance.json", record.provenance(source.fingerprint))
 
         # 2. State: its own newest checkpoint, else the trunk's, else fresh.
         program = programs.build(config)
@@ -91,17 +109,11 @@ def train(
         checkpoint.forget_after(checkpoints, start)
 
         # 3. The loop. Metrics are read one step late, so that the device never waits for them.
-        rows = _Rows(folder / "metrics.jsonl", start)
+        rows = Rows(folder / "metrics.jsonl", start, processes.first())
         dashboards = Dashboards(folder, config, labels or {}, unit, clock.began, rows.rows)
-        batches = data.batches(
-            source,
-            batch_size,
-            config.seed,
-            start_step=start,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        key = jax.random.key(config.seed)
+        own = processes.rows(program.batch, batch_size)
+        batches = data.batches(source, batch_size, config.seed, start_step=start, rows=own)
+        key, largest = jax.random.key(config.seed), processes.Largest()
         status = meta.get("status", "finished")
         saved, metrics = time.monotonic(), None
         trace.go_on(start)
@@ -109,7 +121,7 @@ def train(
         for step in range(start, settings.steps if status == "finished" else start):
             trace.before(step, metrics)
             clock.enter("data")
-            batch = jax.make_array_from_process_local_data(program.batch, next(batches))
+            batch = processes.place(program.batch, next(batches), batch_size, own[0])
             rate = optim.learning_rate(settings, step)
             previous = metrics
             clock.enter("compile" if step == start else "useful")
@@ -118,12 +130,13 @@ def train(
             done = step + 1
             progress.step(done)
             every = config.checkpoint.every_steps
+            late = time.monotonic() - saved > config.checkpoint.every_seconds
+            wish = largest(STOP + stop.asked if stop.asked else SAVE if late else 0)
             save_due = (
                 done in branches
                 or done == settings.steps
                 or (every and done % every == 0)
-                or time.monotonic() - saved > config.checkpoint.every_seconds
-                or stop.asked
+                or wish >= SAVE
             )
             row_due = done % config.log_steps == 0 or done == settings.steps
             read, at = (metrics, done) if save_due or row_due else (previous, step)
@@ -134,20 +147,23 @@ def train(
                 row |= {"learning_rate": optim.learning_rate(settings, at - 1)}
                 row |= {name: float(value) for name, value in read.items()}
                 row |= {"seconds": clock.seconds}
-                rows.write(row)
+                check()
+                rows.add(row)
                 dashboards.row(row)
                 progress.loss = row["loss"]
             if save_due:
+                check()
                 with clock.within("checkpoint"):
                     extra = {"clock": clock.state(), "status": status, "data": batches.get_state()}
                     checkpoint.save(checkpoints, done, state, extra)
                 saved = time.monotonic()
             if status == "diverged":
                 break
-            if stop.asked and done < settings.steps:
+            if wish >= STOP and done < settings.steps:
                 checkpoint.wait(checkpoints)
                 progress.say("stopped", done)
-                raise Interrupted(f"{folder}: stopped at step {done} of {settings.steps}, saved")
+                where = f"{folder}: stopped at step {done} of {settings.steps}, saved"
+                raise Interrupted(where, wish - STOP)
         trace.before(settings.steps, metrics)
         seconds = clock.seconds
         ran = max(0, (settings.steps if status == "finished" else rows.last_step) - first)
@@ -159,7 +175,7 @@ def train(
         status = "diverged" if score and score["value"] is None else status
         result = {**(labels or {}), "family": config.family, "status": status}
         result |= _measures(config, ledger, source, ran, branch, seconds)
-        earlier = _read_rows(branch.folder / "metrics.jsonl") if branch else []
+        earlier = read_rows(branch.folder / "metrics.jsonl") if branch else []
         earlier = [r for r in earlier if r["step"] <= first and r["step"] % config.log_steps == 0]
         recent = rows.recent_loss(earlier) if status == "finished" else None
         result |= {"role": "trunk" if branches else "trial", "train_loss": recent}
@@ -168,9 +184,11 @@ def train(
         clock.enter("checkpoint")
         checkpoint.wait(checkpoints)
         result |= {"goodput": clock.goodput(), "finished_at": record.now()}
-        progress.close()
-        record.write_json(result_path, result)
-        progress.done(result)
+        check()
+        if processes.first():
+            progress.close()
+            record.write_json(result_path, result)
+            progress.done(result)
         return result
 
 
@@ -186,7 +204,8 @@ def evaluate(config: ConfigDict, params: Any, split: str) -> dict[str, Any]:
     for index, batch in enumerate(chosen):
         examples += float(batch["mask"].sum())
         key = jax.random.fold_in(jax.random.key(0), index)
-        parts = program.score(params, jax.device_put(batch, program.batch), key)
+        placed = processes.place(program.batch, batch, config.evaluation.batch_size)
+        parts = program.score(params, placed, key)
         total, count = total + float(parts["total"]), count + float(parts["count"])
     about = {"split": split, "examples": int(examples)}
     return {"value": total / count, **family.score_kind(config), **about}
@@ -248,77 +267,3 @@ def _measures(config, ledger, source, ran, branch, seconds) -> dict[str, Any]:
         "trunk": branch.folder.name if branch else None,
         "branch_step": branch.step if branch else None,
     }
-
-
-def _locked(folder: Path) -> filelock.AcquireReturnProxy:
-    """Hold the run folder; the system lets go of it when the process dies, however it dies."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(folder / ".lock").acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise UserError(f"{folder} is in use by another process; wait for it or stop it") from error
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}") from error
-
-
-class _Stop:
-    """Turns SIGINT and SIGTERM into a flag that the loop reads between steps."""
-
-    asked = False
-
-    def __enter__(self) -> "_Stop":
-        self.former = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.former[number] = signal.signal(number, self._ask)
-            except ValueError:  # not the main thread: whoever owns it decides
-                pass
-        return self
-
-    def _ask(self, *_: Any) -> None:
-        self.asked = True
-
-    def __exit__(self, kind: type | None, *_: Any) -> None:
-        for number, handler in self.former.items():
-            signal.signal(number, handler)
-        if self.asked and kind is None:  # too late for this run, so it stops what comes next
-            raise KeyboardInterrupt
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, up to a line cut short by a kill."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-class _Rows:
-    """metrics.jsonl: rows after the resumed step are dropped, so that a rerun writes them once."""
-
-    def __init__(self, path: Path, start: int):
-        self.rows = [row for row in _read_rows(path) if row["step"] <= start]
-        self.path, self.start = path, start
-        record.write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
-
-    def write(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        size = self.path.stat().st_size
-        try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            os.truncate(self.path, size)  # no half of a line
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
-
-    @property
-    def last_step(self) -> int:
-        return self.rows[-1]["step"] if self.rows else self.start
-
-    def recent_loss(self, before: list[dict[str, Any]], count: int = 5) -> float | None:
-        """Mean training loss of the last few rows, among them those `before` on the trunk."""
-        losses = {row["step"]: row["loss"] for row in [*before, *self.rows]}
-        return float(np.mean([losses[step] for step in sorted(losses)[-count:]]))

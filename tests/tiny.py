@@ -22,7 +22,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from launch import local
+from launch import local, processes
 from research import checkpoint, progress, study
 from research.__main__ import main
 from research.cost import Ledger
@@ -134,7 +134,8 @@ def _call(function: Callable, words: tuple[str, ...], files: list[Path]) -> None
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY), number)
     # One device and one thread, as the workers of a sweep have.
-    os.environ |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": local.THREADS}
+    os.environ |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": processes.THREADS}
+    jax.config.update("jax_platforms", "cpu")  # JAX is imported, and has read its environment
     os.chdir(ROOT)
     logging.root.handlers.clear()
     sys.exit(function(*words))
@@ -177,7 +178,8 @@ def state(folder: Path) -> dict[str, bytes]:
     found = checkpoint.reader(folder / "checkpoints")
     if not found.all_steps():
         return {}
-    items = ocp.args.Composite(state=ocp.args.StandardRestore())
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # for what other devices saved
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(fallback_sharding=one))
     restored = found.restore(max(found.all_steps()), args=items)["state"]
     leaves = jax.tree_util.tree_leaves_with_path(restored)
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}

@@ -26,7 +26,7 @@ class _Batches:
 
     def __init__(self, source: Source, batch_size: int, seed: int, first: int, last: int):
         self.source, self.batch_size, self.seed = source, batch_size, seed
-        self.first, self.last = first, last  # this process's rows of the global batch
+        self.first, self.last = first, last  # which rows of each batch
         # A batch may straddle two epochs, so two orders are kept.
         self.order = functools.lru_cache(maxsize=2)(self._order)
 
@@ -55,42 +55,33 @@ def batches(
     seed: int,
     *,
     start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: tuple[int, int] | None = None,
 ) -> "grain.DatasetIterator[Batch]":
     """Return an endless Grain iterator over shuffled batches, from batch `start_step` on.
 
     Every example is seen once in each epoch; the order of an epoch is a permutation drawn from
-    (seed, epoch), and a batch may straddle two epochs. Process i of n gets the i-th n-th of the
-    rows of the same global batch. `get_state` counts batches from step 0, whatever `start_step`.
+    (seed, epoch), and a batch may straddle two epochs. Processes that share a batch each ask for
+    their rows of it. `get_state` counts batches from step 0, whatever `start_step`.
 
     Args:
         source: the split to read.
         batch_size: examples of the global batch.
         seed: an integer, at least 0.
         start_step: the batch to begin with.
-        process_index: which process this is, from 0.
-        process_count: how many processes share the global batch.
+        rows: the rows [first, last) of each batch to return; None means all.
 
     Raises:
-        UserError: when the seed is negative, the split has fewer examples than a batch, or the
-            processes cannot share a batch equally.
+        UserError: when the seed is negative or the split has fewer examples than a batch.
     """
     import grain
 
     _check(source, batch_size)
     if seed < 0:
         raise UserError(f"seed is {seed}; it must be at least 0")
-    if batch_size % process_count:
-        raise UserError(
-            f"batch size {batch_size} is not divisible by {process_count} processes"
-            f" (nearest: {max(1, batch_size // process_count) * process_count})"
-        )
-    share = batch_size // process_count
-    rows = _Batches(source, batch_size, seed, process_index * share, (process_index + 1) * share)
+    own = _Batches(source, batch_size, seed, *(rows or (0, batch_size)))
     # No prefetch thread: a batch costs microseconds, and a worker has one core.
     options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    iterator = iter(grain.MapDataset.source(rows).to_iter_dataset(options))
+    iterator = iter(grain.MapDataset.source(own).to_iter_dataset(options))
     iterator.set_state({"next_index": start_step})
     return iterator
 

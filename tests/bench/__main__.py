@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 from jax import numpy as jnp
 
-from launch import local
+from launch import processes
 from tests.bench import step
 
 SMALL = ["--width=128", "--depth=4", "--heads=4", "--length=128", "--batch=32"]
@@ -70,7 +70,7 @@ def train_step(argv: list[str], seconds: float, goal: str = "") -> None:
 def pinned_workers(argv: list[str], seconds: float) -> None:
     """Time one worker a core, all at once, as a sweep runs them."""
     cores = sorted(os.sched_getaffinity(0))
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {local.THREADS}".strip()
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {processes.THREADS}".strip()
     environment = {**os.environ, "XLA_FLAGS": flags, "OMP_NUM_THREADS": "1"}
     workers = [
         subprocess.Popen(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import local
+from launch import processes
 from research.__main__ import main
 from tests import tiny
 from tests.launch import cluster
@@ -65,7 +65,7 @@ def sweep(
 ) -> Path:
     """Submit the tiny study, one CPU an element, as the workers of a local sweep have."""
     spec = tiny.write(folder, trials, poison=f"{TROUBLE}\nTROUBLES = {troubles!r}\n")
-    options = ["--logs_folder", str(folder / "logs"), "--env", f"XLA_FLAGS={local.THREADS}"]
+    options = ["--logs_folder", str(folder / "logs"), "--env", f"XLA_FLAGS={processes.THREADS}"]
     submit = ["--config", spec, "--workdir", str(folder), "--backend", "slurm", *options, *words]
     assert main(["sweep", *submit]) == 0
     return folder / "tiny"

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 
+from research import lease
 from research import train as training
 
 
@@ -21,3 +24,14 @@ def stop_at(monkeypatch, step: int, number: int = signal.SIGINT) -> None:
         return original(settings, at)
 
     monkeypatch.setattr(training.optim, "learning_rate", poisoned)
+
+
+def until_free(folder: Path) -> None:
+    """Wait until nobody holds `folder`."""
+    end = time.monotonic() + 120
+    while True:
+        try:
+            return lease.take(folder).release()
+        except lease.Held:
+            assert time.monotonic() < end
+            time.sleep(0.05)

@@ -3,17 +3,16 @@
 import os
 import signal
 
-import filelock
 import pytest
 
 from launch import local
-from research import study
+from research import lease, study
 from research import train as training
 from research.__main__ import main
-from research.errors import UserError
+from research.errors import AGAIN, Interrupted, UserError
 from research.train import train
 from tests import tiny
-from tests.reliability.interrupt import of_one_size, stop_at
+from tests.reliability.interrupt import of_one_size, stop_at, until_free
 
 # Kill -9.
 
@@ -103,7 +102,7 @@ def test_kill_9_of_one_worker(undisturbed, workdir):
 
 ASKED = """
 
-from research import train
+from research import stop
 
 asked = []
 
@@ -119,8 +118,8 @@ def ask(self, *args):
     original_ask(self, *args)
 
 
-original_ask = train._Stop._ask
-train._Stop._ask = ask
+original_ask = stop.Stop._ask
+stop.Stop._ask = ask
 """
 
 
@@ -147,9 +146,9 @@ def test_stopping_a_sweep(undisturbed, workdir):
             assert (code, err) == (-signal.SIGKILL, [])
         else:
             line = f"{folder}: stopped, every run saved; run the same command again to go on"
-            assert (code, err) == (130, [line])
-        with filelock.FileLock(trunk / ".lock", timeout=120):  # the worker is gone
-            assert max(tiny.steps(trunk)) == step + 1
+            assert (code, err) == (AGAIN if name == "SIGTERM" else 130, [line])
+        until_free(trunk)  # the worker is gone
+        assert max(tiny.steps(trunk)) == step + 1
         assert not list(folder.glob("*/result.json"))
     code, out, err = sweep()
     assert (code, err) == (0, [])
@@ -161,7 +160,7 @@ def test_stopping_a_run(config, whole, tmp_path, monkeypatch, capsys, number):
     run = ["train", "--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path / "run")]
     for step in (5, 6, 18):
         stop_at(monkeypatch, step, number)
-        assert main(run) == 130
+        assert main(run) == (AGAIN if number == signal.SIGTERM else 130)
         line = f"stopped at step {step + 1} of 25, saved; run the same command again to go on\n"
         assert capsys.readouterr().err == f"{tmp_path / 'run'}: {line}"
         assert max(tiny.steps(tmp_path / "run")) == step + 1
@@ -181,7 +180,7 @@ def test_a_signal_too_late_for_a_run_stops_what_comes_next(config, tmp_path, mon
         return original(*args)
 
     monkeypatch.setattr(training, "evaluate", late)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="^stopped$"):
         train(config, tmp_path / "run")
     assert tiny.result(tmp_path / "run")["status"] == "finished"
 
@@ -214,11 +213,12 @@ def test_a_finished_run_is_left_alone(config, tmp_path):
 
 
 def test_a_run_in_use_is_refused(config, tmp_path):
-    (tmp_path / "run").mkdir()
-    with filelock.FileLock(tmp_path / "run" / ".lock"):
-        with pytest.raises(UserError, match="run is in use by another process"):
-            train(config, tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    held = lease.take(tmp_path / "run")
+    with pytest.raises(lease.Held, match="run is in use by process"):
+        train(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lease"]
+    held.release()
+    assert train(config, tmp_path / "run")["status"] == "finished"
 
 
 def test_a_branch_is_the_run_from_step_0(config, tmp_path):

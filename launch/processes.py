@@ -1,0 +1,165 @@
+"""The processes of one run on this machine: started together, watched together, ended together."""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import IO, NamedTuple
+
+from research.errors import AGAIN, Interrupted, UserError
+
+THREADS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 20.0  # from the first process that leaves in order to the last
+IN_ORDER = (130, AGAIN)  # exit codes of a process that was asked to stop and saved its state
+
+
+class Process(NamedTuple):
+    """A process, the socket that brings its last words and our end, and where it complains."""
+
+    popen: subprocess.Popen
+    line: socket.socket
+    complaints: IO[bytes] | None
+
+
+def start(
+    command: Sequence[str],
+    cores: Sequence[Sequence[int]],
+    devices: int | None = None,
+    output: int | None = None,
+) -> list[Process]:
+    """Start `python -m COMMAND` once for each of `cores`, as processes that find each other.
+
+    Args:
+        cores: for each process the cores it is pinned to; none of them: it runs anywhere.
+        devices: CPU devices that each makes; None leaves that to JAX.
+        output: the descriptor that the first one prints to; None: where this process does.
+    """
+    address, team = f"127.0.0.1:{_free_port()}", []
+    for index, own in enumerate(cores):
+        environment = dict(os.environ)
+        if len(own) == 1:
+            environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {THREADS}".strip()
+            environment["OMP_NUM_THREADS"] = "1"
+        if devices:
+            environment |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+        if len(cores) > 1:  # as `runtime.join` reads it
+            environment |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_PROCESS_ID": str(index)}
+            environment |= {"JAX_NUM_PROCESSES": str(len(cores))}
+        team.append(_start(command, environment, own, output, quiet=index > 0))
+    return team
+
+
+def _start(
+    command: Sequence[str],
+    environment: dict[str, str],
+    cores: Sequence[int],
+    output: int | None,
+    quiet: bool,
+) -> Process:
+    ours, theirs = socket.socketpair()
+    environment["ISOFLOP_LINE"] = str(theirs.fileno())
+    complaints = tempfile.TemporaryFile() if quiet else None  # what all say is heard once
+    # Its own session: a terminal's Ctrl-C reaches us, who pass it on once.
+    popen = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        env=environment,
+        start_new_session=True,
+        pass_fds=[theirs.fileno()],
+        stdout=subprocess.DEVNULL if quiet else output,
+        stderr=complaints or output,
+    )
+    theirs.close()
+    if cores:
+        os.sched_setaffinity(popen.pid, cores)
+    return Process(popen, ours, complaints)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def cores() -> list[int]:
+    """The cores this process may use; none where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def watch(team: Sequence[Process]) -> tuple[int, int]:
+    """Wait for the processes of one run; return the first that failed and its exit code, or (0, 0).
+
+    The others of one that dies would wait for it forever, so they are killed at once; where one
+    leaves in order, they get time to do the same.
+    """
+    failed, end = None, float("inf")
+    while True:
+        codes = [process.popen.poll() for process in team]
+        if failed is None and any(codes):
+            # JAX aborts what a lost process leaves behind, perhaps before we have looked.
+            failed = min((c == -signal.SIGABRT, i, c) for i, c in enumerate(codes) if c)[1:]
+            end = time.monotonic() + (GRACE_SECONDS if failed[1] in IN_ORDER else 0)
+        if None not in codes:
+            return failed or (0, 0)
+        if time.monotonic() >= end:
+            for process in team:
+                process.popen.kill()
+        time.sleep(POLL_SECONDS)
+
+
+def ask(team: Sequence[Process], number: int) -> None:
+    """Pass a signal on to the processes that are still there."""
+    for process in team:
+        process.popen.send_signal(number)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verbs that train on this machine."""
+    parser.add_argument("--processes", type=int, default=1, help="processes that train one run")
+    parser.add_argument("--devices", type=int, help="CPU devices that each process makes")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise UserError for a number of workers, processes or devices below 1."""
+    for name in ("workers", "processes", "devices"):
+        if (value := getattr(args, name, None)) is not None and value < 1:
+            raise UserError(f"--{name} {value} must be at least 1")
+
+
+def run(command: Sequence[str], count: int, devices: int | None = None) -> int:
+    """Run `python -m COMMAND` as `count` processes that share this machine; return the exit code.
+
+    Raises:
+        Interrupted: when one was lost and the others were ended.
+    """
+    every = cores()
+    own = [every[i::count] or every[i % len(every) :][:1] if every else [] for i in range(count)]
+    team = start(command, own if count > 1 else [[]], devices)
+    former = {
+        number: signal.signal(number, lambda n, _: ask(team, n))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        index, code = watch(team)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if code < 0:
+        raise Interrupted(lost(team, index, code), signal.SIGTERM)
+    if code not in (0, *IN_ORDER) and (complaints := team[index].complaints):
+        complaints.seek(0)
+        sys.stderr.write(complaints.read().decode(errors="replace"))
+    return code
+
+
+def lost(team: Sequence[Process], index: int, code: int) -> str:
+    """The line for a process that a signal ended."""
+    name = signal.Signals(-code).name
+    if len(team) == 1:  # the others of its run are on other machines
+        return f"the run lost a process, and this one with it ({name})"
+    return f"process {index} of {len(team)} was ended by {name}; the others were stopped"
