@@ -35,6 +35,18 @@ class Programs(NamedTuple):
     batch: jax.sharding.NamedSharding
 
 
+def shape(config: ConfigDict) -> str:
+    """What decides the programs of `config`, as text: equal for runs that share them."""
+    kept = copy.deepcopy(config)
+    for key in UNREAD:
+        del kept[key]
+    for section, keys in ARGUMENTS.items():
+        for key in keys:
+            if key in kept[section]:
+                del kept[section][key]
+    return kept.to_json(sort_keys=True)
+
+
 def build(config: ConfigDict, devices: Any = None) -> Programs:
     """Return the programs of `config`, compiled once a process for each shape.
 
@@ -42,15 +54,8 @@ def build(config: ConfigDict, devices: Any = None) -> Programs:
         devices: for a mesh, as `mesh.make` takes them: all of this machine by default, or those of
             a topology that is elsewhere.
     """
-    shape = copy.deepcopy(config)
-    for key in UNREAD:
-        del shape[key]
-    for section, keys in ARGUMENTS.items():
-        for key in keys:
-            if key in shape[section]:
-                del shape[section][key]
     grid = mesh.make(config.hardware.mesh, devices)
-    return _build(shape.to_json(sort_keys=True), grid, _Carried(config))
+    return _build(shape(config), grid, _Carried(config))
 
 
 class _Carried:
@@ -67,8 +72,8 @@ class _Carried:
 
 
 @functools.lru_cache(maxsize=8)
-def _build(shape: str, grid: jax.sharding.Mesh, carried: _Carried) -> Programs:
-    del shape
+def _build(key: str, grid: jax.sharding.Mesh, carried: _Carried) -> Programs:
+    del key
     config = carried.config
     family = families.load(config.family)
     update = getattr(family, "update", None) or functools.partial(optim.update, family.loss)

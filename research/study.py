@@ -73,12 +73,16 @@ class Study:
         return [trial for group in self.groups for trial in group if not trial.branches]
 
 
-def load(spec: str, flags: Sequence[str] = ()) -> Study:
+def load(
+    spec: str, flags: Sequence[str] = (), *, num_devices: int | None = None, prepared: bool = True
+) -> Study:
     """Return the study of an experiment file, every config complete and checked.
 
     Args:
         spec: `file.py`, or `file.py:part` for one part of it.
         flags: overrides such as `--config.train.clip_norm=0.5`; they win over axes and recipes.
+        num_devices: how many the meshes are for; this machine's by default.
+        prepared: False takes what the data look like from their settings and prepares nothing.
 
     Raises:
         UserError: for anything in the file or the flags that could not be run.
@@ -91,7 +95,9 @@ def load(spec: str, flags: Sequence[str] = ()) -> Study:
             all_axes = [dict(axes) for axes in module.get_trials(name)]
         if not all_axes:
             raise UserError(f"{spec}: get_trials({name!r}) gives no trials")
-        trials = [_trial(module, spec, name, axes, flags) for axes in all_axes]
+        trials = [
+            _trial(module, spec, name, axes, flags, num_devices, prepared) for axes in all_axes
+        ]
         described[name] = {**module.PARTS[name], "trials": len(trials)}
         groups += share_trunks(trials)
     study = Study(Path(spec.partition(":")[0]).stem, module.__doc__ or "", tuple(groups), described)
@@ -102,16 +108,26 @@ def load(spec: str, flags: Sequence[str] = ()) -> Study:
     return study
 
 
-def load_config(spec: str, flags: Sequence[str] = ()) -> ConfigDict:
-    """Return the config of one run: an experiment's first part, or the named one."""
+def load_config(
+    spec: str, flags: Sequence[str] = (), *, num_devices: int | None = None, prepared: bool = True
+) -> ConfigDict:
+    """Return the config of one run: an experiment's first part, or the named one; see `load`."""
     module, part = configs.load_experiment(spec)
     with configs.naming(spec):
         config = module.get_config(part or next(iter(module.PARTS)))
     configs.override(config, flags)
-    return check(recipes.apply(config))
+    return check(recipes.apply(config), num_devices, prepared)
 
 
-def _trial(module: ModuleType, spec: str, part: str, axes: dict, flags: Sequence[str]) -> Trial:
+def _trial(
+    module: ModuleType,
+    spec: str,
+    part: str,
+    axes: dict,
+    flags: Sequence[str],
+    num_devices: int | None,
+    prepared: bool,
+) -> Trial:
     with configs.naming(spec):
         config = module.get_config(part)
     settings = [f"--config.{key}={value!r}" for key, value in axes.items()]
@@ -119,20 +135,23 @@ def _trial(module: ModuleType, spec: str, part: str, axes: dict, flags: Sequence
     configs.override(config, flags)
     words = [f"{key.rpartition('.')[2]}{_short(value)}" for key, value in axes.items()]
     name = re.sub(r"[^\w.+-]", "_", "-".join([part, *words]))  # it becomes a folder's name
-    return Trial(name, check(recipes.apply(config)))
+    return Trial(name, check(recipes.apply(config), num_devices, prepared))
 
 
 def _short(value) -> str:
     return f"{value:.3g}".replace("e+", "e") if isinstance(value, float) else str(value)
 
 
-def check(config: ConfigDict) -> ConfigDict:
+def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = True) -> ConfigDict:
     """Raise UserError for whatever is wrong with a complete config, before any compile."""
     family = families.load(config.family)
-    spec = _spec(str(configs.to_plain(config.data)), config.data)
+    if prepared:
+        spec = _spec(str(configs.to_plain(config.data)), config.data)
+    else:
+        spec = data.outline(config.data)
     if hasattr(family, "check"):
         family.check(config, spec)
-    examples = spec["unique"] // spec.get("length", 1)
+    examples = spec["unique"] // spec.get("length", 1) if prepared else math.inf
     if config.train.batch_size > examples:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} is larger than the {examples} "
@@ -142,7 +161,7 @@ def check(config: ConfigDict) -> ConfigDict:
     for section, ranges in RANGES.items():
         tree = config[section] if section else config
         configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)
-    check_hardware(config, len(jax.devices()))
+    check_hardware(config, num_devices or len(jax.devices()))
     return config
 
 

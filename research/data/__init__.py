@@ -8,6 +8,7 @@ for batch in batches(source, batch_size=32, seed=0): ...
 from typing import Any
 
 from research.data.gaussian_mixture import log_density
+from research.data.outline import batch_shapes, outline
 from research.data.pipeline import batches, eval_batches
 from research.data.settings import SPLITS, Config, check, default, names
 from research.data.source import Source
@@ -16,6 +17,7 @@ from research.errors import UserError, nearest
 __all__ = [
     "SPLITS",
     "Source",
+    "batch_shapes",
     "batches",
     "check",
     "default",
@@ -25,6 +27,7 @@ __all__ = [
     "load",
     "log_density",
     "names",
+    "outline",
 ]
 
 

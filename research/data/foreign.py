@@ -44,7 +44,7 @@ def open_builder(data: dict[str, Any], folder: Path) -> Any:
     name = data["name"]
     try:
         builder = tfds.builder(name, data_dir=str(folder / "tfds"), file_format="array_record")
-        _feature(builder.info.features, data["feature"])
+        feature(builder.info.features, data["feature"])
         urls = builder.url_infos or ()
         if not Path(builder.data_dir).exists() and not builders.reachable(urls):
             raise UserError(
@@ -63,6 +63,21 @@ def open_builder(data: dict[str, Any], folder: Path) -> Any:
     return builder
 
 
+def features(data: dict[str, Any]) -> Any:
+    """Return the features of the TFDS builder of data.name, which need not be prepared.
+
+    Raises:
+        UserError: when TFDS cannot say them.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(data["name"]).info.features
+    except Exception as error:  # a builder of TFDS may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"TFDS cannot describe {data['name']}: {reason}") from error
+
+
 def fill(writer: Writer, builder: Any, data: dict[str, Any]) -> None:
     """Write every split of `builder`; its text as bytes, its images as uint8.
 
@@ -71,18 +86,18 @@ def fill(writer: Writer, builder: Any, data: dict[str, Any]) -> None:
     Raises:
         UserError: when the images differ in size and data.resolution is 0.
     """
-    feature = _feature(builder.info.features, data["feature"])
-    labels = _label(builder.info.features)
-    image = type(builder.info.features[feature]).__name__ == "Image"
+    chosen = feature(builder.info.features, data["feature"])
+    labels = label(builder.info.features)
+    image = type(builder.info.features[chosen]).__name__ == "Image"
     writer.facts["kind"] = "image" if image else "text"
     writer.facts["class_names"] = labels[1]
-    for split, example in _examples(builder, feature if image else ""):
+    for split, example in _examples(builder, chosen if image else ""):
         if not image:
-            text = np.frombuffer(example[feature] + b"\0", np.uint8)
+            text = np.frombuffer(example[chosen] + b"\0", np.uint8)
             writer.append(split, "tokens", text)
             continue
-        channels = builder.info.features[feature].shape[-1] or 3
-        pixels = imaging.decode(example[feature], channels)
+        channels = builder.info.features[chosen].shape[-1] or 3
+        pixels = imaging.decode(example[chosen], channels)
         if data["resolution"]:
             pixels = imaging.resize(pixels, data["resolution"])
         try:
@@ -91,8 +106,8 @@ def fill(writer: Writer, builder: Any, data: dict[str, Any]) -> None:
             raise UserError(
                 f"the images of {data['name']} differ in size; give data.resolution, such as 32"
             ) from None
-        label = int(example[labels[0]]) if labels[0] else 0
-        writer.append(split, "label", np.array([label], np.int32))
+        number = int(example[labels[0]]) if labels[0] else 0
+        writer.append(split, "label", np.array([number], np.int32))
 
 
 def _examples(builder: Any, skip: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -110,7 +125,7 @@ def _examples(builder: Any, skip: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield (missing[part] if moved else split), example
 
 
-def _feature(features: Any, wanted: str) -> str:
+def feature(features: Any, wanted: str) -> str:
     """Return the feature to learn: `wanted`, else the first image, else the first text."""
     kinds = {key: type(value).__name__ for key, value in features.items()}
     usable = [k for k in kinds if kinds[k] == "Image"] + [k for k in kinds if kinds[k] == "Text"]
@@ -124,7 +139,7 @@ def _feature(features: Any, wanted: str) -> str:
     return wanted or usable[0]
 
 
-def _label(features: Any) -> tuple[str, list[str]]:
+def label(features: Any) -> tuple[str, list[str]]:
     """Return the first class label feature and its names; one class when there is none."""
     for key, value in features.items():
         if type(value).__name__ == "ClassLabel":
