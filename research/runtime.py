@@ -1,6 +1,7 @@
 """How a process that trains is set up: the others of its run, compiled programs, freed memory."""
 
 import ctypes
+import glob
 import os
 import signal
 import socket
@@ -85,6 +86,20 @@ def follow() -> socket.socket | None:
 
     threading.Thread(target=wait, daemon=True).start()
     return line
+
+
+def quiet_compilers() -> None:
+    """Keep XLA's and libtpu's notes off the terminal; call it before JAX is imported.
+
+    Where libtpu is installed for dry runs and no TPU is there, it would ask a metadata server
+    about one, complain, and let only one process load it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*"):
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
 
 def prepare(folder: Path) -> None:
