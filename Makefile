@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench coverage lint format notebooks python
+.PHONY: help demo test bench dryrun coverage lint format notebooks python
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ test: $(INSTALLED_DEV)  ## run the tests (at most 15 minutes on 2 cores)
 
 bench: $(INSTALLED_DEV)  ## measure speed on this machine: train step, compile time, share of the matrix-product rate
 	$(RUN) -m tests.bench $(ARGS)
+
+dryrun: $(INSTALLED_DEV)  ## compile every large config for its pod, hold the memory ledger against it (about 20 minutes)
+	$(RUN) -m tests.dryrun $(ARGS)
 
 coverage: $(INSTALLED_DEV)  ## measure how often intervals hold planted truths (about 10 minutes)
 	$(RUN) -m tests.scaling.coverage $(ARGS)

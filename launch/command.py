@@ -10,6 +10,7 @@ from pathlib import Path
 from launch import backends, follow, job, journal, local, processes, tpu
 from launch.job import JobSpec
 from research import hardware, mesh, profiling, study
+from research.config import preset_flags
 from research.errors import UserError, nearest
 
 GPUS_A_HOST = 8
@@ -22,8 +23,12 @@ def run(words: Sequence[str], make_parser: Parser) -> int:
         return follow.run(words[0], words[1:], make_parser)
     parser = make_parser("sweep")
     parser.add_argument("--config", required=True, help="experiments/NAME.py, or NAME.py:part")
+    parser.add_argument("--hardware", metavar="FILE", help="a preset: JSON of config.hardware")
     parser.add_argument("--workdir", default="runs", help="the study goes to WORKDIR/<name>")
     parser.add_argument("--dry_run", action="store_true", help="print the trials, run nothing")
+    parser.add_argument("--topology", default="", help="chips of a slice: v5e:16x16, h100:16")
+    parser.add_argument("--slices", type=int, default=1, help="slices of that topology")
+    parser.add_argument("--prices", metavar="FILE", help="price table of --dry_run --topology")
     parser.add_argument("--profile_steps", help=profiling.HELP)
     names = (backends.LOCAL, *backends.BACKENDS)
     parser.add_argument("--backend", default=backends.LOCAL, help=f"one of {', '.join(names)}")
@@ -33,8 +38,15 @@ def run(words: Sequence[str], make_parser: Parser) -> int:
         _add_job_options(parser)
     args, flags = parser.parse_known_args(words)
     _check_flags(parser, flags)
+    flags = [*preset_flags(args.hardware), *flags]
     if not args.workdir:
         raise UserError("--workdir is empty; name the folder of studies, such as runs")
+    if args.dry_run and args.topology:
+        from research.dryrun import sweep
+
+        return sweep.run(args, flags)
+    if name == backends.LOCAL and args.topology:
+        raise UserError("--topology goes with --dry_run, or with a --backend that has such chips")
     if name != backends.LOCAL and not args.dry_run:
         return _submit(args, flags)
     return _run_here(args, flags)
@@ -53,8 +65,6 @@ def _backend(words: Sequence[str]) -> str:
 def _add_job_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the job").add_argument
     add("--render", action="store_true", help="print what would be submitted, submit nothing")
-    add("--topology", default="", help="chips of a slice: v5e:16x16, v5p:4x4x8, h100:16")
-    add("--slices", type=int, default=1, help="slices of that topology for each element")
     add("--hosts", type=int, default=0, help="machines; only where --topology does not say it")
     add("--image", default="", help="container image that holds this code")
     add("--timeout", default="0", help="time one start may take: 90m, 12h, 2d")
@@ -81,9 +91,9 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {processes.THREADS}".strip()
     loaded = study.load(args.config, flags)
     if args.dry_run:
-        from research import dry_run
+        from research.dryrun import laptop
 
-        print(dry_run.table(loaded, workers))
+        print(laptop.table(loaded, workers))
         return 0
     profiling.ask(args.profile_steps, _last_step(loaded))
     folder = Path(args.workdir) / loaded.name

@@ -1,15 +1,15 @@
 """The front door: `python -m research VERB`."""
 
 import argparse
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
+from research import config as configs
 from research import progress, runtime
 from research.errors import Interrupted, UserError, nearest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when XLA loads: its notes are not ours
+runtime.quiet_compilers()  # what it sets is read when JAX is imported
 VERBS = {
     "sweep": (
         "run every trial of a study, then fit its laws",
@@ -23,6 +23,10 @@ VERBS = {
     "watch": (
         "watch a study run, here or elsewhere; Ctrl-C leaves it alone",
         "python -m research watch runs/quickstart",
+    ),
+    "dryrun": (
+        "compile, check and price a run for a slice that is not here",
+        "python -m research dryrun --config experiments/lm_7b.py --topology v5e:16x16",
     ),
     "fit": (
         "fit a scaling law to runs or to a table",
@@ -83,6 +87,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="experiments/NAME.py, or NAME.py:part")
+    parser.add_argument("--hardware", metavar="FILE", help="a preset: JSON of config.hardware")
 
 
 def train(words: list[str]) -> int:
@@ -95,6 +100,7 @@ def train(words: list[str]) -> int:
     parser.add_argument("--profile_steps", help=profiling.HELP)
     processes.add_arguments(parser)
     args, flags = parser.parse_known_args(words)
+    flags = [*configs.preset_flags(args.hardware), *flags]
     if not args.workdir:
         raise UserError("--workdir is empty; name the run's own folder")
     processes.check_arguments(args)
@@ -115,6 +121,15 @@ def train(words: list[str]) -> int:
     name = Path(args.config.partition(":")[0]).stem
     train_run(config, folder, labels={"id": folder.name, "study": name, "part": config.part})
     return 0
+
+
+def dryrun(words: list[str]) -> int:
+    from research.dryrun import command
+
+    parser = _parser("dryrun")
+    _config_arguments(parser)
+    command.add_arguments(parser)
+    return command.run(*parser.parse_known_args(words))
 
 
 def _delegate(verb: str, words: list[str]) -> int:
@@ -151,6 +166,8 @@ def main(words: list[str]) -> int:
             return import_module("launch.command").run(rest, _parser)
         if verb == "train":
             return train(rest)
+        if verb == "dryrun":
+            return dryrun(rest)
         return _delegate(verb, rest)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -92,6 +92,28 @@ def override(config: ConfigDict, flags: Iterable[str]) -> None:
         section[names[-1]] = _parse(key, text, section.get_type(names[-1]))
 
 
+def preset_flags(path: str | None) -> list[str]:
+    """Return a hardware preset, a JSON file of `config.hardware` or part of it, as flags.
+
+    Raises:
+        UserError: when the file cannot be read or holds no object.
+    """
+    if path is None:
+        return []
+    content = record.read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f'--hardware {path}: expected an object such as {{"remat": "full"}}')
+    return list(_flags("--config.hardware", content))
+
+
+def _flags(prefix: str, tree: dict) -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flags(f"{prefix}.{key}", value)
+        else:
+            yield f"{prefix}.{key}={value}"
+
+
 def _parse(key: str, text: str, kind: type) -> Any:
     """Read `text` as a value of type `kind`."""
     if kind is str:

@@ -1,0 +1,111 @@
+"""A dry run: one config on one slice, compiled, checked and priced before anything is spent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from research import mesh
+from research.dryrun import hlo, memory, topology, traffic
+from research.dryrun import price as prices
+from research.dryrun.compile import Compiled, compile_step
+from research.dryrun.roofline import Roofline, roofline
+from research.dryrun.share import leaves, share, state_bytes
+from research.hardware import Slice
+
+
+@dataclass(frozen=True)
+class Run:
+    """The whole run at the floor of its step: no real one is faster or cheaper on these chips."""
+
+    tokens: int
+    steps: int
+    seconds: float
+    chip_hours: float
+    price: float
+    currency: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a dry run found; `answer.to_json` is its public form.
+
+    Attributes:
+        compiled: what the compiler says; None where there is none for these chips.
+        memory: the peak counted term by term.
+        ledger: bytes one device sends in a step, counted from the scheme.
+        read: the same, read in the compiled program; None where it cannot be, for `unread`.
+        links: a chip's links along each mesh axis.
+    """
+
+    config: ConfigDict
+    wanted: Slice
+    sizes: dict[str, int]
+    compiled: Compiled | None
+    memory: memory.Memory
+    ledger: hlo.Traffic
+    read: hlo.Traffic | None
+    unread: str
+    step: Roofline
+    run: Run
+    links: Mapping[str, float]
+
+    @property
+    def capacity(self) -> float:
+        """Bytes of HBM that one device may use."""
+        return self.wanted.kind.usable_bytes / self.wanted.kind.devices_per_chip
+
+    @property
+    def peak(self) -> float | None:
+        """Bytes one device needs: the compiler's, else what is counted; None if it does not say."""
+        return self.compiled.peak if self.compiled else self.memory.peak
+
+    @property
+    def fits(self) -> bool:
+        """Whether the compiler accepted the step and it has room."""
+        refused = self.compiled is not None and self.compiled.refusal
+        return not refused and self.peak is not None and self.peak <= self.capacity
+
+
+def estimate(
+    config: ConfigDict, wanted: Slice, table: prices.Prices, fast: bool = False
+) -> Estimate:
+    """Compile the step of `config` for `wanted` and say what it needs, takes and costs.
+
+    Args:
+        fast: compile with fewer optimisations.
+
+    Raises:
+        UserError: a mesh that the slice cannot hold, a missing compiler, or a missing price.
+    """
+    found = topology.devices(wanted)
+    sizes = mesh.sizes(config.hardware.mesh, len(found))
+    laid = topology.arrange(wanted, found, sizes)
+    links = topology.spans(wanted, laid, sizes)
+    ours = share(config, sizes, leaves(config))
+    ledger, state = traffic.ledger(ours), state_bytes(config, ours)
+    step = roofline(config, ours, wanted, ledger, links, state)
+    steps, tokens = config.train.steps, config.train.batch_size * ours.length
+    hours = wanted.num_chips * step.seconds_floor * steps / 3600
+    cost = prices.price(table, wanted.chip, hours)
+    run = Run(steps * tokens, steps, step.seconds_floor * steps, hours, cost, table.currency)
+    compiled = None if wanted.chip in topology.GPUS else compile_step(config, laid, fast)
+    read, unread = _read(compiled, sizes)
+    counted = memory.peak(config, ours, compiled.arguments if compiled else state)
+    return Estimate(
+        config, wanted, sizes, compiled, counted, ledger, read, unread, step, run, links
+    )
+
+
+def _read(compiled: Compiled | None, sizes: dict[str, int]) -> tuple[hlo.Traffic | None, str]:
+    """The traffic of the compiled program, or why it is unknown."""
+    if compiled is None:
+        return None, "no compiler for these chips is used here"
+    if compiled.refusal:
+        return None, "the compiler refused the program"
+    if compiled.text is None:
+        return None, "the compiler cannot print this program"
+    try:
+        return hlo.traffic(compiled.text, sizes), ""
+    except hlo.Unreadable as error:
+        return None, str(error)

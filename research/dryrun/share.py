@@ -1,0 +1,196 @@
+"""One device's share of a training step: its parameters, its positions, its part of each product.
+
+Everything the ledgers of memory, traffic and time rest on, counted from the config and the table
+of `research.mesh` alone: no device, no compiler.
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax
+from jax import numpy as jnp
+from ml_collections import ConfigDict
+
+from research import cost, families, mesh
+from research.models.moe import capacity
+
+MASTER = 4  # bytes of a parameter, a gradient, a moment: float32
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One parameter array: its name, its shape, the logical name of each dimension (or None)."""
+
+    name: str
+    shape: tuple[int, ...]
+    names: tuple[str | None, ...]
+
+    @property
+    def layered(self) -> bool:
+        """Whether it holds one slice a layer of the stack."""
+        return "layers" in self.names
+
+    def axes(self, sizes: dict[str, int], gathered: bool | None = None) -> tuple[str, ...]:
+        """Mesh axes that split it, in the mesh's order.
+
+        Args:
+            gathered: only those that a product needs whole (True), or keeps split (False).
+        """
+        found = {
+            axis
+            for name in self.names
+            if name and gathered in (None, name in mesh.GATHERED)
+            for axis in mesh.RULES[name]
+            if sizes[axis] > 1
+        }
+        return tuple(axis for axis in sizes if axis in found)
+
+    def elements(self, sizes: dict[str, int], whole: bool = False) -> float:
+        """Elements on one device: as they lie, or (`whole`) as a product reads them."""
+        split = self.axes(sizes, gathered=False if whole else None)
+        return math.prod(self.shape) / math.prod(sizes[axis] for axis in split)
+
+
+def leaves(config: ConfigDict) -> tuple[Leaf, ...]:
+    """The parameters of `config`, from their shapes alone."""
+    family = families.load(config.family)
+    params = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
+    found = jax.tree_util.tree_leaves_with_path(params)
+    names = [(None,) * leaf.ndim for _, leaf in found]
+    if hasattr(family, "axes"):
+        names = jax.tree.leaves(family.axes(config), is_leaf=lambda x: isinstance(x, tuple))
+    return tuple(
+        Leaf(path[-1].key, leaf.shape, tuple(axes))
+        for (path, leaf), axes in zip(found, names, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one device has of one micro-batch; elements, unless bytes are said.
+
+    Attributes:
+        leaves: every parameter.
+        sizes: the mesh.
+        depth: layers of the stack on this device.
+        micro_batches: gradients a step adds up, one after another.
+        parts: of a micro-batch, which go round the pipeline one after another; 1 without stages.
+        examples: of a micro-batch, on this device.
+        positions: of those examples on this device, as products see them (tensor keeps them whole).
+        itemsize: bytes of the compute type.
+        width, qkv, up, hidden: features of one position on this device: of the residual (whole),
+            of queries, keys and values, of the perceptron's first product and of its second's
+            input. An expert's are counted as often as a position reaches one.
+        keys: of these the keys and values.
+        routed: what one position sends to experts, and gets back.
+        heads, kv_heads, length: attention heads on this device; keys each query sees.
+        logits: outputs of the head a position, on this device; 0 without a vocabulary.
+        tied: whether the head is the embedding.
+    """
+
+    leaves: tuple[Leaf, ...]
+    sizes: dict[str, int]
+    remat: str
+    attention: str
+    depth: int
+    micro_batches: int
+    parts: int
+    examples: int
+    positions: float
+    itemsize: int
+    width: int
+    qkv: float
+    keys: float
+    up: float
+    hidden: float
+    routed: float
+    heads: float
+    kv_heads: float
+    length: int
+    logits: float
+    tied: bool
+
+    @property
+    def ticks(self) -> int:
+        """Times a stage runs a layer on a part, or waits for one (`models.pipeline`)."""
+        return self.depth * self.parts + self.sizes["stage"] - 1
+
+    def parameter_bytes(self, whole: bool = False, layered: bool | None = None) -> float:
+        """Bytes of the parameters: float32 as they lie, or whole in the compute type."""
+        chosen = [leaf for leaf in self.leaves if layered in (None, leaf.layered)]
+        each = self.itemsize if whole else MASTER
+        return each * sum(leaf.elements(self.sizes, whole) for leaf in chosen)
+
+
+def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...]) -> Share:
+    """Return one device's share of a step of `config` on a mesh of `sizes`."""
+    model, hardware = config.model, config.hardware
+    ledger = families.load(config.family).cost(config)
+    replicas = math.prod(sizes[axis] for axis in mesh.RULES["batch"])
+    micro_batches, stages = hardware.accumulation, sizes["stage"]
+    examples = config.train.batch_size // replicas // micro_batches
+    tensor = sizes["tensor"]
+    heads = model.num_heads
+    head_dim = model.width // heads
+    hidden = round(model.width * model.mlp_ratio)
+    experts = model.get("num_experts", 0)
+    visits = experts * capacity(model, ledger.tokens) / ledger.tokens if experts else 1
+    kv_heads = model.get("num_kv_heads") or heads
+    return Share(
+        leaves=parameters,
+        sizes=sizes,
+        remat=hardware.remat,
+        attention=hardware.get("attention", "dense"),
+        depth=model.depth // stages,
+        micro_batches=micro_batches,
+        parts=(hardware.microbatches or stages) if stages > 1 else 1,
+        examples=examples,
+        positions=examples * ledger.tokens / sizes["sequence"],
+        itemsize=jnp.dtype(hardware.compute_dtype).itemsize,
+        width=model.width,
+        qkv=(heads + 2 * kv_heads) * head_dim / tensor,
+        keys=2 * kv_heads * head_dim / tensor,
+        up=visits * hidden * (2 if model.activation == "swiglu" else 1) / tensor,
+        hidden=visits * hidden / tensor,
+        routed=visits * model.width if experts else 0.0,
+        heads=heads / tensor,
+        kv_heads=kv_heads / tensor,
+        length=ledger.tokens,
+        logits=model.get("vocab_size", 0) / tensor,
+        tied=model.get("tie_embeddings", False),
+    )
+
+
+def state_bytes(config: ConfigDict, ours: Share) -> float:
+    """Bytes of the state on one device: parameters, two moments and, when kept, their average."""
+    return (3 + (config.train.ema_decay > 0)) * ours.parameter_bytes()
+
+
+def step_flops(config: ConfigDict) -> int:
+    """Useful FLOPs of a step: forward and backward over the whole batch, by the ledger."""
+    return families.load(config.family).cost(config).train_flops * config.train.batch_size
+
+
+def repeated_flops(config: ConfigDict) -> int:
+    """FLOPs of a step that are spent again in its backward pass: work, but not useful work.
+
+    "full" and "attention" run each block's forward pass again, less its last product, whose result
+    nobody reads; all policies but "none" and "attention" make attention's output anew. Attention
+    that does not keep its weights makes them anew in any case, one of its two products.
+    """
+    blocks = cost.stack(
+        config.model, _length(config), modulated="image_shape" in config.model
+    ).forward_flops
+    remat, scores = config.hardware.remat, blocks["attention_scores"]
+    gates = 3 if config.model.activation == "swiglu" else 2
+    again = 0 if config.hardware.attention == "dense" else scores // 2
+    if remat in ("full", "attention"):
+        again += sum(blocks.values()) - blocks["mlp"] // gates - scores
+    if remat not in ("none", "attention"):
+        again += scores
+    return again * config.train.batch_size
+
+
+def _length(config: ConfigDict) -> int:
+    """Positions of an example in the stack."""
+    return families.load(config.family).cost(config).tokens
