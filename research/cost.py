@@ -8,6 +8,8 @@ the backward pass is twice the forward. It reads "6ND plus attention", with the 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from research.models import moe
+
 CONVENTION = {
     "params": "total, embeddings and head included",
     "flops": "ledger: matrix products, attention (dense) and head; backward = 2 x forward",
@@ -22,15 +24,22 @@ class Ledger:
         params: parameter count by group; groups sum to the network's total.
         forward_flops: FLOPs of one example's forward pass by group.
         tokens: positions the stack processes for one example (text tokens, image patches).
+        idle_params: parameters that a position does not meet: the experts it is not sent to.
     """
 
     params: Mapping[str, int]
     forward_flops: Mapping[str, int]
     tokens: int
+    idle_params: int = 0
 
     @property
     def total_params(self) -> int:
         return sum(self.params.values())
+
+    @property
+    def active_params(self) -> int:
+        """Parameters that a position meets."""
+        return self.total_params - self.idle_params
 
     @property
     def non_embedding_params(self) -> int:
@@ -61,8 +70,8 @@ def stack(model, length: int, modulated: bool = False) -> Ledger:
     """Count `models.transformer.Stack`: `depth` blocks over `length` positions.
 
     Args:
-        model: `config.model`; depth, width, num_heads, num_kv_heads, mlp_ratio, activation,
-            norm, bias and qk_norm are read.
+        model: `config.model`; every key of `transformer.default_model` may count. A mixture of
+            experts is charged for all its slots, filled or not: that is what a machine computes.
         modulated: whether each block carries adaLN-zero modulation of one condition.
     """
     depth, width, heads = model.depth, model.width, model.num_heads
@@ -74,14 +83,21 @@ def stack(model, length: int, modulated: bool = False) -> Ledger:
     norm = width * (1 + bias)
     params = {
         "attention": width * qkv + width * width + bias * (qkv + width),
-        "mlp": width * up + hidden * width + bias * (up + width),
         "norm": 0 if modulated else 2 * norm,
     }
     flops = {
         "attention": 2 * length * (width * qkv + width * width),
         "attention_scores": 2 * 2 * length * length * width,
-        "mlp": 2 * length * (width * up + hidden * width),
     }
+    perceptron, idle = width * up + hidden * width, 0
+    if model.num_experts:
+        slots = model.num_experts * moe.capacity(model, length)
+        params |= {"router": width * model.num_experts, "experts": model.num_experts * perceptron}
+        flops |= {"router": 2 * length * params["router"], "experts": 2 * slots * perceptron}
+        idle = (model.num_experts - model.experts_per_token) * perceptron
+    else:
+        params["mlp"] = perceptron + bias * (up + width)
+        flops["mlp"] = 2 * length * perceptron
     if model.qk_norm:
         params["norm"] += 2 * (width // heads)
     if modulated:
@@ -91,6 +107,7 @@ def stack(model, length: int, modulated: bool = False) -> Ledger:
         {group: depth * n for group, n in params.items()},
         {group: depth * n for group, n in flops.items()},
         length,
+        depth * idle,
     )
 
 
@@ -107,4 +124,5 @@ def decoder(model, length: int) -> Ledger:
         add(blocks.params, params),
         add(blocks.forward_flops, {"head": 2 * length * table}),
         length,
+        blocks.idle_params,
     )

@@ -29,6 +29,7 @@ def config(family: str, source: str) -> ConfigDict:
                 remat="none",  # what the backward pass computes again
                 unroll=6,  # deepest stack that is unrolled; deeper ones are scanned
                 attention="dense",
+                loss_chunks=1,  # of positions, through the head one after another
                 compute_dtype="float32",  # of products; parameters and their sums stay float32
                 shard_optimizer=False,  # split the optimizer's state over replicas too
                 offload_optimizer=False,  # keep it in the host's memory between steps

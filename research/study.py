@@ -28,6 +28,7 @@ RANGES = {  # [low, high) of keys outside config.train, by section
         "unroll": (1, math.inf),
         "accumulation": (1, 2**31),
         "microbatches": (0, 2**31),
+        "loss_chunks": (1, 2**31),
     },
 }
 CHOICES = {  # of keys of config.hardware

@@ -240,6 +240,7 @@ def _measures(config, ledger, source, ran, branch, seconds) -> dict[str, Any]:
         "budget": config.budget,
         "params": {
             "total": ledger.total_params,
+            "active": ledger.active_params,
             "non_embedding": ledger.non_embedding_params,
             "embedding": ledger.total_params - ledger.non_embedding_params,
             "groups": dict(ledger.params),
@@ -260,7 +261,7 @@ def _measures(config, ledger, source, ran, branch, seconds) -> dict[str, Any]:
         "schedule_end_step": settings.steps,
         "flops": flops,
         "flops_spent": ran * settings.batch_size * ledger.train_flops,
-        "flops_6nd": 6 * ledger.total_params * ledger.tokens * examples,
+        "flops_6nd": 6 * ledger.active_params * ledger.tokens * examples,
         "convention": cost.CONVENTION,
         "floor": data.load(config.data, "validation").floor,
         "seconds": seconds,

@@ -73,7 +73,7 @@ def read_run(folder: Path) -> Row:
     return Row(folder.name, beat, silent=silent)
 
 
-@functools.lru_cache(maxsize=None)  # a result never changes
+@functools.cache  # a result never changes
 def _ended(folder: Path) -> Row:
     result = record.read_json(folder / "result.json")
     score = result.get("score", {"value": None})

@@ -9,8 +9,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research import cost as ledger
 from research.errors import UserError
-from research.models import common, moe, transformer
-from research.models.decoder import Decoder
+from research.models import common, decoder, moe, transformer
 
 
 def default_model() -> ConfigDict:
@@ -44,6 +43,11 @@ def check(config: ConfigDict, spec: dict) -> None:
             f"{spec['vocab_size']} symbols "
             f"of {data.name}"
         )
+    if data.length % config.hardware.loss_chunks:
+        raise UserError(
+            f"config.hardware.loss_chunks={config.hardware.loss_chunks} does not divide "
+            f"config.data.length={data.length}"
+        )
     if model.max_length and model.max_length < data.length:
         raise UserError(
             f"config.model.max_length={model.max_length} is shorter than "
@@ -52,11 +56,11 @@ def check(config: ConfigDict, spec: dict) -> None:
 
 
 @functools.lru_cache
-def _network(model: FrozenConfigDict, hardware: FrozenConfigDict) -> Decoder:
-    return Decoder(model, hardware)
+def _network(model: FrozenConfigDict, hardware: FrozenConfigDict) -> decoder.Decoder:
+    return decoder.Decoder(model, hardware)
 
 
-def network(config: ConfigDict) -> Decoder:
+def network(config: ConfigDict) -> decoder.Decoder:
     return _network(FrozenConfigDict(config.model), FrozenConfigDict(config.hardware))
 
 
@@ -78,10 +82,8 @@ def cross_entropy(
     config: ConfigDict, params: common.Params, tokens: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Nats of each of tokens[:, 1:] given the ones before it, [batch, length], and measures."""
-    logits, measures = common.apply(network(config), params, tokens[:, :-1])
-    targets = tokens[:, 1:, None]
-    nats = jax.nn.logsumexp(logits, -1) - jnp.take_along_axis(logits, targets, -1)[..., 0]
-    return nats, measures
+    x, measures = common.apply(network(config), params, tokens[:, :-1])
+    return decoder.nats(params, x, tokens[:, 1:], config.hardware.loss_chunks), measures
 
 
 def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array):
@@ -114,7 +116,8 @@ def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) 
     module = network(config)
 
     def step(tokens, position):
-        logits = common.apply(module, params, tokens)[0][:, position]
+        x, _ = common.apply(module, params, tokens)
+        logits = decoder.logits(params, x[:, position, None])[:, 0]
         scaled = logits / jnp.maximum(config.sampling.temperature, 1e-6)
         drawn = jax.random.categorical(jax.random.fold_in(key, position), scaled)
         return tokens.at[:, position + 1].set(drawn), None

@@ -77,6 +77,18 @@ def check(model: ConfigDict) -> None:
             f"config.model.num_heads={model.num_heads} is not divisible by "
             f"num_kv_heads={model.num_kv_heads}"
         )
+    if model.num_experts < 0:
+        raise UserError(f"config.model.num_experts={model.num_experts} must not be negative")
+    if model.num_experts and not 1 <= model.experts_per_token <= model.num_experts:
+        raise UserError(
+            f"config.model.experts_per_token={model.experts_per_token} must be from 1 to "
+            f"num_experts={model.num_experts}"
+        )
+    if model.capacity_factor <= 0 or model.balance_weight < 0:
+        raise UserError(
+            f"config.model.capacity_factor={model.capacity_factor} must be positive and "
+            f"balance_weight={model.balance_weight} not negative"
+        )
     if model.rotary and (model.width // model.num_heads) % 2:
         raise UserError(
             f"config.model.rotary needs an even head size, got width/num_heads="

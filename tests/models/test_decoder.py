@@ -11,11 +11,15 @@ from jax import numpy as jnp
 
 from research import cost
 from research.families import autoregressive
-from research.models import common
+from research.models import common, decoder
 from tests import shapes
 from tests.counting import products
 
 KEY = jax.random.key(0)
+
+
+def logits_of(module, params, tokens):
+    return decoder.logits(params, common.apply(module, params, tokens)[0])
 
 
 def fresh(config):
@@ -32,7 +36,14 @@ def perturbed(config):
     return jax.tree.unflatten(tree, moved)
 
 
-@pytest.mark.parametrize("model", [dict(), dict(num_kv_heads=1, qk_norm=True, norm="layernorm")])
+@pytest.mark.parametrize(
+    "model",
+    [
+        dict(),
+        dict(num_kv_heads=1, qk_norm=True, norm="layernorm"),
+        dict(num_experts=4, capacity_factor=0.6),
+    ],
+)
 def test_no_logit_sees_the_future(model):
     """d logits[t] / d embedding of token u is 0 for u > t, and not 0 for u <= t."""
     config = shapes.autoregressive(vocab=8, length=6, **model)
@@ -41,7 +52,7 @@ def test_no_logit_sees_the_future(model):
     module = autoregressive.network(config)
 
     def logits(table):
-        return common.apply(module, {**params, "embedding": table}, tokens)[0][0]
+        return logits_of(module, {**params, "embedding": table}, tokens)[0]
 
     jacobian = jax.jit(jax.jacrev(logits))(params["embedding"])  # [length, vocab, token, width]
     reach = np.abs(np.asarray(jacobian)).max((1, 3))[:, :6]
@@ -88,7 +99,7 @@ def test_cold_sampling_is_the_greedy_continuation():
     params = perturbed(config)
     drawn = autoregressive.sample(config, params, KEY, 2)
     module = autoregressive.network(config)
-    logits, _ = common.apply(module, params, jnp.asarray(drawn))
+    logits = logits_of(module, params, jnp.asarray(drawn))
     np.testing.assert_array_equal(np.argmax(logits, -1)[:, :-1], drawn[:, 1:])
     assert drawn[0, 0] == 0
 
@@ -99,7 +110,7 @@ def test_sampling_follows_the_model():
     params = perturbed(config)
     drawn = autoregressive.sample(config, params, KEY, 4000)[:, 1]
     module = autoregressive.network(config)
-    expected = jax.nn.softmax(common.apply(module, params, jnp.zeros((1, 2), jnp.int32))[0][0, 0])
+    expected = jax.nn.softmax(logits_of(module, params, jnp.zeros((1, 2), jnp.int32))[0, 0])
     share = np.bincount(drawn, minlength=4) / 4000
     np.testing.assert_allclose(share, expected, atol=4 * 0.5 / 4000**0.5)
 
@@ -117,6 +128,8 @@ SHAPES = st.fixed_dictionaries(
         bias=st.booleans(),
         tie_embeddings=st.booleans(),
         max_length=st.sampled_from([0, 8]),
+        num_experts=st.sampled_from([0, 2, 5]),
+        capacity_factor=st.sampled_from([0.4, 1.25]),
     )
 )
 
@@ -130,7 +143,7 @@ def test_ledger_is_the_network(model):
     assert ledger.total_params == sum(leaf.size for leaf in jax.tree.leaves(params))
     tokens = jnp.zeros((1, config.data.length), jnp.int32)
     module = autoregressive.network(config)
-    assert ledger.flops == products(lambda p: common.apply(module, p, tokens), params)
+    assert ledger.flops == products(lambda p: logits_of(module, p, tokens), params)
     assert ledger.train_flops == 3 * ledger.flops
 
 
@@ -153,7 +166,7 @@ def test_ledger_is_xlas_count_unrolled():
     params = jax.eval_shape(lambda: autoregressive.init(config, KEY))
     tokens = jnp.zeros((1, 32), jnp.int32)
     module = autoregressive.network(config)
-    lowered = jax.jit(lambda p: common.apply(module, p, tokens)).lower(params)
+    lowered = jax.jit(lambda p: logits_of(module, p, tokens)).lower(params)
     analysis = lowered.cost_analysis()
     assert analysis is not None
     assert 1 <= analysis["flops"] / autoregressive.cost(config).flops < 1.04

@@ -1,5 +1,7 @@
 """The block: causality, rotary positions, grouped queries, remat and scan change nothing."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -43,6 +45,27 @@ def test_gradient_of_attention_is_the_plain_one():
     ours = gradients(lambda q, k, v: attention.dense(q, k, v, True))
     for one, other in zip(ours, gradients(plain), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kind", ["chunked", "splash"])
+def test_every_attention_is_the_dense_one(kind, causal, monkeypatch):
+    """Values and gradients, with three heads a key and with several chunks."""
+    monkeypatch.setattr(attention, "ROWS", 96)
+    rows, length = (2, 2, 3 * 128, 128), (2, 2, 128, 128)
+    shapes = (rows, length, length, rows)
+    *arrays, weight = map(jax.random.normal, jax.random.split(KEY, 4), shapes)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(kind):
+        def total(*arrays):
+            y = attention.KINDS[kind](*arrays, causal)
+            return (y * weight).sum(), y
+
+        return jax.grad(total, argnums=(0, 1, 2), has_aux=True)(*arrays)
+
+    for one, other in zip(*map(jax.tree.leaves, (run(kind), run("dense"))), strict=True):
+        np.testing.assert_allclose(one, other, atol=5e-5)
 
 
 def test_gradient_of_a_product_is_the_plain_one():

@@ -31,7 +31,12 @@ def network(model: Any, image_shape: tuple[int, ...], out_channels: int) -> Ledg
         "modulation": 2 * 2 * width * width,
         "head": 2 * length * width * patch_out,
     }
-    return Ledger(add(blocks.params, params), add(blocks.forward_flops, forward_flops), length)
+    return Ledger(
+        add(blocks.params, params),
+        add(blocks.forward_flops, forward_flops),
+        length,
+        blocks.idle_params,
+    )
 
 
 def cost(config: Any) -> Ledger:
