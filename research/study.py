@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 from research import config as configs
 from research import data, families, mesh, optim, recipes, record
 from research.errors import UserError, nearest
+from research.models.attention import KINDS
+from research.models.transformer import REMAT_POLICIES
 
 RANGES = {  # [low, high) of keys outside config.train, by section
     "": {"seed": (0, 2**32), "log_steps": (1, math.inf)},
@@ -32,8 +34,8 @@ RANGES = {  # [low, high) of keys outside config.train, by section
     },
 }
 CHOICES = {  # of keys of config.hardware
-    "remat": ("none", "full", "attention", "dots", "offload"),
-    "attention": ("dense", "chunked", "splash"),
+    "remat": tuple(REMAT_POLICIES),
+    "attention": tuple(KINDS),
     "compute_dtype": ("float32", "bfloat16"),
 }
 
@@ -146,6 +148,9 @@ def _short(value) -> str:
 def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = True) -> ConfigDict:
     """Raise UserError for whatever is wrong with a complete config, before any compile."""
     family = families.load(config.family)
+    for section, ranges in RANGES.items():
+        tree = config[section] if section else config
+        configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)
     if prepared:
         spec = _spec(str(configs.to_plain(config.data)), config.data)
     else:
@@ -159,9 +164,6 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
             f"examples of {config.data.name}"
         )
     optim.check(config.train)
-    for section, ranges in RANGES.items():
-        tree = config[section] if section else config
-        configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)
     check_hardware(config, num_devices or len(jax.devices()))
     return config
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from research import data, families, optim, study
+from research import data, defaults, families, optim, study
 from research.__main__ import VERBS
 from research.scaling import fit, laws
 from research.scaling.table import table
@@ -62,6 +62,7 @@ def test_family_learns_the_frequencies(module, monkeypatch):
     monkeypatch.setitem(sys.modules, "shown.unigram", unigram)
     assert families.load("shown.unigram") is unigram
     config = ConfigDict({"model": unigram.default_model(), "train": optim.default_train()})
+    config.hardware = defaults.hardware()
     config.data, config.train.weight_decay = {"length": 4}, 0.0
     config.model.vocab_size = 4
     counts = np.array([8, 4, 2, 2])

@@ -1,69 +1,12 @@
 """The loss and its gradient never depend on the layout: eight devices in any mesh equal one."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from research import data, families, mesh, programs
-from tests import shapes
-
-
-def dense(**hardware) -> ConfigDict:
-    return _small(shapes.autoregressive(num_kv_heads=4, num_heads=4, width=16, depth=4), hardware)
-
-
-def mixture(**hardware) -> ConfigDict:
-    model = dict(num_experts=4, num_heads=2, depth=2, activation="swiglu", capacity_factor=1.0)
-    return _small(shapes.autoregressive(**model), hardware)
-
-
-def diffusion(**hardware) -> ConfigDict:
-    return _small(shapes.diffusion(num_heads=4, depth=4, patch_size=2), hardware)
-
-
-def _small(config: ConfigDict, hardware: dict) -> ConfigDict:
-    config.hardware.unroll = 1
-    config.hardware.mesh.data = 1
-    config.hardware.mesh.update(hardware.pop("mesh", {}))
-    config.hardware.update(hardware)
-    return config
-
-
-# Compiling is most of what these tests do, and the programs are small.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
-@functools.lru_cache
-def start(make) -> dict:
-    """Parameters away from where they start: some kernels start at zero."""
-    config = make()
-    family, generator = families.load(config.family), np.random.default_rng(0)
-    shapes = jax.eval_shape(lambda key: family.init(config, key), jax.random.key(0))
-    return jax.tree.map(lambda x: generator.normal(0, 0.2, x.shape).astype(x.dtype), shapes)
-
-
-def loss_and_gradient(make, devices: list, folder: str, **hardware) -> list[np.ndarray]:
-    """Loss and gradient of the first batch."""
-    config = make(**hardware)
-    config.data.folder = folder
-    family, program = families.load(config.family), programs.build(config, devices)
-    grid = mesh.make(config.hardware.mesh, devices)
-    batch = next(data.batches(data.load(config.data, "train"), config.train.batch_size, 0))
-
-    def run(params, batch):
-        with jax.sharding.use_abstract_mesh(grid.abstract_mesh):
-            return jax.value_and_grad(
-                lambda params: family.loss(config, params, batch, jax.random.key(1))[0]
-            )(params)
-
-    layout = jax.tree.map(lambda x: x.sharding, program.state["params"])
-    arguments = jax.device_put((start(make), batch), (layout, program.batch))
-    run = jax.jit(run, in_shardings=(layout, program.batch), out_shardings=(None, layout))
-    value, gradient = run.lower(*arguments).compile(compiler_options=QUICK)(*arguments)
-    return [np.asarray(value), *map(np.asarray, jax.tree.leaves(gradient))]
+from launch import processes
+from research import mesh
+from tests.layouts import SEVERAL, dense, diffusion, loss_and_gradient, mixture
 
 
 def assert_same(many: list[np.ndarray], one: list[np.ndarray]) -> None:
@@ -114,3 +57,16 @@ def test_an_axis_alone(single, data_folder, make, axis):
     split = 2 if make is mixture else 4
     many = loss_and_gradient(make, jax.devices()[:split], str(data_folder), mesh={axis: split})
     assert_same(many, single[make])
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes(single, data_folder, tmp_path, monkeypatch, count):
+    """Eight devices, four or two to a process."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    command = ["tests.layouts", str(data_folder), str(tmp_path)]
+    team = processes.start(command, [[]] * count, devices=8 // count)
+    assert processes.watch(team)[1] == 0
+    for make in (dense, mixture, diffusion):
+        with np.load(tmp_path / f"{make.__name__}.npz") as found:
+            assert_same([found[f"arr_{index}"] for index in range(len(found))], single[make])
+    assert {make.__name__ for make in (dense, mixture, diffusion)} == set(SEVERAL)

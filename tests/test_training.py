@@ -77,6 +77,22 @@ def test_accumulation_is_the_whole_batch(data_folder):
     np.testing.assert_allclose(losses(config), whole, rtol=2e-5)
 
 
+@pytest.mark.parametrize("key", ["shard_optimizer", "offload_optimizer"])
+def test_where_the_optimizer_rests(data_folder, key):
+    """Split over replicas, or in the host's memory: the steps are the same, its state is there."""
+    config = shapes.autoregressive()
+    config.data.folder = str(data_folder)
+    plain = losses(config)
+    config.hardware[key] = True
+    np.testing.assert_allclose(losses(config), plain, rtol=1e-6)
+    state = programs.build(config).init(jax.random.key(0))
+    moments = [leaf for leaf in jax.tree.leaves(state["opt_state"]) if leaf.ndim > 1]
+    if key == "shard_optimizer":
+        assert all(x.addressable_shards[0].data.size * 8 == x.size for x in moments)
+    else:
+        assert {x.sharding.memory_kind for x in moments} == {"pinned_host"}
+
+
 def test_checkpoint_goes_onto_another_mesh(config, tmp_path):
     program = programs.build(config)
     state = program.init(jax.random.key(3))

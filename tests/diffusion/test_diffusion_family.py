@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from research import defaults
 from research.errors import UserError
 from research.families import diffusion
 
@@ -25,7 +26,7 @@ def make_config(**changes) -> Any:
         dict(
             model=model,
             data=dict(name="glyphs"),
-            hardware=dict(remat="none", unroll=1, compute_dtype="float32"),
+            hardware={**defaults.hardware(), "unroll": 1},
             sampling=dict(diffusion.default_sampling(), steps=4),
             evaluation=diffusion.default_evaluation(),
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from research import defaults
 from research.families import diffusion
 from research.families.diffusion.ledger import network
 from research.models import common, dit
@@ -21,7 +22,7 @@ TABLE = {
     "XL": (28, 1152, 16, (675_664_640, 675_000_704, 674_834_720), (7.39, 29.04, 118.62)),
 }
 LATENT = (32, 32, 4)
-HARDWARE = FrozenConfigDict(dict(remat="none", unroll=1, compute_dtype="float32"))
+HARDWARE = FrozenConfigDict({**defaults.hardware(), "unroll": 1})
 
 
 def published(depth, width, heads, patch) -> Any:

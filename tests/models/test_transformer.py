@@ -114,7 +114,11 @@ def test_shared_keys_equal_repeated_keys():
 
 
 @pytest.mark.parametrize(
-    "hardware", [dict(unroll=1), dict(remat="full"), dict(remat="dots", unroll=1)]
+    "hardware",
+    [
+        dict(unroll=1),
+        *(dict(remat=name, unroll=1) for name in ("full", "attention", "dots", "offload")),
+    ],
 )
 def test_hardware_choices_do_not_change_the_gradient(hardware):
     x = jax.random.normal(KEY, (2, 6, 16))

@@ -1,0 +1,96 @@
+"""Loss and gradient of small networks of every family, in any layout, on one process or several.
+
+python -m tests.layouts FOLDER OUT     # as one process of several: `several`, into OUT
+"""
+
+import functools
+import sys
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from research import data, families, mesh, programs, runtime
+from tests import shapes
+
+
+def dense(**hardware) -> ConfigDict:
+    return _small(shapes.autoregressive(num_kv_heads=4, num_heads=4, width=16, depth=4), hardware)
+
+
+def mixture(**hardware) -> ConfigDict:
+    model = dict(num_experts=4, num_heads=2, depth=2, activation="swiglu", capacity_factor=1.0)
+    return _small(shapes.autoregressive(**model), hardware)
+
+
+def diffusion(**hardware) -> ConfigDict:
+    return _small(shapes.diffusion(num_heads=4, depth=4, patch_size=2), hardware)
+
+
+def _small(config: ConfigDict, hardware: dict) -> ConfigDict:
+    config.hardware.unroll = 1
+    config.hardware.mesh.data = 1
+    config.hardware.mesh.update(hardware.pop("mesh", {}))
+    config.hardware.update(hardware)
+    return config
+
+
+# Compiling is most of what these tests do, and the programs are small.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+@functools.lru_cache
+def start(make) -> dict:
+    """Parameters away from where they start: some kernels start at zero."""
+    config = make()
+    family, generator = families.load(config.family), np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda key: family.init(config, key), jax.random.key(0))
+    return jax.tree.map(lambda x: generator.normal(0, 0.2, x.shape).astype(x.dtype), shapes)
+
+
+def loss_and_gradient(make, devices: list, folder: str, **hardware) -> list[np.ndarray]:
+    """Loss and gradient of the first batch."""
+    config = make(**hardware)
+    config.data.folder = folder
+    family, program = families.load(config.family), programs.build(config, devices)
+    grid = mesh.make(config.hardware.mesh, devices)
+    batch = next(data.batches(data.load(config.data, "train"), config.train.batch_size, 0))
+
+    def run(params, batch):
+        with jax.sharding.use_abstract_mesh(grid.abstract_mesh):
+            return jax.value_and_grad(
+                lambda params: family.loss(config, params, batch, jax.random.key(1))[0]
+            )(params)
+
+    def place(array, sharding):  # every process has all of it
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    layout = jax.tree.map(lambda x: x.sharding, program.state["params"])
+    params = jax.tree.map(place, start(make), layout)
+    batch = jax.tree.map(lambda x: place(x, program.batch), batch)
+    run = jax.jit(run, in_shardings=(layout, program.batch), out_shardings=(None, layout))
+    found = run.lower(params, batch).compile(compiler_options=QUICK)(params, batch)
+    if jax.process_count() > 1:
+        found = multihost_utils.process_allgather(found, tiled=True)
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
+
+
+# Meshes of eight devices whose collectives cross processes, whatever the devices of each.
+SEVERAL = {
+    "dense": dict(mesh=dict(data=2, fsdp=2, tensor=2)),
+    "mixture": dict(mesh=dict(fsdp=4, expert=2)),
+    "diffusion": dict(mesh=dict(stage=2, sequence=2, tensor=2)),
+}
+
+
+def main(folder: str, out: str) -> None:
+    runtime.join()
+    for name, layout in SEVERAL.items():
+        found = loss_and_gradient(globals()[name], jax.devices(), folder, **layout)
+        if jax.process_index() == 0:
+            np.savez(f"{out}/{name}.npz", *found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
