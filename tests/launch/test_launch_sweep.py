@@ -129,6 +129,7 @@ def test_status_logs_cancel_retry(study, capsys):
     assert states(study, capsys) == dict.fromkeys(BRANCHES, waiting) | {SMALL: waiting}
     trunk, small = QUEUE
     assert said(capsys, "logs", str(study), BRANCHES[0]) == f"log of {trunk}\n"
+    assert "0 elements submitted again" in said(capsys, "retry", str(study))  # all on their way
     assert "2 elements cancelled" in said(capsys, "cancel", str(study))
     assert set(states(study, capsys).values()) == {("cancelled", "attic")}
     assert "1 elements submitted again" in said(capsys, "retry", str(study), SMALL)

@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,9 +80,27 @@ def verbs(cloud: Path) -> str:
     return " ".join(verb for verb in said if verb in ("create", "delete"))
 
 
+def wait(ready: Callable[[], bool], id: str) -> None:
+    """Wait until `ready`; a script that never comes so far is killed."""
+    limit = time.monotonic() + 60
+    while not ready():
+        if time.monotonic() > limit:
+            os.killpg(int(id.rpartition(":")[2]), signal.SIGKILL)
+            raise AssertionError(backend().logs(id)[-2000:])
+        time.sleep(0.02)
+
+
 def end(id: str) -> int:
     """Wait for the script of `id`, a child of this process; return its exit code."""
-    return os.waitstatus_to_exitcode(os.waitpid(int(id.rpartition(":")[2]), 0)[1])
+    ended = []
+
+    def reaped() -> bool:
+        number, status = os.waitpid(int(id.rpartition(":")[2]), os.WNOHANG)
+        ended.extend([status] if number else [])
+        return bool(ended)
+
+    wait(reaped, id)
+    return os.waitstatus_to_exitcode(ended[0])
 
 
 @pytest.mark.parametrize(
@@ -114,8 +134,7 @@ def test_an_element_from_queue_to_end(repository, cloud, plan, creates, code, as
 def test_cancelling_deletes_what_costs(repository, cloud):
     (cloud / "plan").write_text("wait")
     (id,) = backend().submit(SPEC)
-    while not (cloud / "waits").exists():
-        time.sleep(0.02)
+    wait((cloud / "waits").exists, id)
     assert backend().states([id]) == {id: (job.RUNNING, "ACTIVE")}
     backend().cancel([id])
     assert end(id) == 143
