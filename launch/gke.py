@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import yaml
 
 from launch import job, tpu
-from launch.job import AGAIN, JobSpec, option
-from research.errors import UserError
+from launch.job import JobSpec, option
+from research.errors import AGAIN, UserError
 
 NAME_LABEL = "app.kubernetes.io/name"
 SET_LABEL = "app.kubernetes.io/part-of"

@@ -7,8 +7,6 @@ from typing import ClassVar, Protocol
 
 from research.errors import UserError
 
-AGAIN = 75  # EX_TEMPFAIL of sysexits.h: stopped with the state saved; start the same command again
-
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 UNITS = {"m": 1, "h": 60, "d": 24 * 60}  # minutes
@@ -34,7 +32,7 @@ class JobSpec:
         image: the container's, where the backend runs containers.
         timeout: minutes that one start may take; 0 leaves it to the backend.
         restarts: how often an element that failed starts again; one that was stopped with its
-            state saved (`AGAIN`) always does, and does not count.
+            state saved (`errors.AGAIN`) always does, and does not count.
         array: one word an element, appended to its argv.
 
     Raises:

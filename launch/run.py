@@ -3,8 +3,8 @@
     python -m launch.run --config FILE.py --workdir DIR [--processes N] [--config.key=value ...] \
         --group TRIAL
 
-Ends with 0 when the group is finished, `job.AGAIN` when it was stopped with its state saved, 2 for
-a mistake of the user's, 1 for an error of ours.
+Ends with 0 when the group is finished, `errors.AGAIN` (75) when it was stopped with its state
+saved, 2 for a mistake of the user's, 1 for an error of ours.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launch import job, local
-from research import progress, study
-from research.errors import Interrupted, UserError, nearest
+from launch import local
+from research import progress, runtime, study
+from research.errors import AGAIN, Interrupted, UserError, nearest
 
 
 def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
@@ -47,17 +47,20 @@ def main(words: Sequence[str]) -> int:
     try:
         _run(args.config, args.workdir, args.processes, args.group, flags)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        runtime.leave(2)
         return 2
-    except (Interrupted, KeyboardInterrupt) as error:
-        print(f"{error or 'stopped'}; exit code {job.AGAIN}: start me again", file=sys.stderr)
-        return job.AGAIN
+    except Interrupted as error:  # in all processes of the run alike
+        print(f"{error}; exit code {AGAIN}: start me again", file=sys.stderr)
+        return AGAIN
+    except KeyboardInterrupt:
+        print(f"stopped; exit code {AGAIN}: start me again", file=sys.stderr)
+        runtime.leave(AGAIN)
+        return AGAIN
     return 0
 
 
 def _run(spec: str, workdir: str, processes: int, group: str, flags: Sequence[str]) -> None:
-    from research import runtime
-
     runtime.join(processes)
     loaded = study.load(spec, flags)
     root = Path(workdir)

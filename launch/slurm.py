@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from launch import job, run, tpu
-from launch.job import AGAIN, JobSpec, option
-from research.errors import UserError
+from launch.job import JobSpec, option
+from research.errors import AGAIN, UserError
 
 STATES = {
     "PENDING": job.WAITING, "CONFIGURING": job.WAITING, "REQUEUED": job.WAITING,

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from launch import job, tpu
-from launch.job import AGAIN, JobSpec, option
-from research.errors import UserError
+from launch.job import JobSpec, option
+from research.errors import AGAIN, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 GCLOUD = ("gcloud", "compute", "tpus", "queued-resources")
