@@ -1,6 +1,6 @@
 """Loss and gradient of small networks of every family, in any layout, on one process or several.
 
-python -m tests.layouts FOLDER OUT     # as one process of several: `several`, into OUT
+python -m tests.layouts FOLDER OUT NAME ...   # one process of several: families, into OUT
 """
 
 import functools
@@ -8,7 +8,6 @@ import sys
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from research import data, families, mesh, programs, runtime
@@ -72,7 +71,7 @@ def loss_and_gradient(make, devices: list, folder: str, **hardware) -> list[np.n
     run = jax.jit(run, in_shardings=(layout, program.batch), out_shardings=(None, layout))
     found = run.lower(params, batch).compile(compiler_options=QUICK)(params, batch)
     if jax.process_count() > 1:
-        found = multihost_utils.process_allgather(found, tiled=True)
+        found = jax.jit(lambda x: x, out_shardings=mesh.replicated(grid))(found)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
 
 
@@ -84,10 +83,10 @@ SEVERAL = {
 }
 
 
-def main(folder: str, out: str) -> None:
+def main(folder: str, out: str, *names: str) -> None:
     runtime.join()
-    for name, layout in SEVERAL.items():
-        found = loss_and_gradient(globals()[name], jax.devices(), folder, **layout)
+    for name in names:
+        found = loss_and_gradient(globals()[name], jax.devices(), folder, **SEVERAL[name])
         if jax.process_index() == 0:
             np.savez(f"{out}/{name}.npz", *found)
 
