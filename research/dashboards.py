@@ -20,13 +20,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from research import config as configs
+from research import processes
 from research.errors import UserError
 
 FILE = "events.out.tfevents.metrics"  # TensorBoard knows its files by "tfevents"
@@ -57,7 +57,7 @@ class Dashboards:
         rows: Sequence[Row],
     ):
         self.unit, self.before, self.drawing = unit, None, []
-        if jax.process_index() == 0:
+        if processes.first():
             self.drawing.append(TensorBoard(folder / FILE, began))
             if wandb_wanted():
                 self.drawing.append(WeightsAndBiases(folder, config, labels, began))

@@ -12,13 +12,12 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from research import hardware, record
+from research import hardware, processes, record
 from research.errors import UserError
 from research.goodput import Clock, State
 
@@ -81,17 +80,27 @@ def seen(folder: Path) -> State | None:
 
 
 class Progress:
-    """The progress of one run of `steps` steps in `folder`, each `amount` tokens or images."""
+    """The progress of one run of `steps` steps in `folder`, each `amount` tokens or images.
+
+    `check` raises when the folder is no longer this process's (`lease.holding`).
+    """
 
     def __init__(
-        self, folder: Path, clock: Clock, steps: int, amount: int, unit: str, step_flops: float
+        self,
+        folder: Path,
+        check: Callable[[], None],
+        clock: Clock,
+        steps: int,
+        amount: int,
+        unit: str,
+        step_flops: float,
     ):
-        self.folder, self.clock = folder, clock
+        self.folder, self.check, self.clock = folder, check, clock
         self.steps, self.amount, self.unit, self.step_flops = steps, amount, unit, step_flops
         self.loss: float | None = None
         self.first: tuple[int, float] | None = None  # the first step of this process, and when
         self.due = 0.0
-        self.speaks = jax.process_index() == 0
+        self.speaks = processes.first()
         self.live = self.speaks and sys.stderr.isatty()
         self.peak = hardware.peak_flops()
         self.say("starting", None)
@@ -108,6 +117,7 @@ class Progress:
         """Write a heartbeat, and redraw the live line where there is one."""
         if not self.speaks:
             return
+        self.check()
         began = time.monotonic()
         beat = Beat(state, step, self.steps, self.loss, unit=self.unit)
         if self.first and step is not None and step > self.first[0] and state == "training":

@@ -91,7 +91,9 @@ def train(
         amount = config.data.length if source.kind == "text" else 1  # tokens or images an example
         step_flops = ledger.train_flops * batch_size
         unit = "tokens" if source.kind == "text" else "images"
-        progress = Progress(folder, clock, settings.steps, batch_size * amount, unit, step_flops)
+        progress = Progress(
+            folder, check, clock, settings.steps, batch_size * amount, unit, step_flops
+        )
         if processes.first():
             record.write_json(folder / "config.json", configs.to_plain(config))
             record.write_json(folder / "provenance.json", record.provenance(source.fingerprint))

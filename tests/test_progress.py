@@ -5,6 +5,7 @@ import pytest
 from research import hardware, progress
 from research.goodput import Clock
 from research.hardware import PEAK_FLOPS
+from research.lease import Held
 from research.progress import Progress, last_beat
 from tests.test_goodput import Time
 
@@ -17,8 +18,8 @@ def hand(monkeypatch):
     return clock
 
 
-def begin(folder):
-    return Progress(folder, Clock(None), 1000, 64, "tokens", 5e9)
+def begin(folder, check=lambda: None):
+    return Progress(folder, check, Clock(None), 1000, 64, "tokens", 5e9)
 
 
 def test_what_it_says(tmp_path, hand):
@@ -64,11 +65,28 @@ def test_how_often_it_is_written(tmp_path, hand, monkeypatch):
 
 
 def test_other_processes_are_silent(tmp_path, hand, monkeypatch):
-    monkeypatch.setattr(progress.jax, "process_index", lambda: 1)
+    monkeypatch.setattr(progress.processes, "first", lambda: False)
     run = begin(tmp_path)
     run.step(1)
     run.say("stopped", 1)
     run.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_lost_its_folder_says_nothing_more(tmp_path, hand):
+    """Else it would leave a heartbeat beside the result of the process that took over."""
+    taken = []
+
+    def check():
+        if taken:
+            raise Held("another has taken it")
+
+    run = begin(tmp_path, check)
+    run.close()
+    taken.append(True)
+    hand.now += 2
+    with pytest.raises(Held):
+        run.step(1)
     assert not list(tmp_path.iterdir())
 
 
