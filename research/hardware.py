@@ -68,26 +68,27 @@ PLANES = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 CUBES = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))  # and all whose sides are multiples of 4
 
 
-# How JAX names these chips (jax/_src/pallas/mosaic/tpu_info.py) or how the names begin (NVIDIA),
-# and how many devices it makes of one.
+# How JAX names these chips (jax/_src/pallas/mosaic/tpu_info.py) or how the names begin (NVIDIA).
 KINDS = {
-    "TPU v4": ("v4", 1),
-    "TPU v5 lite": ("v5e", 1),
-    "TPU v5e": ("v5e", 1),
-    "TPU v5": ("v5p", 1),
-    "TPU v5p": ("v5p", 1),
-    "TPU v6 lite": ("v6e", 1),
-    "TPU v6e": ("v6e", 1),
-    "TPU7x": ("tpu7x", 2),
-    "NVIDIA A100": ("a100", 1),
-    "NVIDIA H100 80GB HBM3": ("h100", 1),
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+    "TPU7x": "tpu7x",
+    "NVIDIA A100": "a100",
+    "NVIDIA H100 80GB HBM3": "h100",
 }
 
 
 def peak_of(kind: str) -> float | None:
     """Peak bfloat16 FLOP/s of one device of a `kind` as JAX names it; None for one unknown."""
-    names = [name for name in KINDS if kind == name or (name in kind and name.startswith("NVIDIA"))]
-    return PEAK_FLOPS[KINDS[names[0]][0]] / KINDS[names[0]][1] if names else None
+    for name, chip in KINDS.items():
+        if kind == name or (name.startswith("NVIDIA") and kind.startswith(name)):
+            return CHIPS[chip].flops / CHIPS[chip].devices_per_chip
+    return None
 
 
 @functools.lru_cache
