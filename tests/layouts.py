@@ -18,6 +18,11 @@ def dense(**hardware) -> ConfigDict:
     return _small(shapes.autoregressive(num_kv_heads=4, num_heads=4, width=16, depth=4), hardware)
 
 
+def long(**hardware) -> ConfigDict:
+    """Long enough for the tiles of TPU kernels."""
+    return _small(shapes.autoregressive(length=128, num_kv_heads=2, num_heads=4), hardware)
+
+
 def mixture(**hardware) -> ConfigDict:
     model = dict(num_experts=4, num_heads=2, depth=2, activation="swiglu", capacity_factor=1.0)
     return _small(shapes.autoregressive(**model), hardware)

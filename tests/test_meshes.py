@@ -6,7 +6,7 @@ import pytest
 
 from launch import processes
 from research import mesh
-from tests.layouts import dense, diffusion, loss_and_gradient, mixture
+from tests.layouts import dense, diffusion, long, loss_and_gradient, mixture
 
 
 def assert_same(many: list[np.ndarray], one: list[np.ndarray]) -> None:
@@ -57,6 +57,16 @@ def test_an_axis_alone(single, data_folder, make, axis):
     split = 2 if make is mixture else 4
     many = loss_and_gradient(make, jax.devices()[:split], str(data_folder), mesh={axis: split})
     assert_same(many, single[make])
+
+
+def test_the_kernel_of_tpus_on_a_mesh(data_folder):
+    """Interpreted, each device on its own examples and heads."""
+    folder = str(data_folder)
+    one = loss_and_gradient(long, jax.devices()[:1], folder)
+    split = dict(fsdp=2, tensor=2)
+    assert_same(
+        loss_and_gradient(long, jax.devices()[:4], folder, mesh=split, attention="splash"), one
+    )
 
 
 @pytest.mark.parametrize("count, makes", [(2, [dense, mixture, diffusion]), (4, [dense])])
