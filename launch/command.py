@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from launch import backends, follow, job, journal, local, processes, tpu
 from launch.job import JobSpec
@@ -13,7 +14,6 @@ from research import hardware, mesh, profiling, study
 from research.config import preset_flags
 from research.errors import UserError, nearest
 
-GPUS_A_HOST = 8
 Parser = Callable[..., argparse.ArgumentParser]
 
 
@@ -95,7 +95,7 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
 
         print(laptop.table(loaded, workers))
         return 0
-    profiling.ask(args.profile_steps, _last_step(loaded))
+    profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     folder = Path(args.workdir) / loaded.name
     code = local.sweep(loaded, args.config, flags, folder, workers, args.processes, args.devices)
     if code == 0:
@@ -113,8 +113,12 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
             f"--workdir {args.workdir}: machines of --backend {args.backend} do not see this disk; "
             "name a bucket that they may write, such as gs://BUCKET/runs"
         )
-    chip, topology, hosts = _machines(args)
-    loaded = study.load(args.config, flags)
+    spec = _spec(args, flags)
+    backend.check(spec)
+    devices = _machines(args).devices
+    loaded = study.load(args.config, flags, num_devices=devices, prepared=False)
+    _check_slices(loaded, args.slices, devices)
+    profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     folder = Path(args.workdir) / loaded.name
     study.check_folder(loaded, folder)
     groups = {group[0].id: [trial.id for trial in group] for group in loaded.groups}
@@ -123,27 +127,11 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     left = written.unfinished(folder)
     alive = set() if args.render else written.alive(left)
     waiting = tuple(element for element in left if element not in alive)
-    profiling.ask(args.profile_steps, _last_step(loaded))
-    profile = {profiling.VARIABLE: args.profile_steps} if args.profile_steps else {}
     if not waiting:
         state = "on its way; see sweep status" if alive else "finished"
         print(f"{loaded.name}: {len(groups)} elements, nothing to submit: all is {state}")
         return 0
-    spec = JobSpec(
-        name=job.label(loaded.name, "0000" if args.render else secrets.token_hex(2)),
-        argv=_argv(args, flags, args.slices * hosts),
-        env=job.variables(args.env) | profile,
-        accelerator=chip,
-        topology=topology,
-        slices=args.slices,
-        hosts=hosts,
-        image=args.image,
-        timeout=job.minutes(args.timeout),
-        restarts=args.restarts,
-        array=waiting,
-    )
-    backend.check(spec)
-    _check_meshes(loaded, spec)
+    spec = dataclasses.replace(spec, array=waiting)
     if args.render:
         print(backend.render(spec), end="")
         return 0
@@ -156,46 +144,69 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     return 0
 
 
-def _last_step(loaded: study.Study) -> int:
-    return max(trial.config.train.steps for trial in loaded.trials)
+def _spec(args: argparse.Namespace, flags: Sequence[str]) -> JobSpec:
+    """The job that the options ask for; its elements are not known yet."""
+    study_name = Path(args.config.partition(":")[0]).stem
+    machines = _machines(args)
+    processes = str(args.slices * machines.hosts)
+    words = ["--config", args.config, "--workdir", args.workdir, "--processes", processes, *flags]
+    profile = {profiling.VARIABLE: args.profile_steps} if args.profile_steps else {}
+    return JobSpec(
+        name=job.label(study_name, "0000" if args.render else secrets.token_hex(2)),
+        argv=("-m", "launch.run", *words, "--group"),
+        env=job.variables(args.env) | profile,
+        accelerator=machines.chip,
+        topology=machines.topology,
+        slices=args.slices,
+        hosts=machines.hosts,
+        image=args.image,
+        timeout=job.minutes(args.timeout),
+        restarts=args.restarts,
+        array=("all",),
+    )
 
 
-def _argv(args: argparse.Namespace, flags: Sequence[str], processes: int) -> tuple[str, ...]:
-    words = ["-m", "launch.run", "--config", args.config, "--workdir", args.workdir]
-    return (*words, "--processes", str(processes), *flags, "--group")
+class Machines(NamedTuple):
+    """What one element runs on: `hosts` of a slice, `devices` of all slices as JAX counts them."""
+
+    chip: str
+    topology: str
+    hosts: int
+    devices: int
 
 
-def _machines(args: argparse.Namespace) -> tuple[str, str, int]:
-    """(chip, topology, hosts of a slice) of the options.
+def _machines(args: argparse.Namespace) -> Machines:
+    """Return the machines that the options ask for.
 
     Raises:
         UserError: when there are no such machines, or --hosts contradicts them.
     """
+    if args.slices < 1:
+        raise UserError(f"--slices {args.slices} must be at least 1")
     if not args.topology:
-        return "cpu", "", args.hosts or 1
-    wanted = hardware.parse_slice(args.topology)
-    topology = "x".join(map(str, wanted.topology))
+        hosts = args.hosts or 1
+        return Machines("cpu", "", hosts, hosts * args.slices)
+    wanted = hardware.check_slice(hardware.parse_slice(args.topology, "--topology"))
+    if wanted.chip == "cpu":
+        raise UserError(f"--topology {wanted}: leave it out for CPUs; --hosts says how many")
+    topology, devices = "x".join(map(str, wanted.topology)), wanted.num_devices * args.slices
     if wanted.chip in tpu.KINDS:
         hosts = tpu.hosts(wanted.chip, topology)
         if args.hosts not in (0, hosts):
-            raise UserError(f"--hosts {args.hosts}: {args.topology} is {hosts} machines")
-        return wanted.chip, topology, hosts
-    hosts = args.hosts or -(-wanted.num_chips // GPUS_A_HOST)
+            raise UserError(f"--hosts {args.hosts}: {wanted} is {hosts} machines")
+        return Machines(wanted.chip, topology, hosts, devices)
+    hosts = args.hosts or -(-wanted.num_chips // wanted.kind.chips_per_host)
     if wanted.num_chips % hosts:
         raise UserError(f"--hosts {hosts} do not share {wanted.num_chips} {wanted.chip} evenly")
-    return wanted.chip, topology, hosts
+    return Machines(wanted.chip, topology, hosts, devices)
 
 
-def _check_meshes(loaded: study.Study, spec: JobSpec) -> None:
-    """Raise UserError when a trial's mesh or batch does not fit the devices of an element."""
-    devices = spec.processes
-    if spec.accelerator != "cpu":
-        devices = tpu.devices(spec.accelerator, spec.topology) * spec.slices
+def _check_slices(loaded: study.Study, slices: int, devices: int) -> None:
+    """Raise UserError unless the mesh of every trial has the axis between slices."""
     for trial in (trial for group in loaded.groups for trial in group):
-        study.check_hardware(trial.config, devices)
-        slices = mesh.sizes(trial.config.hardware.mesh, devices)["slice"]
-        if slices != spec.slices:
+        found = mesh.sizes(trial.config.hardware.mesh, devices)["slice"]
+        if found != slices:
             raise UserError(
-                f"--slices {spec.slices}, but config.hardware.mesh.slice={slices}; "
-                f"add --config.hardware.mesh.slice={spec.slices}"
+                f"--slices {slices}, but config.hardware.mesh.slice={found}; "
+                f"add --config.hardware.mesh.slice={slices}"
             )

@@ -58,11 +58,6 @@ def chips(topology: str) -> int:
     return math.prod(int(side) for side in topology.split("x"))
 
 
-def devices(chip: str, topology: str) -> int:
-    """Devices that JAX sees in a slice, of TPUs or GPUs: a tpu7x chip is two."""
-    return chips(topology) * (2 if chip == "tpu7x" else 1)
-
-
 def chips_a_host(chip: str, topology: str) -> int:
     """Four, but for the smallest flat slices, which are one machine of one, four or eight chips."""
     whole = kind(chip).flat and chips(topology) <= ONE_MACHINE

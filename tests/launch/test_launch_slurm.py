@@ -107,7 +107,11 @@ def test_time_limit_and_preemption(slurm, tmp_path, capsys):
     study = sweep(there, {"0": TIME_IS_NEARLY_UP, "1": PREEMPTED}, "--parallel", "1")
     wait(idle, study)
     assert set(states(study, capsys).values()) == {"finished"}
-    assert tiny.left(study) == tiny.left(tmp_path / "here" / "tiny")
+    found, wanted = tiny.left(study), tiny.left(tmp_path / "here" / "tiny")
+    assert set(found) == set(wanted)
+    for run in wanted:
+        for part in wanted[run]:
+            assert found[run][part] == wanted[run][part], (run, part)
     assert logs(study).count("stopped at step 6 of") == 2
 
 

@@ -217,11 +217,15 @@ SLURM = ["--backend", "slurm"]
             [*QUICK, "--backend", "slurm", "--topology", "h100:9", "--hosts", "2"],
             "--hosts 2 do not",
         ),
+        ([*QUICK, *SLURM, "--topology", "cpu:8"], "leave it out for CPUs; --hosts says how many"),
+        ([*POD, "--topology", "v5e:4x5"], "no v5e slice has this shape (nearest: v5e:4x4)"),
+        ([*POD, "--topology", "v5e:4x4", "--hosts", "2"], "--hosts 2: v5e:4x4 is 4 machines"),
+        ([*QUICK, "--topology", "v5e:4x4"], "--topology goes with --dry_run, or with a --backend"),
         ([*QUICK, "--backend", "slurm", "--timeout", "1m"], "not longer than --warning 90"),
         ([*QUICK, "--backend", "slurm", "--timeout", "soon"], "--timeout 'soon': expected minutes"),
         (
             [*QUICK, *SLURM, "--topology", "h100:16", "--config.hardware.mesh.tensor=3"],
-            "config.hardware.mesh: {'data': 2, 'tensor': 3} needs devices in multiples of 3",
+            "config.hardware.mesh: {'data': 5, 'tensor': 3} needs devices in multiples of 3",
         ),
         (
             [*POD, "--topology", "v5e:4x4", "--slices", "2", "--config.train.batch_size=32"],
