@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +30,7 @@ def run(words: Sequence[str], make_parser: Parser) -> int:
     parser.add_argument("--topology", default="", help="chips of a slice: v5e:16x16, h100:16")
     parser.add_argument("--slices", type=int, default=1, help="slices of that topology")
     parser.add_argument("--prices", metavar="FILE", help="price table of --dry_run --topology")
+    parser.add_argument("--render", action="store_true", help="print what would be sent, no more")
     parser.add_argument("--profile_steps", help=profiling.HELP)
     names = (backends.LOCAL, *backends.BACKENDS)
     parser.add_argument("--backend", default=backends.LOCAL, help=f"one of {', '.join(names)}")
@@ -64,7 +66,6 @@ def _backend(words: Sequence[str]) -> str:
 
 def _add_job_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the job").add_argument
-    add("--render", action="store_true", help="print what would be submitted, submit nothing")
     add("--hosts", type=int, default=0, help="machines; only where --topology does not say it")
     add("--image", default="", help="container image that holds this code")
     add("--timeout", default="0", help="time one start may take: 90m, 12h, 2d")
@@ -94,6 +95,10 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
         from research.dryrun import laptop
 
         print(laptop.table(loaded, workers))
+        return 0
+    if args.render:  # what the workers share among themselves
+        argv = _argv(args, flags, args.processes)
+        print("\n".join(shlex.join(["python", *argv, group[0].id]) for group in loaded.groups))
         return 0
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     folder = Path(args.workdir) / loaded.name
@@ -148,12 +153,10 @@ def _spec(args: argparse.Namespace, flags: Sequence[str]) -> JobSpec:
     """The job that the options ask for; its elements are not known yet."""
     study_name = Path(args.config.partition(":")[0]).stem
     machines = _machines(args)
-    processes = str(args.slices * machines.hosts)
-    words = ["--config", args.config, "--workdir", args.workdir, "--processes", processes, *flags]
     profile = {profiling.VARIABLE: args.profile_steps} if args.profile_steps else {}
     return JobSpec(
         name=job.label(study_name, "0000" if args.render else secrets.token_hex(2)),
-        argv=("-m", "launch.run", *words, "--group"),
+        argv=_argv(args, flags, args.slices * machines.hosts),
         env=job.variables(args.env) | profile,
         accelerator=machines.chip,
         topology=machines.topology,
@@ -164,6 +167,12 @@ def _spec(args: argparse.Namespace, flags: Sequence[str]) -> JobSpec:
         restarts=args.restarts,
         array=("all",),
     )
+
+
+def _argv(args: argparse.Namespace, flags: Sequence[str], processes: int) -> tuple[str, ...]:
+    """Arguments of the interpreter for an element of so many processes, its name left out."""
+    words = ["--config", args.config, "--workdir", args.workdir, "--processes", str(processes)]
+    return ("-m", "launch.run", *words, *flags, "--group")
 
 
 class Machines(NamedTuple):

@@ -226,10 +226,11 @@ class TpuVm:
         folder = f"isoflop-{self.revision[:12]}"
         archive = f"{name}.tar.gz"
         local = str(Path(self.logs_folder) / archive)
+        given = {"ISOFLOP_REVISION": self.revision, **spec.env}
         limit = f"timeout --kill-after=300 {spec.timeout * 60} " if spec.timeout else ""
         words = {
             "folder": folder,
-            "env": "".join(f"{key}={shlex.quote(value)} " for key, value in spec.env.items()),
+            "env": "".join(f"{key}={shlex.quote(value)} " for key, value in given.items()),
             "timeout": limit,
             "command": shlex.join(spec.command(index)),
         }

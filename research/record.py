@@ -126,7 +126,10 @@ def now() -> str:
 def _environment() -> dict[str, Any]:
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:  # no git, as in a container
+            return ""
         return done.stdout.strip() if done.returncode == 0 else ""
 
     import jax
@@ -139,7 +142,8 @@ def _environment() -> dict[str, Any]:
         else []
     )
     return {
-        "git_revision": git("rev-parse", "HEAD"),
+        # Code that was shipped without its repository was told the revision (launch/).
+        "git_revision": git("rev-parse", "HEAD") or os.environ.get("ISOFLOP_REVISION", ""),
         "dirty": bool(git("status", "--porcelain")),
         "versions": {name: importlib.metadata.version(name) for name in names},
         "python": platform.python_version(),

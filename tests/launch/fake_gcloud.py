@@ -17,7 +17,7 @@ STATE, HOME = FOLDER / "state", FOLDER / "home"
 # What `uv venv` makes: an interpreter that does as planned.
 PYTHON = f"""\
 #!/usr/bin/env bash
-echo "$@" >> {FOLDER}/trained; echo "$LIBTPU_INIT_ARGS" >> {FOLDER}/env
+echo "$@" >> {FOLDER}/trained; echo "$ISOFLOP_REVISION $LIBTPU_INIT_ARGS" >> {FOLDER}/env
 exec {sys.executable} {Path(__file__).resolve()} train
 """
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -121,6 +122,15 @@ def test_rendering_submits_nothing(study, capsys):
     assert [line.split()[-2:] for line in lines] == [["--group", TRUNK], ["--group", SMALL]]
     assert all("--config.train.clip_norm=0.5" in line for line in lines)
     assert len(QUEUE) == 2 and (study / "jobs.json").read_bytes() == before
+
+
+def test_rendering_on_this_machine(study, capsys):
+    """Each element is a command that could be run as it is printed."""
+    capsys.readouterr()
+    assert sweep(study.parent, "--render", backend="local") == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [words[:3] for words in lines] == [["python", "-m", "launch.run"]] * 2
+    assert [words[-1] for words in lines] == [TRUNK, SMALL]
 
 
 def test_status_logs_cancel_retry(study, capsys):

@@ -15,6 +15,7 @@ import pytest
 from launch import job, tpu_vm
 from launch.job import JobSpec
 from launch.tpu_vm import TpuVm
+from research import record
 from research.errors import UserError
 from tests.launch import fake_gcloud
 
@@ -126,8 +127,8 @@ def test_an_element_from_queue_to_end(repository, cloud, plan, creates, code, as
     trained = (cloud / "trained").read_text().splitlines() if starts else []
     assert trained == [" ".join(SPEC.command(0))] * starts
     if starts:
-        assert set((cloud / "env").read_text().splitlines()) == {"--a='b c' $HOME"}
         revision = backend().revision
+        assert set((cloud / "env").read_text().splitlines()) == {f"{revision} --a='b c' $HOME"}
         assert (cloud / f"home/isoflop-{revision[:12]}/study.py").read_text() == "PARTS = {}\n"
 
 
@@ -195,3 +196,11 @@ def test_gcloud_takes_every_command(repository, tmp_path, monkeypatch):
     said = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [1] * (len(commands) - 1) + [2], said
     assert all("account" in text for text in said[:-1])
+
+
+def test_shipped_code_knows_its_revision(tmp_path, monkeypatch):
+    """Where there is no repository, nor git, as on TPU VMs and in containers."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ISOFLOP_REVISION", "0" * 40)
+    found = record._environment.__wrapped__()
+    assert (found["git_revision"], found["dirty"]) == ("0" * 40, False)
