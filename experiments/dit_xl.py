@@ -2,7 +2,7 @@
 
 Question: on which slice does a step of 256 images fit, how long must it take, and what do the
 400,000 steps of the paper cost?
-Cost: 7.3e19 FLOPs; at the floor about 13 hours (770 minutes) on 8 TPU v5e.
+Cost: 7.3e19 FLOPs; at the floor about 17 hours (1,000 minutes) on 8 TPU v5e.
 Expected: the paper reaches an FID of 19.5 without guidance after 400,000 steps, on latents of
 256x256 ImageNet; on pixels the bound in bits per dimension is the score.
 Paper: Peebles & Xie 2023 (arXiv 2212.09748), table 4: 118.6e9 multiply-adds an image and

@@ -2,7 +2,7 @@
 
 Question: how do eight experts, of which each token sees two, lie on a slice, and what do their
 all-to-alls cost beside the dense model of the same active size?
-Cost: 2.1e22 FLOPs over 20 tokens an active parameter; at the floor about 37 hours (2,200 minutes)
+Cost: 2.6e22 FLOPs over 20 tokens an active parameter; at the floor about 39 hours (2,370 minutes)
 on 512 TPU v5p.
 Expected: between the dense models of its active (12.9e9) and of its total size; at the active
 size the law of Besiroglu et al. 2024 gives 2.10 nats a token, 0.71 bits a byte.

@@ -9,7 +9,6 @@ from research import config as configs
 from research import progress, runtime
 from research.errors import Interrupted, UserError, nearest
 
-runtime.quiet_compilers()  # what it sets is read when JAX is imported
 VERBS = {
     "sweep": (
         "run every trial of a study, then fit its laws",

@@ -135,10 +135,15 @@ def _scores(share: Share) -> float:
 
 
 def _head(share: Share) -> float:
-    """Bytes of the head whole and its gradient, and of the logits' gradient."""
+    """Bytes of the head whole and its gradient, and of the logits' gradient.
+
+    In chunks the logits of one are made anew beside their gradient; in one piece they are kept.
+    """
     if not share.logits:
         return 2 * share.parameter_bytes(whole=True, layered=False)
-    return share.itemsize * share.logits * (2 * share.width + share.positions)
+    positions = share.positions / share.loss_chunks
+    anew = MASTER * positions if share.loss_chunks > 1 else 0.0
+    return share.logits * (share.itemsize * (2 * share.width + positions) + anew)
 
 
 def kept(config: ConfigDict) -> Kept:

@@ -92,6 +92,7 @@ class Share:
     sizes: dict[str, int]
     remat: str
     attention: str
+    loss_chunks: int
     depth: int
     micro_batches: int
     parts: int
@@ -140,7 +141,8 @@ def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...
         leaves=parameters,
         sizes=sizes,
         remat=hardware.remat,
-        attention=hardware.get("attention", "dense"),
+        attention=hardware.attention,
+        loss_chunks=hardware.loss_chunks,
         depth=model.depth // stages,
         micro_batches=micro_batches,
         parts=(hardware.microbatches or stages) if stages > 1 else 1,
@@ -176,21 +178,20 @@ def repeated_flops(config: ConfigDict) -> int:
 
     "full" and "attention" run each block's forward pass again, less its last product, whose result
     nobody reads; all policies but "none" and "attention" make attention's output anew. Attention
-    that does not keep its weights makes them anew in any case, one of its two products.
+    that does not keep its weights makes them anew in any case, one of its two products, and a loss
+    in chunks its logits.
     """
-    blocks = cost.stack(
-        config.model, _length(config), modulated="image_shape" in config.model
-    ).forward_flops
-    remat, scores = config.hardware.remat, blocks["attention_scores"]
-    gates = 3 if config.model.activation == "swiglu" else 2
-    again = 0 if config.hardware.attention == "dense" else scores // 2
-    if remat in ("full", "attention"):
-        again += sum(blocks.values()) - blocks["mlp"] // gates - scores
-    if remat not in ("none", "attention"):
+    ledger = families.load(config.family).cost(config)
+    modulated = "image_shape" in config.model
+    blocks = cost.stack(config.model, ledger.tokens, modulated).forward_flops
+    hardware, scores = config.hardware, blocks["attention_scores"]
+    products = 3 if config.model.activation == "swiglu" else 2
+    again = 0 if hardware.attention == "dense" else scores // 2
+    if hardware.remat in ("full", "attention"):
+        last = blocks["mlp"] // products if "mlp" in blocks else 0  # experts' results are weighed
+        again += sum(blocks.values()) - last - scores
+    if hardware.remat not in ("none", "attention"):
         again += scores
+    if hardware.loss_chunks > 1:
+        again += ledger.forward_flops["head"] if "vocab_size" in config.model else 0
     return again * config.train.batch_size
-
-
-def _length(config: ConfigDict) -> int:
-    """Positions of an example in the stack."""
-    return families.load(config.family).cost(config).tokens

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jax.experimental import mesh_utils, topologies
 
-from research import runtime
 from research.errors import UserError
 from research.hardware import Slice
 
@@ -35,7 +34,6 @@ def devices(wanted: Slice) -> Sequence[Any]:
             "--topology: compiling for TPUs needs libtpu (Linux on x86-64):"
             " pip install -r requirements-pods.txt"
         )
-    runtime.quiet_compilers()
     options: dict[str, Any] = dict(OPTIONS.get(wanted.chip, {}))
     if wanted.slices > 1:
         options["num_slices"] = wanted.slices
