@@ -15,6 +15,7 @@ from research import hardware, mesh, profiling, study
 from research.config import preset_flags
 from research.errors import UserError, nearest
 
+THEN = f"afterwards: python -m research sweep {'|'.join(follow.COMMANDS)} WORKDIR/<name>"
 Parser = Callable[..., argparse.ArgumentParser]
 
 
@@ -35,6 +36,7 @@ def run(words: Sequence[str], make_parser: Parser) -> int:
     names = (backends.LOCAL, *backends.BACKENDS)
     parser.add_argument("--backend", default=backends.LOCAL, help=f"one of {', '.join(names)}")
     name = _backend(words)
+    parser.epilog = f"{parser.epilog}   options of another backend: --backend NAME --help   {THEN}"
     backends.add_options(parser, name)
     if name != backends.LOCAL:
         _add_job_options(parser)

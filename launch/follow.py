@@ -40,7 +40,7 @@ def run(name: str, words: Sequence[str], make_parser: Callable[..., Any]) -> int
         parser.add_argument("--out", required=True, help="a .csv or .parquet file")
     args = parser.parse_args(words)
     folder = Path(args.folder)
-    if not (folder / "study.json").exists():
+    if not record.exists(folder / "study.json"):
         raise UserError(f"{folder}: no study is in it; expected WORKDIR/<name> of a sweep")
     return globals()[name](folder, args)
 

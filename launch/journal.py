@@ -68,7 +68,7 @@ class Journal:
         return [
             element
             for element, runs in self.groups.items()
-            if not all((folder / run / "result.json").exists() for run in runs)
+            if not all(record.exists(folder / run / "result.json") for run in runs)
         ]
 
     def elements(self, names: Iterable[str]) -> list[str]:
@@ -93,7 +93,7 @@ def read(folder: Path) -> Journal | None:
         UserError: when it cannot be read or is not one.
     """
     path = folder / FILE
-    if not path.exists():
+    if not record.exists(path):
         return None
     content = record.read_json(path)
     try:
