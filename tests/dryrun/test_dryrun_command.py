@@ -100,6 +100,15 @@ def test_the_table_for_people_has_units_and_the_verdict(capsys):
     assert "all-gather along fsdp" in printed and "MiB" in printed
 
 
+def test_gpus_are_counted_and_what_is_not_compiled_is_unknown(answer):
+    found = answer("--topology", "h100:16", "--mesh", "data=2,fsdp=8")
+    assert {"per_chip.temporaries_bytes", "per_chip.peak_bytes"} < set(found["unknown"])
+    assert {"compile_seconds", "collectives.compiled_bytes"} < set(found["unknown"])
+    assert found["per_chip"]["fits"] and found["memory_ledger"]["peak_bytes"] > 0
+    sent = {tuple(each["axes"]): each["ledger_bytes"] for each in found["collectives"]}
+    assert sent[("data",)] > 0 and all(e["compiled_bytes"] is None for e in found["collectives"])
+
+
 def test_a_sweep_is_priced_trial_by_trial(capsys):
     spec = "experiments/quickstart.py:markov"
     flags = ["--config.model.depth=2", "--config.size=16", "--config.hardware.mesh.data=8"]

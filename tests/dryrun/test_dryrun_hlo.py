@@ -122,6 +122,36 @@ def test_loops_fusions_and_every_form_of_groups(groups):
     }
 
 
+STEPS = """%condition (p: (s32[])) -> pred[] {
+  %limit = s32[] constant(8)
+  ROOT %less = pred[] compare(%count, %limit), direction=LT
+}
+
+%step (p: bf16[64]) -> bf16[256] {
+  ROOT %part = bf16[256]{0} all-gather(%p), channel_id=3, replica_groups=[2,4]<=[8], dimensions={0}
+}
+
+%inner (p: (s32[])) -> (s32[]) {
+  %some = bf16[256]{0} fusion(%p), kind=kOutput, calls=%step
+}
+
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %first = bf16[256]{0} all-gather(%a), channel_id=3, replica_groups=[2,4]<=[8], dimensions={0}
+  %loop = (s32[]) while(%first), condition=%condition, body=%inner
+  %last = bf16[256]{0} fusion(%loop), kind=kCustom, calls=%step
+  ROOT %other = f32[64]{0} all-reduce(%last), channel_id=4, replica_groups=[2,4]<=[8], to_apply=%add
+}
+"""
+
+
+def test_a_collective_that_runs_in_steps_is_counted_once():
+    """Its start, its parts inside a loop of other work and its end carry one channel."""
+    assert hlo.traffic(STEPS, SIZES) == {
+        (("fsdp",), "all-gather"): 512 * 3 / 4,
+        (("fsdp",), "all-reduce"): 2 * 256 * 3 / 4,
+    }
+
+
 @pytest.mark.parametrize(
     "groups, axes",
     [
