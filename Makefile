@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench dryrun coverage lint format notebooks python
+.PHONY: help demo test bench dryrun coverage soak lint format notebooks python
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +37,9 @@ dryrun: $(INSTALLED_DEV)  ## compile every large config for its pod, hold the me
 
 coverage: $(INSTALLED_DEV)  ## measure how often intervals hold planted truths (about 10 minutes)
 	$(RUN) -m tests.scaling.coverage $(ARGS)
+
+soak: $(INSTALLED_DEV)  ## kill the workers of a sweep 100 times and compare what is left (about 5 minutes)
+	$(RUN) -m tests.reliability.soak $(ARGS)
 
 lint: $(INSTALLED_DEV)  ## check format, style and types (changes nothing)
 	$(RUN) -m ruff format --check .

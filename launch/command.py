@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from launch import backends, follow, job, journal, local, processes, tpu
 from launch.job import JobSpec
-from research import hardware, mesh, profiling, study
+from research import buckets, hardware, mesh, profiling, study
 from research.config import preset_flags
 from research.errors import UserError, nearest
 
@@ -103,7 +103,7 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
         print("\n".join(shlex.join(["python", *argv, group[0].id]) for group in loaded.groups))
         return 0
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
-    folder = Path(args.workdir) / loaded.name
+    folder = buckets.path(args.workdir) / loaded.name
     code = local.sweep(loaded, args.config, flags, folder, workers, args.processes, args.devices)
     if code == 0:
         from research.scaling.overview import overview
@@ -126,7 +126,7 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     loaded = study.load(args.config, flags, num_devices=devices, prepared=False)
     _check_slices(loaded, args.slices, devices)
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
-    folder = Path(args.workdir) / loaded.name
+    folder = buckets.path(args.workdir) / loaded.name
     study.check_folder(loaded, folder)
     groups = {group[0].id: [trial.id for trial in group] for group in loaded.groups}
     written = journal.read(folder) or journal.Journal(loaded.name, {})

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import processes
-from research import lease, progress, record, study, watch
+from research import buckets, lease, progress, record, study, watch
 from research.errors import Interrupted, UserError
 
 POLL_SECONDS = 0.5
@@ -186,7 +186,7 @@ def main(words: Sequence[str]) -> int:
     line = runtime.follow()
     runtime.join()
     try:
-        work(study.load(spec, flags), Path(folder))
+        work(study.load(spec, flags), buckets.path(folder))
     except UserError as error:
         if line:
             line.sendall(str(error).encode())

@@ -12,11 +12,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from launch import local
-from research import progress, runtime, study
+from research import buckets, progress, runtime, study
 from research.errors import AGAIN, Interrupted, UserError, nearest
 
 
@@ -63,7 +62,7 @@ def main(words: Sequence[str]) -> int:
 def _run(spec: str, workdir: str, processes: int, group: str, flags: Sequence[str]) -> None:
     runtime.join(processes)
     loaded = study.load(spec, flags)
-    root = Path(workdir)
+    root = buckets.path(workdir)
     runtime.prepare(root)
     local.finish(loaded.name, [find_group(loaded, group)], root / loaded.name)
 

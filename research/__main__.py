@@ -5,8 +5,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from research import buckets, progress, runtime
 from research import config as configs
-from research import progress, runtime
 from research.errors import Interrupted, UserError, nearest
 
 VERBS = {
@@ -114,7 +114,7 @@ def train(words: list[str]) -> int:
     runtime.join()
     config = study.load_config(args.config, flags)
     profiling.ask(args.profile_steps, config.train.steps)
-    folder = Path(args.workdir)
+    folder = buckets.path(args.workdir)
     runtime.prepare(folder.parent)
     lease.wait(folder)
     name = Path(args.config.partition(":")[0]).stem

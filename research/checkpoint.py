@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from jax import numpy as jnp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from research import processes
+from research import buckets, processes
 from research.errors import UserError
 from research.lease import Held
 
@@ -25,7 +25,19 @@ log = logging.getLogger("research")
 def reader(folder: Path) -> ocp.CheckpointManager:
     """Return a manager of `folder` to restore from; it changes nothing there."""
     options = ocp.CheckpointManagerOptions(create=False)
-    return ocp.CheckpointManager(folder.absolute(), options=options)
+    return ocp.CheckpointManager(_absolute(folder), options=options)
+
+
+def check(folder: Path) -> None:
+    """Raise UserError where Orbax cannot keep the checkpoints of a run folder."""
+    if str(folder).startswith("s3://"):
+        raise UserError(
+            f"{folder}: checkpoints can be kept in local folders and gs://; mount the bucket"
+        )
+
+
+def _absolute(folder: Path) -> Path:
+    return folder if buckets.remote(folder) else folder.absolute()
 
 
 @contextlib.contextmanager
@@ -47,7 +59,7 @@ def writer(
     )
     options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=True)
     with _one_line(folder):
-        checkpoints = ocp.CheckpointManager(folder.absolute(), options=options)
+        checkpoints = ocp.CheckpointManager(_absolute(folder), options=options)
     try:
         yield checkpoints
         with _one_line(folder):
@@ -61,6 +73,8 @@ def writer(
 
 
 def _discard_unfinished(folder: Path) -> None:
+    if buckets.remote(folder):
+        return  # Orbax marks what is finished there, and overlooks the rest
     for unfinished in folder.glob("*.orbax-checkpoint-tmp"):
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -125,7 +139,8 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict) 
     with _one_line(checkpoints.directory):
         # TensorStore's threads fail noisily on a full disk, so they are not let on one.
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
-        if shutil.disk_usage(checkpoints.directory).free < needed:
+        folder = str(checkpoints.directory)
+        if "://" not in folder and shutil.disk_usage(folder).free < needed:
             raise OSError("No space left on device")
         checkpoints.save(step, args=items, force=True)
 

@@ -5,7 +5,6 @@ import contextlib
 import importlib.util
 import json
 import math
-import os
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -175,7 +174,7 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
     Where its arrays lie may change while a run goes on: `config.hardware`, but for the precision.
     """
     path = folder / "config.json"
-    if not os.path.exists(path):
+    if not record.exists(path):
         return
     found = record.read_json(path)
     changed = ["not a config"]

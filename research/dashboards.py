@@ -25,8 +25,8 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
+from research import buckets, processes, record
 from research import config as configs
-from research import processes
 from research.errors import UserError
 
 FILE = "events.out.tfevents.metrics"  # TensorBoard knows its files by "tfevents"
@@ -95,11 +95,11 @@ class TensorBoard:
 
     A point's time is `began` and the row's own seconds, so that TensorBoard's relative axis is
     time in the loop. Each record is written at once: a kill leaves whole ones, and at most a piece
-    of the last, which the next process writes over.
+    of the last, which the next process writes over. In a bucket the file is there at the end.
     """
 
     def __init__(self, path: Path, began: float):
-        self.path, self.began = path, began
+        self.path, self.began, self.content = path, began, b""
         # In place, not renamed: a TensorBoard that has the file open reads on in it.
         self._write("wb", Event(wall_time=began, file_version="brain.Event:2"))
 
@@ -109,16 +109,21 @@ class TensorBoard:
         self._write("ab", Event(wall_time=time, step=row["step"], summary=Summary(value=values)))
 
     def close(self) -> None:
-        pass
+        if buckets.remote(self.path):
+            record.write_bytes(self.path, self.content)
 
     def _write(self, mode: str, event: Event) -> None:
         """Write a record: length, its masked CRC-32C, content, its masked CRC-32C."""
         content = event.SerializeToString()
         length = struct.pack("<Q", len(content))
         parts = [(part, struct.pack("<I", masked_crc32c(part))) for part in (length, content)]
+        whole = b"".join(b"".join(part) for part in parts)
+        if buckets.remote(self.path):
+            self.content += whole
+            return
         try:
             with self.path.open(mode, buffering=0) as file:
-                file.write(b"".join(b"".join(part) for part in parts))
+                file.write(whole)
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}") from error
 

@@ -1,4 +1,7 @@
-"""The run folder: every file is written beside its name, synced, then renamed into place."""
+"""The run folder: every file is written beside its name, synced, then renamed into place.
+
+It may be in a bucket (`research.buckets`), which does as much for each of its objects.
+"""
 
 import datetime
 import functools
@@ -12,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from research import buckets
 from research.errors import UserError
 
 
@@ -23,7 +27,9 @@ def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:
     Raises:
         UserError: when the folder cannot be written or the disk is full; `path` is untouched.
     """
-    path = Path(path)
+    path = buckets.path(path)
+    if buckets.remote(path):
+        return buckets.write(path, data)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +53,8 @@ def create(path: Path, data: bytes) -> bool:
     Raises:
         UserError: when the folder cannot be written.
     """
+    if buckets.remote(path):
+        return buckets.create(path, data)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
@@ -59,7 +67,7 @@ def create(path: Path, data: bytes) -> bool:
 
 
 def append(path: Path, text: str) -> None:
-    """Append `text` to a file that is there, all of it or nothing.
+    """Append `text` to a local file that is there, all of it or nothing.
 
     Raises:
         UserError: when it cannot be written.
@@ -74,21 +82,24 @@ def append(path: Path, text: str) -> None:
 
 
 def exists(path: Path) -> bool:
-    return path.exists()
+    return buckets.exists(path) if buckets.remote(path) else path.exists()
 
 
 def names(folder: Path) -> list[str]:
     """The names in `folder`, none when it is not there."""
+    if buckets.remote(folder):
+        return buckets.names(folder)
     try:
         return [path.name for path in folder.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def discard_unfinished(folder: str | Path) -> None:
-    """Remove what a killed `write_bytes` left in `folder`; the caller holds the folder's lock."""
-    for temporary in Path(folder).glob(".*.*.*"):
-        temporary.unlink(missing_ok=True)
+def discard_unfinished(folder: Path) -> None:
+    """Remove what a killed `write_bytes` left in `folder`; the caller holds the folder's lease."""
+    if not buckets.remote(folder):
+        for temporary in folder.glob(".*.*.*"):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str, durable: bool = True) -> None:
@@ -108,9 +119,9 @@ def read_json(path: str | Path) -> Any:
         UserError: when the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(buckets.path(path).read_text())
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not JSON: byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:

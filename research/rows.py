@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from research import record
+from research import buckets, record
 
 Row = dict[str, Any]
 
@@ -26,7 +26,8 @@ def read_rows(path: Path) -> list[Row]:
 class Rows:
     """The rows of a run that goes on from step `start`; those after it are dropped.
 
-    Only a process that `writes` touches the file.
+    Only a process that `writes` touches the file. In a bucket, where nothing is appended, rows wait
+    for the next `flush`, before a checkpoint: a run that goes on makes those after it again anyway.
     """
 
     def __init__(self, path: Path, start: int, writes: bool = True):
@@ -42,8 +43,17 @@ class Rows:
             UserError: when it cannot be written; the file then ends with the row before.
         """
         self.rows.append(row)
-        if self.writes:
+        if self.writes and not buckets.remote(self.path):
             record.append(self.path, _line(row))
+
+    def flush(self) -> None:
+        """Return once every row is where it belongs.
+
+        Raises:
+            UserError: when they cannot be written.
+        """
+        if self.writes and buckets.remote(self.path):
+            record.write_text(self.path, "".join(map(_line, self.rows)))
 
     @property
     def last_step(self) -> int:

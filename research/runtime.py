@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from research import buckets
 from research.errors import UserError
 
 # From glibc's malloc.h.
@@ -112,8 +113,10 @@ def keep_programs(folder: Path) -> None:
     """Keep compiled programs in `folder`/.cache/xla; on a full disk it is of no use, no more."""
     import jax
 
+    cache = folder / ".cache" / "xla"
+    cache = cache if buckets.remote(cache) else cache.absolute()
     warnings.filterwarnings("ignore", "Error (read|writ)ing persistent compilation cache")
-    jax.config.update("jax_compilation_cache_dir", str((folder / ".cache" / "xla").absolute()))
+    jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

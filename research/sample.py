@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import checkpoint, config, families, processes, programs, record, study
+from research import buckets, checkpoint, config, families, processes, programs, record, study
 from research.errors import UserError
 
 
@@ -18,7 +18,7 @@ def load_run(folder: str | Path) -> tuple[ConfigDict, dict]:
     Raises:
         UserError: when the folder holds no run, or none of its checkpoints can be read.
     """
-    folder, settings = Path(folder), _settings(folder)
+    folder, settings = buckets.path(folder), _settings(folder)
     shapes = programs.build(settings).state
     found = checkpoint.restore_newest(checkpoint.reader(folder / "checkpoints"), shapes)
     if found is None:
@@ -77,7 +77,7 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
         UserError: when `out` ends in neither .txt nor .png, or not as the samples need.
     """
     suffix = ".png" if "resolution" in _settings(folder).data else ".txt"
-    path = Path(out) if out else Path(folder) / f"samples{suffix}"
+    path = Path(out) if out else buckets.path(folder) / f"samples{suffix}"
     if path.suffix != suffix:
         raise UserError(f"--out {path}: this run's samples need a name ending in {suffix}")
     samples = sample_run(folder, num, seed)
@@ -87,8 +87,8 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
 
 
 def _settings(folder: str | Path) -> ConfigDict:
-    path = Path(folder) / "config.json"
-    if not path.exists():
+    path = buckets.path(folder) / "config.json"
+    if not record.exists(path):
         raise UserError(f"{folder} is not a run folder: it has no config.json")
     try:
         return study.check(config.from_plain(record.read_json(path)))

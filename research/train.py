@@ -67,6 +67,7 @@ def train(
         Interrupted: after SIGINT or SIGTERM, with the state saved.
     """
     result_path = folder / "result.json"
+    checkpoint.check(folder)
     configs.check_folder(folder, config)  # before anything is written, and again once it is ours
     permanent = (*branches, config.train.steps)
     keeping = checkpoint.writer(folder / "checkpoints", permanent, config.checkpoint.keep)
@@ -156,6 +157,7 @@ def train(
             if save_due:
                 check()
                 with clock.within("checkpoint"):
+                    rows.flush()
                     extra = {"clock": clock.state(), "status": status, "data": batches.get_state()}
                     checkpoint.save(checkpoints, done, state, extra)
                 saved = time.monotonic()

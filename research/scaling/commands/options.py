@@ -1,9 +1,9 @@
 """The options by which every verb of the law lab names a table and its columns."""
 
 import argparse
-import os
 from typing import Any
 
+from research import buckets
 from research.errors import UserError, nearest
 from research.scaling.doubt.support import OPTIONS
 from research.scaling.table import Table, read_file, read_runs
@@ -51,7 +51,7 @@ def read_tables(
         UserError: options that do not go with the source, or a table that cannot be read.
     """
     given: dict[str, Any] = {name: getattr(args, name) for name in COLUMNS}
-    if not os.path.isdir(args.source):  # Path.is_dir raises on names that are too long
+    if not buckets.is_folder(args.source):
         if args.part:
             raise UserError("--part: only for a run folder")
         if not args.loss:

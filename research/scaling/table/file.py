@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from research import buckets
 from research.errors import UserError, nearest
 
 PARQUET = (".parquet", ".pq")
@@ -21,7 +22,7 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: a missing, unreadable or empty file, the wrong delimiter, no pyarrow.
     """
-    path = Path(path)
+    path = buckets.path(path)
     try:
         exists, folder = path.exists(), path.is_dir()
     except OSError as error:

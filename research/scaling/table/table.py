@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from research import buckets
 from research.errors import UserError
 from research.record import read_json
 from research.scaling.table.columns import (
@@ -237,7 +238,7 @@ def read_runs(folder: str | Path) -> dict[str, Table]:
     Raises:
         UserError: no such folder, no results in it, or a result that lacks a key.
     """
-    folder = Path(folder)
+    folder = buckets.path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder{sibling(folder)}")
     paths = sorted(folder.glob("*/result.json"))
