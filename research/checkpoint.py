@@ -178,15 +178,17 @@ def restore_newest(
     """
     steps = [step for step in checkpoints.all_steps() if last is None or step <= last]
     for step in sorted(steps, reverse=True):
+        restored, error = None, "another process could not read it"
         try:
-            state, meta = restore(checkpoints, step, shapes)
-            return step, state, meta
-        except Exception as error:  # Orbax and TensorStore raise many kinds for broken files
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            log.warning(
-                "checkpoint %s/%d is damaged (%s); using the one before",
-                checkpoints.directory, step, reason,
-            )  # fmt: skip
+            restored = restore(checkpoints, step, shapes)
+        except Exception as found:  # Orbax and TensorStore raise many kinds for broken files
+            error = (str(found).splitlines() or [type(found).__name__])[0][:120]
+        if processes.all_agree(restored is not None) and restored:
+            return step, *restored
+        log.warning(
+            "checkpoint %s/%d is damaged (%s); using the one before",
+            checkpoints.directory, step, error,
+        )  # fmt: skip
     return None
 
 

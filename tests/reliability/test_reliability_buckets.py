@@ -75,7 +75,8 @@ def test_a_table_in_a_bucket(root, name):
     frame = {"N": [1e6, 2e6, 4e6], "D": [1e8] * 3, "L": [3.0, 2.9, 2.8]}
     frame = pd.DataFrame(frame)
     path = f"gs://bucket/{name}"
-    frame.to_csv(path, index=False) if name.endswith("csv") else frame.to_parquet(path)
+    csv = name.endswith("csv")
+    record.write_bytes(path, frame.to_csv(index=False).encode() if csv else frame.to_parquet())
     table = read_file(path, params="N", data="D", loss="L")
     assert table.frame["L"].tolist() == [3.0, 2.9, 2.8]
     with pytest.raises(UserError, match="gs://bucket/tabel.csv: no such file"):

@@ -1,6 +1,7 @@
 """Files of tables: CSV, TSV and Parquet into a data frame, refused in one line when wrong."""
 
 import csv
+import io
 import warnings
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def sibling(path: Path) -> str:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path, engine="pyarrow")
+        # Bytes, since pyarrow would go to a bucket by itself.
+        source = io.BytesIO(path.read_bytes()) if buckets.remote(path) else path
+        frame = pd.read_parquet(source, engine="pyarrow")
         return frame if frame.index.names == [None] else frame.reset_index()
     except ImportError as error:
         raise UserError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from error
