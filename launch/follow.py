@@ -12,7 +12,7 @@ import pandas as pd
 
 from launch import job, journal
 from launch.journal import Journal
-from research import record, watch
+from research import buckets, record, watch
 from research.errors import UserError
 
 COMMANDS = {
@@ -39,7 +39,7 @@ def run(name: str, words: Sequence[str], make_parser: Callable[..., Any]) -> int
     if name == "collect":
         parser.add_argument("--out", required=True, help="a .csv or .parquet file")
     args = parser.parse_args(words)
-    folder = Path(args.folder)
+    folder = buckets.path(args.folder)
     if not record.exists(folder / "study.json"):
         raise UserError(f"{folder}: no study is in it; expected WORKDIR/<name> of a sweep")
     return globals()[name](folder, args)

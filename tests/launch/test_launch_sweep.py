@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import fsspec
 import pandas as pd
 import pytest
 
@@ -14,7 +15,7 @@ from launch import backends, job, journal, run
 from launch.job import JobSpec, option
 from research.__main__ import main
 from research.scaling.table import read_file, read_runs
-from tests import tiny
+from tests import bucket, tiny
 
 QUEUE: dict[str, tuple[str, str]] = {}
 
@@ -82,7 +83,7 @@ def complaint(capsys, *words: str) -> str:
     return err
 
 
-def states(study: Path, capsys) -> dict[str, tuple[str, str]]:
+def states(study: Path | str, capsys) -> dict[str, tuple[str, str]]:
     rows = json.loads(said(capsys, "status", str(study), "--json"))
     return {row["id"]: (row["state"], row["where"]) for row in rows}
 
@@ -175,6 +176,24 @@ def test_status_logs_cancel_retry(study, capsys):
     collected = read_file(study / "runs.csv", **columns)
     own = read_runs(study)["chain"]
     assert all(list(collected[name]) == list(own[name]) for name in "NDCL")
+
+
+def test_a_study_in_a_bucket(study, capsys, monkeypatch):
+    """Nothing of it is on this disk, and its address is all that is needed."""
+    for name in ("gs", "gcs"):
+        fsspec.register_implementation(name, bucket.Bucket, clobber=True)
+    bucket.Bucket.store.clear()
+    spec = tiny.write(study.parent, tiny.TWO_SIZES)
+    command = ["sweep", "--config", spec, "--workdir", "gs://bucket/runs", "--backend", "memory"]
+    assert main(command) == 0
+    assert {name.rpartition("/")[2] for name in bucket.Bucket.store} == {"jobs.json", "study.json"}
+    assert not Path("gs:").exists()
+    there = "gs://bucket/runs/tiny"
+    waiting = dict.fromkeys([*BRANCHES, SMALL], ("waiting", "here"))
+    assert states(there, capsys) == waiting
+    assert "1 elements cancelled" in said(capsys, "cancel", there, SMALL)
+    assert "1 elements submitted again" in said(capsys, "retry", there)
+    assert len(QUEUE) == 5 and states(there, capsys) == waiting
 
 
 @pytest.mark.parametrize(
