@@ -14,7 +14,6 @@ seven axes, the slowest network first:
               (Korthikanti et al. 2022)
 """
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -125,25 +124,20 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec(names, x.shape))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def gathered(kernel: jax.Array, names: tuple[str | None, ...]) -> jax.Array:
     """A parameter as a product reads it: what fsdp splits is whole, tensor and expert stay split.
 
     Called on the parameter in its compute type, so that the narrow type crosses the network. The
     gradient is laid out as the parameter rests: its sum over devices is scattered, never whole.
     """
-    return constrain(kernel, *(None if name in GATHERED else name for name in names))
 
+    @jax.custom_vjp
+    def gather(kernel):
+        return constrain(kernel, *(None if name in GATHERED else name for name in names))
 
-def _gathered_forward(kernel, names):
-    return gathered(kernel, names), None
-
-
-def _gathered_backward(names, _, g):
-    return (constrain(g, *names),)
-
-
-gathered.defvjp(_gathered_forward, _gathered_backward)
+    gather.defvjp(lambda kernel: (gather(kernel), None), lambda _, g: (constrain(g, *names),))
+    whole: Any = gather(kernel)
+    return whole
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -5,6 +5,7 @@ python -m tests.layouts FOLDER OUT NAME ...   # one process of several: families
 
 import functools
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,9 @@ def long(**hardware) -> ConfigDict:
 
 
 def mixture(**hardware) -> ConfigDict:
-    model = dict(num_experts=4, num_heads=2, depth=2, activation="swiglu", capacity_factor=1.0)
+    model: dict[str, Any] = dict(
+        num_experts=4, num_heads=2, depth=2, activation="swiglu", capacity_factor=1.0
+    )
     return _small(shapes.autoregressive(**model), hardware)
 
 

@@ -183,7 +183,8 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, causal: bool) -> 
         local = jax.shard_map(
             local, in_specs=(grouped, layout, layout), out_specs=layout, check_vma=False
         )
-    output = local(query, key, value).reshape(batch, kv_heads, groups, length, head_dim)
+    output: Any = local(query, key, value)
+    output = output.reshape(batch, kv_heads, groups, length, head_dim)
     return output.swapaxes(2, 3).reshape(batch, kv_heads, rows, head_dim)
 
 

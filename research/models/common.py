@@ -94,7 +94,8 @@ class Dense(nn.Module):
         y = x.astype(self.dtype)
         if size("sequence") == 1:  # rows split over both their axes could not be one axis
             y = y.reshape(-1, fan_in)
-        y = matmul(y, kernel).reshape(*x.shape[:-1], *self.features)
+        product: Any = matmul(y, kernel)
+        y = product.reshape(*x.shape[:-1], *self.features)
         if self.bias:
             bias = parameter(self, "bias", nn.initializers.zeros, self.axes[1:], self.features)
             y += bias.astype(self.dtype)

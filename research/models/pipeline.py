@@ -20,9 +20,9 @@ def _on_stages(x: jax.Array, axis: int) -> jax.Array:
     """Split `axis` over the stages and leave the other axes as they are."""
     if mesh.size("stage") == 1:
         return x
-    free = [PartitionSpec.UNCONSTRAINED] * x.ndim
-    free[axis] = "stage"
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*free))
+    free = PartitionSpec.UNCONSTRAINED
+    axes = ["stage" if each == axis else free for each in range(x.ndim)]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
 
 
 def run(
