@@ -37,7 +37,7 @@ def get_config(part: str) -> ConfigDict:
     config.train.update(steps=257_041, batch_size=256, learning_rate=3e-4, warmup_steps=2_000)
     config.evaluation.update(batch_size=256, examples=4096)
     config.sampling.num = 0
-    config.hardware.update(remat="full", unroll=1, attention="chunked", loss_chunks=8)
+    config.hardware.update(remat="full", unroll=1, attention="splash", loss_chunks=8)
     config.hardware.compute_dtype = "bfloat16"
     config.hardware.mesh.update(data=1, fsdp=-1)
     return config

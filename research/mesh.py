@@ -29,6 +29,7 @@ AXES = ("slice", "data", "fsdp", "stage", "sequence", "expert", "tensor")
 RULES: dict[str, tuple[str, ...]] = {
     # activations
     "batch": ("slice", "data", "fsdp", "expert"),
+    "replica": ("slice", "data"),  # of the batch, where fsdp splits the width instead
     "expert_batch": ("slice", "data", "fsdp"),  # of the slots of an expert
     "length": ("sequence",),
     "residual": ("sequence", "tensor"),  # positions between blocks

@@ -1,5 +1,8 @@
 """The autoregressive network: token embedding, causal stack; and the head that reads it."""
 
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax
 from jax import numpy as jnp
@@ -27,9 +30,9 @@ class Decoder(nn.Module):
         axes = ("vocab", "embed")
         normal = nn.initializers.normal(model.width**-0.5 if model.tie_embeddings else 1.0)
         embedding = parameter(self, "embedding", normal, axes, shape)
-        # Each device looks every token up in its part of the width: tokens are small, tables large.
-        tokens = constrain(tokens, None, None)
-        x = constrain(embedding.astype(dtype)[tokens], None, None, "embed")
+        # A device looks up its replica's tokens in its part of the width: tables are large.
+        tokens = constrain(tokens, "replica", None)
+        x = constrain(embedding.astype(dtype)[tokens], "replica", None, "embed")
         x = constrain(x, "batch", "residual", None)
         if model.tie_embeddings:
             x *= model.width**0.5  # unit-variance inputs from a unit-logit head
@@ -52,28 +55,69 @@ def _head(params: Params, dtype: jnp.dtype) -> jax.Array:
 
 def logits(params: Params, x: jax.Array) -> jax.Array:
     """Next-token logits [batch, length, vocab_size], float32, from the decoder's output."""
-    y = constrain(x @ _head(params, x.dtype).T, "batch", "length", "vocab")
-    return y.astype(jnp.float32)
+    return _logits(x, _head(params, x.dtype))
 
 
 def nats(params: Params, x: jax.Array, targets: jax.Array, chunks: int = 1) -> jax.Array:
     """Nats of the tokens `targets` [batch, length] given the decoder's output.
 
     With several `chunks` of positions, one after another and computed again in the backward pass,
-    the logits of a whole batch never exist: for a large vocabulary they are most of the memory.
+    float32 logits of a whole batch never exist: for a large vocabulary they are most of the memory.
     """
     head = _head(params, x.dtype)
-
-    def of(x, targets):
-        y = constrain(x @ head.T, "batch", "length", "vocab").astype(jnp.float32)
-        return jax.nn.logsumexp(y, -1) - jnp.take_along_axis(y, targets[..., None], -1)[..., 0]
-
     if chunks == 1:
-        return of(x, targets)
+        y = _logits(x, head)
+        return jax.nn.logsumexp(y, -1) - jnp.take_along_axis(y, targets[..., None], -1)[..., 0]
+    found: Any = _chunked_nats(x, head, targets, chunks)
+    return found
 
-    def split(x):  # strided, so that every device keeps its positions
-        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunks, *x.shape[2:]), 2, 0)
 
-    body = jax.checkpoint(lambda _, each: (None, of(*each)), prevent_cse=False)
-    _, found = jax.lax.scan(body, None, (split(x), split(targets)))
-    return jnp.moveaxis(found, 0, 2).reshape(targets.shape)
+def _logits(x: jax.Array, head: jax.Array) -> jax.Array:
+    return constrain(x @ head.T, "batch", "length", "vocab").astype(jnp.float32)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _chunked_nats(x, head, targets, chunks):
+    return _chunked_forward(x, head, targets, chunks)[0]
+
+
+def _split(x: jax.Array, chunks: int) -> jax.Array:
+    """Cut positions into [chunks, batch, ...], strided, so that every device keeps its own."""
+    return jnp.moveaxis(x.reshape(x.shape[0], -1, chunks, *x.shape[2:]), 2, 0)
+
+
+def _whole(x: jax.Array) -> jax.Array:
+    """Inverse of `_split`."""
+    x = jnp.moveaxis(x, 0, 2)
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+
+def _chunked_forward(x, head, targets, chunks):
+    def of(chunk):
+        x, targets = chunk
+        y = _logits(x, head)
+        normaliser = jax.nn.logsumexp(y, -1)
+        return normaliser, normaliser - jnp.take_along_axis(y, targets[..., None], -1)[..., 0]
+
+    normaliser, found = jax.lax.map(of, (_split(x, chunks), _split(targets, chunks)))
+    return _whole(found), (x, head, targets, normaliser)
+
+
+def _chunked_backward(chunks, saved, g):
+    x, head, targets, normaliser = saved
+
+    def of(chunk):
+        x, targets, normaliser, g = chunk
+        share = jnp.exp(_logits(x, head) - normaliser[..., None])
+        share -= jax.nn.one_hot(targets, head.shape[0])
+        share = (share * g[..., None]).astype(x.dtype)
+        return share, share @ head
+
+    each = (_split(x, chunks), _split(targets, chunks), normaliser, _split(g, chunks))
+    share, x_gradient = jax.lax.map(of, each)
+    # One product for all chunks, whose sum crosses the network once.
+    head_gradient = jnp.einsum("cblv,cbld->vd", share, each[0])
+    return _whole(x_gradient), head_gradient, None
+
+
+_chunked_nats.defvjp(_chunked_forward, _chunked_backward)

@@ -53,6 +53,26 @@ def test_no_logit_sees_the_future(model):
     assert np.all(reach[np.tril_indices(6)] > 0)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_chunks_of_the_loss_are_the_whole(tied):
+    """Value and gradient, whatever each position weighs."""
+    config = shapes.autoregressive(length=12, tie_embeddings=tied)
+    params = perturbed(config)
+    tokens = jax.random.randint(KEY, (3, 13), 0, 16)
+    weight = jax.random.normal(KEY, (3, 12))
+
+    def run(chunks):
+        config.hardware.loss_chunks = chunks
+        return jax.jit(
+            jax.value_and_grad(
+                lambda p: (autoregressive.cross_entropy(config, p, tokens)[0] * weight).sum()
+            )
+        )(params)
+
+    for one, other in zip(*map(jax.tree.leaves, (run(4), run(1))), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_no_route_sees_the_future():
     """No derivative shows whom a full expert leaves out: change the end, look at the rest."""
     config = shapes.autoregressive(length=12, num_experts=4, capacity_factor=0.5)
