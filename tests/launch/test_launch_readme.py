@@ -14,7 +14,7 @@ from research.__main__ import main
 from tests import tiny
 
 TEXT = (tiny.ROOT / "launch/README.md").read_text()
-NAMES = {"PROJECT": "my-project", "BUCKET": "my-bucket", "NUMBER": "123"}
+NAMES = {"PROJECT": "my-project", "BUCKET": "my-bucket", "NUMBER": "123", "IMAGE": "lab/isoflop:1"}
 LINES = [line.strip() for line in re.findall(r"^    ([a-z].*)$", TEXT, re.M)]
 NAMED = [re.sub("|".join(NAMES), lambda found: NAMES[found[0]], line) for line in LINES]
 COMMANDS = [shlex.split(line, comments=True) for line in NAMED]

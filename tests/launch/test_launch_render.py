@@ -27,7 +27,7 @@ TPUS = JobSpec(
     restarts=5,
     array=("text-size64-trunk", "text-size96-trunk"),
 )
-POD = {**TPUS.__dict__, "image": "us-docker.pkg.dev/project/lab/isoflop:0a1b"}
+POD = {**TPUS.__dict__, "image": "lab/isoflop:0a1b"}
 GPUS = {**TPUS.__dict__, "accelerator": "h100", "topology": "16", "slices": 1, "hosts": 2}
 CLOUD: dict[str, Any] = {"project": "lab", "zone": "us-west4-a", "revision": "0" * 40}
 ACCOUNT = "runner@lab.iam.gserviceaccount.com"
