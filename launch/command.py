@@ -126,9 +126,12 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     loaded = study.load(args.config, flags, num_devices=devices, prepared=False)
     _check_slices(loaded, args.slices, devices)
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
+    groups = {group[0].id: [trial.id for trial in group] for group in loaded.groups}
+    if args.render and "://" in args.workdir:  # nothing is asked of a bucket to show a text
+        print(backend.render(dataclasses.replace(spec, array=tuple(groups))), end="")
+        return 0
     folder = buckets.path(args.workdir) / loaded.name
     study.check_folder(loaded, folder)
-    groups = {group[0].id: [trial.id for trial in group] for group in loaded.groups}
     written = journal.read(folder) or journal.Journal(loaded.name, {})
     written = dataclasses.replace(written, groups=groups)
     left = written.unfinished(folder)
