@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench dryrun coverage soak lint format notebooks python
+.PHONY: help demo test slow bench dryrun coverage soak lint format notebooks python
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +27,10 @@ demo: $(INSTALLED)  ## sweep the quickstart study, fit its laws, write its repor
 	$(RUN) -m research report runs/quickstart
 
 test: $(INSTALLED_DEV)  ## run the tests (at most 15 minutes on 2 cores)
-	$(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+
+slow: $(INSTALLED_DEV)  ## run the tests that take longest: clusters, processes, compilers of pods (about 8 minutes)
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m slow $(ARGS)
 
 bench: $(INSTALLED_DEV)  ## measure speed on this machine: train step, compile time, share of the matrix-product rate
 	$(RUN) -m tests.bench $(ARGS)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from research import config as configs
 from research import data, families, mesh, optim, recipes, record
 from research.errors import UserError, nearest
-from research.models.attention import KINDS
+from research.models.attention import KINDS, TILE
 from research.models.transformer import REMAT_POLICIES
 
 RANGES = {  # [low, high) of keys outside config.train, by section
@@ -194,6 +194,12 @@ def check_hardware(config: ConfigDict, num_devices: int) -> None:
         raise UserError(
             "config.hardware.attention='splash' cannot split positions over mesh.sequence="
             f"{sizes['sequence']}; use chunked"
+        )
+    positions = families.load(config.family).cost(config).tokens
+    if hardware.attention == "splash" and positions % TILE:
+        raise UserError(
+            f"config.hardware.attention='splash' works on tiles of {TILE} positions, which do not "
+            f"divide {positions}; use chunked"
         )
     batch = config.train.batch_size
     mesh.check_batch(sizes, "config.train.batch_size", batch, of_step * parts, "micro-batches")

@@ -45,14 +45,14 @@ def named(layout: dict) -> str:
 
 
 @pytest.mark.parametrize("layout", TOGETHER, ids=named)
-@pytest.mark.parametrize("make", [dense, diffusion])
+@pytest.mark.parametrize("make", [dense, pytest.param(diffusion, marks=pytest.mark.slow)])
 def test_axes_together(single, data_folder, make, layout):
     many = loss_and_gradient(make, jax.devices(), str(data_folder), **layout)
     assert_same(many, single[make])
 
 
 @pytest.mark.parametrize("axis", mesh.AXES)
-@pytest.mark.parametrize("make", [dense, mixture, diffusion])
+@pytest.mark.parametrize("make", [dense, pytest.param(mixture, marks=pytest.mark.slow), diffusion])
 def test_an_axis_alone(single, data_folder, make, axis):
     split = 2 if make is mixture else 4
     many = loss_and_gradient(make, jax.devices()[:split], str(data_folder), mesh={axis: split})
@@ -69,6 +69,7 @@ def test_the_kernel_of_tpus_on_a_mesh(data_folder):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count, makes", [(2, [dense, mixture, diffusion]), (4, [dense])])
 def test_several_processes(single, data_folder, tmp_path, monkeypatch, count, makes):
     """Eight devices, four or two to a process."""

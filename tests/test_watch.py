@@ -19,12 +19,17 @@ def beat(state, **more):
     return Beat(state, clock=clock, unit="tokens", steps=2000, **more)
 
 
-BEATS = {
-    "trunk": beat("training", step=1500, loss=2.5, per_second=12_345.6, share=0.384, left=200.0),
-    "quick": beat("compiling", step=0),
-    "gone": beat("training", step=3, loss=7.0, per_second=1.0, left=9.0, silent=7300.0),
-    "paused": beat("stopped", step=10, silent=7300.0),
-}
+def beats():
+    return {
+        "trunk": beat(
+            "training", step=1500, loss=2.5, per_second=12_345.6, share=0.384, left=200.0
+        ),
+        "quick": beat("compiling", step=0),
+        "gone": beat("training", step=3, loss=7.0, per_second=1.0, left=9.0, silent=7300.0),
+        "paused": beat("stopped", step=10, silent=7300.0),
+    }
+
+
 RESULTS = {"good": ("finished", {"value": 1.25, "unit": "bits/byte"}), "bad": ("diverged", None)}
 
 
@@ -41,7 +46,7 @@ def finish(folder, name):
 def study(tmp_path):
     trials = ["good", "bad", "quick", "gone", "paused", "later"]
     (tmp_path / "study.json").write_text(json.dumps({"trials": trials}))
-    for name, said in BEATS.items():
+    for name, said in beats().items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
         (tmp_path / name / "progress.json").write_text(json.dumps(dataclasses.asdict(said)))
@@ -54,8 +59,8 @@ def test_rows(study):
     """Trunks are among them; a half-written heartbeat is as good as none."""
     rows = {row.id: row for row in watch.read(study)}
     assert list(rows) == ["trunk", "good", "bad", "quick", "gone", "paused", "later"]
-    for name, said in BEATS.items():
-        assert rows[name].beat == said
+    for name, said in beats().items():
+        assert dataclasses.replace(rows[name].beat, clock=said.clock) == said
     assert rows["later"].beat == Beat("waiting")
     assert rows["good"].score == "1.2500 bits/byte" and rows["bad"].beat.state == "diverged"
     assert rows["gone"].silent > 7299 and rows["paused"].silent == 0
@@ -98,7 +103,7 @@ def test_a_live_table_follows_to_the_end(study, capsys, monkeypatch):
     """Ended runs pass by above it, once each; it goes when all have ended."""
     on_a_terminal(monkeypatch)
     (study / "study.json").write_text(json.dumps({"trials": ["good", "bad"]}))
-    for name in BEATS:
+    for name in beats():
         (study / name / "config.json").unlink()
     for name in RESULTS:
         (study / name / "result.json").unlink()

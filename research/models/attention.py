@@ -19,6 +19,7 @@ from research import mesh
 from research.mesh import constrain
 from research.models.common import Dense, Norm
 
+TILE = 128  # positions of the smallest tile of TPU's kernel
 ROWS = 256  # rows of a chunk, on each device
 
 
@@ -162,7 +163,7 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, causal: bool) -> 
     query = query.reshape(batch, kv_heads, length, groups, head_dim).swapaxes(2, 3)
     mask = masks.CausalMask if causal else masks.FullMask
     each = masks.MultiHeadMask([mask((length, length))] * (kv_heads // heads_split * groups))
-    block = next(b for b in (512, 256, 128, length) if length % b == 0)
+    block = next(b for b in (512, 256, TILE) if length % b == 0)
     blocks = kernel.BlockSizes(*[block] * 6, use_fused_bwd_kernel=True)
     attend = kernel.make_splash_mha(
         each,

@@ -21,6 +21,7 @@ SMALL = [
     "--config.model.num_heads=4",
     "--config.model.vocab_size=256",
     "--config.data.length=32",
+    "--config.hardware.attention=chunked",
     "--config.train.batch_size=16",
     "--config.evaluation.batch_size=16",
 ]

@@ -20,6 +20,7 @@ PUBLISHED = {
 }
 NARROW = ["--config.model.depth=2", "--config.model.width=64"]
 TEXT = ["--config.model.num_heads=8", "--config.model.vocab_size=256", "--config.data.length=32"]
+TEXT += ["--config.hardware.attention=chunked"]  # so short a text has no tiles
 EVERY = ["--config.train.batch_size=16", "--config.evaluation.batch_size=16"]
 
 
@@ -39,6 +40,7 @@ def test_seven_billion_of_diffusion():
     assert 6.9e9 < families.load("diffusion").cost(config).total_params < 7.1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lm_7b", "lm_70b", "moe_8x7b", "dit_7b"])  # others: below
 def test_every_shape_dry_runs_on_a_small_slice(name, capsys):
     """Two layers, narrow, on eight cores: the whole answer, with nothing unknown."""

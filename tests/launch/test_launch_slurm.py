@@ -49,6 +49,8 @@ TASK = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 TIME_IS_NEARLY_UP = f"scancel --signal=USR2 {TASK}"
 PREEMPTED = "sbatch --quiet --partition=high --ntasks=2 --output=/dev/null --wrap true"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def slurm():
