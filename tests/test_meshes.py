@@ -52,7 +52,9 @@ def test_axes_together(single, data_folder, make, layout):
 
 
 @pytest.mark.parametrize("axis", mesh.AXES)
-@pytest.mark.parametrize("make", [dense, pytest.param(mixture, marks=pytest.mark.slow), diffusion])
+@pytest.mark.parametrize(
+    "make", [dense, *(pytest.param(make, marks=pytest.mark.slow) for make in (mixture, diffusion))]
+)
 def test_an_axis_alone(single, data_folder, make, axis):
     split = 2 if make is mixture else 4
     many = loss_and_gradient(make, jax.devices()[:split], str(data_folder), mesh={axis: split})
