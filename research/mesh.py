@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -139,6 +140,18 @@ def gathered(kernel: jax.Array, names: tuple[str | None, ...]) -> jax.Array:
     gather.defvjp(lambda kernel: (gather(kernel), None), lambda _, g: (constrain(g, *names),))
     whole: Any = gather(kernel)
     return whole
+
+
+def strided(x: jax.Array, parts: int, axis: int = 0) -> jax.Array:
+    """Cut `axis` into [parts, ...], part i holding i, i + parts, ...: so devices keep their own."""
+    shape = (*x.shape[:axis], x.shape[axis] // parts, parts, *x.shape[axis + 1 :])
+    return jnp.moveaxis(x.reshape(shape), axis + 1, 0)
+
+
+def joined(x: jax.Array, axis: int = 0) -> jax.Array:
+    """Inverse of `strided`."""
+    x = jnp.moveaxis(x, 0, axis + 1)
+    return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

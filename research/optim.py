@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import config as configs
+from research import mesh
 from research.errors import UserError, nearest
 
 SCHEDULES = ("wsd", "cosine", "constant")
@@ -116,10 +117,7 @@ def update(loss: Callable, config: ConfigDict, state: dict, batch: dict, key, ra
     if count == 1:
         (value, metrics), grads = gradient(state["params"], batch, key)
     else:
-        # Strided micro-batches keep every device's rows on that device.
-        micro = jax.tree.map(
-            lambda x: jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0), batch
-        )
+        micro = jax.tree.map(lambda x: mesh.strided(x, count), batch)
 
         def add(sums, each):
             outputs = gradient(state["params"], *each)

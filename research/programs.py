@@ -55,24 +55,24 @@ def build(config: ConfigDict, devices: Any = None) -> Programs:
             a topology that is elsewhere.
     """
     grid = mesh.make(config.hardware.mesh, devices)
-    return _build(shape(config), grid, _Carried(config))
+    return _build(shape(config), grid, Carried(config))
 
 
-class _Carried:
+class Carried:
     """Hands a config through `lru_cache` without being part of the cache's key."""
 
     def __init__(self, config: ConfigDict):
         self.config = copy.deepcopy(config)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Carried)
+        return isinstance(other, Carried)
 
     def __hash__(self) -> int:
         return 0
 
 
 @functools.lru_cache(maxsize=8)
-def _build(key: str, grid: jax.sharding.Mesh, carried: _Carried) -> Programs:
+def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
     del key
     config = carried.config
     family = families.load(config.family)

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from research import data, families
 from research.dryrun.share import MASTER, Share
 from research.models.attention import ROWS
+from research.programs import Carried
 
 
 @dataclass(frozen=True)
@@ -152,24 +153,11 @@ def kept(config: ConfigDict) -> Kept:
     shape.hardware.unroll = 1
     for key in ("mesh", "accumulation", "microbatches"):
         del shape.hardware[key]
-    return _kept(shape.to_json(sort_keys=True), _Carried(shape))
-
-
-class _Carried:
-    """Hands a config through `lru_cache` without being part of the cache's key."""
-
-    def __init__(self, config: ConfigDict):
-        self.config = config
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Carried)
-
-    def __hash__(self) -> int:
-        return 0
+    return _kept(shape.to_json(sort_keys=True), Carried(shape))
 
 
 @functools.lru_cache(maxsize=64)
-def _kept(shape: str, carried: _Carried) -> Kept:
+def _kept(shape: str, carried: Carried) -> Kept:
     del shape
     bytes_of = functools.partial(_residual_bytes, carried.config)
     shallow, wide, deep, both = bytes_of(2, 1), bytes_of(2, 2), bytes_of(3, 1), bytes_of(3, 2)

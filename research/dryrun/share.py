@@ -127,7 +127,7 @@ def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...
     """Return one device's share of a step of `config` on a mesh of `sizes`."""
     model, hardware = config.model, config.hardware
     ledger = families.load(config.family).cost(config)
-    replicas = math.prod(sizes[axis] for axis in mesh.RULES["batch"])
+    replicas = mesh.replicas(sizes)
     micro_batches, stages = hardware.accumulation, sizes["stage"]
     examples = config.train.batch_size // replicas // micro_batches
     tensor = sizes["tensor"]

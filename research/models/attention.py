@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 from ml_collections import FrozenConfigDict
 
 from research import mesh
-from research.mesh import constrain
+from research.mesh import constrain, joined, strided
 from research.models.common import Dense, Norm
 
 TILE = 128  # positions of the smallest tile of TPU's kernel
@@ -90,21 +90,6 @@ def chunked(query: jax.Array, key: jax.Array, value: jax.Array, causal: bool) ->
     return _chunked_forward(query, key, value, causal)[0]
 
 
-def _chunks(x: jax.Array, count: int) -> jax.Array:
-    """Cut rows, the third axis, into `count` chunks: [count, batch, heads, rows / count, ...].
-
-    Chunk c has the rows c, c + count, ...: when devices split the rows, each has its share.
-    """
-    x = x.reshape(*x.shape[:2], x.shape[2] // count, count, *x.shape[3:])
-    return jnp.moveaxis(x, 3, 0)
-
-
-def _whole(chunks: jax.Array) -> jax.Array:
-    """Inverse of `_chunks`."""
-    x = jnp.moveaxis(chunks, 0, 3)
-    return x.reshape(*x.shape[:2], -1, *x.shape[4:])
-
-
 def _count(rows: int) -> int:
     """How many chunks: the fewest that divide a device's rows and have at most ROWS of them."""
     here = rows // mesh.size("sequence")
@@ -122,9 +107,9 @@ def _chunked_forward(query, key, value, causal):
         weights = jnp.exp(products - normaliser).astype(value.dtype)
         return None, (jnp.einsum("bhqk,bhkd->bhqd", weights, value), normaliser[..., 0])
 
-    _, (output, normaliser) = jax.lax.scan(step, None, (_chunks(query, count), where))
-    output = checkpoint_name(_whole(output), "attention")
-    normaliser = checkpoint_name(_whole(normaliser), "attention")
+    _, (output, normaliser) = jax.lax.scan(step, None, (strided(query, count, 2), where))
+    output = checkpoint_name(joined(output, 2), "attention")
+    normaliser = checkpoint_name(joined(normaliser, 2), "attention")
     return output, (query, key, value, output, normaliser)
 
 
@@ -140,9 +125,9 @@ def _chunked_backward(causal, saved, g):
         return jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, of_chunk), query_gradient
 
     zeros = [jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32)]
-    chunks = (*(_chunks(x, count) for x in (query, output, normaliser, g)), where)
+    chunks = (*(strided(x, count, 2) for x in (query, output, normaliser, g)), where)
     (key_gradient, value_gradient), query_gradient = jax.lax.scan(step, zeros, chunks)
-    query_gradient = _whole(query_gradient)
+    query_gradient = joined(query_gradient, 2)
     return query_gradient, key_gradient.astype(key.dtype), value_gradient.astype(value.dtype)
 
 

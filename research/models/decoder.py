@@ -8,7 +8,7 @@ import jax
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
-from research.mesh import constrain, gathered
+from research.mesh import constrain, gathered, joined, strided
 from research.models.common import Norm, Params, parameter
 from research.models.transformer import Stack
 
@@ -81,17 +81,6 @@ def _chunked_nats(x, head, targets, chunks):
     return _chunked_forward(x, head, targets, chunks)[0]
 
 
-def _split(x: jax.Array, chunks: int) -> jax.Array:
-    """Cut positions into [chunks, batch, ...], strided, so that every device keeps its own."""
-    return jnp.moveaxis(x.reshape(x.shape[0], -1, chunks, *x.shape[2:]), 2, 0)
-
-
-def _whole(x: jax.Array) -> jax.Array:
-    """Inverse of `_split`."""
-    x = jnp.moveaxis(x, 0, 2)
-    return x.reshape(x.shape[0], -1, *x.shape[3:])
-
-
 def _chunked_forward(x, head, targets, chunks):
     def of(chunk):
         x, targets = chunk
@@ -99,8 +88,8 @@ def _chunked_forward(x, head, targets, chunks):
         normaliser = jax.nn.logsumexp(y, -1)
         return normaliser, normaliser - jnp.take_along_axis(y, targets[..., None], -1)[..., 0]
 
-    normaliser, found = jax.lax.map(of, (_split(x, chunks), _split(targets, chunks)))
-    return _whole(found), (x, head, targets, normaliser)
+    normaliser, found = jax.lax.map(of, (strided(x, chunks, 1), strided(targets, chunks, 1)))
+    return joined(found, 1), (x, head, targets, normaliser)
 
 
 def _chunked_backward(chunks, saved, g):
@@ -113,11 +102,11 @@ def _chunked_backward(chunks, saved, g):
         share = (share * g[..., None]).astype(x.dtype)
         return share, share @ head
 
-    each = (_split(x, chunks), _split(targets, chunks), normaliser, _split(g, chunks))
+    each = (strided(x, chunks, 1), strided(targets, chunks, 1), normaliser, strided(g, chunks, 1))
     share, x_gradient = jax.lax.map(of, each)
     # One product for all chunks, whose sum crosses the network once.
     head_gradient = jnp.einsum("cblv,cbld->vd", share, each[0])
-    return _whole(x_gradient), head_gradient, None
+    return joined(x_gradient, 1), head_gradient, None
 
 
 _chunked_nats.defvjp(_chunked_forward, _chunked_backward)

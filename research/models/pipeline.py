@@ -49,10 +49,7 @@ def run(
         lambda w: _on_stages(w.reshape(depth // stages, stages, *w.shape[1:]), 1), layers
     )
 
-    def split(x):  # strided, so that every device keeps its rows
-        return jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0)
-
-    conditions = None if condition is None else split(condition)
+    conditions = None if condition is None else mesh.strided(condition, microbatches)
     stage = jnp.arange(stages)
 
     def tick(carry, time):
@@ -74,9 +71,8 @@ def run(
         waiting = waiting.at[batch[-1]].set(jnp.where(live[-1], made[-1], waiting[batch[-1]]))
         return (waiting, made), jax.tree.map(lambda m: (m * live).sum(), measures)
 
-    waiting = split(x)
+    waiting = mesh.strided(x, microbatches)
     made = _on_stages(jnp.zeros((stages, *waiting.shape[1:]), x.dtype), 0)
     ticks = jnp.arange(turns + stages - 1)
     (waiting, _), measures = jax.lax.scan(tick, (waiting, made), ticks)
-    x = jnp.moveaxis(waiting, 0, 1).reshape(x.shape)
-    return x, jax.tree.map(lambda m: m.sum() / microbatches, measures)
+    return mesh.joined(waiting), jax.tree.map(lambda m: m.sum() / microbatches, measures)
