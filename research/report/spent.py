@@ -9,6 +9,7 @@ from research.report.figures import layered
 from research.report.page import Figure
 
 WHOLE = "Whole study"
+ROW = 40  # pixels of a part: its name, and its bar below
 MEANINGS = {
     "useful": "training steps that were kept",
     "startup": "from a process's start to its first step",
@@ -49,7 +50,16 @@ def chart(seconds: pd.DataFrame) -> alt.LayerChart:
         order=rows.phase.map(PHASES.index),
         meaning=rows.phase.map(MEANINGS),
     )
-    y = alt.Y("part:N", sort=[WHOLE, *parts], title=None, axis=alt.Axis(labelLimit=240))
+    # A part's name stands above its bar: beside it, it would take half of a phone's width.
+    above = alt.Axis(
+        labelAlign="left",
+        labelOffset=-11,
+        labelPadding=0,
+        labelLimit=320,
+        ticks=False,
+        domain=False,
+    )
+    y = alt.Y("part:N", sort=[WHOLE, *parts], title=None, axis=above)
     x = alt.X("share:Q", title="Share of the time (%)", scale=alt.Scale(domain=[0, 100]))
     color = alt.Color("phase:O", sort=list(PHASES), legend=alt.Legend(title=None))
     tooltip = [
@@ -59,10 +69,10 @@ def chart(seconds: pd.DataFrame) -> alt.LayerChart:
         alt.Tooltip("share:Q", title="Share (%)", format=".2f"),
         alt.Tooltip("seconds:Q", title="Seconds", format=",.1f"),
     ]
-    bars = alt.Chart(rows).mark_bar(height=18)
+    bars = alt.Chart(rows).mark_bar(height=14, yOffset=8)
     return layered(
         bars.encode(x, y, color=color, order="order:Q", tooltip=tooltip),
-        height=max(130, 34 * rows.part.nunique()),
+        height=ROW * rows.part.nunique(),
     )
 
 
@@ -74,5 +84,5 @@ def figure(seconds: pd.DataFrame) -> Figure:
         "Where the time went",
         sentence(seconds),
         export.to_spec(drawn),
-        100 + 34 * seconds.part.nunique(),
+        100 + ROW * (seconds.part.nunique() + 1),
     )
