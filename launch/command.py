@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from launch import backends, follow, job, journal, local, processes, tpu
 from launch.job import JobSpec
-from research import buckets, hardware, mesh, profiling, study
+from research import hardware, mesh, study
 from research.config import preset_flags
 from research.errors import UserError, nearest
+from research.run import buckets, profiling
 
 THEN = f"afterwards: python -m research sweep {'|'.join(follow.COMMANDS)} WORKDIR/<name>"
 Parser = Callable[..., argparse.ArgumentParser]

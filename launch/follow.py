@@ -12,8 +12,8 @@ import pandas as pd
 
 from launch import job, journal
 from launch.journal import Journal
-from research import buckets, record, watch
 from research.errors import UserError
+from research.run import buckets, record, watch
 
 COMMANDS = {
     "status": ("say how each run of a study is doing", "runs/quickstart"),

@@ -7,8 +7,8 @@ from typing import Any
 
 from launch import backends, job
 from launch.job import Backend, JobSpec
-from research import record
 from research.errors import UserError, nearest
+from research.run import record
 
 FILE = "jobs.json"
 

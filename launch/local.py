@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import processes
-from research import buckets, lease, progress, record, study, watch
+from research import runtime, study
 from research.errors import Interrupted, UserError
+from research.run import buckets, lease, record, watch
 
 POLL_SECONDS = 0.5
 
@@ -114,8 +115,6 @@ def _prepare_data(loaded: study.Study) -> None:
 
 def work(loaded: study.Study, folder: Path) -> None:
     """One worker: train what nobody else does until every trial is finished."""
-    from research import runtime
-
     runtime.prepare(folder.parent)
     finish(loaded.name, sorted(loaded.groups, key=_cost, reverse=True), folder)
 
@@ -179,10 +178,8 @@ def _cost(group: Sequence[study.Trial]) -> float:
 
 def main(words: Sequence[str]) -> int:
     """One worker: python -m launch.local SPEC FOLDER [--config.key=value ...]."""
-    from research import runtime
-
     spec, folder, *flags = words
-    progress.set_up_logging()
+    runtime.set_up_logging()
     line = runtime.follow()
     runtime.join()
     try:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch import local
-from research import buckets, progress, runtime, study
+from research import runtime, study
 from research.errors import AGAIN, Interrupted, UserError, nearest
+from research.run import buckets
 
 
 def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
@@ -38,7 +39,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--group", required=True)
     args, flags = parser.parse_known_args(words)
-    progress.set_up_logging()
+    runtime.set_up_logging()
     # Outside the loop, which saves first, a request to stop ends us where we are.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # SLURM's warning that the time is nearly up (`--signal=USR2@...`) is such a request too.

@@ -5,9 +5,10 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from research import buckets, progress, runtime
 from research import config as configs
+from research import runtime
 from research.errors import Interrupted, UserError, nearest
+from research.run import buckets
 
 VERBS = {
     "sweep": (
@@ -91,7 +92,7 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def train(words: list[str]) -> int:
     from launch import processes
-    from research import profiling
+    from research.run import profiling
 
     parser = _parser("train")
     _config_arguments(parser)
@@ -107,7 +108,8 @@ def train(words: list[str]) -> int:
         command = ["research", "train", "--config", args.config, "--workdir", args.workdir]
         command += [f"--profile_steps={args.profile_steps}"] if args.profile_steps else []
         return processes.run([*command, *flags], args.processes, args.devices)
-    from research import lease, study
+    from research import study
+    from research.run import lease
     from research.train import train as train_run
 
     runtime.follow()
@@ -134,7 +136,7 @@ def dryrun(words: list[str]) -> int:
 def _delegate(verb: str, words: list[str]) -> int:
     """Verbs whose room brings its own arguments; an option's hyphens may be underscores there."""
     rooms = {"report": "research.report.command", "data": "research.data.command"}
-    rooms |= {"sample": "research.sample", "watch": "research.watch"}
+    rooms |= {"sample": "research.sample", "watch": "research.run.watch"}
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     command.add_arguments(parser)
@@ -156,7 +158,7 @@ def main(words: list[str]) -> int:
             print(f"  {verb:8s} {about}\n           {example}")
         return 0 if words else 2
     verb, rest = words[0], words[1:]
-    progress.set_up_logging()
+    runtime.set_up_logging()
     runtime.keep_memory()
     try:
         if verb not in VERBS:

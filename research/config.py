@@ -13,8 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research import record
 from research.errors import UserError, nearest
+from research.run import record
 
 
 def load_experiment(spec: str) -> tuple[ModuleType, str | None]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import glob
+import logging
 import os
 import signal
 import socket
@@ -11,8 +12,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from research import buckets
 from research.errors import UserError
+from research.run import buckets
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -135,3 +136,17 @@ def keep_memory() -> None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_ARENA_MAX, 1)
+
+
+def set_up_logging() -> None:
+    """Show our warnings, a line each; what Orbax and TFDS log as errors they raise as well."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(found: Any) -> None:
+    # TensorStore answers after a failed restore or save was given up; nobody waits for it then.
+    if str(found.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(found)

@@ -8,8 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import buckets, checkpoint, config, families, processes, programs, record, study
+from research import config, families, processes, programs, study
 from research.errors import UserError
+from research.run import buckets, checkpoint, record
 
 
 def load_run(folder: str | Path) -> tuple[ConfigDict, dict]:

@@ -12,10 +12,11 @@ import jax
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import data, families, mesh, optim, recipes, record
+from research import data, families, mesh, optim, recipes
 from research.errors import UserError, nearest
 from research.models.attention import KINDS, TILE
 from research.models.transformer import REMAT_POLICIES
+from research.run import record
 
 RANGES = {  # [low, high) of keys outside config.train, by section
     "": {"seed": (0, 2**32), "log_steps": (1, math.inf)},

@@ -10,25 +10,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import (
-    checkpoint,
-    cost,
-    data,
-    families,
-    lease,
-    optim,
-    processes,
-    profiling,
-    programs,
-    record,
-)  # fmt: skip
 from research import config as configs
-from research.dashboards import Dashboards
+from research import cost, data, families, optim, processes, programs
 from research.errors import Interrupted
-from research.goodput import Clock
-from research.progress import Progress, seen
-from research.rows import Rows, read_rows
-from research.stop import Stop
+from research.run import checkpoint, lease, profiling, record
+from research.run.dashboards import Dashboards
+from research.run.goodput import Clock
+from research.run.heartbeat import seen
+from research.run.progress import Progress
+from research.run.rows import Rows, read_rows
+from research.run.stop import Stop
 
 SAVE, STOP = 1, 2  # what a process may wish for; STOP + a signal's number says which it was
 

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from research import checkpoint, data, defaults, programs, recipes
+from research import data, defaults, programs, recipes
 from research.errors import UserError
 from research.families import load
+from research.run import checkpoint
 from research.train import train
 
 

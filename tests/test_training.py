@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from research import checkpoint, data, optim, programs, study
+from research import data, optim, programs, study
 from research.errors import UserError
+from research.run import checkpoint
 from research.train import evaluate, train
 from tests import shapes
 

@@ -23,9 +23,10 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from launch import local, processes
-from research import checkpoint, progress, study
+from research import runtime, study
 from research.__main__ import main
 from research.cost import Ledger
+from research.run import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = (12, 18, 25)
@@ -148,7 +149,7 @@ def front_door(*words: str) -> int:
 
 def one_worker(spec: str, folder: str) -> None:
     """One worker of a sweep, without the sweep."""
-    progress.set_up_logging()
+    runtime.set_up_logging()
     local.work(study.load(spec), Path(folder))
 
 

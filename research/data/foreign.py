@@ -1,6 +1,6 @@
 """Any other TFDS data set: its first image or text feature through the same pipeline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,19 @@ from research.errors import UserError, nearest
 EVERY = 20  # where a split is missing, one training example in twenty makes it
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that TFDS does not know.
+def check_name(name: str, ours: Sequence[str]) -> None:
+    """Refuse a name that is neither one of `ours` nor known to TFDS.
 
     Raises:
         UserError: naming the nearest source.
     """
     import tensorflow_datasets as tfds
 
-    from research.data.settings import names
-
     known = tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0] not in known:
-        hint = nearest(name, names()) or nearest(name, known)
+        hint = nearest(name, ours) or nearest(name, known)
         raise UserError(
-            f"data.name is {name!r}, which is neither {', '.join(names())} nor a TFDS name{hint}"
+            f"data.name is {name!r}, which is neither {', '.join(ours)} nor a TFDS name{hint}"
         )
 
 

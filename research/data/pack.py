@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research import record
 from research.errors import UserError
+from research.run import record
 
 VERIFIED_BYTES = 64 * 2**20  # larger arrays are hashed by the data verb only, not by every run
 

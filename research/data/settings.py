@@ -175,4 +175,4 @@ def _known_to_tfds(name: str) -> None:
     """Refuse a name that TFDS does not have; the import is dear, so only foreign names pay it."""
     from research.data import foreign
 
-    foreign.check_name(name)
+    foreign.check_name(name, names())

@@ -5,12 +5,13 @@ import json
 from collections.abc import Sequence
 
 from research import config as configs
-from research import hardware, mesh, record, study
+from research import hardware, mesh, study
 from research.dryrun import price as prices
 from research.dryrun import search, topology
 from research.dryrun.answer import lines, to_json
 from research.dryrun.estimate import estimate
 from research.errors import UserError, nearest
+from research.run import record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from research import record
 from research.errors import UserError, nearest
+from research.run import record
 
 LIST_PRICES = Path(__file__).with_name("prices.json")
 

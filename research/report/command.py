@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 from research.errors import UserError
-from research.record import write_text
 from research.report import export, spent
 from research.report.anyone import study_of
 from research.report.chapters import headline, make_chapter
@@ -16,6 +15,7 @@ from research.report.findings import find, find_in
 from research.report.load import read_study
 from research.report.page import render
 from research.report.stamp import is_current, stamp
+from research.run.record import write_text
 from research.scaling.commands.options import add_table_options, read_tables
 from research.scaling.table import Table
 

@@ -7,8 +7,8 @@ import altair as alt
 import matplotlib
 import vl_convert
 
-from research.record import write_bytes, write_text
 from research.report import theme
+from research.run.record import write_bytes, write_text
 
 WIDTH = 640
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
-from research.goodput import PHASES
-from research.record import read_json
 from research.report.axes import count
+from research.run.goodput import PHASES
+from research.run.record import read_json
 
 CURVE_POINTS = 48
 SAMPLE_CHARACTERS = 700

@@ -3,10 +3,10 @@
 import altair as alt
 import pandas as pd
 
-from research.goodput import PHASES
 from research.report import export, words
 from research.report.figures import layered
 from research.report.page import Figure
+from research.run.goodput import PHASES
 
 WHOLE = "Whole study"
 ROW = 40  # pixels of a part: its name, and its bar below

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from research import record
+from research.run import record
 from research.scaling.commands.fit import law_lines
 from research.scaling.holdout import Holdout
 from research.scaling.isoflop.fit import IsoflopFit

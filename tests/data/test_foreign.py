@@ -5,7 +5,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from research import data
-from research.data import foreign, imaging
+from research.data import foreign, imaging, settings
 from research.errors import UserError
 
 
@@ -123,4 +123,4 @@ def test_without_a_network_a_download_is_refused_at_once(tmp_path, monkeypatch):
 
 def test_a_misspelt_name_of_tfds_is_hinted():
     with pytest.raises(UserError, match=r"did you mean 'isoflop_test_words'\?"):
-        foreign.check_name("isoflop_test_word")
+        foreign.check_name("isoflop_test_word", settings.names())

@@ -4,12 +4,12 @@ import logging
 
 import pytest
 
-from research import progress, runtime
+from research import runtime
 
 
 @pytest.fixture(autouse=True)
 def as_a_guest(monkeypatch):
-    monkeypatch.setattr(progress, "set_up_logging", lambda: None)
+    monkeypatch.setattr(runtime, "set_up_logging", lambda: None)
     monkeypatch.setattr(runtime, "keep_memory", lambda: None)
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]  # Orbax's, when it reads
     levels = [logger.level for logger in loggers]

@@ -15,8 +15,8 @@ import pytest
 from launch import job, tpu_vm
 from launch.job import JobSpec
 from launch.tpu_vm import TpuVm
-from research import record
 from research.errors import UserError
+from research.run import record
 from tests.launch import fake_gcloud
 
 SPEC = JobSpec(

@@ -7,7 +7,7 @@ import sys
 import filelock
 import pytest
 
-from research import progress, runtime, study
+from research import runtime, study
 from research.train import train
 from tests import tiny
 
@@ -18,7 +18,7 @@ def as_at_the_front_door(monkeypatch):
     monkeypatch.setattr(runtime, "prepare", lambda folder: None)
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, hook = [logger.level for logger in loggers], sys.unraisablehook
-    progress.set_up_logging()
+    runtime.set_up_logging()
     yield
     sys.unraisablehook = hook
     for logger, level in zip(loggers, levels, strict=True):

@@ -5,8 +5,8 @@ import signal
 import time
 from pathlib import Path
 
-from research import lease
 from research import train as training
+from research.run import lease
 
 
 def of_one_size(undisturbed: dict) -> dict:

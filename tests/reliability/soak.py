@@ -28,7 +28,7 @@ EXPIRY_SECONDS = 3.0
 ELSEWHERE = f"""
 import os, uuid
 
-from research import lease
+from research.run import lease
 
 lease.EXPIRY_SECONDS = {EXPIRY_SECONDS}
 if os.getpid() % {WORKERS} == 0:

@@ -6,10 +6,11 @@ import pytest
 from orbax.checkpoint._src.path import gcs_utils
 
 from launch import local
-from research import buckets, lease, record, study
+from research import study
 from research.__main__ import main
 from research.errors import Interrupted, UserError
-from research.rows import read_rows
+from research.run import buckets, lease, record
+from research.run.rows import read_rows
 from research.scaling.table import read_file, read_runs
 from research.train import train
 from tests import bucket, tiny

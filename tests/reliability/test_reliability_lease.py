@@ -10,10 +10,11 @@ import time
 import pytest
 
 from launch import local
-from research import lease, record, study
+from research import study
 from research import train as training
 from research.__main__ import main
 from research.errors import UserError
+from research.run import lease, record
 from research.train import train
 from tests import tiny
 

@@ -6,10 +6,11 @@ import signal
 import pytest
 
 from launch import local
-from research import lease, study
+from research import study
 from research import train as training
 from research.__main__ import main
 from research.errors import AGAIN, Interrupted, UserError
+from research.run import lease
 from research.train import train
 from tests import tiny
 from tests.reliability.interrupt import of_one_size, stop_at, until_free
@@ -102,7 +103,7 @@ def test_kill_9_of_one_worker(undisturbed, workdir):
 
 ASKED = """
 
-from research import stop
+from research.run import stop
 
 asked = []
 

@@ -3,10 +3,10 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from research import profiling, progress, watch
 from research import train as training
 from research.__main__ import main
 from research.errors import Interrupted
+from research.run import heartbeat, profiling, progress, watch
 from research.train import train
 from tests import tiny
 from tests.reliability.interrupt import stop_at
@@ -53,7 +53,7 @@ def test_a_run_killed_and_stopped_on_the_way(config, tmp_path, monkeypatch):
     said = watch.read_run(run).beat
     assert (said.state, said.step) == ("stopped", 18)
     result = train(config, run)
-    assert not (run / progress.FILE).exists()
+    assert not (run / heartbeat.FILE).exists()
     assert watch.read_run(run).beat.state == "finished"
     assert points(run) == points(tmp_path / "whole")
     assert [step for step, _ in points(run)["train/loss"]] == [*range(2, 25, 2), 25]
@@ -70,7 +70,7 @@ def test_progress_stays_out_of_the_way(config, whole, tmp_path, monkeypatch):
     write = progress.record.write_json
 
     def refuse(path, *args, **words):
-        if path.name == progress.FILE:
+        if path.name == heartbeat.FILE:
             raise progress.UserError("cannot write")
         write(path, *args, **words)
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from research import record
 from research.errors import UserError
+from research.run import record
 from research.scaling import laws
 from research.scaling.doubt import checks
 from research.scaling.doubt.table_checks import table_findings

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from research.record import write_json
+from research.run.record import write_json
 from research.scaling import laws
 from research.scaling.backtest import LAST_VALUE, Backtest, backtest
 from research.scaling.commands.options import (

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from research.record import write_text
+from research.run.record import write_text
 from research.scaling.extrapolate.curves import from_frame
 from research.scaling.extrapolate.forecast import AUTO, NAMES, Extrapolation, check_law, extrapolate
 from research.scaling.table import read_frame

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from research.errors import UserError
-from research.record import write_json
+from research.run.record import write_json
 from research.scaling import laws
 from research.scaling.choice import calibrated, choose
 from research.scaling.commands.options import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from research.errors import UserError
-from research.record import write_json
+from research.run.record import write_json
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,

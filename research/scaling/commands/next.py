@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
-from research.record import write_text
+from research.run.record import write_text
 from research.scaling.commands.options import add_column_options, column_pairs
 from research.scaling.next.runs import Losses, NextRuns, next_runs
 from research.scaling.table import read_frame

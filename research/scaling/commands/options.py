@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from research import buckets
 from research.errors import UserError, nearest
+from research.run import buckets
 from research.scaling.doubt.support import OPTIONS
 from research.scaling.table import Table, read_file, read_runs
 

@@ -5,7 +5,7 @@ import json
 
 from research.errors import UserError
 from research.hardware import PEAK_FLOPS, parse_slice
-from research.record import read_json, write_json
+from research.run.record import read_json, write_json
 from research.scaling.plan.budget import Choice, Plan, plan
 
 EXAMPLE = """examples:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from research import buckets
 from research.errors import UserError, nearest
+from research.run import buckets
 
 PARQUET = (".parquet", ".pq")
 OTHERS = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".feather", ".arrow", ".npz", ".pkl")

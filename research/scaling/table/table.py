@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from research import buckets
 from research.errors import UserError
-from research.record import read_json
+from research.run import buckets
+from research.run.record import read_json
 from research.scaling.table.columns import (
     finite_numbers,
     named_column,

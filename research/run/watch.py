@@ -22,9 +22,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from research import record
 from research.errors import UserError
-from research.progress import Beat, last_beat
+from research.run import record
+from research.run.heartbeat import Beat, last_beat
 
 SILENT_SECONDS = 20  # without a heartbeat, before it is worth a word
 ENDED = ("finished", "diverged")

@@ -2,12 +2,14 @@
 
 import pytest
 
-from research import hardware, progress
-from research.goodput import Clock
+from research import hardware
 from research.hardware import PEAK_FLOPS
-from research.lease import Held
-from research.progress import Progress, last_beat
-from tests.test_goodput import Time
+from research.run import progress
+from research.run.goodput import Clock
+from research.run.heartbeat import last_beat
+from research.run.lease import Held
+from research.run.progress import Progress
+from tests.run.test_goodput import Time
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from argparse import Namespace
 
 import pytest
 
-from research import watch
 from research.__main__ import main
 from research.errors import UserError
-from research.progress import Beat
+from research.run import watch
+from research.run.heartbeat import Beat
 
 
 def beat(state, **more):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from research import buckets, record
+from research.run import buckets, record
 
 Row = dict[str, Any]
 

@@ -14,9 +14,10 @@ import orbax.checkpoint as ocp
 from jax import numpy as jnp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from research import buckets, processes
+from research import processes
 from research.errors import UserError
-from research.lease import Held
+from research.run import buckets
+from research.run.lease import Held
 
 SPARE_BYTES = 2**20  # on disk beside the arrays: metadata, indices, partly filled blocks
 log = logging.getLogger("research")

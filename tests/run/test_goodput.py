@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from research import goodput
-from research.goodput import PHASES, Clock
+from research.run import goodput
+from research.run.goodput import PHASES, Clock
 
 
 class Time:

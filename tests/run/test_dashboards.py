@@ -11,9 +11,9 @@ import pytest
 from ml_collections import ConfigDict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from research import dashboards
-from research.dashboards import Dashboards
 from research.errors import UserError
+from research.run import dashboards
+from research.run.dashboards import Dashboards
 
 LABELS = {"study": "quickstart", "part": "text", "id": "text-size16"}
 SCORE = {"score": {"value": 1.5, "unit": "bits/byte", "split": "validation"}}

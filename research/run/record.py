@@ -1,6 +1,6 @@
 """The run folder: every file is written beside its name, synced, then renamed into place.
 
-It may be in a bucket (`research.buckets`), which does as much for each of its objects.
+It may be in a bucket (`research.run.buckets`), which does as much for each of its objects.
 """
 
 import datetime
@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from research import buckets
 from research.errors import UserError
+from research.run import buckets
 
 
 def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from research import processes, record
+from research import processes
 from research.errors import UserError
+from research.run import record
 
 EXPIRY_SECONDS = 60.0  # a counter that stands still for so long has no holder
 BEATS = 6  # of the counter in that time

@@ -25,9 +25,10 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
-from research import buckets, processes, record
 from research import config as configs
+from research import processes
 from research.errors import UserError
+from research.run import buckets, record
 
 FILE = "events.out.tfevents.metrics"  # TensorBoard knows its files by "tfevents"
 PLACE = ("step", "amount", "flops", "seconds")  # columns that say where a row is: no curve
