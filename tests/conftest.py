@@ -5,6 +5,8 @@ from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["WANDB_MODE"] = "disabled"  # runs of tests are nobody's business
+# Tests wait for LLVM more than for arithmetic: less of the one, a little more of the other.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 
 import hypothesis
 import jax

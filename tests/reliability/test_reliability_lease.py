@@ -97,7 +97,7 @@ def test_a_half_written_lease_expires(tmp_path, clock, content):
 
 
 def test_a_process_of_this_machine_that_is_gone_is_gone_at_once(tmp_path, clock):
-    script = "import sys, pathlib, time; from research import lease; "
+    script = "import sys, pathlib, time; from research.run import lease; "
     script += "lease.take(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
     command = [tiny.sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tiny.ROOT) as process:
