@@ -14,6 +14,7 @@ from jax import numpy as jnp
 from jax.sharding import PartitionSpec
 
 from research import mesh
+from research.mesh import constrain
 
 
 def _on_stages(x: jax.Array, axis: int) -> jax.Array:
@@ -51,9 +52,20 @@ def run(
 
     conditions = None if condition is None else mesh.strided(condition, microbatches)
     stage = jnp.arange(stages)
+    first = (stage == 0).reshape(-1, *(1,) * x.ndim)
+
+    def laid(waiting):
+        return constrain(waiting, "layers", None, "batch", "residual", None)
+
+    def arrive(waiting, made, time):
+        """Pass on what was made; what came round from the last stage waits at the first."""
+        came = _on_stages(jnp.roll(made, 1, 0), 0)
+        place = (time - stages) % microbatches
+        kept = jnp.where(time < stages, waiting[:, place], came)
+        return laid(waiting.at[:, place].set(kept)), came
 
     def tick(carry, time):
-        waiting, made = carry
+        waiting, came = arrive(*carry, time)
         turn = time - stage
         live = (turn >= 0) & (turn < turns)
         turn = jnp.clip(turn, 0, turns - 1)
@@ -61,18 +73,16 @@ def run(
         here = jax.tree.map(
             lambda w: _on_stages(jax.vmap(lambda w, i: w[i], (1, 0))(w, layer), 0), layers
         )
-        given = jnp.roll(made, 1, 0).at[0].set(waiting[time % microbatches])
+        given = jnp.where(first, waiting[:, time % microbatches], came)
         with_condition = None if conditions is None else conditions[batch]
         made, measures = jax.vmap(block, spmd_axis_name="stage")(
             here, _on_stages(given, 0), with_condition
         )
-        made = _on_stages(made, 0)
-        # What left the last stage waits for its next round; at the end, all of it is the answer.
-        waiting = waiting.at[batch[-1]].set(jnp.where(live[-1], made[-1], waiting[batch[-1]]))
-        return (waiting, made), jax.tree.map(lambda m: (m * live).sum(), measures)
+        return (waiting, _on_stages(made, 0)), jax.tree.map(lambda m: (m * live).sum(), measures)
 
-    waiting = mesh.strided(x, microbatches)
-    made = _on_stages(jnp.zeros((stages, *waiting.shape[1:]), x.dtype), 0)
-    ticks = jnp.arange(turns + stages - 1)
-    (waiting, _), measures = jax.lax.scan(tick, (waiting, made), ticks)
-    return mesh.joined(waiting), jax.tree.map(lambda m: m.sum() / microbatches, measures)
+    parts = mesh.strided(x, microbatches)
+    waiting = laid(jnp.broadcast_to(parts, (stages, *parts.shape)))  # each stage has room for all
+    made = _on_stages(jnp.zeros((stages, *parts.shape[1:]), x.dtype), 0)
+    carry, measures = jax.lax.scan(tick, (waiting, made), jnp.arange(turns + stages - 1))
+    waiting, _ = arrive(*carry, turns + stages - 1)
+    return mesh.joined(waiting[0]), jax.tree.map(lambda m: m.sum() / microbatches, measures)
