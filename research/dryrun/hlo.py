@@ -39,7 +39,7 @@ def traffic(text: str, sizes: dict[str, int]) -> Traffic:
 
     With n devices in a group, of an array of B bytes (the gathered or the unreduced one) a device
     sends B (n - 1) / n to gather or to scatter it, twice that to reduce it everywhere, B (n - 1) /
-    n to exchange it all to all, and B to permute it.
+    n to exchange it all to all, and B to permute it (a mean: some devices may send nothing).
 
     Args:
         text: optimised HLO.
@@ -105,7 +105,7 @@ def _found(
             axes, count = _group(rest, sizes)
             kind = "reduce-scatter" if scatters and kind == "all-reduce" else kind
             started = operation.endswith("-start")
-            sent = round(_sent(kind, result, count, started, scatters))
+            sent = round(_sent(kind, result, count, started, scatters) * _senders(rest, sizes))
             channel = _CHANNEL.search(rest)
             add(channel[1] if channel else f"{name}:{number}", 1, sent, (axes, kind))
         elif operation == "while":
@@ -128,17 +128,21 @@ def _found(
 def _sent(kind: str, result: str, count: int, started: bool, scatters: bool) -> float:
     """Bytes one device of `count` sends in one collective whose results have these shapes."""
     shapes = [(kind_, dims) for kind_, dims in _SHAPE.findall(result) if dims]
+    if started and kind != "all-reduce":  # operands first
+        shapes = shapes[len(shapes) // 2 :]
     size = float(sum(_bytes(*shape) for shape in shapes))
     share = (count - 1) / count
     if kind == "all-reduce":
         return 2 * share * size
     if kind == "reduce-scatter":  # its result is a part of what is reduced
         return share * size * (1 if scatters else count)
-    if kind == "all-gather":  # started ones list their operands too
-        return share * (size * count / (count + 1) if started else size)
-    if kind == "all-to-all":
-        return share * size
-    return size / 2 if started else size
+    return size if kind == "collective-permute" else share * size
+
+
+def _senders(rest: str, sizes: dict[str, int]) -> float:
+    """The share of the devices that send: in a permutation, those with somebody to send to."""
+    found = re.search(r"source_target_pairs=\{(.*?)\}\}", rest)
+    return found[1].count("{") / math.prod(sizes.values()) if found else 1.0
 
 
 def _bytes(kind: str, dims: str) -> int:

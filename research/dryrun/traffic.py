@@ -22,12 +22,15 @@ def ledger(share: Share) -> Traffic:
     slice, data: what is left of the gradient is summed everywhere.
     tensor: between blocks each device has its part of the positions (Korthikanti 2022, section
     4.2), gathered before a branch and scattered behind it; the backward pass does the reverse and
-    gathers the branch's input again for the weights' gradient.
+    gathers the branch's input again for the weights' gradient. The head, whose vocabulary is split,
+    gathers its input twice too; the gradient of that is a sum over devices.
     sequence: keys and values of all positions are gathered, their gradients scattered.
     expert: positions go to their experts and back, and their gradients too.
-    stage: what a stage has made goes to the next at every tick, its gradient to the one before;
-    the layers of a stage, which lie side by side at rest, are dealt out once a step.
+    stage: what a stage has made goes to the next at every tick, its gradient to the one before; a
+    stage gathers its layer's weights at every tick. What enters and leaves the pipeline is summed
+    over the stages; the layers of one, which lie side by side at rest, are dealt out once a step.
     Embeddings are looked up where they lie, in parts of the width, which then go to the positions.
+    A compiler may do otherwise: libtpu often reduces everywhere and cuts where it could scatter.
     """
     moved: Sent = defaultdict(float)
     _weights(share, moved)
@@ -40,21 +43,21 @@ def _weights(share: Share, moved: Sent) -> None:
     for leaf in share.leaves:
         gathered = leaf.axes(sizes, gathered=True)
         whole = share.itemsize * leaf.elements(sizes, whole=True) * share.micro_batches
-        whole *= share.parts if leaf.layered else 1
+        parts, turns = (share.parts, share.ticks / share.depth) if leaf.layered else (1, 1)
         if leaf.name == "embedding":
             part = share.itemsize * share.positions * share.width * share.micro_batches
             _add(moved, share, gathered, "all-to-all", 2 * part)
         if leaf.name != "embedding" or share.tied:
-            _add(moved, share, gathered, "all-gather", whole * (2 if leaf.layered else 1))
-            _add(moved, share, gathered, "reduce-scatter", whole)
+            _add(moved, share, gathered, "all-gather", whole * turns * (2 if leaf.layered else 1))
+            _add(moved, share, gathered, "reduce-scatter", whole * parts)
         kept = set(leaf.axes(sizes))
         summed = tuple(a for a in sizes if a in REPLICAS and a not in kept and sizes[a] > 1)
         itemsize = MASTER if "norm" in leaf.names else share.itemsize
         local = itemsize * leaf.elements(sizes) * share.micro_batches
         _add(moved, share, summed, "all-reduce", local)
-        if leaf.layered:
-            dealt = share.itemsize * leaf.elements(sizes) * share.micro_batches
-            _add(moved, share, ("stage",), "all-to-all", 2 * dealt)
+        if leaf.layered and share.depth > 1:  # there in the compute type, back in float32
+            dealt = (share.itemsize + MASTER) * leaf.elements(sizes) * share.micro_batches
+            _add(moved, share, ("stage",), "all-to-all", dealt)
 
 
 def _activations(share: Share, moved: Sent) -> None:
@@ -63,14 +66,20 @@ def _activations(share: Share, moved: Sent) -> None:
     again = share.remat in ("full", "attention")
     _add(moved, share, ("tensor",), "all-gather", layers * residual * (4 + 2))
     _add(moved, share, ("tensor",), "reduce-scatter", layers * residual * (4 + again))
+    if share.logits:
+        around = residual * share.micro_batches
+        _add(moved, share, ("tensor",), "all-gather", 2 * around)
+        _add(moved, share, ("tensor",), "reduce-scatter", around)
+        _add(moved, share, ("tensor",), "all-reduce", around)
     keys = share.itemsize * share.examples * share.length * share.keys
     _add(moved, share, ("sequence",), "all-gather", layers * keys * (2 if again else 1))
     _add(moved, share, ("sequence",), "reduce-scatter", layers * keys)
     routed = share.itemsize * share.positions * share.routed
     _add(moved, share, ("expert",), "all-to-all", layers * routed * (4 + 2 * again))
     if share.sizes["stage"] > 1:
-        made = residual / share.parts / share.sizes["tensor"]
-        moved[("stage",), "collective-permute"] += 2 * share.micro_batches * share.ticks * made
+        made = residual * share.micro_batches / share.sizes["tensor"]
+        moved[("stage",), "collective-permute"] += 2 * (share.ticks + 1) * made / share.parts
+        _add(moved, share, ("stage",), "all-reduce", 2 * made)
 
 
 def _add(moved: Sent, share: Share, axes: tuple[str, ...], kind: str, size: float) -> None:

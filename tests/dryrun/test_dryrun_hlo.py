@@ -69,6 +69,13 @@ def repeated(times):
             "collective-permute",
             BYTES / 8,
         ),
+        (  # half of the devices send
+            lambda x: jax.lax.ppermute(x, "fsdp", [(0, 1), (2, 3)]),
+            PLACE,
+            ("fsdp",),
+            "collective-permute",
+            BYTES / 8 / 2,
+        ),
         (repeated(7), PLACE, ("fsdp",), "all-reduce", 7 * 2 * BYTES / 8 * 3 / 4),
     ],
 )
@@ -119,6 +126,27 @@ def test_loops_fusions_and_every_form_of_groups(groups):
     assert hlo.traffic(PROGRAM.format(groups=groups), SIZES) == {
         (along, "all-gather"): 32 * 512 * 3 / 4,
         (along, "reduce-scatter"): 32 * 4096 * 3 / 4,
+    }
+
+
+STARTED = """ENTRY %main (a: f32[1024]) -> f32[256] {
+  %gather = (bf16[64]{0}, bf16[256]{0}) all-gather-start(%x), replica_groups=[2,4]<=[8]
+  %scatter = ((f32[1024]{1,0}), f32[256]{0}) reduce-scatter-start(%a), replica_groups=[2,4]<=[8]
+  %exchange = ((f32[512]{0}), f32[512]{0}) all-to-all-start(%a), replica_groups=[2,4]<=[8]
+  %sum = f32[128]{0} all-reduce-start(%a), replica_groups=[2,4]<=[8]
+  %on = (f32[64]{0}, f32[64]{0}, u32[], u32[]) collective-permute-start(%a), PAIRS
+  ROOT %done = f32[256]{0} reduce-scatter-done(%scatter)
+}
+""".replace("PAIRS", "source_target_pairs={{0,1},{1,2},{2,3},{3,0},{4,5},{5,6},{6,7},{7,4}}")
+
+
+def test_started_collectives_list_what_they_take_before_what_they_give():
+    assert hlo.traffic(STARTED, SIZES) == {
+        (("fsdp",), "all-gather"): 512 * 3 / 4,
+        (("fsdp",), "reduce-scatter"): 4096 * 3 / 4,
+        (("fsdp",), "all-to-all"): 2048 * 3 / 4,
+        (("fsdp",), "all-reduce"): 2 * 512 * 3 / 4,
+        (("fsdp",), "collective-permute"): 256,
     }
 
 

@@ -1,6 +1,7 @@
 """The shapes that ship: their published sizes, a dry run each, ledgers against a compiler."""
 
 import json
+import math
 
 import pytest
 
@@ -21,6 +22,9 @@ PUBLISHED = {
 NARROW = ["--config.model.depth=2", "--config.model.width=64"]
 TEXT = ["--config.model.num_heads=8", "--config.model.vocab_size=256", "--config.data.length=32"]
 TEXT += ["--config.hardware.attention=chunked"]  # so short a text has no tiles
+SMALL = ["--config.model.depth=4", "--config.model.width=1024", "--config.model.num_heads=16"]
+SMALL += ["--config.data.length=1024", "--config.hardware.attention=chunked"]
+SMALL += ["--config.train.batch_size=16", "--config.evaluation.batch_size=16"]
 EVERY = ["--config.train.batch_size=16", "--config.evaluation.batch_size=16"]
 
 
@@ -66,3 +70,25 @@ def test_ledgers_agree_with_the_tpu_compiler(name, slice_, batch):
     assert abs(found.memory.peak / found.peak - 1) < 0.15
     gathered = (("fsdp",), "all-gather")
     assert abs(found.ledger[gathered] / found.read[gathered] - 1) < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("libtpu")
+@pytest.mark.parametrize(
+    "name, sizes",
+    [
+        ("lm_1b", "data=2,tensor=4"),
+        ("lm_1b", "data=2,sequence=4"),
+        ("lm_1b", "stage=2,data=4"),
+        ("moe_8x7b", "expert=4,fsdp=2"),
+    ],
+)
+def test_every_axis_moves_what_is_counted(name, sizes):
+    """Within 1% of what libtpu's program moves; how it sums gradients is its own choice."""
+    wanted = command.parse("v5e:2x4", 1)
+    found = estimate(load(name, *command.mesh_flags(sizes, wanted), *SMALL), wanted, price.load())
+    kinds = ("all-gather", "all-to-all", "collective-permute")
+    counted = {key: sent for key, sent in found.ledger.items() if key[1] in kinds}
+    assert counted
+    for key, sent in counted.items():
+        assert math.isclose(sent, found.read[key], rel_tol=0.01), key
