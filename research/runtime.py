@@ -1,7 +1,10 @@
 """How a process that trains is set up: the others of its run, compiled programs, freed memory."""
 
+import contextlib
 import ctypes
 import glob
+import importlib
+import importlib.util
 import logging
 import os
 import signal
@@ -9,6 +12,7 @@ import socket
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +98,8 @@ def quiet_compilers() -> None:
     """Keep XLA's and libtpu's notes off the terminal; call it before JAX is imported.
 
     Where libtpu is installed for dry runs and no TPU is there, it would ask a metadata server
-    about one, complain, and let only one process load it.
+    about one, complain, and let only one process load it; the plugin for CUDA would complain that
+    CUDA is not there.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*"):
@@ -102,6 +107,23 @@ def quiet_compilers() -> None:
         os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    if importlib.util.find_spec("jax_cuda12_plugin") and not glob.glob("/dev/nvidia*"):
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        with silent():
+            importlib.import_module("jax")
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Drop what libraries write to stderr past Python, as CUDA's stubs do where it is not there."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def prepare(folder: Path) -> None:

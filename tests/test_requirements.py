@@ -63,5 +63,10 @@ def test_every_requirement_earns_its_place():
 
 
 def test_every_line_has_its_reason():
-    for name in ("requirements.txt", "requirements-pods.txt", "requirements-dev.txt"):
+    for name in (
+        "requirements.txt",
+        "requirements-pods.txt",
+        "requirements-gpus.txt",
+        "requirements-dev.txt",
+    ):
         assert all(declared(name).values()), declared(name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ml_collections import ConfigDict
 
 from research import mesh
-from research.dryrun import hlo, memory, topology, traffic
+from research.dryrun import gpu, hlo, memory, topology, traffic
 from research.dryrun import price as prices
 from research.dryrun.compile import Compiled, compile_step
 from research.dryrun.roofline import Roofline, roofline
@@ -76,8 +76,10 @@ def estimate(
         fast: compile with fewer optimisations.
 
     Raises:
-        UserError: a mesh that the slice cannot hold, a missing compiler, or a missing price.
+        UserError: a mesh that the slice cannot hold, another chip's kernel, a missing compiler, or
+            a missing price.
     """
+    gpu.check(config, wanted)
     found = topology.devices(wanted)
     sizes = mesh.sizes(config.hardware.mesh, len(found))
     laid = topology.arrange(wanted, found, sizes)
@@ -89,7 +91,11 @@ def estimate(
     hours = wanted.num_chips * step.seconds_floor * steps / 3600
     cost = prices.price(table, wanted.chip, hours)
     run = Run(steps * tokens, steps, step.seconds_floor * steps, hours, cost, table.currency)
-    compiled = None if wanted.chip in topology.GPUS else compile_step(config, laid, fast)
+    compiled = None
+    if wanted.chip not in gpu.SEEN:
+        compiled = compile_step(config, laid, fast)
+    elif gpu.compiles():
+        compiled = compile_step(config, laid)  # soon enough, and fewer optimisations crash XLA
     read, unread = _read(compiled, sizes)
     counted = memory.peak(config, ours, compiled.arguments if compiled else state)
     return Estimate(
@@ -100,7 +106,7 @@ def estimate(
 def _read(compiled: Compiled | None, sizes: dict[str, int]) -> tuple[hlo.Traffic | None, str]:
     """The traffic of the compiled program, or why it is unknown."""
     if compiled is None:
-        return None, "no compiler for these chips is used here"
+        return None, "compiling for GPUs needs an extra: pip install -r requirements-gpus.txt"
     if compiled.refusal:
         return None, "the compiler refused the program"
     if compiled.text is None:

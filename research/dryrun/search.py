@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from research import config as configs
 from research import mesh, study
-from research.dryrun import memory, topology, traffic
+from research.dryrun import gpu, memory, topology, traffic
 from research.dryrun import price as prices
 from research.dryrun.answer import gib, mesh_words
 from research.dryrun.estimate import Estimate, estimate
@@ -80,6 +80,7 @@ def search(
     Raises:
         UserError: when nothing should fit, or nothing of what was tried does.
     """
+    gpu.check(config, wanted)
     found = weigh(config, wanted)
     room = wanted.kind.usable_bytes / wanted.kind.devices_per_chip
     fitting = sorted((c for c in found if c.memory.peak * MARGIN <= room), key=lambda c: c.rank)

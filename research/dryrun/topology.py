@@ -9,26 +9,27 @@ import jax
 import numpy as np
 from jax.experimental import mesh_utils, topologies
 
+from research.dryrun import gpu
 from research.errors import UserError
 from research.hardware import Slice
 
 # What only some compilers need to be told: v4's two cores are one device, as v5p's are anyway.
 OPTIONS = {"v4": {"chip_config_name": "megacore"}}
-GPUS = ("a100", "h100")
 
 
 def devices(wanted: Slice) -> Sequence[Any]:
     """Return the devices of `wanted` for the compiler; none of them can run anything.
 
-    GPUs are numbers: their compiler needs a driver's description, so their steps are only counted.
+    GPUs are numbers where their compiler, an optional extra, is not installed: their steps are then
+    only counted.
 
     Raises:
         UserError: when the compiler for such chips is not installed here.
     """
     if wanted.chip == "cpu":
         return _cpus(wanted)
-    if wanted.chip in GPUS:
-        return range(wanted.num_devices)  # places: no compiler for them is asked
+    if wanted.chip in gpu.SEEN:
+        return gpu.devices(wanted)
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             "--topology: compiling for TPUs needs libtpu (Linux on x86-64):"

@@ -6,7 +6,7 @@ import pytest
 
 from research import config, families, study
 from research.__main__ import main
-from research.dryrun import price
+from research.dryrun import gpu, price
 
 SMALL = [
     "--config.model.depth=2",
@@ -100,7 +100,8 @@ def test_the_table_for_people_has_units_and_the_verdict(capsys):
     assert "all-gather along fsdp" in printed and "MiB" in printed
 
 
-def test_gpus_are_counted_and_what_is_not_compiled_is_unknown(answer):
+def test_gpus_are_counted_and_what_is_not_compiled_is_unknown(answer, monkeypatch):
+    monkeypatch.setattr(gpu, "compiles", lambda: False)
     found = answer("--topology", "h100:16", "--mesh", "data=2,fsdp=8")
     assert {"per_chip.temporaries_bytes", "per_chip.peak_bytes"} < set(found["unknown"])
     assert {"compile_seconds", "collectives.compiled_bytes"} < set(found["unknown"])
@@ -136,6 +137,10 @@ def test_a_sweep_is_priced_trial_by_trial(capsys):
         ([*HERE, "--mesh", "tensor=8"], "tensor=8 does not divide"),
         ([*HERE, "--mesh", "fsdp=8", "--config.train.batch_size=12"], "not divisible by 8"),
         ([*HERE, "--mesh", "stage=4,fsdp=2"], "stage=4 does not divide config.model.depth=2"),
+        (
+            [*BIG, "--topology", "h100:8", "--mesh", "fsdp=8"],
+            "=splash is a kernel for TPUs; for h100",
+        ),
         ([*HERE, "--prices", "none.json"], "cannot read none.json"),
         ([*HERE, "--hardware", "none.json"], "cannot read none.json"),
         ([*HERE, "--compile", "0"], "--compile 0 must be at least 1"),
