@@ -17,7 +17,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 
 from research import data, families
-from research.dryrun.share import MASTER, Share
+from research.dryrun.share import MASTER, Share, moment_bytes
 from research.models.attention import ROWS
 from research.programs import Carried
 
@@ -52,6 +52,7 @@ class Memory:
         layer_gradient: one layer's, of whole weights, before it is scattered.
         working: what one layer's backward pass computes again, and the gradients it goes through.
         head: around the stack: final norm, head, logits, and their gradients.
+        moments: the optimizer's, brought from the host where they rest there.
     """
 
     arguments: float
@@ -62,12 +63,13 @@ class Memory:
     layer_gradient: float
     working: float
     head: float
+    moments: float
 
     @property
     def temporaries(self) -> float:
         """The larger of the two moments: behind the head, or inside the last layers' gradient."""
         inside = self.gradients + self.weights + self.layer_gradient + self.working
-        return self.cast + self.kept + max(inside, self.head)
+        return self.cast + self.kept + max(inside, self.head) + self.moments
 
     @property
     def peak(self) -> float:
@@ -101,6 +103,7 @@ def peak(config: ConfigDict, share: Share, arguments: float) -> Memory:
         layer_gradient=layers / share.depth,
         working=_working(share, again=not keeps_weights),
         head=found.outside * each + _head(share),
+        moments=moment_bytes(config, share) if config.hardware.offload_optimizer else 0.0,
     )
 
 

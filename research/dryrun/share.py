@@ -45,6 +45,13 @@ class Leaf:
         }
         return tuple(axis for axis in sizes if axis in found)
 
+    def divides(self, sizes: dict[str, int], parts: int) -> bool:
+        """Whether one of its dimensions, as it lies on a device, divides by `parts`."""
+        return any(
+            length % (parts * math.prod(sizes[axis] for axis in mesh.RULES[name or "norm"])) == 0
+            for length, name in zip(self.shape, self.names, strict=True)
+        )
+
     def elements(self, sizes: dict[str, int], whole: bool = False) -> float:
         """Elements on one device: as they lie, or (`whole`) as a product reads them."""
         split = self.axes(sizes, gathered=False if whole else None)
@@ -86,6 +93,7 @@ class Share:
         heads, kv_heads, length: attention heads on this device; keys each query sees.
         logits: outputs of the head a position, on this device; 0 without a vocabulary.
         tied: whether the head is the embedding.
+        shard_optimizer: whether the optimizer's state is split over replicas.
     """
 
     leaves: tuple[Leaf, ...]
@@ -110,11 +118,20 @@ class Share:
     length: int
     logits: float
     tied: bool
+    shard_optimizer: bool
 
     @property
     def ticks(self) -> int:
         """Times a stage runs a layer on a part, or waits for one (`models.pipeline`)."""
         return self.depth * self.parts + self.sizes["stage"] - 1
+
+    def split_bytes(self) -> float:
+        """Bytes of an array for each parameter, split over the replicas too (`split_further`)."""
+        replicas = self.sizes["slice"] * self.sizes["data"]
+        return MASTER * sum(
+            leaf.elements(self.sizes) / (replicas if leaf.divides(self.sizes, replicas) else 1)
+            for leaf in self.leaves
+        )
 
     def parameter_bytes(self, whole: bool = False, layered: bool | None = None) -> float:
         """Bytes of the parameters: float32 as they lie, or whole in the compute type."""
@@ -160,12 +177,23 @@ def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...
         length=ledger.tokens,
         logits=model.get("vocab_size", 0) / tensor,
         tied=model.get("tie_embeddings", False),
+        shard_optimizer=hardware.shard_optimizer,
     )
 
 
 def state_bytes(config: ConfigDict, ours: Share) -> float:
     """Bytes of the state on one device: parameters, two moments and, when kept, their average."""
-    return (3 + (config.train.ema_decay > 0)) * ours.parameter_bytes()
+    hardware, average = config.hardware, config.train.ema_decay > 0
+    parameters = ours.parameter_bytes()
+    split = ours.split_bytes() if hardware.shard_optimizer else parameters
+    return (
+        parameters + moment_bytes(config, ours) * (not hardware.offload_optimizer) + split * average
+    )
+
+
+def moment_bytes(config: ConfigDict, ours: Share) -> float:
+    """Bytes of the two moments, wherever they rest between steps."""
+    return 2 * (ours.split_bytes() if config.hardware.shard_optimizer else ours.parameter_bytes())
 
 
 def step_flops(config: ConfigDict) -> int:

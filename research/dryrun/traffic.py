@@ -19,7 +19,8 @@ def ledger(share: Share) -> Traffic:
 
     fsdp (and the axes that split parameters with it): a layer's weights are gathered in the
     compute type for the forward pass and again for the backward pass, its gradient is scattered.
-    slice, data: what is left of the gradient is summed everywhere.
+    slice, data: what is left of the gradient is summed everywhere, or scattered to where its part
+    of the optimizer's state rests, and the new parameters gathered from there.
     tensor: between blocks each device has its part of the positions (Korthikanti 2022, section
     4.2), gathered before a branch and scattered behind it; the backward pass does the reverse and
     gathers the branch's input again for the weights' gradient. The head, whose vocabulary is split,
@@ -54,7 +55,11 @@ def _weights(share: Share, moved: Sent) -> None:
         summed = tuple(a for a in sizes if a in REPLICAS and a not in kept and sizes[a] > 1)
         itemsize = MASTER if "norm" in leaf.names else share.itemsize
         local = itemsize * leaf.elements(sizes) * share.micro_batches
-        _add(moved, share, summed, "all-reduce", local)
+        if share.shard_optimizer and {"slice", "data"} & set(summed):
+            _add(moved, share, summed, "reduce-scatter", local)
+            _add(moved, share, summed, "all-gather", MASTER * leaf.elements(sizes))
+        else:
+            _add(moved, share, summed, "all-reduce", local)
         if leaf.layered and share.depth > 1:  # there in the compute type, back in float32
             dealt = (share.itemsize + MASTER) * leaf.elements(sizes) * share.micro_batches
             _add(moved, share, ("stage",), "all-to-all", dealt)

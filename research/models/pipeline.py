@@ -65,7 +65,8 @@ def run(
         return laid(waiting.at[:, place].set(kept)), came
 
     def tick(carry, time):
-        waiting, came = arrive(*carry, time)
+        waiting, made = carry
+        waiting, came = arrive(waiting, made, time)
         turn = time - stage
         live = (turn >= 0) & (turn < turns)
         turn = jnp.clip(turn, 0, turns - 1)
@@ -83,6 +84,7 @@ def run(
     parts = mesh.strided(x, microbatches)
     waiting = laid(jnp.broadcast_to(parts, (stages, *parts.shape)))  # each stage has room for all
     made = _on_stages(jnp.zeros((stages, *parts.shape[1:]), x.dtype), 0)
-    carry, measures = jax.lax.scan(tick, (waiting, made), jnp.arange(turns + stages - 1))
-    waiting, _ = arrive(*carry, turns + stages - 1)
+    ticks = jnp.arange(turns + stages - 1)
+    (waiting, made), measures = jax.lax.scan(tick, (waiting, made), ticks)
+    waiting, _ = arrive(waiting, made, turns + stages - 1)
     return mesh.joined(waiting[0]), jax.tree.map(lambda m: m.sum() / microbatches, measures)
