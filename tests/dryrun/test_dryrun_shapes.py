@@ -78,7 +78,6 @@ def test_ledgers_agree_with_the_tpu_compiler(name, slice_, batch):
     "name, sizes",
     [
         ("lm_1b", "data=2,tensor=4"),
-        ("lm_1b", "data=2,sequence=4"),
         ("lm_1b", "stage=2,data=4"),
         ("moe_8x7b", "expert=4,fsdp=2"),
     ],
