@@ -14,9 +14,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 
 class Bucket(MemoryFileSystem):
-    """gs:// in memory, empty when it is made."""
+    """gs:// and s3:// in memory."""
 
-    protocol = ("gs", "gcs")
+    protocol = ("gs", "gcs", "s3")
     cachable = False
     store: dict = {}
     pseudo_dirs = [""]

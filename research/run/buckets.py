@@ -84,6 +84,25 @@ def names(folder: Path) -> list[str]:
     return [each.rstrip("/").rpartition("/")[2] for each in found]
 
 
+def upload(folder: Path, path: Path) -> None:
+    """Copy the files below a local folder."""
+    system, name = _system(path)
+    system.put(f"{folder}/", f"{name}/", recursive=True)
+
+
+def download(path: Path, folder: Path) -> None:
+    """Copy the objects below `path` into a local folder."""
+    system, name = _system(path)
+    system.get(f"{name}/", f"{folder}/", recursive=True)
+
+
+def remove(path: Path) -> None:
+    """Delete an object, or all below `path`, where there is one."""
+    system, name = _system(path)
+    if system.exists(name):
+        system.rm(name, recursive=True)
+
+
 def _system(path: Path) -> tuple[Any, str]:
     import fsspec
 

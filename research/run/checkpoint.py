@@ -18,6 +18,7 @@ from research import processes
 from research.errors import UserError
 from research.run import buckets
 from research.run.lease import Held
+from research.run.mirror import Mirror
 
 SPARE_BYTES = 2**20  # on disk beside the arrays: metadata, indices, partly filled blocks
 log = logging.getLogger("research")
@@ -25,20 +26,29 @@ log = logging.getLogger("research")
 
 def reader(folder: Path) -> ocp.CheckpointManager:
     """Return a manager of `folder` to restore from; it changes nothing there."""
-    options = ocp.CheckpointManagerOptions(create=False)
-    return ocp.CheckpointManager(_absolute(folder), options=options)
+    return _manager(folder, ocp.CheckpointManagerOptions(create=False))
 
 
 def check(folder: Path) -> None:
-    """Raise UserError where Orbax cannot keep the checkpoints of a run folder."""
-    if str(folder).startswith("s3://"):
-        raise UserError(
-            f"{folder}: checkpoints can be kept in local folders and gs://; mount the bucket"
-        )
+    """Raise UserError where the checkpoints of a run cannot be kept in its folder."""
+    if _mirrored(folder) and jax.process_count() > 1:
+        raise UserError(f"{folder}: several processes need gs:// or a folder that all share")
 
 
-def _absolute(folder: Path) -> Path:
-    return folder if buckets.remote(folder) else folder.absolute()
+def _kept_in(checkpoints: ocp.CheckpointManager) -> Path:
+    return checkpoints.bucket if isinstance(checkpoints, Mirror) else checkpoints.directory
+
+
+def _mirrored(folder: Path) -> bool:
+    return str(folder).startswith("s3://")
+
+
+def _manager(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    if _mirrored(folder):
+        return Mirror(folder, options)
+    return ocp.CheckpointManager(
+        folder if buckets.remote(folder) else folder.absolute(), options=options
+    )
 
 
 @contextlib.contextmanager
@@ -60,10 +70,11 @@ def writer(
     )
     options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=True)
     with _one_line(folder):
-        checkpoints = ocp.CheckpointManager(_absolute(folder), options=options)
+        checkpoints = _manager(folder, options)
     try:
         yield checkpoints
         with _one_line(folder):
+            checkpoints.wait_until_finished()
             checkpoints.close()
     except BaseException as error:
         with contextlib.suppress(Exception):  # the first error is the one to report
@@ -137,7 +148,7 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict) 
     """
     content = {**meta, "checksum": checksum(state)}
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(content))
-    with _one_line(checkpoints.directory):
+    with _one_line(_kept_in(checkpoints)):
         # TensorStore's threads fail noisily on a full disk, so they are not let on one.
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
         folder = str(checkpoints.directory)
@@ -152,7 +163,7 @@ def wait(checkpoints: ocp.CheckpointManager) -> None:
     Raises:
         UserError: when one cannot be written.
     """
-    with _one_line(checkpoints.directory):
+    with _one_line(_kept_in(checkpoints)):
         checkpoints.wait_until_finished()
 
 
@@ -188,7 +199,7 @@ def restore_newest(
             return step, *restored
         log.warning(
             "checkpoint %s/%d is damaged (%s); using the one before",
-            checkpoints.directory, step, error,
+            _kept_in(checkpoints), step, error,
         )  # fmt: skip
     return None
 

@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from research.errors import UserError
-from research.run import record
+from research.run import buckets, record
 from research.run.heartbeat import Beat, last_beat
 
 SILENT_SECONDS = 20  # without a heartbeat, before it is worth a word
@@ -53,8 +53,9 @@ def read(folder: Path) -> list[Row]:
     Raises:
         UserError: when the folder holds neither a study nor a run.
     """
-    if not (folder / "study.json").exists():
-        if not any((folder / name).exists() for name in ("config.json", "progress.json")):
+    there = set(record.names(folder))
+    if "study.json" not in there:
+        if not there & {"config.json", "progress.json"}:
             raise UserError(f"{folder}: neither a study nor a run is in it")
         return [read_run(folder)]
     planned = record.read_json(folder / "study.json")["trials"]
@@ -64,7 +65,7 @@ def read(folder: Path) -> list[Row]:
 
 def read_run(folder: Path) -> Row:
     """Return what can be known of the run in `folder`."""
-    if (folder / "result.json").exists():
+    if record.exists(folder / "result.json"):
         return _ended(folder)
     beat = last_beat(folder)
     if beat is None or beat.clock is None:
@@ -225,16 +226,17 @@ def screen(folder: Path) -> Iterator[int | None]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="a study's folder, such as runs/quickstart")
+    parser.add_argument("folder", help="a study's folder, such as runs/quickstart")
 
 
 def run(args: argparse.Namespace) -> int:
     """Watch a folder until every run in it has ended, or once when the output is no terminal."""
-    rows = read(args.folder)
+    folder = buckets.path(args.folder)
+    rows = read(folder)
     if not sys.stdout.isatty():
         show(rows)
         return 0
-    drawn, ended = _Screen(args.folder), {row.id for row in rows if row.beat.state in ENDED}
+    drawn, ended = _Screen(folder), {row.id for row in rows if row.beat.state in ENDED}
     with drawn.live, contextlib.suppress(KeyboardInterrupt):
         while len(ended) < len(rows):
             began = time.monotonic()

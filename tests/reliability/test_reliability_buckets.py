@@ -3,13 +3,14 @@
 import fsspec
 import pandas as pd
 import pytest
+from jax import numpy as jnp
 from orbax.checkpoint._src.path import gcs_utils
 
 from launch import local
 from research import study
 from research.__main__ import main
 from research.errors import Interrupted, UserError
-from research.run import buckets, lease, record
+from research.run import buckets, checkpoint, lease, mirror, record
 from research.run.rows import read_rows
 from research.scaling.table import read_file, read_runs
 from research.train import train
@@ -25,13 +26,14 @@ def server():
 @pytest.fixture
 def root(server, monkeypatch):
     """An empty bucket."""
-    for name in ("gs", "gcs"):
+    for name in ("gs", "gcs", "s3"):
         fsspec.register_implementation(name, bucket.Bucket, clobber=True)
     monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", server.address)
     monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
     # Orbax asks Google itself what kind of bucket it is.
     monkeypatch.setattr(gcs_utils, "is_hierarchical_namespace_enabled", lambda path: False)
     bucket.Bucket.store.clear()
+    bucket.Bucket.pseudo_dirs[:] = [""]
     return buckets.path("gs://bucket/runs")
 
 
@@ -43,16 +45,44 @@ def content(run):
     return result, [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
-def test_a_run_stops_and_goes_on(config, whole, root, monkeypatch):
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_run_stops_and_goes_on(config, whole, root, monkeypatch, scheme):
     """Stopped between two checkpoints and resumed, it ends as one on a disk does."""
+    root = buckets.path(f"{scheme}://bucket/runs")
     stop_at(monkeypatch, 9)
-    with pytest.raises(Interrupted, match="gs://bucket/runs/run: stopped at step 10 of 25, saved"):
+    stopped = f"{scheme}://bucket/runs/run: stopped at step 10 of 25, saved"
+    with pytest.raises(Interrupted, match=stopped):
         train(config, root / "run")
     assert [row["step"] for row in read_rows(root / "run" / "metrics.jsonl")] == [2, 4, 6, 8, 10]
     train(config, root / "run")
     assert content(root / "run") == (whole["result"], whole["rows"])
     assert record.names(root / "run" / ".lease") == ["1", "2"]
     assert not record.exists(root / "run" / "progress.json")
+
+
+def test_only_whole_checkpoints_come_back_from_s3(config, root):
+    """What was being copied when a process was killed does not count, and is copied again."""
+    folder = buckets.path("s3://bucket/runs/run/checkpoints")
+    state = {"w": jnp.arange(4.0)}
+    with checkpoint.writer(folder) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoint.save(checkpoints, step, state, {"step": step})
+    assert buckets.names(folder) == ["2", "3"]  # it keeps two
+    buckets.remove(folder / "3" / mirror.COMMITTED)
+    assert checkpoint.reader(folder).all_steps() == [2]
+    with checkpoint.writer(folder) as checkpoints:
+        found = checkpoint.restore_newest(checkpoints, state)
+        assert found and found[0] == found[2]["step"] == 2
+        assert found[1]["w"].tolist() == [0, 1, 2, 3]
+        checkpoint.save(checkpoints, 3, state, {"step": 3})
+    assert checkpoint.reader(folder).all_steps() == [2, 3]
+
+
+def test_several_processes_need_more_than_s3(monkeypatch):
+    monkeypatch.setattr(checkpoint.jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="several processes need gs:// or a folder that all share"):
+        checkpoint.check(buckets.path("s3://bucket/runs/run"))
+    checkpoint.check(buckets.path("gs://bucket/runs/run"))
 
 
 def test_a_sweep_and_its_table(tmp_path, root):
@@ -111,16 +141,3 @@ def test_other_addresses(config, tmp_path, monkeypatch, capsys, name, said):
     run = ["train", "--config", str(tmp_path / "tiny.py"), "--workdir", name]
     assert main(run) == 2
     assert capsys.readouterr().err == f"error: {name}: {said}\n"
-
-
-def test_runs_are_not_kept_in_s3(config, monkeypatch):
-    """Orbax writes to gs:// and to disks; it says so too late and not in these words."""
-
-    class Other(bucket.Bucket):
-        protocol = ("s3",)
-        store: dict = {}
-
-    fsspec.register_implementation("s3", Other, clobber=True)
-    with pytest.raises(UserError, match="s3://bucket/run: checkpoints .* local folders and gs://"):
-        train(config, buckets.path("s3://bucket/run"))
-    assert not Other.store
