@@ -106,6 +106,8 @@ def _chunked_backward(chunks, saved, g):
     share, x_gradient = jax.lax.map(of, each)
     # One product for all chunks, whose sum crosses the network once.
     head_gradient = jnp.einsum("cblv,cbld->vd", share, each[0])
+    # Before the layers' gradients: else `share`, of every position and token, waits through them.
+    x_gradient, head_gradient = jax.lax.optimization_barrier((x_gradient, head_gradient))
     return joined(x_gradient, 1), head_gradient, None
 
 
