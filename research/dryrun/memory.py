@@ -21,6 +21,8 @@ from research.dryrun.share import MASTER, Share, moment_bytes
 from research.models.attention import ROWS
 from research.programs import Carried
 
+LANES = 128  # the last dimension of an array in a TPU's memory is a multiple of it
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -49,7 +51,7 @@ class Memory:
         kept: what the forward pass of the stack leaves for the backward pass.
         gradients: of this device's parameters, float32; with micro-batches, their sum too.
         weights: one layer's, gathered; all layers' where remat keeps them.
-        layer_gradient: one layer's, of whole weights, before it is scattered.
+        layer_gradient: of one branch of a layer, of whole weights, before it is scattered.
         working: what one layer's backward pass computes again, and the gradients it goes through.
         head: around the stack: final norm, head, logits, and their gradients.
         moments: the optimizer's, brought from the host where they rest there.
@@ -92,6 +94,10 @@ def peak(config: ConfigDict, share: Share, arguments: float) -> Memory:
     # Inputs of products are whole along tensor, which splits positions only between blocks.
     inputs = share.itemsize * share.positions * share.width * 2 * (1 - 1 / share.sizes["tensor"])
     layers = share.parameter_bytes(whole=True, layered=True)
+    branch = max(
+        sum(leaf.elements(share.sizes, whole=True) for leaf in share.leaves if name in leaf.names)
+        for name in ("heads", "mlp")
+    )
     keeps_weights = found.layer_weights > 0
     master = share.parameter_bytes()
     return Memory(
@@ -100,7 +106,7 @@ def peak(config: ConfigDict, share: Share, arguments: float) -> Memory:
         kept=share.depth * (found.layer * each + (inputs if keeps_weights else 0.0)),
         gradients=master * (2 if share.micro_batches > 1 else 1),
         weights=layers if keeps_weights else layers / share.depth,
-        layer_gradient=layers / share.depth,
+        layer_gradient=share.itemsize * branch / share.depth,
         working=_working(share, again=not keeps_weights),
         head=found.outside * each + _head(share),
         moments=moment_bytes(config, share) if config.hardware.offload_optimizer else 0.0,
@@ -118,13 +124,15 @@ def _working(share: Share, again: bool) -> float:
         again: whether the layer's forward pass is run again; else it is among what is kept.
     """
     a_feature = share.itemsize * share.positions
-    width, attended = share.width, share.width / share.sizes["tensor"]
+    lanes = max(1, LANES / share.head_dim)  # short heads are padded
+    width, attended = share.width, share.width / share.sizes["tensor"] * lanes
+    qkv = share.qkv * lanes
     hidden = width + share.up + share.hidden  # the second norm, gate and up, their product
-    before = 3 * width + 2 * share.qkv + attended  # x, its norm, q k v and rotated, x in the middle
+    before = 3 * width + 2 * qkv + attended  # x, its norm, q k v and rotated, x in the middle
     kept = before + 2 * share.routed if again else 0.0
     perceptron = a_feature * (hidden * (2 if again else 1) + 2 * share.routed)
-    sums = 2 * share.keys * MASTER / share.itemsize
-    attention = a_feature * (attended + share.qkv + sums) + _scores(share)
+    sums = 2 * share.keys * lanes * MASTER / share.itemsize
+    attention = a_feature * (attended + qkv + sums) + _scores(share)
     return a_feature * kept + max(perceptron, attention)
 
 
@@ -139,15 +147,14 @@ def _scores(share: Share) -> float:
 
 
 def _head(share: Share) -> float:
-    """Bytes of the head whole and its gradient, and of the logits' gradient.
+    """Bytes of the head whole and its gradient, and of the gradient of all logits.
 
-    In chunks the logits of one are made anew beside their gradient; in one piece they are kept.
+    In chunks the logits of one are made anew beside it; in one piece they are kept.
     """
     if not share.logits:
         return 2 * share.parameter_bytes(whole=True, layered=False)
-    positions = share.positions / share.loss_chunks
-    anew = MASTER * positions if share.loss_chunks > 1 else 0.0
-    return share.logits * (share.itemsize * (2 * share.width + positions) + anew)
+    anew = MASTER * share.positions / share.loss_chunks if share.loss_chunks > 1 else 0.0
+    return share.logits * (share.itemsize * (2 * share.width + share.positions) + anew)
 
 
 def kept(config: ConfigDict) -> Kept:

@@ -90,7 +90,8 @@ class Share:
             input. An expert's are counted as often as a position reaches one.
         keys: of these the keys and values.
         routed: what one position sends to experts, and gets back.
-        heads, kv_heads, length: attention heads on this device; keys each query sees.
+        heads, kv_heads, head_dim, length: attention heads on this device, features of each; keys
+            each query sees.
         logits: outputs of the head a position, on this device; 0 without a vocabulary.
         tied: whether the head is the embedding.
         shard_optimizer: whether the optimizer's state is split over replicas.
@@ -115,6 +116,7 @@ class Share:
     routed: float
     heads: float
     kv_heads: float
+    head_dim: int
     length: int
     logits: float
     tied: bool
@@ -174,6 +176,7 @@ def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...
         routed=visits * model.width if experts else 0.0,
         heads=heads / tensor,
         kv_heads=kv_heads / tensor,
+        head_dim=head_dim,
         length=ledger.tokens,
         logits=model.get("vocab_size", 0) / tensor,
         tied=model.get("tie_embeddings", False),
