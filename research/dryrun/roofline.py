@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ml_collections import ConfigDict
 
 from research.dryrun.hlo import Traffic
-from research.dryrun.share import Share, repeated_flops, step_flops
+from research.dryrun.share import Share, head_flops, repeated_flops, step_flops
 from research.hardware import Slice
 
 
@@ -71,10 +71,12 @@ def roofline(
     peak = kind.flops * wanted.num_chips
     flops, repeated = step_flops(config), repeated_flops(config)
     idle = share.ticks / (share.depth * share.parts)  # a pipeline fills and drains (Huang 2019)
+    head = head_flops(config)  # which every stage makes for itself
+    spent = (flops + repeated - head) * idle + head * share.sizes["stage"]
     return Roofline(
         flops=flops,
         repeated=repeated,
-        seconds_compute=(flops + repeated) / peak * idle,
+        seconds_compute=spent / peak,
         seconds_memory=memory_traffic(share, state_bytes)
         * kind.devices_per_chip
         / kind.memory_bandwidth,

@@ -204,6 +204,14 @@ def step_flops(config: ConfigDict) -> int:
     return families.load(config.family).cost(config).train_flops * config.train.batch_size
 
 
+def head_flops(config: ConfigDict) -> int:
+    """FLOPs of a step in the head, its logits made again in the backward pass included."""
+    forward = families.load(config.family).cost(config).forward_flops
+    passes = 3 + (config.hardware.loss_chunks > 1)
+    head = forward["head"] if "vocab_size" in config.model else 0
+    return passes * head * config.train.batch_size
+
+
 def repeated_flops(config: ConfigDict) -> int:
     """FLOPs of a step that are spent again in its backward pass: work, but not useful work.
 

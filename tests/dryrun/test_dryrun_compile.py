@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import jax
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from jax import numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from research import study
-from research.dryrun import topology
+from research import mesh, study
+from research.dryrun import command, roofline, share, topology
 from research.dryrun.compile import compile_step, needed, step_arguments
 from research.hardware import CHIPS, parse_slice
 
@@ -86,3 +87,18 @@ def test_verbs_are_silent_where_there_is_no_tpu():
         check=True,
     )
     assert done.stderr == "" and done.stdout.strip() in ("cpu", "gpu", "tpu")
+
+
+def test_a_pipeline_idles_and_makes_the_head_on_every_stage():
+    """Two stages of one layer, two parts: three ticks for two; exactly."""
+    chosen = study.load_config("experiments/lm_7b.py", SMALL, num_devices=8, prepared=False)
+    wanted = command.parse("cpu:8", 1)
+
+    def seconds(**sizes):
+        sizes = dict.fromkeys(mesh.AXES, 1) | sizes
+        ours = share.share(chosen, sizes, share.leaves(chosen))
+        return roofline.roofline(chosen, ours, wanted, Counter(), {}, 0.0).seconds_compute
+
+    head = share.head_flops(chosen) / (wanted.kind.flops * 8)
+    alone, piped = seconds(data=8), seconds(data=4, stage=2)
+    assert piped == pytest.approx((alone - head) * 3 / 2 + head * 2, rel=1e-12)
