@@ -35,7 +35,7 @@ slow: $(INSTALLED_DEV)  ## run the tests that take longest: clusters, processes,
 bench: $(INSTALLED_DEV)  ## measure speed on this machine: train step, compile time, share of the matrix-product rate
 	$(RUN) -m tests.bench $(ARGS)
 
-dryrun: $(INSTALLED_DEV)  ## compile every large config for its pod, hold the memory ledger against it (about 20 minutes)
+dryrun: $(INSTALLED_DEV)  ## compile every large config for its pod, hold the memory ledger against it (about 10 minutes)
 	$(RUN) -m tests.dryrun $(ARGS)
 
 coverage: $(INSTALLED_DEV)  ## measure how often intervals hold planted truths (about 10 minutes)
