@@ -159,7 +159,8 @@ def main(words: list[str]) -> int:
         return 0 if words else 2
     verb, rest = words[0], words[1:]
     runtime.set_up_logging()
-    runtime.keep_memory()
+    if verb != "dryrun":  # the threads of a compiler would wait for each other's malloc
+        runtime.keep_memory()
     try:
         if verb not in VERBS:
             raise UserError(f"unknown verb {verb!r}{nearest(verb, VERBS)}: {', '.join(VERBS)}")
