@@ -75,6 +75,9 @@ def writer(
         yield checkpoints
         with _one_line(folder):
             checkpoints.wait_until_finished()
+            # Whoever was killed between a save and this left one too many.
+            for step in {*sorted(checkpoints.all_steps())[:-keep]} - {*permanent}:
+                checkpoints.delete(step)
             checkpoints.close()
     except BaseException as error:
         with contextlib.suppress(Exception):  # the first error is the one to report

@@ -78,6 +78,19 @@ def test_only_whole_checkpoints_come_back_from_s3(config, root):
     assert checkpoint.reader(folder).all_steps() == [2, 3]
 
 
+@pytest.mark.parametrize("scheme", ["", "s3://"])
+def test_a_checkpoint_too_many_goes_when_the_run_ends(root, tmp_path, scheme):
+    """Whoever is killed between a save and its clean-up leaves one; 1 is a branch's, and stays."""
+    folder = buckets.path(f"{scheme}bucket/checkpoints" if scheme else tmp_path / "checkpoints")
+    state = {"w": jnp.arange(4.0)}
+    with checkpoint.writer(folder, (1,), keep=4) as checkpoints:
+        for step in (1, 2, 3, 4):
+            checkpoint.save(checkpoints, step, state, {})
+    with checkpoint.writer(folder, (1,), keep=2):
+        pass
+    assert sorted(record.names(folder)) == ["1", "3", "4"]
+
+
 def test_several_processes_need_more_than_s3(monkeypatch):
     monkeypatch.setattr(checkpoint.jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="several processes need gs:// or a folder that all share"):
