@@ -74,10 +74,11 @@ def writer(
     try:
         yield checkpoints
         with _one_line(folder):
-            checkpoints.wait_until_finished()
+            _finish(checkpoints)
             # Whoever was killed between a save and this left one too many.
             for step in {*sorted(checkpoints.all_steps())[:-keep]} - {*permanent}:
                 checkpoints.delete(step)
+            _finish(checkpoints)
             checkpoints.close()
     except BaseException as error:
         with contextlib.suppress(Exception):  # the first error is the one to report
@@ -157,6 +158,7 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict) 
         folder = str(checkpoints.directory)
         if "://" not in folder and shutil.disk_usage(folder).free < needed:
             raise OSError("No space left on device")
+        _finish(checkpoints)  # as Orbax would: one save at a time
         checkpoints.save(step, args=items, force=True)
 
 
@@ -167,7 +169,13 @@ def wait(checkpoints: ocp.CheckpointManager) -> None:
         UserError: when one cannot be written.
     """
     with _one_line(_kept_in(checkpoints)):
-        checkpoints.wait_until_finished()
+        _finish(checkpoints)
+
+
+def _finish(checkpoints: ocp.CheckpointManager) -> None:
+    checkpoints.wait_until_finished()
+    if isinstance(checkpoints, Mirror):
+        checkpoints.publish()
 
 
 def restore(checkpoints: ocp.CheckpointManager, step: int, shapes: Any) -> tuple[Any, dict]:

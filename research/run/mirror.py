@@ -5,7 +5,6 @@ A step counts in the bucket once its object COMMITTED is there, which is written
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import orbax.checkpoint as ocp
 
@@ -17,9 +16,8 @@ COMMITTED = "COMMITTED"
 class Mirror(ocp.CheckpointManager):
     """A manager of a local copy of the checkpoints in `bucket`.
 
-    What was saved is in the bucket when the next `save`, or `wait_until_finished`, returns; a
-    process that is killed before that loses it. `close` writes nothing there: the folder may be
-    another's by then.
+    Only `publish` writes there: Orbax waits and closes by itself, when the folder may be another's.
+    A process that is killed before it loses what it saved since.
     """
 
     def __init__(self, bucket: Path, options: ocp.CheckpointManagerOptions):
@@ -29,12 +27,8 @@ class Mirror(ocp.CheckpointManager):
             buckets.download(bucket / step, Path(self.copy.name) / step)
         super().__init__(Path(self.copy.name), options=options)
 
-    def save(self, *args: Any, **kwargs: Any) -> bool:
-        self.wait_until_finished()
-        return super().save(*args, **kwargs)
-
-    def wait_until_finished(self) -> None:
-        super().wait_until_finished()
+    def publish(self) -> None:
+        """Make the bucket hold the steps that are finished here, and no others."""
         kept, published = {str(step) for step in self.all_steps()}, self._published()
         for step in sorted(kept - published, key=int):
             buckets.remove(self.bucket / step)  # what a killed process left of it
