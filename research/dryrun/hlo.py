@@ -27,6 +27,7 @@ _CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=(\S+))? \{([^}]*)\}")
 _SUBAXIS = re.compile(r"'(\w+)'(?::\((\d+)\)(\d+))?")
+_PAIRS = re.compile(r"source_target_pairs=\{(.*?)\}\}")
 _LIMIT = re.compile(r"constant\((\d+)\)")
 
 
@@ -141,7 +142,7 @@ def _sent(kind: str, result: str, count: int, started: bool, scatters: bool) -> 
 
 def _senders(rest: str, sizes: dict[str, int]) -> float:
     """The share of the devices that send: in a permutation, those with somebody to send to."""
-    found = re.search(r"source_target_pairs=\{(.*?)\}\}", rest)
+    found = _PAIRS.search(rest)
     return found[1].count("{") / math.prod(sizes.values()) if found else 1.0
 
 
@@ -171,7 +172,7 @@ def _turns(rest: str, computations: dict[str, list[str]]) -> int:
 
 def _group(rest: str, sizes: dict[str, int]) -> tuple[tuple[str, ...], int]:
     """The mesh axes along which the groups of a collective lie, and the devices of one group."""
-    if found := re.search(r"source_target_pairs=\{(.*?)\}\}", rest):
+    if found := _PAIRS.search(rest):
         pairs = np.array([int(word) for word in re.findall(r"\d+", found[1])]).reshape(-1, 2)
         return _axes(pairs, sizes), 2
     if found := re.search(r"replica_groups=\{(\{.*?\})\}", rest):
