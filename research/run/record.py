@@ -9,14 +9,27 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from research.errors import UserError
 from research.run import buckets
+
+CHECKSUM, CRC = "checksum", "crc32"  # the last key of an object that `write_json` wrote
+KINDS = {
+    "int": "an integer", "float": "a number", "str": "a string", "bool": "true or false",
+    "object": "an object", "array": "a list",
+}  # fmt: skip
+# Numbers of files: Python's JSON reads NaN, 1e999 and integers that no float or array can hold.
+Number = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:
@@ -107,25 +120,104 @@ def write_text(path: str | Path, text: str, durable: bool = True) -> None:
     write_bytes(path, text.encode(), durable)
 
 
-def write_json(path: str | Path, content: Any, durable: bool = True) -> None:
-    """Write `content` as indented JSON atomically, floats in full precision."""
+def write_json(
+    path: str | Path, content: Any, durable: bool = True, *, checksum: bool = True
+) -> None:
+    """Write `content` as indented JSON atomically, floats in full precision.
+
+    An object ends with a "checksum" of the rest, by which `read_json` sees that it was changed.
+    Without `checksum` it has none: for what people are meant to edit.
+    """
+    if checksum and isinstance(content, dict):
+        plain = json.loads(json.dumps(content))  # as it will be read: keys are text, tuples lists
+        content = {**plain, CHECKSUM: _checksum(plain)}
     write_text(path, json.dumps(content, indent=2) + "\n", durable)
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+def read_json(path: str | Path, kind: Any = Any) -> Any:
+    """Read a JSON file that holds a `kind`: any type, TypedDict or dataclass that msgspec knows.
+
+    What is returned has the keys that `kind` names; others, which a later version may write, are
+    left out. A checksum is verified where there is one, and is no part of the content.
 
     Raises:
-        UserError: when the file is missing, unreadable or not JSON.
+        UserError: when the file cannot be read, is not JSON, was changed since `write_json`, or
+            holds something else than a `kind`: its key, what was expected and what is there.
     """
     try:
-        return json.loads(buckets.path(path).read_text())
+        data = buckets.path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    return parse_json(data, str(path), kind)
+
+
+def parse_json(data: bytes, source: str, kind: Any = Any) -> Any:
+    """Return the content of JSON `data`, read from `source`; see `read_json`."""
+    try:
+        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+        if isinstance(content, dict) and not _as_written(content):
+            raise UserError(
+                f"{source} was changed since it was written: restore it, or remove its "
+                f'"{CHECKSUM}" if the change was meant'
+            )
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not JSON: byte {error.start} is not UTF-8") from error
+        raise UserError(f"{source} is not JSON: byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON: {error.msg} at line {error.lineno}") from error
+        raise UserError(f"{source} is not JSON: {error.msg} at line {error.lineno}") from error
+    except RecursionError as error:
+        raise UserError(f"{source} is not JSON that can be read: nested too deep") from error
+    except ValueError as error:  # a key twice, or an integer of thousands of digits
+        reason = str(error).partition(":")[0]
+        raise UserError(f"{source} is not JSON that can be read: {reason}") from error
+    if kind is Any:
+        return content
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{source}: {_mismatch(str(error), content)}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} is there twice")
+    return found
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return f"{CRC} {zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+
+
+def _as_written(content: dict[str, Any]) -> bool:
+    """Whether the checksum of `content`, if it has one, fits; it is taken out."""
+    said = [
+        k for k, v in content.items() if k == CHECKSUM or isinstance(v, str) and v.startswith(CRC)
+    ]
+    return not said or said == [CHECKSUM] and content.pop(CHECKSUM) == _checksum(content)
+
+
+def _mismatch(said: str, content: Any) -> str:
+    """What msgspec said, such as "Expected `int`, got `str` - at `$.data[0]`", in our words."""
+    said, _, where = said.partition(" - at `$")
+    where, found = where.rstrip("`"), content
+    for key, index in re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", where):
+        if index == "...":  # one of the values of an object; which one is not said
+            found = None
+            break
+        found = found[int(index)] if index else found[key]
+    where = where.lstrip(".")
+    if missing := re.fullmatch("Object missing required field `(.*)`", said):
+        return f"the key {f'{where}.' if where else ''}{missing[1]} is missing"
+    said = re.sub("`([^`]*)`", lambda kind: _in_words(kind[1]), said)
+    said = said[:1].lower() + said[1:]
+    if isinstance(found, str | int | float):
+        said = f"{said.partition(', got ')[0]}, got {json.dumps(found)[:60]}"
+    return f"{where}: {said}" if where else said
+
+
+def _in_words(kinds: str) -> str:
+    return " or ".join(KINDS.get(kind, kind) for kind in kinds.split(" | "))
 
 
 def now() -> str:
