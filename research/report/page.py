@@ -185,6 +185,7 @@ def _provisional(study: Study, chapters: list[Chapter]) -> list[str]:
         f"{title}: no trial of this part has a score, so it is left out."
         for title in study.left_out
     ]
+    lines += [f"Could not be read, and is left out: {reason}." for reason in study.unread]
     for chapter in chapters:
         missing = chapter.part.missing
         if missing:

@@ -148,10 +148,10 @@ def read_json(path: str | Path, kind: Any = Any) -> Any:
         data = buckets.path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    return parse_json(data, str(path), kind)
+    return parse_json(data, path, kind)
 
 
-def parse_json(data: bytes, source: str, kind: Any = Any) -> Any:
+def parse_json(data: bytes, source: str | Path, kind: Any = Any) -> Any:
     """Return the content of JSON `data`, read from `source`; see `read_json`."""
     try:
         content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
@@ -169,12 +169,15 @@ def parse_json(data: bytes, source: str, kind: Any = Any) -> Any:
     except ValueError as error:  # a key twice, or an integer of thousands of digits
         reason = str(error).partition(":")[0]
         raise UserError(f"{source} is not JSON that can be read: {reason}") from error
-    if kind is Any:
-        return content
+    return content if kind is Any else held_to(kind, content, source)
+
+
+def held_to(kind: Any, content: Any, source: str | Path) -> Any:
+    """Return `content`, read from `source`, as a `kind`; see `read_json`."""
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        raise UserError(f"{source}: {_mismatch(str(error), content)}") from error
+        raise UserError(f"{source}: {_mismatch(kind, str(error), content)}") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -197,23 +200,34 @@ def _as_written(content: dict[str, Any]) -> bool:
     return not said or said == [CHECKSUM] and content.pop(CHECKSUM) == _checksum(content)
 
 
-def _mismatch(said: str, content: Any) -> str:
+def _mismatch(kind: Any, said: str, content: Any) -> str:
     """What msgspec said, such as "Expected `int`, got `str` - at `$.data[0]`", in our words."""
     said, _, where = said.partition(" - at `$")
-    where, found = where.rstrip("`"), content
-    for key, index in re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", where):
-        if index == "...":  # one of the values of an object; which one is not said
-            found = None
-            break
-        found = found[int(index)] if index else found[key]
-    where = where.lstrip(".")
+    found, path = content, ""
+    for name, index in re.findall(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]", where):
+        key = _failing(kind, content, found) if index == "..." else int(index) if index else name
+        found, path = found[key], f"{path}.{key}"
+    path = path.removeprefix(".")
     if missing := re.fullmatch("Object missing required field `(.*)`", said):
-        return f"the key {f'{where}.' if where else ''}{missing[1]} is missing"
+        return f"key {path + '.' * bool(path) + missing[1]!r} is missing"
+    said = said.partition(" matching regex")[0]  # of text, which prints
     said = re.sub("`([^`]*)`", lambda kind: _in_words(kind[1]), said)
     said = said[:1].lower() + said[1:]
     if isinstance(found, str | int | float):
         said = f"{said.partition(', got ')[0]}, got {json.dumps(found)[:60]}"
-    return f"{where}: {said}" if where else said
+    return f"{path}: {said}" if path else said
+
+
+def _failing(kind: Any, content: Any, holder: dict[str, Any]) -> str:
+    """The first key of `holder`, an object in `content`, that is no part of a `kind`."""
+    for key, value in list(holder.items()):
+        holder.clear()
+        holder[key] = value
+        try:
+            msgspec.convert(content, kind)
+        except msgspec.ValidationError:
+            break
+    return next(iter(holder))
 
 
 def _in_words(kinds: str) -> str:
@@ -264,6 +278,6 @@ def provenance(data_fingerprint: str) -> dict[str, Any]:
     return {
         **_environment(),
         "data_fingerprint": data_fingerprint,
-        "argv": sys.argv,
+        "argv": [word.encode(errors="replace").decode() for word in sys.argv],
         "started_at": now(),
     }

@@ -12,7 +12,7 @@ from PIL import Image
 from research.errors import UserError
 from research.report import command, stamp
 from research.report.findings import find
-from research.report.load import read_metrics, read_study
+from research.report.load import read_study
 from tests.report.synthetic import PARTS, write_study
 
 UNFINISHED = ("text-24k-1e11-s0", "text-50k-1e12-s0")
@@ -202,13 +202,6 @@ def test_a_part_without_a_score_is_left_out(tmp_path):
     write_study(tmp_path, parts=PARTS[2:], diverged=tuple(ids))
     with pytest.raises(UserError, match="every trial diverged"):
         read_study(tmp_path)
-
-
-def test_metrics_survive_a_kill(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 2, "loss": 3}\n{"step": 1, "loss": 4}\n{"step": 2, "loss": 5}\n{"st')
-    assert read_metrics(path) == [{"step": 1, "loss": 4}, {"step": 2, "loss": 5}]
-    assert read_metrics(tmp_path / "none.jsonl") == []
 
 
 def test_errors_are_one_line(tmp_path):

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     result = backtest(tables[part], args.holdout, chosen, **options)
     content = {**result.to_json(), "convention": tables[part].convention}
     if args.out:
-        write_json(args.out, content)
+        write_json(args.out, content, checksum=False)
     print(json.dumps(content, indent=2) if args.json else "\n".join(lines(result)))
     return 0
 

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     fit = replace(fit, findings=sorted([*doubts, *fit.findings], key=lambda found: found.code))
     content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}
     if args.out:
-        write_json(args.out, content)
+        write_json(args.out, content, checksum=False)
     print(json.dumps(content, indent=2) if args.json else "\n".join(lines(fit)))
     if args.out and not args.json:
         print(f"wrote {args.out}")

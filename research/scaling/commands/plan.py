@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         anyway=args.anyway,
     )
     if args.out:
-        write_json(args.out, found.to_json())
+        write_json(args.out, found.to_json(), checksum=False)
     print(json.dumps(found.to_json(), indent=2) if args.json else "\n".join(lines(found)))
     if args.out and not args.json:
         print(f"wrote {args.out}")
