@@ -14,6 +14,7 @@ from launch import job, journal
 from launch.journal import Journal
 from research.errors import UserError
 from research.run import buckets, record, watch
+from research.terminal import one_line
 
 COMMANDS = {
     "status": ("say how each run of a study is doing", "runs/quickstart"),
@@ -62,7 +63,7 @@ def status(folder: Path, args: argparse.Namespace) -> int:
         print(json.dumps([_plain(row, where) for row, where in found], indent=2))
         return 0
     lines = [[*watch.COLUMNS, "where"]]
-    lines += [[*watch.cells(row), where] for row, where in found]
+    lines += [[*watch.cells(row), one_line(where)] for row, where in found]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         words = zip(line, widths, strict=True)

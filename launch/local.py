@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import processes
-from research import runtime, study
+from research import runtime, study, terminal
 from research.errors import Interrupted, UserError
 from research.run import buckets, files, lease, record, watch
 
@@ -195,4 +195,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(terminal.until_closed(main, sys.argv[1:]))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch import local
-from research import runtime, study
+from research import runtime, study, terminal
 from research.errors import AGAIN, Interrupted, UserError, nearest
 from research.run import buckets
 
@@ -79,4 +79,4 @@ def start(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(terminal.until_closed(main, sys.argv[1:]))

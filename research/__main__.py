@@ -1,12 +1,13 @@
 """The front door: `python -m research VERB`."""
 
 import argparse
+import contextlib
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from research import config as configs
-from research import runtime
+from research import runtime, terminal
 from research.errors import Interrupted, UserError, nearest
 from research.run import buckets
 
@@ -142,7 +143,11 @@ def _delegate(verb: str, words: list[str]) -> int:
     command.add_arguments(parser)
     if verb not in rooms:
         words = [_hyphenated(word) for word in words]
-    return command.run(parser.parse_args(words))
+    args = parser.parse_args(words)
+    if verb == "watch":  # draws
+        return command.run(args)
+    with contextlib.redirect_stdout(terminal.Plain(sys.stdout)):  # type: ignore[type-var]
+        return command.run(args)
 
 
 def _hyphenated(word: str) -> str:
@@ -172,7 +177,7 @@ def main(words: list[str]) -> int:
             return dryrun(rest)
         return _delegate(verb, rest)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {terminal.one_line(str(error))}", file=sys.stderr)
         runtime.leave(2)
         return 2
     except KeyboardInterrupt:
@@ -184,4 +189,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(terminal.until_closed(main, sys.argv[1:]))

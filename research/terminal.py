@@ -1,6 +1,11 @@
 """What people's files may say on a terminal: text, and nothing that the terminal would obey."""
 
+import os
+import sys
+from collections.abc import Callable
 from typing import Any
+
+CLOSED = 128 + 13  # the exit code of what ends because nobody reads on: SIGPIPE
 
 
 def plain(text: str) -> str:
@@ -24,3 +29,21 @@ class Plain:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def until_closed(main: Callable[[list[str]], int], words: list[str]) -> Any:
+    """Return the exit code of `main`; `CLOSED`, without a word, when its reader has gone.
+
+    As after `| head`. Characters that the terminal does not know are printed as escapes.
+    """
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
+    try:
+        try:
+            code = main(words)
+        except SystemExit as left:  # argparse after --help
+            code = left.code
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return CLOSED

@@ -124,8 +124,9 @@ def read_study(folder: str | Path) -> Study:
         raise UserError(f"{folder}: every trial diverged, so there is nothing to show")
     unread = list(runs.unreadable.values())
     provenance, missing = _provenance(folder, unread), _missing(folder, study, runs, unread)
-    titles = {name: about.get("title") or name for name, about in study.get("parts", {}).items()}
-    titles = {trial["part"]: trial["part"] for trial in runs.trials} | titles
+    about = study.get("parts", {})
+    names = dict.fromkeys([*about, *(trial["part"] for trial in runs.trials)])
+    titles = {name: about.get(name, {}).get("title") or name for name in names}
     parts = [
         _read_part(folder, name, title, runs.trials, missing.get(name, []), unread)
         for name, title in titles.items()

@@ -18,7 +18,6 @@ from research.run.record import Count, Number
 from research.terminal import one_line
 
 STUDY, RESULT, PROVENANCE = "study.json", "result.json", "provenance.json"
-Size = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]  # of a network: N has a logarithm
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\ud800-\udfff]*$")]  # no half of a character
 LONGEST = 200  # bytes of a name, with room for a suffix
 
@@ -102,9 +101,9 @@ class Run(TypedDict):
 class Params(TypedDict, total=False):
     """Counts of parameters; at least the one that the convention names."""
 
-    total: Size
-    active: Size
-    non_embedding: Size
+    total: Count
+    active: Count
+    non_embedding: Count
     embedding: Count
 
 
@@ -221,12 +220,9 @@ def read_result(run: Path) -> Run | Trial:
     found: Run = record.held_to(Run, content, path)
     if found["role"] == "trial":
         found = trial = record.held_to(Trial, content, path)
-        try:
-            counted(trial)
-        except KeyError as error:
-            raise UserError(
-                f"{path}: key {error} is missing, which the convention names"
-            ) from error
+        name = _convention(trial)
+        if not trial["params"].get(name):  # N has a logarithm
+            raise UserError(f"{path}: params: expected {name!r}, which the convention names")
     for key in ("part", "trunk"):
         if name := found.get(key):
             check_name(str(name), f"{path}: {key}:")
@@ -250,9 +246,13 @@ def loss(run: Run | Trial) -> float:
 
 
 def counted(trial: Trial) -> tuple[str, int]:
-    """The name of the count that a trial's convention names ("total, head included"), and it."""
-    name = trial["convention"]["params"].partition(",")[0]
+    """Which count of parameters a trial's convention names, and how many that is."""
+    name = _convention(trial)
     return name, trial["params"][name]
+
+
+def _convention(trial: Trial) -> str:
+    return trial["convention"]["params"].partition(",")[0]  # "total, head included"
 
 
 def read_runs(folder: Path) -> Runs:

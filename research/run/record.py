@@ -23,6 +23,7 @@ from research.errors import UserError
 from research.run import buckets
 
 CHECKSUM, CRC = "checksum", "crc32"  # the last key of an object that `write_json` wrote
+TEMPORARY = ".isoflop-tmp"  # ends the name of a file that is being written
 KINDS = {
     "int": "an integer", "float": "a number", "str": "a string", "bool": "true or false",
     "object": "an object", "array": "a list",
@@ -46,7 +47,7 @@ def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -111,13 +112,13 @@ def names(folder: Path) -> list[str]:
 def discard_unfinished(folder: Path) -> None:
     """Remove what a killed `write_bytes` left in `folder`; the caller holds the folder's lease."""
     if not buckets.remote(folder):
-        for temporary in folder.glob(".*.*.*"):
+        for temporary in folder.glob(f".*.*{TEMPORARY}"):
             temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str, durable: bool = True) -> None:
     """Write UTF-8 `text` atomically; see `write_bytes`."""
-    write_bytes(path, text.encode(), durable)
+    write_bytes(path, text.encode(errors="replace"), durable)
 
 
 def write_json(
