@@ -168,10 +168,10 @@ def check_name(name: str, what: str) -> str:
         UserError: when it is empty, too long, hidden, a path, or does not print; `what` says where
             it stands.
     """
-    if not name or name.startswith(".") or len(name.encode(errors="replace")) > LONGEST:
-        raise UserError(f"{what} {name[:60]!r}: expected 1 to {LONGEST} bytes, no dot at first")
     if "/" in name or "\\" in name or not name.isprintable():
         raise UserError(f"{what} {name[:60]!r}: expected a name that prints, and no path")
+    if not name or name.startswith(".") or len(name.encode()) > LONGEST:
+        raise UserError(f"{what} {name[:60]!r}: expected 1 to {LONGEST} bytes, no dot at first")
     return name
 
 
