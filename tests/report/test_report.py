@@ -228,13 +228,19 @@ def test_a_report_is_made_again_only_when_something_changed(report, tmp_path):
     page = command.write_report(folder)
     assert page.read_text() == html
     digest = stamp.stamp(folder, True)
-    assert stamp.is_current(page, digest)
-    assert not stamp.is_current(page, stamp.stamp(folder, False))
-    (tmp_path / "half.html").write_text(html[:100])
-    assert not stamp.is_current(tmp_path / "half.html", digest)
+    assert stamp.is_current(folder, digest)
+    assert not stamp.is_current(folder, stamp.stamp(folder, False))
     other = tmp_path / "other"
     shutil.copytree(folder, other)
-    assert stamp.stamp(other, True) == digest
+    assert stamp.stamp(other, True) == digest and stamp.is_current(other, digest)
+    picture = other / "figures" / "headline.svg"
+    for path in (other / "report.html", picture, other / stamp.FILE):
+        kept = path.read_bytes()
+        for content in (kept[: len(kept) // 2], kept.replace(b"a", b"b", 1), None):
+            path.unlink() if content is None else path.write_bytes(content)
+            assert not stamp.is_current(other, digest), path
+        path.write_bytes(kept)
+    assert stamp.is_current(other, digest)
     result = next(other.glob("*/result.json"))
     result.write_text(result.read_text() + "\n")
     assert stamp.stamp(other, True) != digest

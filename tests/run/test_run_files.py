@@ -19,7 +19,7 @@ from research import terminal
 from research.__main__ import main
 from research.errors import UserError
 from research.report.load import read_study
-from research.run import files, heartbeat, record, watch
+from research.run import files, heartbeat, lease, record, watch
 from research.scaling.table import read_runs
 from tests.report import synthetic
 from tests.scaling import planted
@@ -266,3 +266,12 @@ def test_a_checksum_is_verified_and_may_be_taken_away(tmp_path):
     assert record.read_json(path) == {"a": 1}
     with pytest.raises(UserError, match="a: expected a string, got 1"):
         record.read_json(path, dict[str, str])
+
+
+@pytest.mark.parametrize("content", [{"pid": []}, {"pid": "x\0y"}, {"born": 5}, [1], {"pid": 1}])
+def test_a_lease_of_another_shape_expires(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 0.0)
+    if isinstance(content, dict):
+        content = {"space": lease._space(), **content}
+    record.write_json(lease._file(tmp_path, 1), content)
+    lease.take(tmp_path).release()
