@@ -177,7 +177,7 @@ def kubectl(tmp_path, monkeypatch):
 
 def test_submitting(kubectl):
     backend = Gke(namespace="lab", context="pods")
-    assert backend.submit(SPEC) == ["lm-0a1b-0", "lm-0a1b-1"]
+    assert backend.submit(SPEC, {}) == ["lm-0a1b-0", "lm-0a1b-1"]
     assert (kubectl / "created").read_text() == backend.render(SPEC)
     assert backend.logs("lm-0a1b-0") == "said so\n"
     backend.cancel(["lm-0a1b-0"])

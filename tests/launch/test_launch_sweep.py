@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from research.scaling.table import read_file, read_runs
 from tests import bucket, tiny
 
 QUEUE: dict[str, tuple[str, str]] = {}
+SENT: list[dict[str, str]] = []  # the variables of each submission
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Memory:
 
     shares_disk: ClassVar[bool] = True
 
-    room: str = option("here", "a word")
+    ID: ClassVar[job.Form] = job.Form(r"[a-z0-9-]+", "the name of an element")
+
+    room: str = option("here", "a word", job.WORD)
 
     def pinned(self) -> "Memory":
         return self
@@ -37,7 +40,8 @@ class Memory:
     def render(self, spec: JobSpec) -> str:
         return "".join(f"{' '.join(spec.command(i))}\n" for i in range(len(spec.array)))
 
-    def submit(self, spec: JobSpec) -> list[str]:
+    def submit(self, spec: JobSpec, env: Mapping[str, str]) -> list[str]:
+        SENT.append(dict(env))
         ids = [spec.element(index) for index in range(len(spec.array))]
         QUEUE.update(dict.fromkeys(ids, (job.WAITING, self.room)))
         return ids
@@ -58,6 +62,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setitem(backends.BACKENDS, "memory", Memory)
     monkeypatch.chdir(tiny.ROOT)
     QUEUE.clear()
+    SENT.clear()
     assert sweep(tmp_path, "--room", "attic") == 0
     return tmp_path / "tiny"
 
@@ -264,7 +269,7 @@ SLURM = ["--backend", "slurm"]
             [*POD, "--topology", "v5e:16x16"],
             "is not divisible by 256 data-parallel devices",
         ),
-        ([*QUICK, "--backend", "slurm", "--env", "A"], "--env 'A': expected NAME=VALUE"),
+        ([*QUICK, "--backend", "slurm", "--env", "A"], "--env A: not set here; export it first"),
     ],
 )
 def test_bad_options(capsys, monkeypatch, words, message):

@@ -22,7 +22,7 @@ from tests.launch import fake_gcloud
 SPEC = JobSpec(
     "lm-0a1b",
     ("-m", "launch.run", "--config", "study.py", "--workdir", "gs://b/runs", "--group"),
-    env={"LIBTPU_INIT_ARGS": "--a='b c' $HOME"},
+    env=("LIBTPU_INIT_ARGS",),
     accelerator="v5e",
     topology="4x4",
     hosts=4,
@@ -30,6 +30,7 @@ SPEC = JobSpec(
     restarts=1,
     array=("text-size64-trunk",),
 )
+ENV = {"LIBTPU_INIT_ARGS": "--a='b c' $HOME"}
 NAME = "lm-0a1b-0"
 
 
@@ -121,7 +122,7 @@ def end(id: str) -> int:
 def test_an_element_from_queue_to_end(repository, cloud, plan, creates, code, asked, starts):
     (cloud / "plan").write_text("\n".join(plan))
     (cloud / "creates").write_text("\n".join(creates))
-    (id,) = backend().submit(SPEC)
+    (id,) = backend().submit(SPEC, ENV)
     assert end(id) == code, backend().logs(id)
     assert (verbs(cloud), (cloud / "state").read_text()) == (asked.strip(), "")
     trained = (cloud / "trained").read_text().splitlines() if starts else []
@@ -134,7 +135,7 @@ def test_an_element_from_queue_to_end(repository, cloud, plan, creates, code, as
 
 def test_cancelling_deletes_what_costs(repository, cloud):
     (cloud / "plan").write_text("wait")
-    (id,) = backend().submit(SPEC)
+    (id,) = backend().submit(SPEC, ENV)
     wait((cloud / "waits").exists, id)
     assert backend().states([id]) == {id: (job.RUNNING, "ACTIVE")}
     backend().cancel([id])
