@@ -117,8 +117,8 @@ def read(folder: Path) -> Journal | None:
         return None
     content = record.read_json(path)
     try:
-        submissions = tuple(_submission(each) for each in content["submissions"])
-        groups = {name: list(runs) for name, runs in content["groups"].items()}
+        submissions = tuple(_submission(each) for each in _list(content["submissions"]))
+        groups = {name: _list(runs) for name, runs in content["groups"].items()}
         ids = [id for name, runs in groups.items() for id in (name, *runs)]
         if bad := [id for id in ids if not job.ELEMENT.fullmatch(id)]:
             raise ValueError(f"{bad[0]!r} cannot be the id of a run")
@@ -155,10 +155,18 @@ def submit(
 
 
 def _submission(content: dict[str, Any]) -> Submission:
-    # Of variables, only names are read: older files hold their values too.
-    words = {key: tuple(content["spec"][key]) for key in ("argv", "array", "env")}
-    spec = JobSpec(**{**content["spec"], **words})
-    ids = tuple(content["ids"])
+    found = content["spec"]
+    env = found["env"]  # only names are read: older files hold values too
+    names = list(env) if isinstance(env, dict) else _list(env)
+    words = {"argv": tuple(_list(found["argv"])), "array": tuple(_list(found["array"]))}
+    spec = JobSpec(**{**found, **words, "env": tuple(names)})
+    ids = tuple(_list(content["ids"]))
     if len(ids) != len(spec.array):
         raise ValueError(f"{len(ids)} ids of {len(spec.array)} elements")
     return Submission(**{**content, "spec": spec, "ids": ids})
+
+
+def _list(content: Any) -> list[Any]:
+    if not isinstance(content, list):
+        raise TypeError(f"{content!r} is not a list")
+    return content
