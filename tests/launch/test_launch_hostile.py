@@ -101,7 +101,10 @@ def test_a_hostile_record(name, folder, data):
         return
     for id in submission.ids:
         assert not id.startswith("-") and not set(id) & set(" \n/;$*`'\"\\")
-    {"slurm": lines, "gke": documents, "tpu-vm": words}[name](backend, spec, text)
+    if name == "tpu-vm":
+        words(backend, spec, folder)
+    else:
+        {"slurm": lines, "gke": documents}[name](backend, spec, text)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -152,11 +155,10 @@ git() { :; }
 """
 
 
-def words(backend: TpuVm, spec, text: str) -> None:
+def words(backend: TpuVm, spec, here: Path) -> None:
     """The script is run with stand-ins that note their words; so is what it runs on machines."""
     script = backend.script(spec, 0)
     defined = script.partition("failures=0")[0]
-    here = Path("/tmp")
     done = subprocess.run(
         ["bash", "-c", f"{STAND_INS}{defined}\nexec 3>&1 >&2\ncreate; state; ship; run; delete"],
         capture_output=True, cwd=here, check=False,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -131,6 +132,27 @@ def test_an_element_from_queue_to_end(repository, cloud, plan, creates, code, as
         revision = backend().revision
         assert set((cloud / "env").read_text().splitlines()) == {f"{revision} --a='b c' $HOME"}
         assert (cloud / f"home/isoflop-{revision[:12]}/study.py").read_text() == "PARTS = {}\n"
+    # The value went by a file, which is gone from here and from there, and by nothing else.
+    logs = repository / ".cache/launch"
+    kept = [*logs.iterdir(), cloud / "calls", *(cloud / "home").glob("*.*")]
+    assert not [path for path in kept if path.is_file() and b"--a=" in path.read_bytes()]
+
+
+def test_values_of_variables_are_their_owners(repository, cloud):
+    """While the script runs they are in a file of mode 0600, here and on the machine."""
+    (cloud / "creates").write_text("WAITING_FOR_RESOURCES\n")
+    (id,) = backend().submit(SPEC, ENV)
+    try:
+        (file,) = (repository / ".cache/launch").glob("*.env")
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert shlex.split(file.read_text()) == ["export", *(f"{k}={v}" for k, v in ENV.items())]
+        command = Path(f"/proc/{id.rpartition(':')[2]}/cmdline").read_text()
+        assert "--a=" not in command + file.with_suffix(".sh").read_text()
+        assert "--a=" not in backend().render(SPEC)
+    finally:
+        backend().cancel([id])
+        end(id)
+    assert not file.exists()
 
 
 def test_cancelling_deletes_what_costs(repository, cloud):
@@ -186,7 +208,11 @@ def test_gcloud_takes_every_command(repository, tmp_path, monkeypatch):
     one, two = backend(spot=True), backend(reserved=True, service_account="a@b")
     commands = [
         *(one.create(SPEC, NAME), two.create(several, NAME), one.look(NAME), one.delete(NAME)),
-        *(one.copy(NAME, "study.py"), one.ssh(NAME, "exit"), (*one.delete(NAME), "--async")),
+        *(
+            one.copy(NAME, "study.py", "other.py"),
+            one.ssh(NAME, "exit"),
+            (*one.delete(NAME), "--async"),
+        ),
         *([*tpu_vm.GCLOUD, "list", *one._place, "--format=json"], [*one.look(NAME), "--lok"]),
     ]
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
