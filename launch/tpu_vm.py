@@ -88,8 +88,8 @@ cd {folder}.new; python3 -m pip install --quiet --user uv; \
 mv ../{folder}.new ../{folder}"""
 # Never two at once: where a connection broke, the next start waits for what still runs.
 RUN = (
-    "cd {folder} && {env}ISOFLOP_REVISION={revision} flock ../isoflop.lock "
-    "{timeout}.venv/bin/python {command}"
+    "cd {folder} && {env}ISOFLOP_REVISION={revision} ISOFLOP_DIRTY=false "
+    "flock ../isoflop.lock {timeout}.venv/bin/python {command}"
 )
 
 

@@ -240,16 +240,28 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-@functools.lru_cache
-def _environment() -> dict[str, Any]:
-    def git(*words: str) -> str:
+def _code() -> dict[str, Any]:
+    """The revision of this code, and whether files have changes that it lacks; None: unknown."""
+
+    def git(*words: str) -> str | None:
         command = ["git", "-C", str(Path(__file__).parent), *words]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError:  # no git, as in a container
-            return ""
-        return done.stdout.strip() if done.returncode == 0 else ""
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
 
+    # A repository around the code need not be the code's.
+    if git("ls-files", "--error-unmatch", __file__) is not None:
+        revision, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
+        return {"git_revision": revision or "", "dirty": None if changes is None else changes != ""}
+    # Code that was shipped without its repository was told (launch/).
+    dirty = {"true": True, "false": False}.get(os.environ.get("ISOFLOP_DIRTY", ""))
+    return {"git_revision": os.environ.get("ISOFLOP_REVISION", ""), "dirty": dirty}
+
+
+@functools.lru_cache
+def _environment() -> dict[str, Any]:
     import jax
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -260,9 +272,7 @@ def _environment() -> dict[str, Any]:
         else []
     )
     return {
-        # Code that was shipped without its repository was told the revision (launch/).
-        "git_revision": git("rev-parse", "HEAD") or os.environ.get("ISOFLOP_REVISION", ""),
-        "dirty": bool(git("status", "--porcelain")),
+        **_code(),
         "versions": {name: importlib.metadata.version(name) for name in names},
         "python": platform.python_version(),
         "machine": {

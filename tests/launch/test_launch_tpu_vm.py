@@ -225,9 +225,27 @@ def test_gcloud_takes_every_command(repository, tmp_path, monkeypatch):
     assert all("account" in text for text in said[:-1])
 
 
-def test_shipped_code_knows_its_revision(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("told", "dirty"), [("true", True), ("false", False), ("", None), ("no", None)]
+)
+def test_shipped_code_knows_what_it_was_told(tmp_path, monkeypatch, told, dirty):
     """Where there is no repository, nor git, as on TPU VMs and in containers."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("ISOFLOP_REVISION", "0" * 40)
-    found = record._environment.__wrapped__()
-    assert (found["git_revision"], found["dirty"]) == ("0" * 40, False)
+    monkeypatch.setenv("ISOFLOP_DIRTY", told)
+    assert record._code() == {"git_revision": "0" * 40, "dirty": dirty}
+    monkeypatch.delenv("ISOFLOP_DIRTY")
+    assert record._code()["dirty"] is None  # what nobody said is not known
+
+
+def test_a_repository_around_the_code_is_not_its_own(repository, monkeypatch):
+    """As where an archive was unpacked in somebody's repository, or git may not read ours."""
+    monkeypatch.setenv("ISOFLOP_REVISION", "0" * 40)
+    monkeypatch.setenv("ISOFLOP_DIRTY", "true")
+    shipped = repository / "record.py"
+    shipped.write_text("")
+    monkeypatch.setattr(record, "__file__", str(shipped))
+    assert record._code() == {"git_revision": "0" * 40, "dirty": True}
+    subprocess.run(["git", "add", "record.py"], cwd=repository, check=True)
+    found = record._code()
+    assert found["dirty"] is True and found["git_revision"] not in ("", "0" * 40)
