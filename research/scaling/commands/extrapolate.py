@@ -92,7 +92,9 @@ def lines(result: Extrapolation) -> list[str]:
         f" {result.num_backtests} backtests, each leaving out the last points of a curve"
     ]
     if result.backtests:
-        found.append(f"  {'law':<12}{'RMSE of log y':>14}{'leads curves':>14}")
+        best = result.curves.score.best
+        error = f"RMSE of log {f'({best:g} - y)' if best else 'y'}"
+        found.append(f"  {'law':<12}{error:>{max(14, len(error) + 2)}}{'leads curves':>14}")
     for test in result.backtests:
         leads = "" if test.law == AUTO else str(test.leads)
         found.append(f"  {test.law:<12}{test.rmse:>14.4g}{leads:>14}")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from research.errors import UserError
 from research.scaling.extrapolate.score import Score, read_score
-from research.scaling.extrapolate.spikes import find_spikes
+from research.scaling.extrapolate.spikes import ends_in_jump, find_spikes
 from research.scaling.table.columns import (
     finite_numbers,
     named_column,
@@ -19,6 +19,7 @@ from research.scaling.table.columns import (
 MOST_POINTS = 128
 ADDED = ("prediction", "low", "high", "law")
 SHOWN = 5  # rows that a note names
+SCATTER_PRIOR = 4.0  # rows that the table's deviation of repeats counts for
 ALL_ROWS = "all rows"  # the name of the only curve of a table whose curves have none
 
 
@@ -78,23 +79,13 @@ def from_frame(
             ones, a value of x (any row) or y (fitted rows) that is no positive number, a missing
             key, or a column of the table called as one of the results.
     """
-    frame = frame.reset_index(drop=True)
-    if not len(frame):
-        raise UserError(f"{source}: no rows; expected a header and rows")
-    for name in ADDED:
-        if name in frame:
-            raise UserError(f"{source}: column {name!r} is there already; it is what we add")
-    if where is not None:
-        frame = frame.loc[rows_where(frame, where, "--where", source)]
-        if not len(frame):
-            raise UserError(f"--where: {where!r} holds for no row of {source}")
+    frame = _taken(frame, where, source)
     keys, labels = _labels(frame, curve, source)
     named_column(frame, "--y", y, source)
     fitted = rows_where(frame, fit, "--fit", source)
     start = finite_numbers(frame, "--x", x, source) == 0
-    notes: tuple[str, ...] = ()
-    if (fitted & start).any():
-        notes += (f"{(fitted & start).sum()} fitted rows have {x} 0, before training: left out",)
+    early = int((fitted & start).sum())
+    notes = (f"{early} fitted rows have {x} 0, before training: left out",) if early else ()
     frame, labels, fitted = frame.loc[~start], labels.loc[~start], fitted[~start]
     positions = positive_numbers(frame, "--x", x, source)
     if not fitted.any():
@@ -126,18 +117,11 @@ def from_frame(
         averaged += (f"curves of over {MOST_POINTS} fitted points: averaged into bins of log {x}",)
     counts = np.bincount(thinned["curve"], minlength=len(names))
 
-    last = points.groupby("curve")["x"].max().to_numpy()
-    beyond = ~fitted & (positions > last[owner])
-    inside = (~fitted & ~beyond).sum()
+    beyond, inside = _beyond(owner, positions, fitted)
     if not beyond.any():
         raise UserError(
             f"--fit: {fit!r} leaves out no row beyond the last fitted {x} of its curve;"
             " nothing to predict"
-        )
-    if inside:
-        notes += (
-            f"{inside} rows are neither fitted nor beyond the last fitted {x} of their curve:"
-            " left out",
         )
     return Curves(
         names=names,
@@ -152,8 +136,37 @@ def from_frame(
         scatter=np.hypot(scatter, binned),
         score=score,
         set_aside=set_aside,
-        notes=(*score.notes, *notes, *averaged, *spiked),
+        notes=(*score.notes, *notes, *inside, *averaged, *spiked),
     )
+
+
+def _beyond(
+    owner: np.ndarray, positions: np.ndarray, fitted: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Mask [rows] of what lies beyond the fitted rows of its curve, and a note of what does not."""
+    last = np.full(owner.max() + 1, -np.inf)
+    np.maximum.at(last, owner[fitted], positions[fitted])
+    beyond = ~fitted & (positions > last[owner])
+    inside = (~fitted & ~beyond).sum()
+    if not inside:
+        return beyond, ()
+    note = f"{inside} rows before the last fitted one of their curve are not fitted: left out"
+    return beyond, (note,)
+
+
+def _taken(frame: pd.DataFrame, where: str | None, source: str) -> pd.DataFrame:
+    """The rows that `where` takes, numbered as in the file."""
+    frame = frame.reset_index(drop=True)
+    if not len(frame):
+        raise UserError(f"{source}: no rows; expected a header and rows")
+    for name in ADDED:
+        if name in frame:
+            raise UserError(f"{source}: column {name!r} is there already; it is what we add")
+    if where is not None:
+        frame = frame.loc[rows_where(frame, where, "--where", source)]
+        if not len(frame):
+            raise UserError(f"--where: {where!r} holds for no row of {source}")
+    return frame
 
 
 def _labels(frame: pd.DataFrame, curve: str | None, source: str) -> tuple[list[str], pd.DataFrame]:
@@ -187,17 +200,24 @@ def _average_repeats(
     squares = np.bincount(points["curve"], gaps**2, num_curves)
     kept = np.bincount(merged["curve"], minlength=num_curves)
     degrees = np.bincount(points["curve"], minlength=num_curves) - kept
-    scatter = np.sqrt(squares / np.maximum(degrees, 1))
-    repeated = int((by_point["y"].transform("size") > 1).sum())
     typical = np.sqrt(squares.sum() / degrees.sum())
+    pooled = (squares + SCATTER_PRIOR * typical**2) / (degrees + SCATTER_PRIOR)
+    scatter = np.where(degrees > 0, np.sqrt(pooled), 0.0)
+    repeated = int((by_point["y"].transform("size") > 1).sum())
     text = (
-        f"{repeated} fitted rows share an {x} with others of their curve, up to"
-        f" {merged['rows'].max()} one {x}: averaged as repeats, which differ by {typical:.2g}"
+        f"{repeated} fitted rows share their {x} with others of their curve (up to"
+        f" {merged['rows'].max()}) and differ by {typical:.2g} in log y"
     )
     spread = merged.groupby("curve")["y"].std().fillna(0.0).to_numpy()
     if (scatter[degrees > 0] > 0.5 * spread[degrees > 0]).any():
+        hint = _parting_column(points, frame, keys)
+        if not keys and hint:
+            raise UserError(
+                f"{text}, as much as all rows do: which column tells curves apart{hint}"
+            )
         text += ", as much as the curve moves: does --curve name every column that tells curves"
-        text += f" apart?{_parting_column(points, frame, keys)}"
+        text += f" apart{hint or '?'}"
+    text += "; averaged as repeats"
     return merged, scatter, (text,)
 
 
@@ -212,29 +232,39 @@ def _parting_column(points: pd.DataFrame, frame: pd.DataFrame, keys: list[str]) 
             .duplicated(["curve", "x", "key"])
             .any()
         ):
-            return f" ({','.join([*keys, str(name)])!r}?)"
+            return f"; --curve {','.join([*keys, str(name)])!r}?"
     return ""
 
 
 def _without_spikes(
     merged: pd.DataFrame, points: pd.DataFrame, names: tuple[str, ...]
 ) -> tuple[pd.DataFrame, tuple[int, ...], tuple[str, ...]]:
-    """The points that are no spikes, the rows of the table behind the others, and a note."""
-    spikes = np.zeros(len(merged), bool)
-    for rows in merged.groupby("curve").indices.values():
-        spikes[rows] = find_spikes(
-            np.log(merged["x"].to_numpy()[rows]), merged["y"].to_numpy()[rows]
+    """The points that are no spikes, the rows of the table behind the others, and notes."""
+    spikes, jumps, notes = np.zeros(len(merged), bool), [], ()
+    log_x, log_y = np.log(merged["x"].to_numpy()), merged["y"].to_numpy()
+    for curve, rows in merged.groupby("curve").indices.items():
+        spikes[rows] = find_spikes(log_x[rows], log_y[rows])
+        kept = rows[~spikes[rows]]
+        if ends_in_jump(log_x[kept], log_y[kept]):
+            jumps.append(names[curve])
+    if jumps:
+        notes += (
+            f"{_named(jumps)} end{'s' * (len(jumps) == 1)} in a jump, perhaps a spike that has not"
+            " come back yet: --fit can leave it out",
         )
     if not spikes.any():
-        return merged, (), ()
+        return merged, (), notes
     gone = points.merge(merged.loc[spikes, ["curve", "x"]], on=["curve", "x"])
     rows = sorted(gone["row"].tolist())
     shown = ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")
-    curves = gone["curve"].unique()
-    place = f"curve {names[curves[0]]!r}" if len(curves) == 1 else f"{len(curves)} curves"
+    place = _named([names[curve] for curve in gone["curve"].unique()])
     plural = "s" if len(rows) > 1 else ""
     note = f"spikes of {place}, which leave it and come back, are set aside: row{plural} {shown}"
-    return merged.loc[~spikes].reset_index(drop=True), tuple(rows), (note,)
+    return merged.loc[~spikes].reset_index(drop=True), tuple(rows), (note, *notes)
+
+
+def _named(names: list[str]) -> str:
+    return f"curve {names[0]!r}" if len(names) == 1 else f"{len(names)} curves ({names[0]!r}, ...)"
 
 
 def _thin(points: pd.DataFrame, num_curves: int) -> tuple[pd.DataFrame, np.ndarray]:

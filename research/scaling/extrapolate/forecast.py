@@ -126,6 +126,7 @@ class Extrapolation:
             "laws": {b.law: {"rmse": b.rmse, "leads": b.leads} for b in self.backtests},
             "coverage": self.coverage,
             "last_value_wins": list(self.last_value_wins),
+            "best": self.curves.score.best or None,
             "set_aside": list(self.curves.set_aside),
             "weights": {
                 name: dict(zip(self.candidates, row.tolist(), strict=True))
@@ -194,8 +195,8 @@ def extrapolate(curves: Curves, law: str = AUTO, level: float = 0.9) -> Extrapol
     backtests, wins = _summary(curves, problems, errors, [f"{n}@{s:g}" for n, s in every], miss)
     if law != AUTO:
         backtests = tuple(b for b in backtests if b.law != AUTO)
-    bounds = [np.exp(value[cells]) for value in (combined - half, combined, combined + half)]
-    low, prediction, high = map(curves.score.loss, bounds[:: -1 if curves.score.best else 1])
+    ends_of = (combined - half, combined, combined + half)
+    low, prediction, high = curves.score.bounds(*(np.exp(part[cells]) for part in ends_of))
     return Extrapolation(
         curves=curves,
         prediction=prediction,
@@ -212,7 +213,7 @@ def extrapolate(curves: Curves, law: str = AUTO, level: float = 0.9) -> Extrapol
         notes=(
             *curves.notes,
             *_notes(curves, problems, few),
-            *_bent(curves, missed / ends.slope, onward, half),
+            *_bent(curves, ends.slope, missed, onward, half),
         ),
     )
 
@@ -338,23 +339,30 @@ def _notes(curves: Curves, problems: Problems, few: np.ndarray) -> list[str]:
     return notes
 
 
-def _bent(curves: Curves, share: np.ndarray, onward: np.ndarray, half: np.ndarray) -> list[str]:
-    """Say which curves go another way at their end than the laws do.
+def _bent(
+    curves: Curves, slope: np.ndarray, missed: np.ndarray, onward: np.ndarray, half: np.ndarray
+) -> list[str]:
+    """Say which curves rise at their end, or fall there as the laws do not.
 
-    `share` [P] is what the laws miss of the end's slope, `onward` [P, columns] where that leads.
+    `slope` [P] is that of the end, nan without a bend, `missed` [P] what the laws miss of it, and
+    `onward` [P, columns] where that leads.
     """
     num, notes = len(curves), []
-    clear = (share[:num] > MISSED)[:, None] & (np.abs(onward[:num]) > BENT * half[:num])
-    for sign, what in (
-        (-1, "fall faster at their end than before, as in an unfinished cooldown"),
-        (1, "rise at their end"),
+    far = (np.abs(onward[:num]) > BENT * half[:num]).any(1)
+    slope, missed = slope[:num], missed[:num]
+    for bent, what in (
+        (
+            (slope < 0) & (missed < MISSED * slope) & far,
+            "fall faster at their end than before, as in an unfinished cooldown, and the laws do"
+            " not follow",
+        ),
+        (slope > 0, "rise at their end"),
     ):
-        bent = np.flatnonzero((clear & (np.sign(onward[:num]) == sign)).any(1))
-        if len(bent):
-            shown = ", ".join(repr(curves.names[i]) for i in bent[:3])
-            more = ", ..." if len(bent) > 3 else ""
+        found = [repr(curves.names[i]) for i in np.flatnonzero(bent)]
+        if found:
+            shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             notes.append(
-                f"{len(bent)} of {num} curves {what}, and the laws do not follow"
-                f" ({shown}{more}): do not trust these forecasts; their intervals are widened"
+                f"{len(found)} of {num} curves {what} ({shown}): do not trust these forecasts;"
+                " their intervals are widened"
             )
     return notes

@@ -10,9 +10,9 @@ from scipy import stats
 from research.errors import UserError
 from research.scaling.table.columns import finite_numbers, positive_numbers
 
-PERCENT = re.compile(
-    r"acc|accuracy|percent|pct|%|f1|exact.?match|auc|pass.?at|pass@", re.IGNORECASE
-)
+WORD = r"(?<![a-z])({})(?![a-z])"
+SCORES = WORD.format("acc|accuracy|percent|pct|f1|em|exact_match|auc|bleu|pass|score") + "|%"
+LOSSES = WORD.format("loss|losses|err|errors?|nll|ppl|perplexity|bpb|mse|bits|nats|cross_?entropy")
 RISING = 0.7  # rank correlation with x, of the median curve
 FEWEST = 3
 
@@ -24,9 +24,11 @@ class Score:
     best: float = 0.0
     notes: tuple[str, ...] = ()
 
-    def loss(self, values: np.ndarray) -> np.ndarray:
-        """Of values of y, what falls to 0; and back again."""
-        return self.best - values if self.best else values
+    def bounds(self, low: np.ndarray, middle: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
+        """The same of y, in rising order, from those of what is fitted; no score is below 0."""
+        if not self.best:
+            return [low, middle, high]
+        return [np.maximum(self.best - part, 0.0) for part in (high, middle, low)]
 
 
 def read_score(
@@ -41,12 +43,15 @@ def read_score(
 
     `curve` [rows] numbers the curve of each, `x` [rows] its position. `best` is the value that y
     rises to (1 or 100 for an accuracy), 0 where it falls, None to tell by its values: curves that
-    rise inside [0, 1], or inside [0, 100] under the name of a score, are scores.
+    rise inside [0, 1], or inside [0, 100] under the name of a score, are scores, but for those
+    under the name of a loss.
 
     Raises:
         UserError: a value that is no number, or not on this side of `best`.
     """
     notes: tuple[str, ...] = ()
+    if best is not None and not (np.isfinite(best) and best >= 0):
+        raise UserError(f"--best {best:g}: expected 1 or 100 for an accuracy, 0 for a loss")
     if best is None:
         values = finite_numbers(frame, "--y", name, source)
         best, notes = _notice(values, name, curve, x)
@@ -77,12 +82,13 @@ def _notice(
             ranks.append(stats.spearmanr(x[mine], values[mine])[0])
     if not ranks or np.median(ranks) < RISING:
         return 0.0, ()
-    if values.max() > 1 and not PERCENT.search(name):
-        return 0.0, (
-            f"{name} rises along most curves, but the laws are those of a loss that falls:"
-            " --best 100 reads it as a score in percent",
-        )
     best = 1.0 if values.max() <= 1 else 100.0
+    a_score = re.search(SCORES, name, re.IGNORECASE)
+    if not a_score and (best > 1 or re.search(LOSSES, name, re.IGNORECASE)):
+        return 0.0, (
+            f"{name} rises along most curves, but the laws are those of a loss that falls: if it is"
+            f" a score, --best {best:g} says so",
+        )
     return best, (
         f"{name} rises: read as a score of at most {best:g}, of which {best:g} - {name} is"
         " extrapolated (--best 0: a loss as it is)",

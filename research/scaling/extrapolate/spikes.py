@@ -29,16 +29,35 @@ def find_spikes(u: np.ndarray, value: np.ndarray) -> np.ndarray:
     return spikes if spikes.sum() <= MOST * len(u) else np.zeros(len(u), bool)
 
 
+def ends_in_jump(u: np.ndarray, value: np.ndarray) -> bool:
+    """Whether the last one or two points lie above where the curve led: perhaps a spike."""
+    if len(u) < FEWEST:
+        return False
+    threshold = _threshold(u, value)
+    for width in (1, 2):
+        before = -width - 1
+        slope = (value[before] - value[before - 1]) / (u[before] - u[before - 1])
+        onward = value[before] + np.maximum(slope, 0) * (u[before + 1 :] - u[before])
+        if (value[before + 1 :] - onward > threshold).all():
+            return True
+    return False
+
+
+def _threshold(u: np.ndarray, value: np.ndarray) -> float:
+    """Height above which a point is no noise, by how far points lie off the chord beside them."""
+    share = (u[2:] - u[1:-1]) / (u[2:] - u[:-2])
+    gap = value[1:-1] - share * value[:-2] - (1 - share) * value[2:]
+    noise = np.median(np.abs(gap)) / 0.6745 / np.sqrt(1.5)
+    return THRESHOLD * (1 + THRESHOLD / len(u)) * max(noise, LEAST_NOISE)
+
+
 def _runs(u: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Mask [points] of the runs that lie above what is around them."""
     num = len(u)
     found = np.zeros(num, bool)
     if num < FEWEST:
         return found
-    share = (u[2:] - u[1:-1]) / (u[2:] - u[:-2])
-    gap = value[1:-1] - share * value[:-2] - (1 - share) * value[2:]
-    noise = np.median(np.abs(gap)) / 0.6745 / np.sqrt(1.5)
-    threshold = THRESHOLD * (1 + THRESHOLD / num) * max(noise, LEAST_NOISE)
+    threshold = _threshold(u, value)
     # Slopes by which a curve comes to a point, and goes on from it; none at its ends.
     slope = np.diff(value) / np.diff(u)
     before, after = np.append(0.0, slope), np.append(slope, 0.0)
