@@ -7,7 +7,7 @@ THRESHOLD = 5.0  # deviations of the noise, and more where few points tell it
 FEWEST = 10  # points of a curve
 LEAST_NOISE = 1e-3  # of log y: below, every rounding would be a spike
 MOST = 0.25  # of a curve's points: more of them are its noise
-PASSES = 3
+PASSES = 2
 
 
 def find_spikes(u: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -16,16 +16,18 @@ def find_spikes(u: np.ndarray, value: np.ndarray) -> np.ndarray:
     A spike is a short run of points above the chord between the two points beside it, and above the
     lines that the curve follows before and behind: a step to a new level (a drop of the learning
     rate) or a bend is none, and neither is a last point, from which nothing has recovered yet.
-    Dips that recover count as well, once the spikes are gone: two spikes make no dip between them.
+    Dips that recover count as well. Short runs go first, and spikes before dips: what lies between
+    two spikes is no dip, nor a spike between two dips.
     """
     spikes = np.zeros(len(u), bool)
-    for sign in (1.0, -1.0):
-        for _ in range(PASSES):
+    if len(u) < FEWEST:
+        return spikes
+    for width in range(1, min(WIDEST, max(1, len(u) // 8)) + 1):
+        for sign in (1.0, -1.0) * PASSES:
             kept = np.flatnonzero(~spikes)
-            found = _runs(u[kept], sign * value[kept])
-            spikes[kept[found]] = True
-            if not found.any():
+            if len(kept) < FEWEST:
                 break
+            spikes[kept[_runs(u[kept], sign * value[kept], width)]] = True
     return spikes if spikes.sum() <= MOST * len(u) else np.zeros(len(u), bool)
 
 
@@ -51,28 +53,23 @@ def _threshold(u: np.ndarray, value: np.ndarray) -> float:
     return THRESHOLD * (1 + THRESHOLD / len(u)) * max(noise, LEAST_NOISE)
 
 
-def _runs(u: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Mask [points] of the runs that lie above what is around them."""
+def _runs(u: np.ndarray, value: np.ndarray, width: int) -> np.ndarray:
+    """Mask [points] of the runs of `width` points that lie above what is around them."""
     num = len(u)
-    found = np.zeros(num, bool)
-    if num < FEWEST:
-        return found
-    threshold = _threshold(u, value)
     # Slopes by which a curve comes to a point, and goes on from it; none at its ends.
     slope = np.diff(value) / np.diff(u)
     before, after = np.append(0.0, slope), np.append(slope, 0.0)
-    for width in range(1, min(WIDEST, max(1, num // 8)) + 1):
-        left = np.arange(num - width - 1)
-        right = left + width + 1
-        chord = (value[right] - value[left]) / (u[right] - u[left])
-        above = np.full(len(left), np.inf)
-        for step in range(1, width + 1):
-            at = left + step
-            onward = value[left] + before[left] * (u[at] - u[left])
-            back = value[right] + after[right] * (u[at] - u[right])
-            straight = value[left] + chord * (u[at] - u[left])
-            around = np.maximum(np.maximum(onward, back), straight)
-            above = np.minimum(above, value[at] - around)
-        for start in left[above > threshold]:
-            found[start + 1 : start + width + 1] = True
+    left = np.arange(num - width - 1)
+    right = left + width + 1
+    chord = (value[right] - value[left]) / (u[right] - u[left])
+    above = np.full(len(left), np.inf)
+    for at in (left + step for step in range(1, width + 1)):
+        onward = value[left] + before[left] * (u[at] - u[left])
+        back = value[right] + after[right] * (u[at] - u[right])
+        straight = value[left] + chord * (u[at] - u[left])
+        around = np.maximum(np.maximum(onward, back), straight)
+        above = np.minimum(above, value[at] - around)
+    found = np.zeros(num, bool)
+    for start in left[above > _threshold(u, value)]:
+        found[start + 1 : start + width + 1] = True
     return found
