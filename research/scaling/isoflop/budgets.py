@@ -51,7 +51,10 @@ def budgets(table: Table) -> np.ndarray:
 
     Without a `budget` column rows are sorted by C and cut at the gaps that stand out: budgets that
     were only nearly hit stay whole. The label is then the geometric mean of the cluster's FLOPs.
+    C must be known (see Table.known); no rows have no labels.
     """
+    if not len(table):
+        return np.zeros(0)
     if "budget" in table.frame and pd.api.types.is_numeric_dtype(table.frame["budget"]):
         nominal = table["budget"].astype(float)
         if np.isfinite(nominal).all():
@@ -83,7 +86,7 @@ def _cut(gaps: np.ndarray) -> float:
 
 def has_budgets(table: Table) -> bool:
     """Whether the runs come in isoFLOP groups: 3 or more budgets, most with 3 runs, each narrow."""
-    if not {"N", "C"} <= set(table.known(("N", "C"))):
+    if not len(table) or not {"N", "C"} <= set(table.known(("N", "C"))):
         return False
     labels = budgets(table)
     values, counts = np.unique(labels, return_counts=True)

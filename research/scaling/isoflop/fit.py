@@ -19,6 +19,7 @@ import numpy as np
 
 from research.errors import UserError, nearest
 from research.scaling.doubt import intervals
+from research.scaling.doubt.support import lacking_column
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.isoflop import projection, valleys
 from research.scaling.isoflop.budgets import (
@@ -147,6 +148,9 @@ def isoflop(
         known = ", ".join(METHODS)
         raise UserError(f"--method: no method {method!r}{nearest(method, METHODS)}; one of {known}")
     chosen = method or METHODS[0]
+    lacking = lacking_column(table, "NDC", "a valley")
+    if lacking:
+        return _refusal(table, [], chosen, level, lacking)
     groups = budget_rows(table)
     usable = [rows for rows in groups if np.ptp(np.log(table["C"][rows])) <= BUDGET_SPAN]
     runs = points(table, usable) if usable else None
