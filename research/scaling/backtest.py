@@ -16,6 +16,7 @@ from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import solve
+from research.scaling.ladder import ladder
 from research.scaling.laws import LAWS, Law
 from research.scaling.table import OWN_GROUP, Table
 from research.scaling.table.columns import rows_where
@@ -136,11 +137,17 @@ def held_out(table: Table, text: str) -> np.ndarray:
 
 
 def candidates(table: Table) -> list[Law]:
-    """Laws of the loss that read every one of N and D that varies, and no column there is not."""
+    """Laws of the loss that read every one of N and D that varies, and no column there is not.
+
+    Of N and D that do not vary, or on a ladder, where they move together, none can be told: the
+    laws are those of what varies, or of compute.
+    """
     present = set(table.known(table.frame.columns))
     varying = {name for name in table.known("ND") if np.ptp(np.log(table[name])) > 1e-3}
-    if not varying:
+    line = ladder(table)
+    if not varying or (line is not None and line.ratio is not None):
         varying = {"C"}
+    present -= {"N", "D"} - varying
     return [
         law
         for law in LAWS.values()

@@ -6,6 +6,7 @@ from research.scaling.doubt.support import require_columns
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.isoflop.fit import budgets, has_budgets
+from research.scaling.ladder import ladder
 from research.scaling.laws import FRONTIER
 from research.scaling.table import Table
 
@@ -39,10 +40,12 @@ def _above(x: np.ndarray, y: np.ndarray, a: int, b: int, c: int) -> bool:
 def frontier_rows(table: Table) -> np.ndarray:
     """Mask [rows] of the runs the frontier law is fitted to.
 
-    With isoFLOP budgets it is the best run of each; otherwise the lower
-    envelope. The hull of a few isoFLOP groups would throw away budgets that noise lifted, and so
-    lean on the lucky ones.
+    With isoFLOP budgets it is the best run of each; otherwise the lower envelope, and of a ladder,
+    whose runs had no other size to be, every run. The hull of a few isoFLOP groups would throw
+    away budgets that noise lifted, and so lean on the lucky ones.
     """
+    if ladder(table) is not None and table.known("N"):
+        return np.ones(len(table), bool)
     if not has_budgets(table):
         return lower_envelope(table["C"], table["L"])
     labels = budgets(table)

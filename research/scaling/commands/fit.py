@@ -22,6 +22,7 @@ from research.scaling.engine.objective import KINDS, Objective, parse
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
 from research.scaling.isoflop.fit import has_budgets, isoflop
+from research.scaling.ladder import Ladder
 from research.scaling.laws import Law
 from research.scaling.summary import compare_methods
 from research.scaling.table import Table
@@ -127,7 +128,7 @@ def _fit(
         fit = _with_valleys(fit, table, options)
     if choice is not None:
         fit = choice.calibrate(fit)
-    elif law.terms and law.name != laws.FRONTIER.name:  # of others every backtest is minutes
+    elif law.terms and law not in (laws.FRONTIER, laws.SIZE):  # of others every backtest is minutes
         fit = calibrated(fit, table, objective=objective, seed=options["seed"])
     lines, content = law_lines(fit), {**fit.to_json(), "notes": list(table.notes)}
     if choice is not None:
@@ -183,5 +184,15 @@ def law_lines(fit: LawFit) -> list[str]:
             f"  objective {fit.objective:.10g} ({kind}),"
             f" noise of {'log ' if fit.log else ''}loss {fit.noise:.3g}"
         )
+    if fit.ladder is not None:
+        lines += _ladder_lines(fit, fit.ladder)
     lines += [f"  warning {line}" for line in fit.warnings]
     return lines
+
+
+def _ladder_lines(fit: LawFit, line: Ladder) -> list[str]:
+    said, rung = [], fit.rung
+    if rung is not None:
+        place = ", ".join(f"{name} = {value:.4g}" for name, value in rung.at.items())
+        said.append(f"  next rung: {place}: loss {rung.loss:.4f} [{rung.low:.4f}, {rung.high:.4f}]")
+    return said if line.ratio is None else [*said, f"  {line.advice}"]

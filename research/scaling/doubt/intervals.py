@@ -77,6 +77,16 @@ def widen(interval: np.ndarray, middle: np.ndarray, factor: float) -> np.ndarray
     return middle + factor * (interval - middle)
 
 
+def short(num_groups: int, num_parameters: int) -> float:
+    """By how much intervals of predictions by a power of one variable are to be widened: 1 + P / n.
+
+    Chosen by measurement: such a law is carried past the last of few runs, and the bootstrap knows
+    little of what its neighbours alone hold. On planted ladders of 5 and 8 rungs, with and without
+    a floor, the plain intervals of the loss one rung on held .77 to .95 of the truths at 95%.
+    """
+    return 1 + num_parameters / max(num_groups, 1)
+
+
 def spread(draws: np.ndarray) -> np.ndarray:
     """Standard error [...] of draws [num_draws, ...] from their middle half: tails do not enter."""
     low, high = np.nanquantile(draws, (0.25, 0.75), axis=0)

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from research.errors import UserError, nearest
-from research.scaling.laws import Law
+from research.scaling.ladder import ladder
+from research.scaling.laws import FRONTIER, Law
 from research.scaling.table import Table
 
 OPTIONS = {"N": "--params", "D": "--data", "C": "--flops", "U": "--unique"}
@@ -48,11 +49,16 @@ def require_support(table: Table, law: Law) -> None:
     """Refuse in one line a table that cannot carry `law` whatever its losses are.
 
     Raises:
-        UserError: a variable without a column, no more rows than parameters, one value of a
-            variable, a value that the law has none for, or a constant loss.
+        UserError: a variable without a column, a ladder (ladder.py) for a law of N and D, no more
+            rows than parameters, one value of a variable, a value that the law has none for, or a
+            constant loss.
     """
     require_columns(table, law.variables, f"the law {law.name!r}")
     where, num = place(table), len(law.parameters)
+    if set(law.variables) == {"N", "D"} and num > 3:  # of few the rest is held, and may be told
+        line = ladder(table)
+        if line is not None and line.ratio is not None:
+            raise UserError(f"{where}: {line.advice}; --law {FRONTIER.name} fits what they share")
     if len(table) <= num:
         raise UserError(
             f"{where}: {len(table)} rows cannot fit the {num} parameters of {law.name};"

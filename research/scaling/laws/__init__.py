@@ -2,14 +2,14 @@
 
 from research.errors import UserError, nearest
 from research.scaling.laws.architecture import ARCHITECTURE_LAWS
-from research.scaling.laws.curves import CURVE_LAWS
+from research.scaling.laws.curves import CURVE_LAWS, M1, M2
 from research.scaling.laws.data import DATA_LAWS, MUENNIGHOFF, OVERTRAINING
 from research.scaling.laws.distillation import DISTILLATION_LAWS
 from research.scaling.laws.farseer import FARSEER
 from research.scaling.laws.kaplan import KAPLAN
 from research.scaling.laws.law import Law, Parameter, Term
 from research.scaling.laws.mixture import mixture
-from research.scaling.laws.power import CHINCHILLA, FRONTIER, POWER
+from research.scaling.laws.power import CHINCHILLA, FRONTIER, POWER, SIZE, SIZE_POWER
 from research.scaling.laws.recipe import RECIPE_LAWS
 from research.scaling.laws.restrict import restrict
 from research.scaling.laws.user import load
@@ -21,6 +21,9 @@ __all__ = [
     "MUENNIGHOFF",
     "OVERTRAINING",
     "POWER",
+    "SIZE",
+    "WITHOUT_FLOOR",
+    "WITH_FLOOR",
     "Law",
     "Parameter",
     "Term",
@@ -35,6 +38,8 @@ LAWS = {
         CHINCHILLA,
         FRONTIER,
         POWER,
+        SIZE,
+        SIZE_POWER,
         KAPLAN,
         *DATA_LAWS,
         *CURVE_LAWS,
@@ -44,6 +49,10 @@ LAWS = {
         *DISTILLATION_LAWS,
     )
 }
+
+# Of one variable, a power of it with and without a floor.
+WITH_FLOOR = {"C": FRONTIER, "N": SIZE, "D": M2}
+WITHOUT_FLOOR = {"C": POWER, "N": SIZE_POWER, "D": M1}
 
 
 def get(name: str) -> Law:

@@ -130,12 +130,12 @@ def from_frame(
 ) -> Table:
     """Build a Table from any data frame, given the names of its columns.
 
-    `data` may be left out when `flops` is given (then D = C / 6N), and `flops` when `data` is
-    (then C = 6ND); the convention says which was done. What a law does not read may be left out
-    altogether: N, D or C are then NaN. `unique` is the column of unique data (the table's U);
-    `extra` names the column of each further variable that a law reads. With `signed_loss` losses
-    may be zero or less. `choices` is the number of answers to choose from, where the loss is an
-    error (check 22).
+    `data` may be left out when `flops` is given (then D = C / 6N), `flops` when `data` is (then
+    C = 6ND), and `params` when both are (then N = C / 6D); the convention or a note says which was
+    done. What a law does not read may be left out altogether: N, D or C are then NaN. `unique` is
+    the column of unique data (the table's U); `extra` names the column of each further variable
+    that a law reads. With `signed_loss` losses may be zero or less. `choices` is the number of
+    answers to choose from, where the loss is an error (check 22).
 
     Raises:
         UserError: a missing column (the nearest is named), a bad value (its row is numbered), no
@@ -162,6 +162,8 @@ def from_frame(
     notes = ()
     if amount is None and compute is not None and params is not None:
         amount, notes = compute / (6 * size), ("D computed as C / 6N",)
+    if params is None and amount is not None and compute is not None:
+        size, notes = compute / (6 * amount), ("N computed as C / 6D",)
     amount = absent if amount is None else amount
     if compute is None:
         compute = 6 * size * amount
