@@ -55,6 +55,10 @@ VERBS = {
         "say what a budget buys best under a fitted law",
         "python -m research plan laws.json --flops 5.88e23 --chips v5e:16x16",
     ),
+    "predict": (
+        "say what a fitted law expects of a run, or of a table of runs",
+        "python -m research predict laws.json --params 163e6 --data 3.26e9",
+    ),
     "reproduce": (
         "hold published results against ours",
         "python -m research reproduce hoffmann2022",

@@ -86,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
             # A small part of a study (a check, a baseline) must not cost the others their laws.
             if part == first:
                 raise
-            results[part] = [f"refused: {error}"], _nothing(table, args, str(error))
+            name = law.name if law else args.law
+            results[part] = [f"refused: {error}"], _nothing(table, name, args.level, str(error))
+        if law is not None and laws.named(law.name) is None:
+            results[part][1]["law_file"] = args.law  # a hint: it is not run unless named again
     content = results[first][1]
     if first:
         content = {**content, "parts": {part: found for part, (_, found) in results.items()}}
@@ -131,6 +134,7 @@ def _fit(
     elif law.terms and law not in (laws.FRONTIER, laws.SIZE):  # of others every backtest is minutes
         fit = calibrated(fit, table, objective=objective, seed=options["seed"])
     lines, content = law_lines(fit), {**fit.to_json(), "notes": list(table.notes)}
+    content["columns"] = dict(table.columns)
     if choice is not None:
         lines.insert(1, f"  chosen: {choice.line}")
         content["choice"] = choice.to_json()
@@ -147,13 +151,13 @@ def _with_valleys(fit: LawFit, table: Table, options: dict[str, Any]) -> LawFit:
     return replace(fit, findings=sorted([*fit.findings, *more], key=lambda found: found.code))
 
 
-def _nothing(table: Table, args: argparse.Namespace, reason: str) -> dict[str, Any]:
+def _nothing(table: Table, name: str, level: float, reason: str) -> dict[str, Any]:
     """The schema of laws.json for a part that cannot carry the law at all."""
     return {
-        "law": args.law,
+        "law": name,
         "parameters": None,
         "intervals": None,
-        "level": args.level,
+        "level": level,
         "objective": None,
         "num_runs": len(table),
         "convention": table.convention,

@@ -29,6 +29,7 @@ __all__ = [
     "Term",
     "get",
     "mixture",
+    "named",
     "restrict",
 ]
 
@@ -55,21 +56,35 @@ WITH_FLOOR = {"C": FRONTIER, "N": SIZE, "D": M2}
 WITHOUT_FLOOR = {"C": POWER, "N": SIZE_POWER, "D": M1}
 
 
-def get(name: str) -> Law:
-    """Return the law called `name`: of LAWS, `mixture:DOMAINS`, or a file `path/to/law.py`.
+def named(name: str) -> Law | None:
+    """The law of LAWS called `name`, or `mixture:DOMAINS`; None when there is none.
+
+    Names that a file holds are looked up here: nothing is ever run for the sake of one.
 
     Raises:
-        UserError: when there is no such law; the nearest is named.
+        UserError: a number of domains out of range.
     """
-    if name in LAWS:
-        return LAWS[name]
-    if name.endswith(".py") or "/" in name:
-        return load(name)
     kind, _, domains = name.partition(":")
     if kind == "mixture" and domains.isdecimal():
-        return mixture(int(domains))
-    known = [*LAWS, "mixture:2"]
-    raise UserError(
-        f"--law: no law {name!r}{nearest(name, known)}; one of {', '.join(LAWS)}, "
-        "mixture:DOMAINS, or a Python file with a constant LAW"
-    )
+        return mixture(int(domains[:9]))
+    return LAWS.get(name)
+
+
+def get(name: str) -> Law:
+    """Return the law that a command line calls `name`: as `named`, or of a file `path/to/law.py`.
+
+    Raises:
+        UserError: when there is no such law (the nearest is named), or a file's law has the name
+            of one of ours.
+    """
+    law = named(name)
+    if law is None and (name.endswith(".py") or "/" in name):
+        law = load(name)
+        if named(law.name):
+            raise UserError(f"--law: {name}: LAW is called {law.name!r}, as one of ours is: rename")
+    if law is None:
+        raise UserError(
+            f"--law: no law {name!r}{nearest(name, [*LAWS, 'mixture:2'])}; one of"
+            f" {', '.join(LAWS)}, mixture:DOMAINS, or a Python file with a constant LAW"
+        )
+    return law
