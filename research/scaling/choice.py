@@ -51,7 +51,7 @@ def _masks(table: Table, texts: Sequence[str], fewest: int) -> dict[str, np.ndar
 class Choice:
     """The law chosen for a table: `law` is None when none beats the last value.
 
-    `scores` maps every law to its mean RMSE of log loss over the folds it could be tested on;
+    `scores` maps every law to its mean RMSE of (log) loss over the folds it could be tested on;
     `inflation` is by how much the intervals of the chosen law must be widened for its own
     backtests to hold (at least 1), and `num_tested` from how many held-out runs. `nested` laws are
     one power with and without its floor: there the wider one is chosen, not the better one.
@@ -90,7 +90,8 @@ class Choice:
             return f"{kind}, {floor}: these runs support a power of one variable{tested}"
         passed = ", ".join(self.ranked[: self.ranked.index(kind)])
         skipped = f"; refused as fits: {passed}" if passed and self.law else ""
-        return f"{kind} predicts held-out runs best (RMSE of log loss: {shown}){skipped}"
+        of = self.folds[0].unit
+        return f"{kind} predicts held-out runs best (RMSE of {of}: {shown}){skipped}"
 
     def to_json(self) -> dict[str, Any]:
         """For laws.json."""

@@ -16,7 +16,7 @@ from research.scaling.doubt.support import require_support
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import MANY_ROWS, solve
 from research.scaling.ladder import Ladder, ladder
-from research.scaling.laws import CHINCHILLA, WITH_FLOOR, WITHOUT_FLOOR, Law
+from research.scaling.laws import CHINCHILLA, SIGNED_LAWS, WITH_FLOOR, WITHOUT_FLOOR, Law
 from research.scaling.plan.optimal import FlopsModel, Optimum, flops_model, optimum
 from research.scaling.table import Table
 
@@ -370,9 +370,15 @@ def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> No
         )
     if not law.signed:
         raise UserError(
-            f"{table.source}: losses of zero or less, and the law {law.name!r} is positive;"
-            " one whose floor may be below zero, such as vocabulary, is not"
+            f"{table.source}: the loss is not positive in every row, and the law {law.name!r} is"
+            f" positive; give --law {_signed_one(law)}or another whose floor may be below zero,"
+            " such as vocabulary"
         )
+
+
+def _signed_one(law: Law) -> str:
+    name = f"signed_{law.name}"
+    return f"{name}, " if name in SIGNED_LAWS else ""
 
 
 def _findings(table: Table, law: Law, found: checks.Evidence) -> list[Finding]:

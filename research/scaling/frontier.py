@@ -15,11 +15,12 @@ def lower_envelope(flops: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """Mask [rows] of points that no point with as little compute beats, on the lower convex hull.
 
     In log-log coordinates every law E + A / C^alpha is convex, so a point above the hull of the
-    others lies above the frontier whatever the law: dropping it keeps lucky small runs out.
+    others lies above the frontier whatever the law: dropping it keeps lucky small runs out. So it
+    is in log C alone, which losses of zero or less take.
     """
     order = np.lexsort((loss, flops))
     hull: list[int] = []
-    x, y = np.log(flops), np.log(loss)
+    x, y = np.log(flops), np.log(loss) if (loss > 0).all() else loss
     lowest = np.inf
     for i in order:
         if loss[i] >= lowest:

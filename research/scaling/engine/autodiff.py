@@ -117,7 +117,9 @@ class Autodiff:
         return [i for i, p in enumerate(self.law.parameters) if p.logarithmic]
 
     def _least_squares(self, points, linear, loss) -> np.ndarray:
-        """The linear parameters [S, K] of least relative squares, given the others."""
+        """The linear parameters [S, K] of least relative squares, given the others; of least
+        squares where losses may be below zero.
+        """
         base = points.copy()
         base[:, linear] = 0.0
         offset = self.law.loss(base, **self.variables)
@@ -126,11 +128,12 @@ class Autodiff:
             unit = base.copy()
             unit[:, j] = 1.0
             shapes.append(self.law.loss(unit, **self.variables) - offset)
-        matrix = np.nan_to_num(np.stack(shapes, -1) / loss[:, None], posinf=0, neginf=0)
+        weight = loss if (loss > 0).all() else np.full_like(loss, np.ptp(loss) or 1.0)
+        matrix = np.nan_to_num(np.stack(shapes, -1) / weight[:, None], posinf=0, neginf=0)
         scale = np.sqrt((matrix**2).sum(1, keepdims=True)) + 1e-300
         matrix = matrix / scale
         normal = np.einsum("srk,srm->skm", matrix, matrix) + 1e-10 * np.eye(len(linear))
-        wanted = np.einsum("srk,sr->sk", matrix, np.nan_to_num(1 - offset / loss))
+        wanted = np.einsum("srk,sr->sk", matrix, np.nan_to_num((loss - offset) / weight))
         solution = np.linalg.solve(normal, wanted[..., None])[..., 0] / scale[:, 0]
         positive = [self.law.parameters[j].low >= 0 for j in linear]
         # Small is a hundredth of the loss at the rows where the term is largest.

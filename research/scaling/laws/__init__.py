@@ -12,6 +12,7 @@ from research.scaling.laws.mixture import mixture
 from research.scaling.laws.power import CHINCHILLA, FRONTIER, POWER, SIZE, SIZE_POWER
 from research.scaling.laws.recipe import RECIPE_LAWS
 from research.scaling.laws.restrict import restrict
+from research.scaling.laws.signed import SIGNED_LAWS
 from research.scaling.laws.user import load
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "MUENNIGHOFF",
     "OVERTRAINING",
     "POWER",
+    "SIGNED_LAWS",
     "SIZE",
     "WITHOUT_FLOOR",
     "WITH_FLOOR",
@@ -57,7 +59,7 @@ WITHOUT_FLOOR = {"C": POWER, "N": SIZE_POWER, "D": M1}
 
 
 def named(name: str) -> Law | None:
-    """The law of LAWS called `name`, or `mixture:DOMAINS`; None when there is none.
+    """The law of LAWS or SIGNED_LAWS called `name`, or `mixture:DOMAINS`; None without one.
 
     Names that a file holds are looked up here: nothing is ever run for the sake of one.
 
@@ -67,7 +69,7 @@ def named(name: str) -> Law | None:
     kind, _, domains = name.partition(":")
     if kind == "mixture" and domains.isdecimal():
         return mixture(int(domains[:9]))
-    return LAWS.get(name)
+    return LAWS.get(name) or SIGNED_LAWS.get(name)
 
 
 def get(name: str) -> Law:
@@ -84,7 +86,8 @@ def get(name: str) -> Law:
             raise UserError(f"--law: {name}: LAW is called {law.name!r}, as one of ours is: rename")
     if law is None:
         raise UserError(
-            f"--law: no law {name!r}{nearest(name, [*LAWS, 'mixture:2'])}; one of"
-            f" {', '.join(LAWS)}, mixture:DOMAINS, or a Python file with a constant LAW"
+            f"--law: no law {name!r}{nearest(name, [*LAWS, *SIGNED_LAWS, 'mixture:2'])}; one of"
+            f" {', '.join([*LAWS, *SIGNED_LAWS])}, mixture:DOMAINS, or a Python file with a"
+            " constant LAW"
         )
     return law

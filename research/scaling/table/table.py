@@ -311,7 +311,7 @@ def _record(row: files.Trial) -> dict:
 
 
 def _usable(frame: pd.DataFrame) -> pd.Series:
-    return (frame["status"] == "finished") & np.isfinite(frame["L"]) & (frame["L"] > 0)
+    return (frame["status"] == "finished") & np.isfinite(frame["L"])
 
 
 def _part_table(
