@@ -87,7 +87,14 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one line, as all of ours are."""
 
     def error(self, message: str):
-        raise UserError(message)
+        raise UserError(f"{message}{self._hint(message)}")
+
+    def _hint(self, message: str) -> str:
+        """The option nearest to the first one that is not known."""
+        _, unknown, words = message.partition("unrecognized arguments: ")
+        options = [word for word in words.split() if word.startswith("-")] if unknown else []
+        word = options[0].partition("=")[0] if options else ""
+        return nearest(word, self._option_string_actions) if word else ""
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -125,7 +125,8 @@ def _fit(
     if law is None:
         choice = choose(table, objective=objective, level=options["level"], seed=options["seed"])
         if choice.law is None:
-            raise UserError(f"{table.source}: refused by check 21: {choice.line}")
+            more = "add runs of more compute, or name a law with --law"
+            raise UserError(f"{table.source}: refused by check 21: {choice.line}; {more}")
         law = choice.law
     if law.name == laws.FRONTIER.name:
         fit = fit_frontier(table, objective=objective, **options)

@@ -17,7 +17,7 @@ it (the mean of the group did: one backtest among many).
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 CURVE_PRIOR = 8.0  # backtests that the group's mean counts for, in errors; in stacking:
 STACK_PRIOR = 20.0
@@ -166,7 +166,7 @@ def widths(ratios: np.ndarray, pool: Pool, level: float) -> np.ndarray:
     share = np.where(known, 1 / (rows * np.maximum(tests[pool.curve], 1))[:, None], 0.0)
 
     middles = (np.arange(PRIOR_DRAWS) + 0.5) / PRIOR_DRAWS
-    prior = stats.t.ppf((1 + middles) / 2, PRIOR_DEGREES) / PRIOR_SPREAD
+    prior = scipy.stats.t.ppf((1 + middles) / 2, PRIOR_DEGREES) / PRIOR_SPREAD
     shape = np.concatenate([(ratios / np.exp(size)[:, None])[known], prior])
     share = np.concatenate([share[known], np.full(PRIOR_DRAWS, PRIOR_CURVES / PRIOR_DRAWS)])
     shifts = np.exp(TABLE_SHIFT * np.sqrt(1.5) * np.array([-1.0, 0.0, 1.0]))

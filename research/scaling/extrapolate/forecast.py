@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from research.errors import UserError, nearest
 from research.scaling.extrapolate import laws as curve_laws
@@ -185,7 +185,7 @@ def extrapolate(curves: Curves, law: str = AUTO, level: float = 0.9) -> Extrapol
     scale = error_scale(part, weight, combined, noise, last, progress, onward)
     miss = np.abs(combined - problems.truth)
     half = widths(miss / scale, pool, level)[problems.curve, None] * scale
-    row = stats.norm.ppf((1 + level) / 2) * ROW_PART
+    row = scipy.stats.norm.ppf((1 + level) / 2) * ROW_PART
     half = np.hypot(half, row * curves.scatter[problems.curve, None])
     half = np.where(few[problems.curve, None], _drift(problems, last, level), half)
 

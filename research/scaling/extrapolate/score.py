@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from research.errors import UserError
 from research.scaling.table.columns import finite_numbers, positive_numbers
@@ -79,7 +79,7 @@ def _notice(
     for number in np.unique(curve):
         mine = curve == number
         if mine.sum() >= FEWEST and np.ptp(values[mine]) > 0 and np.ptp(x[mine]) > 0:
-            ranks.append(stats.spearmanr(x[mine], values[mine])[0])
+            ranks.append(scipy.stats.spearmanr(x[mine], values[mine])[0])
     if not ranks or np.median(ranks) < RISING:
         return 0.0, ()
     best = 1.0 if values.max() <= 1 else 100.0

@@ -57,7 +57,9 @@ class FittedLaw:
         A law of compute alone asks nothing of the sizes.
         """
         wide = ("N", "C") if "N" in self.law.variables else ("C",)
-        return reach.refusal(self.ranges, wanted, wide)
+        refused = reach.refusal(self.ranges, wanted, wide)
+        units = [line for line in self.warnings if line.startswith("[1 units]")]
+        return f"{refused} (the fit warned: {units[0]})" if refused and units else refused
 
     def interval(self, drawn: np.ndarray) -> np.ndarray | None:
         """Ends [2, R] of positive numbers drawn [S, R]; None of fewer than two draws."""
