@@ -11,6 +11,7 @@ from research.__main__ import main
 from research.errors import UserError
 from research.scaling import laws
 from research.scaling.fit import fit_law
+from research.scaling.plan.budget import plan
 from research.scaling.plan.fitted import read_law
 from research.scaling.plan.prediction import predict
 from tests.scaling.planted import grid, losses, table
@@ -269,8 +270,20 @@ def test_a_law_of_one_ratio_is_asked_along_it():
     whole = predict(power, {"N": 1e8, "D": 2e9})
     for given in ({"N": 1e8}, {"D": 2e9}, {"C": 1.2e18}):
         np.testing.assert_allclose(predict(power, given).loss, whole.loss, rtol=1e-12)
-    with pytest.raises(UserError, match="D / N is 10 times the 20 of every run fitted"):
+    with pytest.raises(UserError, match=r"D is 10 times .*\(D = 20 N in every run fitted\)"):
         predict(power, {"N": 1e8, "D": 2e10})
+    best = plan(power, 1.2e18)
+    assert (best.best.params, best.best.data) == pytest.approx((1e8, 2e9), rel=1e-12)
+    assert best.best.loss == pytest.approx(float(whole.loss[0]), rel=1e-12) and not best.curve
+    with pytest.raises(UserError, match="--inference-tokens: D = 20 N in every run fitted"):
+        plan(power, 1.2e18, inference=1e9)
+    # D grows as N^1.5 and is 20 N at 1e8: the run at 4e8 has eight times the data.
+    steep = {**power, "ratio": {"D_over_N": 20.0, "power": 1.5, "at_N": 1e8}}
+    for given in ({"N": 4e8}, {"D": 1.6e10}, {"C": 6 * 4e8 * 1.6e10}):
+        found = predict(steep, given)
+        assert float(found.columns["N"][0]) == pytest.approx(4e8, rel=1e-9)
+        assert float(found.columns["D"][0]) == pytest.approx(1.6e10, rel=1e-9)
+    assert plan(steep, 6 * 4e8 * 1.6e10).best.data == pytest.approx(1.6e10, rel=1e-9)
 
 
 DAMAGED = {
@@ -283,7 +296,7 @@ DAMAGED = {
     "range": [[1, 2], {"N": 5}, {"N": [1]}, {"N": [2, 1]}, {"D": [0, 1]}, {"C": ["a", "b"]}, "x"],
     "law": [5, None, [], {"x": 1}, "mixture:999999999", ""],
     "parameters": [5, [], {"E": "x"}, {"E": True}, "x"],
-    "ratio": ["x", -1],
+    "ratio": ["x", -1, [], {}, {"D_over_N": 20, "power": "x"}],
 }
 
 

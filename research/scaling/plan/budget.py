@@ -14,7 +14,7 @@ from research.errors import UserError, nearest
 from research.hardware import Slice
 from research.scaling import laws
 from research.scaling.doubt import reach, rounding
-from research.scaling.plan.fitted import FittedLaw, read_law
+from research.scaling.plan.fitted import FittedLaw, Ladder, read_law
 from research.scaling.plan.surface import (
     Surface,
     best_size,
@@ -146,10 +146,9 @@ def plan(
     fitted = read_law(content, own)
     _refuse_given(fitted.law, given or {})
     _refuse_far(fitted, {"C": flops}, anyway)
-    alone = set(fitted.law.variables) <= {"N", "D", "C"} and fitted.ratio is not None
-    if alone and not {"N", "D"} <= set(fitted.law.variables):
-        choices, curve, warnings = _at_ratio(fitted, flops, inference, unique), [], []
-        warnings.append(f"the runs keep one ratio, D = {fitted.ratio:.4g} N: so does this plan")
+    if fitted.ladder is not None and len(fitted.law.variables) == 1:
+        choices, curve = _on_ladder(fitted, fitted.ladder, flops, inference, unique), []
+        warnings = [f"{fitted.ladder.said} in every run that was fitted: so it is in this plan"]
     else:
         choices, curve, warnings = _searched(fitted, flops, unique, inference, given or {})
     best, serving = choices
@@ -207,26 +206,30 @@ def _refuse_far(fitted: FittedLaw, wanted: dict[str, float], anyway: bool) -> No
         raise UserError(f"{refused}; --anyway plans it nevertheless")
 
 
-def _at_ratio(
-    fitted: FittedLaw, flops: float, inference: float | None, unique: float | None
+def _on_ladder(
+    fitted: FittedLaw,
+    ladder: Ladder,
+    flops: float,
+    inference: float | None,
+    unique: float | None,
 ) -> tuple[Choice, None]:
-    """The run that keeps the ratio of the fitted ones, under a law of N, D or C alone."""
+    """The run on the line of the fitted ones, under a law of N, D or C alone."""
     if inference or unique:
         option = "--inference-tokens" if inference else "--unique-tokens"
         raise UserError(
-            f"{option}: the law {fitted.law.name!r} is of runs of one ratio of data to size, and"
-            " cannot trade one for the other: runs off that ratio would let a law of N and D do so"
+            f"{option}: {ladder.said} in every run fitted, and the law {fitted.law.name!r} cannot"
+            " trade one for the other: runs off that line would let a law of N and D do so"
         )
-    model, ratio = fitted.model, fitted.ratio or 0.0
-    params = (flops / (model.factor * ratio)) ** (1 / (model.power + 1))
-    values = {"N": params, "D": ratio * params, "C": flops}
+    params = float(ladder.params_for(np.asarray(flops), fitted.model))
+    data = float(ladder.data(np.asarray(params)))
+    values = {"N": params, "D": data, "C": flops}
     columns = {name: np.full(1, values[name]) for name in fitted.law.variables}
     loss = fitted.law.loss(fitted.point, **columns)
     with np.errstate(all="ignore"):
         drawn = fitted.law.loss(fitted.draws, **columns)
     choice = Choice(
         params=params,
-        data=ratio * params,
+        data=data,
         loss=float(loss[0]),
         flops=float(flops),
         loss_interval=_pair(fitted.loss_interval(loss, drawn)),

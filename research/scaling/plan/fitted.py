@@ -20,13 +20,41 @@ COUNTS = ("N", "D", "C", "U")  # which are positive
 
 
 @dataclass(frozen=True)
+class Ladder:
+    """How data grew with size in runs that climbed one line: D = ratio * at * (N / at)^power."""
+
+    ratio: float
+    power: float = 1.0
+    at: float = 1.0
+
+    @property
+    def said(self) -> str:
+        """The line in words."""
+        plain = self.power == 1
+        return f"D = {self.ratio:.4g} N" if plain else f"D grows as N^{self.power:.3g}"
+
+    def data(self, params: np.ndarray) -> np.ndarray:
+        """D of sizes on the line."""
+        return self.ratio * self.at * (params / self.at) ** self.power
+
+    def params(self, data: np.ndarray) -> np.ndarray:
+        """N of amounts of data on the line."""
+        return self.at * (data / (self.ratio * self.at)) ** (1 / self.power)
+
+    def params_for(self, flops: np.ndarray, model: FlopsModel) -> np.ndarray:
+        """N of the run on the line that spends `flops`."""
+        one = model.factor * self.ratio * self.at ** (1 - self.power)
+        return (flops / one) ** (1 / (model.power + self.power))
+
+
+@dataclass(frozen=True)
 class FittedLaw:
     """A law with its `point` [P] and bootstrap `draws` [S, P] (S = 0 where the file has none).
 
     `log` says whether `noise` and `inflation` are of log loss or, where losses may be below zero,
-    of the loss itself. `ranges` are the smallest and largest value of each column fitted, `ratio`
-    is D / N where every run had the same one, `warnings` are the fit's own, `columns` the names
-    that the table had for --params, --data and so on.
+    of the loss itself. `ranges` are the smallest and largest value of each column fitted,
+    `ladder` is how D went with N where it did in every run, `warnings` are the fit's own, `columns`
+    the names that the table had for --params, --data and so on.
     """
 
     law: Law
@@ -39,7 +67,7 @@ class FittedLaw:
     inflation: float
     ranges: Mapping[str, tuple[float, float]]
     model: FlopsModel
-    ratio: float | None
+    ladder: Ladder | None
     data_unit: str
     loss_unit: str
     method: str
@@ -121,7 +149,7 @@ def read_law(content: Any, own: Law | None = None) -> FittedLaw:
         inflation=_number(content, "inflation", 1.0),
         ranges=_ranges(content),
         model=_flops_model(content, law),
-        ratio=None if content.get("ratio") is None else _number(content, "ratio", 0.0),
+        ladder=_ladder(content),
         data_unit=str(content.get("data_unit") or "tokens"),
         loss_unit=str(content.get("loss_unit") or ""),
         method=str(content.get("prediction_method") or "bootstrap"),
@@ -196,6 +224,17 @@ def _ranges(content: dict[str, Any]) -> dict[str, tuple[float, float]]:
             )
         found[name] = (float(pair[0]), float(pair[1]))
     return found
+
+
+def _ladder(content: dict[str, Any]) -> Ladder | None:
+    given = content.get("ratio")
+    if given is None:
+        return None
+    line: dict[str, Any] = given if isinstance(given, dict) else {"D_over_N": given}
+    ratio, power, at = line.get("D_over_N", 0.0), line.get("power", 1.0), line.get("at_N", 1.0)
+    if not all(_is_number(number) and number > 0 for number in (ratio, power, at)):
+        raise UserError(f"the key 'ratio' is {repr(line)[:60]}; expected D over N, a number over 0")
+    return Ladder(float(ratio), float(power), float(at))
 
 
 def _flops_model(content: dict[str, Any], law: Law) -> FlopsModel:

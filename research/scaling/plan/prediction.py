@@ -15,7 +15,7 @@ from research.scaling.laws import Law
 from research.scaling.plan.fitted import FittedLaw, read_law
 
 OPTIONS = {"N": "--params", "D": "--data", "C": "--flops", "U": "--unique"}
-# A run this many times off what N and D cost, or off the ratio of the fitted runs, is said to be.
+# A run this many times off what N and D cost, or off the line of the fitted runs, is said to be.
 OFF = 1.5
 
 
@@ -130,7 +130,7 @@ def _shape(columns: Mapping[str, np.ndarray]) -> tuple[int, ...]:
 def _completed(
     fitted: FittedLaw, given: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """`given` with what follows from it: N, D or C from the other two, or from the ratio; U = D."""
+    """`given` with what follows: N, D or C from the other two or from the ladder, and U = D."""
     law, model = fitted.law, fitted.model
     for name in given:
         if name not in law.variables and name not in ("N", "D", "C"):
@@ -140,14 +140,14 @@ def _completed(
             raise UserError(f"{option}: the law {law.name!r} reads only {known}{near}")
     found, warnings = dict(given), []
     sizes = {"N", "D", "C"} & set(found)
-    if len(sizes) == 1 and fitted.ratio is not None:
-        name = sizes.pop()
-        if name == "C":
-            found["N"] = (found["C"] / (model.factor * fitted.ratio)) ** (1 / (model.power + 1))
-        elif name == "D":
-            found["N"] = found["D"] / fitted.ratio
-        found["D"] = fitted.ratio * found["N"]
-        warnings.append(f"D = {fitted.ratio:.4g} N, as in every run that was fitted")
+    ladder = fitted.ladder
+    if len(sizes) == 1 and ladder is not None and len(law.variables) == 1:
+        if "C" in sizes:
+            found["N"] = ladder.params_for(found["C"], model)
+        elif "D" in sizes:
+            found["N"] = ladder.params(found["D"])
+        found.setdefault("D", ladder.data(found["N"]))
+        warnings.append(f"{ladder.said}, as in every run that was fitted")
     if {"N", "D"} <= set(found):
         cost = model.factor * found["N"] ** model.power * found["D"]
         off = np.abs(np.log(found.setdefault("C", cost) / cost))
@@ -177,9 +177,9 @@ def _how(name: str) -> str:
 def _refuse_far(
     fitted: FittedLaw, columns: Mapping[str, np.ndarray], numbers: Sequence[int] | None
 ) -> None:
-    """Check 13 of every row, and the ratio of runs whose law knows only one."""
+    """Check 13 of every row, and the line of runs whose law knows only one."""
     rows = [{name: float(v[k]) for name, v in columns.items()} for k in range(*_shape(columns))]
-    reasons = [fitted.too_far(row) or _off_ratio(fitted, row) for row in rows]
+    reasons = [fitted.too_far(row) or _off_ladder(fitted, row) for row in rows]
     bad = [k for k, reason in enumerate(reasons) if reason]
     if not bad:
         return
@@ -190,14 +190,14 @@ def _refuse_far(
     raise UserError(f"{where}{reasons[bad[0]]}; --anyway predicts it nevertheless")
 
 
-def _off_ratio(fitted: FittedLaw, row: Mapping[str, float]) -> str | None:
-    law = fitted.law
-    if fitted.ratio is None or {"N", "D"} <= set(law.variables) or not {"N", "D"} <= set(row):
+def _off_ladder(fitted: FittedLaw, row: Mapping[str, float]) -> str | None:
+    law, ladder = fitted.law, fitted.ladder
+    if ladder is None or len(law.variables) != 1 or not {"N", "D"} <= set(row):
         return None
-    off = row["D"] / row["N"] / fitted.ratio
+    off = row["D"] / float(ladder.data(np.asarray(row["N"])))
     if abs(np.log(off)) <= np.log(OFF):
         return None
     return (
-        f"D / N is {off:.3g} times the {fitted.ratio:.4g} of every run fitted, and the law"
-        f" {law.name!r} knows no other: runs off that ratio would teach it"
+        f"D is {off:.3g} times what it was at this size ({ladder.said} in every run fitted), and"
+        f" the law {law.name!r} knows no other: runs off that line would teach it"
     )
