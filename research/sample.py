@@ -1,6 +1,8 @@
 """Samples of a finished run: text as text, images as one grid."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -20,7 +22,8 @@ def load_run(folder: str | Path) -> tuple[ConfigDict, dict]:
         UserError: when the folder holds no run, or none of its checkpoints can be read.
     """
     folder, settings = buckets.path(folder), _settings(folder)
-    shapes = programs.build(settings).state
+    with _reading(folder / "config.json"):
+        shapes = programs.build(settings).state
     found = checkpoint.restore_newest(checkpoint.reader(folder / "checkpoints"), shapes)
     if found is None:
         raise UserError(f"{folder} has no checkpoint that can be read; train it first")
@@ -92,8 +95,14 @@ def _settings(folder: str | Path) -> ConfigDict:
     if not record.exists(path):
         raise UserError(f"{folder} is not a run folder: it has no config.json")
     content = config.read(buckets.path(folder))
-    try:
+    with _reading(path):
         return study.check(config.from_plain(content))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # whatever a family makes of a config that is none

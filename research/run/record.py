@@ -179,6 +179,8 @@ def held_to(kind: Any, content: Any, source: str | Path) -> Any:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise UserError(f"{source}: {_mismatch(kind, str(error), content)}") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{source}: holds {error.object[:60]!a}, which is no text") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -226,7 +228,7 @@ def _failing(kind: Any, content: Any, holder: dict[str, Any]) -> str:
         holder[key] = value
         try:
             msgspec.convert(content, kind)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):
             break
     return next(iter(holder))
 

@@ -207,6 +207,29 @@ def test_damaged_files_are_named(small_chain, name, how, message):
     assert "\n" not in str(caught.value)
 
 
+def test_no_digit_of_the_description_can_change(small_chain):
+    """The floor, the fingerprint, a class: with its checksum, and the fingerprint without."""
+    fingerprint = data.load(small_chain, "train").fingerprint
+    (file,) = Path(small_chain.folder).rglob("meta.json")
+    content = json.loads(file.read_text())
+    floor = content["floor"] | {"value": content["floor"]["value"] + 1e-9}
+    for change in ({"floor": floor}, {"fingerprint": fingerprint[::-1]}, {"kind": "image"}):
+        file.write_text(json.dumps(content | change))
+        with pytest.raises(UserError, match="meta.json was changed since it was written.*; delete"):
+            data.load(small_chain, "train")
+    old = {key: value for key, value in content.items() if key != "checksum"}
+    file.write_text(json.dumps(old))
+    assert data.load(small_chain, "train").fingerprint == fingerprint
+    for change, said in {
+        "splits": ({"splits": 5}, "splits: expected an object, got 5"),
+        "fingerprint": ({"fingerprint": fingerprint[::-1]}, "another fingerprint"),
+        "floor": ({"floor": {"value": "low"}}, 'floor.value: expected a number, got "low"'),
+    }.values():
+        file.write_text(json.dumps(old | change))
+        with pytest.raises(UserError, match=said):
+            data.load(small_chain, "train")
+
+
 def test_a_large_file_is_hashed_on_request(small_chain, monkeypatch):
     monkeypatch.setattr(pack, "VERIFIED_BYTES", 10)
     data.load(small_chain, "train")

@@ -266,6 +266,10 @@ def test_a_checksum_is_verified_and_may_be_taken_away(tmp_path):
     assert record.read_json(path) == {"a": 1}
     with pytest.raises(UserError, match="a: expected a string, got 1"):
         record.read_json(path, dict[str, str])
+    path.write_text(r'{"a": "\ud800"}')
+    for kind in (record.Number, files.Text):
+        with pytest.raises(UserError, match="a"):
+            record.read_json(path, dict[str, kind])
 
 
 @pytest.mark.parametrize("content", [{"pid": []}, {"pid": "x\0y"}, {"born": 5}, [1], {"pid": 1}])
