@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -216,7 +216,8 @@ def read_result(run: Path) -> Run | Trial:
         UserError: when it cannot be read or is not the result of a run.
     """
     path = run / RESULT
-    content = record.read_json(path)
+    content = record.read_json(path, dict[str, Any])
+    content = {"part": "", **content, "id": run.name}  # a run of no study has no part
     found: Run = record.held_to(Run, content, path)
     if found["role"] == "trial":
         found = trial = record.held_to(Trial, content, path)
@@ -226,7 +227,6 @@ def read_result(run: Path) -> Run | Trial:
     for key in ("part", "trunk"):
         if name := found.get(key):
             check_name(str(name), f"{path}: {key}:")
-    found["id"] = run.name
     return found
 
 
