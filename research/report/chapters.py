@@ -49,6 +49,8 @@ def sentences(part: Part, found: Findings) -> list[str]:
     lines = []
     if found.drop is not None:
         lines.append(words.drop_sentence(found.drop, part.unit, _relative(part)))
+    if found.rung is not None:
+        lines.append(words.rung_sentence(found.rung, part.unit, part.data_unit))
     for what, exponent in (("parameters", found.size), (part.data_unit, found.data)):
         if exponent is not None:
             lines.append(words.growth_sentence(what, exponent))
@@ -163,6 +165,8 @@ def _loss_figure(part: Part, found: Findings, labels: figures.Labels) -> Figure:
         "Each point is a run, each faint line its learning curve (hover to follow one). "
         f"A ring marks the best run at each budget. {fit}{held}"
     )
+    if found.rung is not None:
+        caption += " The open triangle is the next rung of the ladder, with a run's interval."
     chart = loss_chart(part, found, labels, 400)
     heading = f"Loss against {words.GROWS[found.axis]}"
     return _figure(part, "loss", heading, caption, chart, 430)
@@ -183,6 +187,7 @@ def loss_chart(
         height,
         interactive,
         found.axis,
+        found.rung,
     )
 
 

@@ -10,6 +10,7 @@ import altair as alt
 import pandas as pd
 
 from research.report import axes
+from research.scaling.fit import Rung
 
 HEIGHT = 320
 MOST_SIZES = 12  # with a place each in the legend
@@ -39,6 +40,7 @@ def loss_against_compute(
     height: int = HEIGHT,
     interactive: bool = True,
     field: str = "C",
+    rung: Rung | None = None,
 ) -> alt.LayerChart:
     """Draw every run's loss at its compute, its learning curve, and the frontier's law.
 
@@ -55,10 +57,12 @@ def loss_against_compute(
         height: of the plot, in pixels.
         interactive: hovering a run follows its learning curve.
         field: "C", "N" or "D".
+        rung: the next run of a ladder, and what the law promises of it.
     """
     runs = _drawn(runs)
     sizes = size_order(runs)
     losses = [*runs.loss, *law.low, *law.high, *([] if floor is None else [floor])]
+    losses += [] if rung is None else [rung.low]
     domain = _capped(runs, losses)
     x = _scale_axis(labels, [*runs[field], *law[field]], field)
     y = axes.loss(domain, "loss", labels.loss)
@@ -91,6 +95,8 @@ def loss_against_compute(
         alt.Chart(frontier).mark_point(style="frontier", filled=False).encode(x, y),
         *held_out_layers(held_out, labels, x, y),
     ]
+    if rung is not None:
+        layers.extend(rung_layers(rung, x, y))
     if floor is not None:
         layers.extend(floor_layers(floor, x, y, max(runs[field], default=1.0)))
     return layered(*layers, height=height)
@@ -132,6 +138,20 @@ def held_out_layers(held_out: pd.DataFrame, labels: Labels, x: alt.X, y: alt.Y) 
         ),
         best.mark_rule(style="held-out-interval").encode(x, _like(y, "low"), y2="high:Q"),
         best.mark_point(style="held-out", shape="diamond").encode(x, y, tooltip=tooltip),
+    ]
+
+
+def rung_layers(rung: Rung, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Draw the next run of a ladder as an open triangle, and the interval of its loss."""
+    field = x.shorthand.partition(":")[0]
+    row = {field: rung.at[field], "loss": rung.loss, "low": rung.low, "high": rung.high}
+    base = alt.Chart(_cut(pd.DataFrame([row]), y, "low", "high"))
+    tooltip = [_number(field, "Next rung", ".3e"), _number("loss", "Promised", ".4f")]
+    return [
+        base.mark_rule(style="held-out-interval").encode(x, _like(y, "low"), y2="high:Q"),
+        base.mark_point(style="held-out-run", shape="triangle-up", filled=False).encode(
+            x, y, tooltip=[*tooltip, *_interval_tooltip("a run")]
+        ),
     ]
 
 

@@ -12,9 +12,10 @@ from research.report import doubts, outlook
 from research.report.load import Study
 from research.scaling.doubt import intervals
 from research.scaling.doubt.support import place
-from research.scaling.fit import LawFit
+from research.scaling.fit import LawFit, Rung
 from research.scaling.holdout import Holdout, largest_budget
 from research.scaling.isoflop.fit import IsoflopFit, Valley
+from research.scaling.laws import CHINCHILLA, FRONTIER, Law
 from research.scaling.plan.optimal import flops_model, optimum
 from research.scaling.summary import PartSummary, summarise, summary
 from research.scaling.table import Table
@@ -68,7 +69,8 @@ class Findings:
     `runs` is the part's table with the column held_out set; a table of what could not be found has
     no rows; `drop` is what the last tenfold of compute did to the loss; `size` and `data` are the
     exponents of N_opt and D_opt against C; `ladder`, `profiles`, `trade_off` and `coverage` are of
-    doubts.py, `plan` and the two tables of exponents of outlook.py.
+    doubts.py, `plan` and the two tables of exponents of outlook.py; `rung` is the next rung where
+    the runs are a ladder.
     """
 
     runs: pd.DataFrame
@@ -95,6 +97,7 @@ class Findings:
     loss_exponents: pd.DataFrame = field(
         default_factory=lambda: table("label source value low high ours")
     )
+    rung: Rung | None = None
     drop: Drop | None = None
     size: Quantity | None = None
     data: Quantity | None = None
@@ -135,7 +138,9 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
     drawn, seen = best, float(scale.max())
     if ahead.predictions:
         drawn, seen = ahead.fit, float(scale[~largest_budget(lab.table)].max())
-    grid = np.geomspace(scale.min(), scale.max() * BEYOND, POINTS)
+    rung = None if lab.frontier is None else lab.frontier.rung
+    ahead_of_all = max(scale.max() * BEYOND, rung.at[axis] if rung else 0.0)
+    grid = np.geomspace(scale.min(), ahead_of_all, POINTS)
     parabolas, minima, optima = draw_valleys(lab.isoflop, lab.table)
     size_law, data_law = _optimal_lines(lab.isoflop, lab.table, grid)
     size, data = _exponents(lab)
@@ -157,7 +162,8 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
         coverage=doubts.covered(lab.table),
         plan=outlook.plan_curve(chinchilla, float(scale.min()), float(scale.max())),
         size_exponents=outlook.size_exponents(chinchilla, lab.isoflop),
-        loss_exponents=outlook.loss_exponents(lab.frontier, chinchilla),
+        loss_exponents=outlook.loss_exponents(_of_compute(lab.frontier), chinchilla),
+        rung=rung,
         drop=None if best is None else _drop(best, float(scale.max()) / 10, axis),
         size=size,
         data=data,
@@ -186,8 +192,15 @@ def _accepted(fit: LawFit | None) -> LawFit | None:
     return fit if fit is not None and fit.parameters is not None else None
 
 
+def _of_compute(fit: LawFit | None) -> LawFit | None:
+    return fit if fit is not None and fit.law.name == FRONTIER.name else None
+
+
 def _refusals(lab: PartSummary) -> list[str]:
-    names = {"chinchilla": "The law in size and data", "frontier": "The law in compute"}
+    names = {
+        "chinchilla": "The law in size and data",
+        "frontier": f"The law in {GROWS[scale_axis(lab.table)]}",
+    }
     names["isoflop"] = "Growth of the optimal size by isoFLOP"
     reasons = {law: _without_place(reason, lab.table) for law, reason in lab.refused.items()}
     lines = [f"{names.get(law, law)}: {reason}." for law, reason in reasons.items()]
@@ -229,6 +242,8 @@ def _law(fit: LawFit | None, scale: np.ndarray, seen: float, axis: str) -> pd.Da
     draws = _best_loss(fit, fit.draws, scale, axis)
     low, high = intervals.percentile(draws, fit.level, fit.degrees)
     loss = _best_loss(fit, _point(fit), scale, axis)
+    if fit.inflation != 1 and fit.log:
+        low, high = np.exp(intervals.widen(np.log([low, high]), np.log(loss), fit.inflation))
     columns = {axis: scale, "loss": loss, "low": low, "high": high}
     return pd.DataFrame({**columns, "extrapolated": scale > seen})
 
@@ -359,20 +374,30 @@ MEANINGS = {
     "alpha": "how fast parameters pay",
     "beta": "how fast data pay",
 }
-COMPUTE_MEANINGS = {
-    "E": "loss that no compute takes away",
-    "A": "size of the term in C",
-    "alpha": "how fast compute pays",
-}
+GROWS = {"C": "compute", "N": "parameters", "D": "data"}
+
+
+def _meanings(law: Law) -> dict[str, str]:
+    """What the parameters of a law mean to a reader."""
+    if law.name == CHINCHILLA.name:
+        return MEANINGS
+    (variable,) = law.variables
+    what = GROWS[variable]
+    kinds = {
+        "floor": f"loss that no {what} takes away",
+        "coefficient": f"size of the term in {variable}",
+        "exponent": f"how fast {what} {'pays' if variable == 'C' else 'pay'}",
+    }
+    return {parameter.name: kinds[parameter.kind] for parameter in law.parameters}
 
 
 def _quantities(lab: PartSummary) -> list[Quantity]:
     """Return every fitted number: the two laws, then the exponents of the best size and data."""
     rows = []
-    laws = ((lab.chinchilla, MEANINGS), (lab.frontier, COMPUTE_MEANINGS))
-    for fit, meanings in laws:
+    for fit in (lab.chinchilla, lab.frontier):
         if fit is None or fit.parameters is None or fit.intervals is None:
             continue
+        meanings = _meanings(fit.law)
         for name, value in fit.parameters.items():
             meaning = meanings.get(name, "")
             if not fit.profiles[name].identified:

@@ -2,10 +2,9 @@
 
 import math
 
-from research.report.axes import power_of_ten
-from research.report.findings import Drop, Quantity
-
-GROWS = {"C": "compute", "N": "parameters", "D": "data"}
+from research.report.axes import count, power_of_ten
+from research.report.findings import GROWS, Drop, Quantity
+from research.scaling.fit import Rung
 
 
 def percent(value: float) -> str:
@@ -33,6 +32,18 @@ def drop_sentence(drop: Drop, unit: str, relative: bool) -> str:
         f"{power_of_ten(10 * drop.start)}{flops}, lowers validation loss{share} "
         f"from {drop.before:.4g} to {drop.after:.4g} {unit}."
     )
+
+
+def rung_sentence(rung: Rung, unit: str, data_unit: str) -> str:
+    """Say what the next rung of a ladder is, and the loss that the law promises there."""
+    shown = {
+        "N": lambda value: f"{count(value)} parameters",
+        "D": lambda value: f"{count(value)} {data_unit}",
+        "C": lambda value: f"{power_of_ten(value)} FLOPs",
+    }
+    place = ", ".join(shown[name](value) for name, value in rung.at.items())
+    ends = interval(rung.low, rung.high, ".4g")
+    return f"The next rung of the ladder, {place}, should reach {rung.loss:.4g} {ends} {unit}."
 
 
 def growth_sentence(what: str, exponent: Quantity) -> str:

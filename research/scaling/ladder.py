@@ -93,7 +93,7 @@ def ladder(table: Table) -> Ladder | None:
         ratio = float(np.exp(offset) * at ** (power - 1))
     ahead = rungs[-1] + float(np.median(np.diff(rungs)))
     last, after = ({name: _at(logs, lead, name, x) for name in known} for x in (rungs[-1], ahead))
-    if ratio is not None:
+    if ratio is not None and power is not None and at is not None:
         for rung in (last, after):
             rung["D"] = ratio * at * (rung["N"] / at) ** power
     return Ladder(len(rungs), last, after, ratio, power, at)

@@ -10,7 +10,8 @@ from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
 from research.scaling.holdout import Holdout, holdout
 from research.scaling.isoflop.fit import IsoflopFit, disagreement, isoflop
-from research.scaling.laws import CHINCHILLA, FRONTIER
+from research.scaling.ladder import ladder
+from research.scaling.laws import CHINCHILLA, FRONTIER, WITH_FLOOR, WITHOUT_FLOOR
 from research.scaling.plan.optimal import optimum
 from research.scaling.table import Table, read_runs
 
@@ -19,8 +20,10 @@ from research.scaling.table import Table, read_runs
 class PartSummary:
     """One part's laws. A fit that could not be tried at all is None, with its reason in `refused`.
 
-    `chinchilla` and `frontier` use every run; `held_out` and `frontier_held_out` all but the
-    largest budget, which they predict. `findings` gathers every warning once.
+    `frontier` is a law of compute, or of size or data where compute is not known (see
+    `of_one_variable`). `chinchilla` and `frontier` use every run; `held_out` and
+    `frontier_held_out` all but the largest budget, which they predict. `findings` gathers every
+    warning once.
     """
 
     table: Table
@@ -54,7 +57,7 @@ def summarise(
     fits: dict[str, LawFit | None] = {}
     for name, law_fit in (
         ("chinchilla", lambda: fit_law(table, CHINCHILLA, **options)),
-        ("frontier", lambda: fit_frontier(table, **options)),
+        ("frontier", lambda: of_one_variable(table, **options)),
     ):
         try:
             fit = law_fit()
@@ -84,6 +87,25 @@ def summarise(
         findings=sorted(findings, key=lambda finding: finding.code),
         refused=refused,
     )
+
+
+def of_one_variable(table: Table, **options) -> LawFit:
+    """The frontier of `table`; without FLOPs the same law of its sizes, or else of its data.
+
+    A ladder too short for a floor is fitted without one.
+
+    Raises:
+        UserError: too few rows for either, or none of N, D and C is known.
+    """
+    variable = next(iter(table.known("CND")), "C")
+    try:
+        if variable == "C":
+            return fit_frontier(table, **options)
+        return fit_law(table, WITH_FLOOR[variable], **options)
+    except UserError:
+        if ladder(table) is None or len(table) >= WITH_FLOOR[variable].minimum_rows:
+            raise
+        return fit_law(table, WITHOUT_FLOOR[variable], **options)
 
 
 def compare_methods(fit: LawFit | None, valleys: IsoflopFit) -> Finding | None:
