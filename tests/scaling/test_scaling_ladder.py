@@ -134,3 +134,22 @@ def test_the_page_draws_a_ladder_with_its_next_rung(tmp_path, capsys):
     assert "The next rung of the ladder, 2.56B parameters, 51.2B tokens" in html
     assert "N and D move together (D = 20 N in every row)" in html
     assert '"triangle-up"' in html
+
+
+@pytest.mark.parametrize(("law", "power"), [("frontier", 1.0), ("size", 1.0), ("frontier", 0.74)])
+def test_a_plan_goes_on_along_the_ladder(law, power, tmp_path, capsys):
+    runs, path, out = climb(power=power), tmp_path / "runs.csv", tmp_path / "laws.json"
+    runs.frame[["N", "D", "L"]].to_csv(path, index=False)
+    columns = ["--params", "N", "--data", "D", "--loss", "L", "--bootstrap", "100"]
+    assert main(["fit", str(path), *columns, "--law", law, "--out", str(out)]) == 0
+    rung = json.loads(out.read_text())["next_rung"]
+    capsys.readouterr()
+    assert main(["plan", str(out), "--flops", str(rung["at"]["C"]), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["params"] == pytest.approx(rung["at"]["N"], rel=1e-6)
+    assert found["tokens"] == pytest.approx(rung["at"]["D"], rel=1e-6)
+    assert found["loss"] == pytest.approx(rung["loss"], rel=1e-6)
+    assert found["best"]["run_interval"] == pytest.approx([rung["low"], rung["high"]], rel=1e-2)
+    assert any("in every run that was fitted" in line for line in found["warnings"])
+    assert main(["plan", str(out), "--flops", "1e18", "--inference-tokens", "1e12"]) == 2
+    assert "--inference-tokens: D " in capsys.readouterr().err
