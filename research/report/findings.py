@@ -15,7 +15,7 @@ from research.scaling.doubt.support import place
 from research.scaling.fit import LawFit, Rung
 from research.scaling.holdout import Holdout, largest_budget
 from research.scaling.isoflop.fit import IsoflopFit, Valley
-from research.scaling.laws import CHINCHILLA, FRONTIER, Law
+from research.scaling.laws import FRONTIER, Law
 from research.scaling.plan.optimal import flops_model, optimum
 from research.scaling.summary import PartSummary, summarise, summary
 from research.scaling.table import Table
@@ -242,8 +242,9 @@ def _law(fit: LawFit | None, scale: np.ndarray, seen: float, axis: str) -> pd.Da
     draws = _best_loss(fit, fit.draws, scale, axis)
     low, high = intervals.percentile(draws, fit.level, fit.degrees)
     loss = _best_loss(fit, _point(fit), scale, axis)
-    if fit.inflation != 1 and fit.log:
-        low, high = np.exp(intervals.widen(np.log([low, high]), np.log(loss), fit.inflation))
+    if fit.inflation != 1:
+        scaled, back = (np.log, np.exp) if fit.log else (np.asarray, np.asarray)
+        low, high = back(intervals.widen(scaled([low, high]), scaled(loss), fit.inflation))
     columns = {axis: scale, "loss": loss, "low": low, "high": high}
     return pd.DataFrame({**columns, "extrapolated": scale > seen})
 
@@ -379,7 +380,7 @@ GROWS = {"C": "compute", "N": "parameters", "D": "data"}
 
 def _meanings(law: Law) -> dict[str, str]:
     """What the parameters of a law mean to a reader."""
-    if law.name == CHINCHILLA.name:
+    if len(law.variables) > 1:
         return MEANINGS
     (variable,) = law.variables
     what = GROWS[variable]
