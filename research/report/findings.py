@@ -380,9 +380,9 @@ GROWS = {"C": "compute", "N": "parameters", "D": "data"}
 
 def _meanings(law: Law) -> dict[str, str]:
     """What the parameters of a law mean to a reader."""
-    if len(law.variables) > 1:
+    if len(law.variables) != 1:
         return MEANINGS
-    (variable,) = law.variables
+    variable = law.variables[0]
     what = GROWS[variable]
     kinds = {
         "floor": f"loss that no {what} takes away",
