@@ -61,7 +61,7 @@ def reproduce(path: Path | None) -> list[Line]:
     ends = f"{repeats.low:.3g} to {repeats.high:.3g}"
     at_published = objectives(law, table, start)[0]
     repeated, lowest = valley(law, table)
-    rises = lowest / fit.objective - 1
+    rises = lowest / max(fit.objective, 1e-30) - 1  # planted runs leave nothing
     ridge = (
         f"at most {rises.max():.2%} above it up to 200, at R_D* = {repeated[rises.argmax()]:.0f}"
     )

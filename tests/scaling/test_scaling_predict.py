@@ -174,6 +174,7 @@ def test_columns_are_found_by_the_names_that_the_fitted_table_had(here, capsys):
         ("laws.json --param 1e8", "--param"),
         ("laws.json --where N>1", "--where: only with --table"),
         ("laws.json --table no.csv", "no.csv: no such file"),
+        ("laws.json --table other.csv", "reads N, D: name their columns with --params, --data"),
         ("laws.json --table runs.csv --params M", "--params: no column 'M' in runs.csv"),
         ("laws.json --table runs.csv --where N>1e12", "no rows where"),
         ("laws.json --table far.csv", "row 2: check 13: N is"),
@@ -182,6 +183,7 @@ def test_columns_are_found_by_the_names_that_the_fitted_table_had(here, capsys):
 )
 def test_what_is_refused_is_one_line(here, capsys, words, match):
     pd.DataFrame({"N": [1e8, 1e-3], "D": [1e10, 1e10]}).to_csv("far.csv", index=False)
+    pd.DataFrame({"size": [1e8], "tokens": [1e10]}).to_csv("other.csv", index=False)
     assert match in said(capsys, words, 2)
 
 

@@ -151,6 +151,13 @@ def _columns(frame, content, own, args: argparse.Namespace) -> dict[str, Any]:
         read = positive_numbers if name in VARIABLES else finite_numbers
         option = f"--{VARIABLES[name]}" if name in VARIABLES else f"--set {name}"
         given[name] = read(frame, option, column, args.table)
+    if not given and not also:
+        shown = ", ".join(map(str, frame.columns[:12]))
+        reads = ", ".join(fitted.law.variables)
+        raise UserError(
+            f"{args.table}: the law {fitted.law.name!r} reads {reads}: name their columns with"
+            f" --params, --data, --flops or --set NAME=COLUMN; it has {shown}"
+        )
     return _named_once(given, also)
 
 

@@ -73,7 +73,7 @@ CHECKS = tuple(
                 "Muennighoff 2023: R_D* from 15 to 200 fits within 0.14%.",
             ),
             (
-                "1.5 decades of N and 2 of C, or nothing is said past 10 times the runs.",
+                "1.5 decades of N and of D, 2 of C, or nothing is said 10 times past the runs.",
                 "Kaplan 2020's exponents, of small models, did not hold further up.",
             ),
             (

@@ -12,6 +12,7 @@ from research.scaling.doubt import architecture, reach
 from research.scaling.laws import Law
 from research.scaling.table import OWN_GROUP, Table
 
+TINY = 1e4  # the largest model or data set of a table has at least so many parameters or tokens
 FINISHED = ("finished", "done", "ok", "completed", "complete", "success")
 MOST_PAIRED = 20_000  # rows of a table that is searched for pairs
 OPEN_ENDED = ("constant", "wsd", "warmup_stable_decay", "trapezoidal", "cooldown")
@@ -50,8 +51,12 @@ def mixed_conventions(table: Table) -> Finding | None:
 
 
 def units(table: Table) -> Finding | None:
-    """1: parameters or data so small that they are surely in millions or billions."""
-    small = [name for name in ("N", "D") if np.min(table[name]) < 100]
+    """1: parameters or data so small that they are surely in millions or billions.
+
+    A run folder of ours counts them one by one.
+    """
+    most = TINY if table.part is None else 0.0
+    small = [n for n in ("N", "D") if np.min(table[n]) < 100 or np.max(table[n]) < most]
     if not small:
         return None
     numbers = {name: [float(table[name].min()), float(table[name].max())] for name in small}
