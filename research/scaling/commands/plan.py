@@ -126,6 +126,7 @@ def _choice_lines(choice: "Choice", found: "Plan") -> list[str]:
             ends = f"   {found.level:.0%} interval {interval[0]:.5g} {interval[1]:.5g}"
         said.append(f"  {name:<12}{value:>12.5g}{ends}")
     if choice.loss_interval:
-        said.append(f"  intervals of the loss: {found.prediction_method}; of the others: bootstrap")
+        others = "; of the others: bootstrap" if choice.params_interval else ""
+        said.append(f"  intervals of the loss: {found.prediction_method}{others}")
     said.append(f"  {'per parameter':<12} {choice.data / choice.params:>10.4g} {found.data_unit}")
     return said

@@ -78,7 +78,7 @@ def _refusal(found: Evidence) -> str | None:
             f"check 8: not converged; one more step would move a parameter by {polish:.2g} errors:"
             " add runs, or take a law of fewer parameters"
         )
-    if _gain_over_constant(found) < scipy.stats.chi2.ppf(found.level, len(found.best) - 1):
+    if _gain_over_constant(found) < scipy.special.chdtri(len(found.best) - 1, 1 - found.level):
         return (
             "check 12: a constant loss fits as well; the runs differ by no more than their noise:"
             f" run {' and '.join(law.variables)} over a wider range"

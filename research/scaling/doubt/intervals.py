@@ -41,8 +41,8 @@ def degrees_of_freedom(num_groups: int, num_parameters: int) -> float:
 
 def tails(level: float, degrees: float) -> tuple[float, float]:
     """The two quantile levels whose percentiles are shown, for `degrees` of freedom."""
-    width = scipy.stats.t.ppf(0.5 + level / 2, max(degrees, 1))
-    return float(scipy.stats.norm.cdf(-width)), float(scipy.stats.norm.cdf(width))
+    width = scipy.special.stdtrit(max(degrees, 1), 0.5 + level / 2)
+    return float(scipy.special.ndtr(-width)), float(scipy.special.ndtr(width))
 
 
 def percentile(draws: np.ndarray, level: float, degrees: float) -> np.ndarray:
@@ -67,7 +67,7 @@ def predictive(middle: np.ndarray, draws: np.ndarray, spread: Spread, level: flo
     """
     ends = percentile(draws, level, degrees_of_freedom(spread.num_groups, spread.num_parameters))
     degrees = max(spread.num_groups - spread.num_parameters, 1)
-    own = spread.noise * scipy.stats.t.ppf(0.5 + level / 2, degrees)
+    own = spread.noise * scipy.special.stdtrit(degrees, 0.5 + level / 2)
     low, high = np.minimum(ends[0] - middle, 0), np.maximum(ends[1] - middle, 0)
     return middle + np.stack([-np.hypot(low, own), np.hypot(high, own)])
 
@@ -110,9 +110,9 @@ def huber_scale(residuals: np.ndarray, num_parameters: int, objective: Objective
     if np.isinf(delta):
         return float(size**2)
     bend = delta / size
-    inside = 2 * scipy.stats.norm.cdf(bend) - 1
-    square = size**2 * (inside - 2 * bend * scipy.stats.norm.pdf(bend))
-    square += delta**2 * 2 * scipy.stats.norm.sf(bend)
+    inside = 2 * scipy.special.ndtr(bend) - 1
+    square = size**2 * (inside - 2 * bend * np.exp(-(bend**2) / 2) / np.sqrt(2 * np.pi))
+    square += delta**2 * 2 * scipy.special.ndtr(-bend)
     return float(square / inside / (delta if objective.lad else 1.0))
 
 

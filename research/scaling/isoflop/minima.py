@@ -149,7 +149,7 @@ def _scatter(z: np.ndarray, place: np.ndarray, error: np.ndarray) -> tuple[float
         return 0.0, 1.0
     spare = weights.sum() - (weights**2).sum() / weights.sum()
     extra = max(0.0, (square - degrees) / spare)
-    odd = scipy.stats.chi2.sf(square, degrees) < 0.05
+    odd = scipy.special.chdtrc(degrees, square) < 0.05
     return float(extra), float(np.sqrt(square / degrees)) if odd else 1.0
 
 

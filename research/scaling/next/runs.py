@@ -250,11 +250,11 @@ def _interval(belief: Posterior, first: int, level: float) -> np.ndarray:
     means, spreads = belief.means[:, first:], belief.spreads[:, first:]
     bounds = []
     for share in ((1 - level) / 2, (1 + level) / 2):
-        width = scipy.stats.norm.ppf(share) * spreads
+        width = scipy.special.ndtri(share) * spreads
         low, high = (means + width).min(0), (means + width).max(0)
         for _ in range(60):
             middle = (low + high) / 2
-            below = belief.shares @ scipy.stats.norm.cdf((middle - means) / spreads) < share
+            below = belief.shares @ scipy.special.ndtr((middle - means) / spreads) < share
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         bounds.append((low + high) / 2)
     return np.stack([belief.mean[first:], *bounds])

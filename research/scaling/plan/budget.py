@@ -250,7 +250,7 @@ def _searched(
     if not {"N", "D"} <= set(law.variables):
         raise UserError(
             f"the law {law.name!r} is not of size and data: a plan takes one of L(N, D),"
-            " such as chinchilla"
+            " such as chinchilla; `predict` takes any law"
         )
     everything = np.concatenate([point[None], fitted.draws])
     surface = Surface(law, everything, model, unique, given)
