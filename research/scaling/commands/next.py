@@ -122,10 +122,7 @@ def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
         return positive_numbers(frame, "--cost", cost, source)
     if cost.isidentifier():
         named_column(frame, "--cost", cost, source)
-    # 6 N D of whole numbers passes the largest 64-bit one.
-    whole = frame.select_dtypes("integer").columns
-    floats = frame.astype(dict.fromkeys(whole, float))
-    value = evaluated(floats, cost, "--cost", source)
+    value = evaluated(frame, cost, "--cost", source)
     if np.isscalar(value):
         value = pd.Series(value, index=frame.index)  # every run costs the same
     if not isinstance(value, pd.Series):

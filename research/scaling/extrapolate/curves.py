@@ -53,7 +53,7 @@ def from_frame(
     """Split a table into curves.
 
     `curve` names the columns, separated by commas, that tell curves apart; `x` and `y` the columns
-    of the points; `fit` is a pandas expression, true for the rows to fit, such as "Training == 1".
+    of the points; `fit` is an expression, true for the rows to fit, such as "Training == 1".
     `y` is read in those rows only. Those at x = 0, where training has not begun, are left out.
 
     Raises:
