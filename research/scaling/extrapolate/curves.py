@@ -12,6 +12,7 @@ from research.scaling.table.columns import (
     positive_numbers,
     rows_where,
 )
+from research.scaling.table.table import asked
 
 # Rows of one curve that share an x are averaged; more of them than this share is a mistake.
 MOST_REPEATED = 0.1
@@ -61,12 +62,11 @@ def from_frame(
             (any row) or y (fitted rows) that is no positive number, a missing key, many points of
             a curve at one x, or a column of the table called as one of the results.
     """
-    frame = frame.reset_index(drop=True)
-    if not len(frame):
-        raise UserError(f"{source}: no rows; expected a header and rows")
     keys = [name.strip() for name in curve.split(",") if name.strip()]
     if not keys:
         raise UserError("--curve is empty; name the columns that tell curves apart, with commas")
+    keyed = {f"--curve {name}": name for name in keys}
+    frame, said = asked(frame, {"--x": x, "--y": y}, source, keys=keyed)
     for name in ("prediction", "low", "high", "law"):
         if name in frame:
             raise UserError(f"{source}: column {name!r} is there already; it is what we add")
@@ -96,7 +96,7 @@ def from_frame(
         )
     points = pd.DataFrame({"curve": owner[fitted], "x": positions[fitted], "y": np.log(values)})
     merged = points.groupby(["curve", "x"], as_index=False).agg({"y": "mean"})
-    notes = _repeated(points, merged, names, frame.index[fitted], x, source)
+    notes = (*said, *_repeated(points, merged, names, frame.index[fitted], x, source))
     if start.any():
         notes += (f"{start.sum()} fitted rows have {x} 0, before training: left out",)
     thinned, scatter = _thin(merged, len(names))

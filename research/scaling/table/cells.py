@@ -6,6 +6,7 @@ of its column decide, or its file (semicolons come with decimal commas); else it
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -49,7 +50,7 @@ def as_numbers(column: pd.Series, decimal: str = "") -> tuple[pd.Series, str]:
     known = column.notna()
     texts = column[known].astype(str)
     tidy = {text: _tidy(text) for text in texts.unique()}
-    mark = _decimal_mark(tidy.values(), decimal)
+    mark = decimal_mark(tidy.values(), decimal)
     found = {text: _number(tidy[text], mark) for text in tidy}
     percents = [text for text, value in found.items() if value is not None and "%" in text]
     others = sum(value is not None for value in found.values()) - len(percents)
@@ -80,15 +81,27 @@ def remedy(value: str) -> str:
     return f": write {clear[0]:.12g}" if clear else "; expected plain numbers such as 1.3e9"
 
 
-def _decimal_mark(texts, decimal: str) -> str:
-    """The decimal mark by which every one of `texts` can be read; "" where nothing decides it."""
+def number_of(text: str) -> float | None:
+    """The number that a cell is by one decimal mark or the other, or None."""
+    tidy = _tidy(text)
+    point = _number(tidy, ".")
+    return _number(tidy, ",") if point is None else point
+
+
+def decimal_mark(texts: Iterable[str], decimal: str = "") -> str:
+    """The decimal mark by which every one of `texts` can be read.
+
+    Where nothing decides it, `decimal` is returned: what the file uses, or nothing.
+    """
+    texts = list(texts)
     ways = {mark: [_number(text, mark) for text in texts] for mark in DIGITS}
     pairs = list(zip(*ways.values(), strict=True))
     point = any(comma is None and point is not None for point, comma in pairs)
     comma = any(point is None and comma is not None for point, comma in pairs)
     if point == comma:
-        told = all(point == comma for point, comma in pairs)
-        return "." if told else "" if point else decimal
+        if all(one == other for one, other in pairs):
+            return decimal or "."
+        return "" if point else decimal
     return "." if point else ","
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError, nearest
-from research.scaling.table.cells import remedy
-from research.scaling.table.expression import evaluate
+from research.scaling.table.cells import as_numbers, blank, remedy
+from research.scaling.table.expression import evaluate, spelled
 
 # Nothing that is measured is larger, and products of three such numbers still are numbers.
 LARGEST = 1e45
@@ -44,9 +44,10 @@ def named_column(frame: pd.DataFrame, option: str, name: str, source: str) -> pd
     if name not in frame:
         names = [str(column) for column in frame.columns]
         shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise UserError(
-            f"{option}: no column {name!r} in {source}{nearest(name, names)}; it has {shown}"
-        )
+        if names == [str(k + 1) for k in range(len(names))]:
+            shown = f"no header: its columns are called 1 to {len(names)}"
+        hint = nearest(name, names[:1000])
+        raise UserError(f"{option}: no column {name!r} in {source}{hint}; it has {shown}")
     column = frame[name]
     if isinstance(column, pd.DataFrame) or name in frame.attrs.get("repeated", ()):
         raise UserError(f"{option}: {source} has several columns called {name!r}")
@@ -71,8 +72,8 @@ def finite_numbers(frame: pd.DataFrame, option: str, name: str, source: str) -> 
     types = pd.api.types
     if types.is_bool_dtype(column) or types.is_datetime64_any_dtype(column):
         raise UserError(f"{source}: column {name!r} holds {column.dtype} values; expected numbers")
-    numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    missing = column.isna()
+    numbers, _ = as_numbers(column, frame.attrs.get("decimal", ""))
+    missing = blank(column)
     _refuse(column, (numbers.isna() & ~missing).to_numpy(), "not a number", source)
     _refuse(column, missing.to_numpy(), "missing (NaN)", source)
     _refuse(column, np.isinf(numbers.to_numpy()), "infinite", source)
@@ -87,7 +88,9 @@ def _refuse(column: pd.Series, bad: np.ndarray, what: str, source: str) -> None:
     shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
     plural = "s" if len(rows) > 1 else ""
     text = f"{source}: column {column.name!r} is {what} in row{plural} {shown}"
-    if not what.startswith("missing"):
+    if what.startswith("missing"):
+        text += f"; --where 'notna({spelled(str(column.name))})' leaves them out"
+    else:
         value = str(column[rows[0] - 1])
         text += f" ({value[:40]!r}){remedy(value) if what == 'not a number' else ''}"
     raise UserError(text)

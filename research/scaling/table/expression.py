@@ -147,10 +147,12 @@ class _Walk:
             raise UserError(f"write `{bare[0]}`, in backticks: no column is called {name!r}")
         hint = nearest(name, names[:1000])
         close = re.search(r"'(.*)'", hint)
-        if close and _spelled(close[1]) != close[1]:
-            hint = f" (did you mean {_spelled(close[1])}?)"
+        if close and spelled(close[1]) != close[1]:
+            hint = f" (did you mean {spelled(close[1])}?)"
         if not backticks and self.is_text(name):
             hint = f"; text stands in quotes: '{name}'"
+        if not hint:
+            hint = f"; it has {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
         shown = f"`{name}`" if backticks else repr(name)
         raise UserError(f"no column {shown} in {self.source}{hint}")
 
@@ -331,7 +333,7 @@ def _holds_others(column: pd.Series) -> bool:
     return column.dtype == object and not column.dropna().map(type).eq(str).all()
 
 
-def _spelled(name: str) -> str:
+def spelled(name: str) -> str:
     """A column's name as an expression takes it."""
     plain = name.isidentifier() and not keyword.iskeyword(name)
     return name if plain else f"`{name}`"
@@ -341,7 +343,7 @@ def _bare(frame: pd.DataFrame, text: str) -> list[str]:
     """Columns that stand in `text` without the backticks that they need, longest first."""
     outside = re.sub(r"`[^`]*`", "", text)
     names = [str(column) for column in frame.columns[:10_000]]
-    found = [name for name in names if name and name in outside and _spelled(name) != name]
+    found = [name for name in names if name and name in outside and spelled(name) != name]
     return sorted((n for n in found if not re.fullmatch(r"[\d.e+-]+", n)), key=len, reverse=True)
 
 

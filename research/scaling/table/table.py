@@ -21,7 +21,9 @@ from research.scaling.table.columns import (
     positive_numbers,
     rows_where,
 )
-from research.scaling.table.file import read_frame, sibling
+from research.scaling.table.file import read_frame
+from research.scaling.table.opened import sibling
+from research.scaling.table.shape import logged_rows, numeric, shaped
 from research.scaling.table.units import refuse_units
 
 __all__ = [
@@ -142,14 +144,13 @@ def from_frame(
         UserError: a missing column (the nearest is named), a bad value (its row is numbered), no
             rows, or a `where` that does not evaluate to true or false for every row.
     """
-    frame = frame.reset_index(drop=True)
-    if where is not None:
-        frame = frame.loc[rows_where(frame, where, "--where", source)]
-    if not len(frame):
-        raise UserError(f"{source}: no rows" + (f" where {where}" if where else ""))
     chosen = {"--params": params, "--data": data, "--loss": loss, "--flops": flops}
     chosen["--unique"] = unique
     _refuse_twice(chosen)
+    more = {f"--column {name}": column for name, column in (extra or {}).items()}
+    frame, said = asked(
+        frame, {**chosen, **more}, source, keys={"--group": group}, where=where, loss=loss
+    )
     values = {
         option: (finite_numbers if option == "--loss" and signed_loss else positive_numbers)(
             frame, option, name, source
@@ -160,9 +161,9 @@ def from_frame(
     absent = np.full(len(frame), np.nan)
     size, score = values.get("--params", absent), values["--loss"]
     amount, compute = values.get("--data"), values.get("--flops")
-    notes = ()
+    notes = tuple(said)
     if amount is None and compute is not None and params is not None:
-        amount, notes = compute / (6 * size), ("D computed as C / 6N",)
+        amount, notes = compute / (6 * size), (*notes, "D computed as C / 6N")
     amount = absent if amount is None else amount
     if compute is None:
         compute = 6 * size * amount
@@ -184,7 +185,7 @@ def from_frame(
     # Keep every other column: checks use what they know (seed, budget, epochs, learning_rate, ...).
     rest = frame.rename(columns={"group": OWN_GROUP})
     rest = rest.drop(columns=[c for c in (*found, "N", "D", "C", "L") if c in rest])
-    result = rest.reset_index(drop=True).assign(**found)
+    result = pd.concat([rest.reset_index(drop=True), pd.DataFrame(found)], axis=1)
     return Table(
         frame=result,
         source=source,
@@ -199,6 +200,36 @@ def from_frame(
             **{f"column {name}": column for name, column in (extra or {}).items()},
         },
     )
+
+
+def asked(
+    frame: pd.DataFrame,
+    numbers: Mapping[str, str | None],
+    source: str,
+    *,
+    keys: Mapping[str, str | None] | None = None,
+    where: str | None = None,
+    loss: str | None = None,
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows and columns that options ask of any data frame, and what was read as what.
+
+    `numbers` maps options to columns of numbers, or expressions of them, `keys` to columns of
+    names; rows keep the index by which people count them, from 0. Logs lose the rows that say
+    nothing of the `loss`.
+
+    Raises:
+        UserError: no rows, or an expression that cannot be evaluated.
+    """
+    frame = frame.reset_index(drop=True)
+    said = list(frame.attrs.get("notes", ()))
+    frame, notes = shaped(frame, {**numbers, **(keys or {})}, source)
+    if where is not None:
+        frame = frame.loc[rows_where(frame, where, "--where", source)]
+    if not len(frame):
+        raise UserError(f"{source}: no rows" + (f" where {where}" if where else ""))
+    frame, dropped = logged_rows(frame, loss, source)
+    frame, read = numeric(frame, numbers, source)
+    return frame, [*said, *notes, *dropped, *read]
 
 
 def _refuse_twice(chosen: Mapping[str, str | None]) -> None:
@@ -219,24 +250,25 @@ def _units(found, chosen, rows, source: str) -> None:
 
 
 def read_file(path: str | Path, **columns) -> Table:
-    """Read a CSV, TSV or Parquet file; `columns` are those of `from_frame`.
+    """Read a file or a pipe (see `read_frame`); `columns` are those of `from_frame`.
 
     Raises:
-        UserError: a missing, unreadable or empty file, the wrong delimiter, Parquet without
-            pyarrow, or whatever `from_frame` refuses.
+        UserError: whatever `read_frame` and `from_frame` refuse.
     """
     return from_frame(read_frame(path), source=str(path), **columns)
 
 
-def read_runs(folder: str | Path) -> dict[str, Table]:
+def read_runs(folder: str | Path, where: str | None = None) -> dict[str, Table]:
     """Read a run folder (runs/<study>) into one Table per part, in the study's order.
+
+    `where` is an expression of the table's columns; a part in which it holds nowhere is left out.
 
     Only results of trials are read: trunks and unfinished trials are skipped, diverged ones kept
     and flagged in `status`. N is the count the result's convention names, C the ledger's FLOPs,
     D the tokens or images, L the score; `group` is the trial.
 
     Raises:
-        UserError: no such folder, no results in it, or a result that lacks a key.
+        UserError: no such folder, no results in it, a result that lacks a key, or no row `where`.
     """
     folder = buckets.path(folder)
     if not folder.is_dir():
@@ -251,6 +283,12 @@ def read_runs(folder: str | Path) -> dict[str, Table]:
     if not isinstance(study, dict):
         raise UserError(f"{study_path}: not the description of a study")
     records = [_record(path, row) for path, row in rows]
+    total = len(records)
+    if where is not None:
+        mask = rows_where(pd.DataFrame(records), where, "--where", str(folder))
+        records = [record for record, kept in zip(records, mask, strict=True) if kept]
+        if not records:
+            raise UserError(f"{folder}: no rows where {where}")
     order = list(study.get("parts", {}))
     order += [p for p in dict.fromkeys(r["part"] for r in records) if p not in order]
     parts = {part: [record for record in records if record["part"] == part] for part in order}
@@ -259,6 +297,7 @@ def read_runs(folder: str | Path) -> dict[str, Table]:
     if len(lost) == len(parts):
         raise UserError(f"{folder}: part {lost[0]!r}: every trial diverged")
     notes = tuple(f"part {part!r} left out: every trial diverged" for part in lost)
+    notes += () if where is None else (f"{len(records)} of {total} trials: where {where}",)
     tables = {}
     for part in (part for part in parts if part not in lost):
         title = study.get("parts", {}).get(part, {}).get("title")
