@@ -13,7 +13,7 @@ import numpy as np
 from research.errors import UserError
 from research.scaling.doubt import intervals
 from research.scaling.doubt.support import require_columns
-from research.scaling.doubt.table_checks import Finding
+from research.scaling.doubt.table_checks import Finding, checkpoints
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import solve
 from research.scaling.laws import LAWS, Law
@@ -182,7 +182,7 @@ def backtest(
         require_columns(table, law.variables, f"the law {law.name!r}")
         tested.append(_test(law, seen, unseen, measured, objective, bootstrap, level, seed))
     tested.sort(key=lambda each: each.rmse)
-    found = []
+    found = [finding for finding in [checkpoints(table)] if finding]
     best = tested[0]
     if best.law == LAST_VALUE:
         text = f"no law beats the last value (RMSE of log loss {best.rmse:.4g})"

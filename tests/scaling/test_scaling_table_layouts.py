@@ -222,7 +222,7 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, str], str]] = {
     "a key twice": ('{"N": 1, "N": 2}\n{"N": 3}\n', {}, "the key 'N' is there twice"),
     "a line that is no JSON": ('{"N": 1}\nN\n{"N": 2}\n', {}, "line 2 is not JSON"),
     "a list of numbers": ("[[1, 2], [3]]", {}, "no table; expected an array of objects"),
-    "an unknown expression": (CSV, {"params": "1e6 * M"}, "--params: no column '1e6 . M'.*N, D, L"),
+    "an unknown expression": (CSV, {"params": "1e6 * M"}, "--params: no column 'M' in .*N, D, L"),
     "an attack": (CSV, {"params": "N.to_pickle('pwned') * 1"}, "not allowed"),
 }
 
@@ -237,8 +237,13 @@ def test_what_is_ambiguous_is_refused_with_what_mends_it(case, tmp_path):
 
 
 def test_wide_and_hostile_headers_are_read_fast(tmp_path):
-    table = read(tmp_path, "a," * 99_999 + "N,D,L\n" + "1," * 99_999 + "1e7,1e9,3\n")
-    assert table["N"].tolist() == [1e7]
+    for count in (3_000, 100_000):
+        content = "a," * count + "N,D,L\n" + "1," * count + "1e7,1e9,3\n"
+        if count < 10_000:
+            assert read(tmp_path, content)["N"].tolist() == [1e7]
+        else:
+            with pytest.raises(UserError, match="100003 columns; at most 10000 are read"):
+                read(tmp_path, content)
 
 
 POSITIVE = st.floats(1e-3, 1e15).map(lambda value: float(f"{value:.6g}"))
@@ -342,7 +347,7 @@ def test_a_pipe_is_read_once(tmp_path):
         for d in (1e9, 3e9, 1e10)
     )
     fit = [sys.executable, "-m", "research", "fit"]
-    options = "--params N --data D --loss L --bootstrap 100 --json".split()
+    options = [*"--params N --data D --loss L --bootstrap 100 --json".split()]
     for source in ("/dev/stdin", "-"):
         done = subprocess.run(
             [*fit, source, *options], input=text, capture_output=True, text=True, check=True
@@ -351,8 +356,8 @@ def test_a_pipe_is_read_once(tmp_path):
 
 
 def test_a_page_of_a_pipe_wants_a_name(capsys):
-    words = "report /dev/fd/0 --params N --data D --loss L"
-    assert main(words.split()) == 2
+    words: list[str] = ["report", "/dev/fd/0", "--params", "N", "--data", "D", "--loss", "L"]
+    assert main(words) == 2
     assert "--out: name the page" in capsys.readouterr().err
 
 
@@ -372,8 +377,8 @@ def test_run_folders_take_where(tmp_path, capsys):
 
 
 def test_where_leaves_what_may_be_fitted_together(tmp_path):
-    other = {"score": {"value": 2.0, "unit": "bits/token", "kind": "exact", "split": "v"}}
-    trials = [result(1e6, 1e8, 3.0, 1e15), result(2e6, 1e8, 2.0, 1e15, **other)]
+    other = {"value": 2.0, "unit": "bits/token", "kind": "exact", "split": "v"}
+    trials = [result(1e6, 1e8, 3.0, 1e15), result(2e6, 1e8, 2.0, 1e15, score=other)]
     folder = write_study(tmp_path / "s", trials)
     assert read_runs(folder)["text"].mixed
     assert read_runs(folder, "loss_unit == 'bits/token'")["text"].mixed == ()

@@ -16,6 +16,7 @@ from research.scaling.commands.options import (
 )
 from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import (
+    checkpoints,
     duplicates,
     mixed_conventions,
     paired_losses,
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     table = tables[args.part or next(iter(tables))]
     _refuse_constant(table)
     fit = isoflop(table, args.method, **options)
-    checks = (mixed_conventions, duplicates, paired_losses)
+    checks = (mixed_conventions, checkpoints, duplicates, paired_losses)
     doubts = [found for check in checks if (found := check(table))]
     fit = replace(fit, findings=sorted([*doubts, *fit.findings], key=lambda found: found.code))
     content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}

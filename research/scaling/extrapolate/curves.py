@@ -12,7 +12,7 @@ from research.scaling.table.columns import (
     positive_numbers,
     rows_where,
 )
-from research.scaling.table.table import asked
+from research.scaling.table.shape import asked
 
 # Rows of one curve that share an x are averaged; more of them than this share is a mistake.
 MOST_REPEATED = 0.1

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import warnings
+from collections import Counter
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from research.errors import UserError
 from research.scaling.table.cells import BLANKS, as_numbers, blank, decimal_mark, number_of
 
 SAMPLE = 60  # lines by which a file is judged
+MOST_COLUMNS = 10_000
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
 RULE = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:[|+]\s*:?-+:?\s*)*\|?\s*")
 COMMA_NUMBER = re.compile(r"(?:^|[;\t|\s])\"?[+-]?\d*,\d", re.MULTILINE)
@@ -43,6 +45,8 @@ def read_delimited(text: str, source: str, usual: str = ",") -> tuple[pd.DataFra
     if separator != usual and len(_fields(lines[0], separator)) > 1:
         notes.append(f"columns separated by {NAMES[separator]}")
     rows = [_fields(line, separator) for line in lines]
+    if len(rows[0]) > MOST_COLUMNS:
+        raise UserError(f"{source}: {len(rows[0])} columns; at most {MOST_COLUMNS} are read")
     header = not _is_data(rows)
     commas = separator != "," and COMMA_NUMBER.search("\n".join(lines)) is not None
     frame = _parsed(text, separator, header, commas, source)
@@ -56,7 +60,7 @@ def read_delimited(text: str, source: str, usual: str = ",") -> tuple[pd.DataFra
         frame, decimal = _decimal_commas(frame, separator)
         frame.attrs["decimal"] = decimal
         notes += ["decimal commas: 3,14 is 3.14"] * (decimal == ",")
-    frame.attrs["repeated"] = sorted({n for n in names if n and names.count(n) > 1})
+    frame.attrs["repeated"] = sorted(n for n, k in Counter(names).items() if n and k > 1)
     return frame, notes
 
 

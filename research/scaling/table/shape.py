@@ -9,8 +9,8 @@ import pandas as pd
 
 from research.errors import UserError, nearest
 from research.scaling.table.cells import as_numbers, blank, number_of
-from research.scaling.table.columns import named_column
-from research.scaling.table.expression import evaluate, spelled
+from research.scaling.table.columns import named_column, rows_where
+from research.scaling.table.expression import FUNCTIONS, evaluate, spelled
 
 ENDS = ("__MIN", "__MAX")  # what W&B adds to every column of an exported chart
 POWERS = {
@@ -24,6 +24,36 @@ BASES = "(log10|log2|loge|lg|ln|log)"
 LOGARITHM = re.compile(
     rf"{BASES}(?:[ _\-.(\[]+\S.*|[A-Z][A-Za-z]{{0,3}})|.+[ _\-.(\[]{BASES}[)\]]?"
 )
+
+
+def asked(
+    frame: pd.DataFrame,
+    numbers: Mapping[str, str | None],
+    source: str,
+    *,
+    keys: Mapping[str, str | None] | None = None,
+    where: str | None = None,
+    loss: str | None = None,
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows and columns that options ask of any data frame, and what was read as what.
+
+    `numbers` maps options to columns of numbers, or expressions of them, `keys` to columns of
+    names; rows keep the index by which people count them, from 0. Logs lose the rows that say
+    nothing of the `loss`.
+
+    Raises:
+        UserError: no rows, or an expression that cannot be evaluated.
+    """
+    frame = frame.reset_index(drop=True)
+    said = list(frame.attrs.get("notes", ()))
+    frame, notes = shaped(frame, {**numbers, **(keys or {})}, source)
+    if where is not None:
+        frame = frame.loc[rows_where(frame, where, "--where", source)]
+    if not len(frame):
+        raise UserError(f"{source}: no rows" + (f" where {where}" if where else ""))
+    frame, dropped = logged_rows(frame, loss, source)
+    frame, read = numeric(frame, numbers, source)
+    return frame, [*said, *notes, *dropped, *read]
 
 
 def shaped(
@@ -128,6 +158,8 @@ def numeric(
     for option, name in wanted.items():
         if name is None or name in made or name in frame.attrs.get("repeated", ()):
             continue
+        if name not in frame and option == "--cost":
+            continue  # one number for every run will do there
         if name not in frame:
             found = _expression(frame, option, name, source)
             made[name] = named_column(frame, option, name, source) if found is None else found
@@ -156,15 +188,18 @@ def _expression(frame: pd.DataFrame, option: str, name: str, source: str) -> pd.
         node = ast.parse(re.sub(r"`[^`]*`", "_", name).strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
-    if isinstance(node, ast.Name | ast.Constant | ast.Attribute):
+    called = isinstance(node, ast.Call) and getattr(node.func, "id", "") in FUNCTIONS
+    if not (called or isinstance(node, ast.BinOp | ast.UnaryOp)):
         return None
     try:
         found = evaluate(frame, name, source)
     except UserError as error:
-        if str(error).startswith(("no column", "write `")):
-            return None
-        raise UserError(f"{option}: cannot evaluate {name[:80]!r}: {error}") from error
-    return found if isinstance(found, pd.Series) and found.dtype == float else None
+        if not str(error).startswith("no column"):
+            raise UserError(f"{option}: cannot evaluate {name[:80]!r}: {error}") from error
+        if nearest(name, map(str, frame.columns[:1000])):
+            return None  # val-loss, of a table that has val_loss
+        raise UserError(f"{option}: {error}") from error
+    return found if isinstance(found, pd.Series) else None
 
 
 def _power(option: str, name: str) -> str | None:

@@ -23,12 +23,14 @@ from research.scaling.table.columns import (
 )
 from research.scaling.table.file import read_frame
 from research.scaling.table.opened import sibling
-from research.scaling.table.shape import logged_rows, numeric, shaped
+from research.scaling.table.series import series_of
+from research.scaling.table.shape import asked
 from research.scaling.table.units import refuse_units
 
 __all__ = [
     "OWN_GROUP",
     "Table",
+    "asked",
     "from_frame",
     "named_column",
     "positive_numbers",
@@ -64,7 +66,9 @@ class Table:
     `rows` [rows] are the rows' numbers in the file, from 1 (None: as they come).
     N, D or C are NaN in every row where the table does not say them; see `known`.
     `notes` says what reading did (rows dropped, columns derived); `mixed` names what must not be
-    mixed in one fit and is (conventions, score units, kinds, splits).
+    mixed in one fit and is (conventions, score units, kinds, splits). `checkpoints` says by what
+    the rows were told to be checkpoints of fewer runs, where `--group` had not said so: `group` is
+    then the run.
     """
 
     frame: pd.DataFrame
@@ -79,6 +83,7 @@ class Table:
     title: str | None = None
     notes: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
+    checkpoints: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
@@ -186,6 +191,10 @@ def from_frame(
     rest = frame.rename(columns={"group": OWN_GROUP})
     rest = rest.drop(columns=[c for c in (*found, "N", "D", "C", "L") if c in rest])
     result = pd.concat([rest.reset_index(drop=True), pd.DataFrame(found)], axis=1)
+    checkpoints = None
+    series = series_of(result) if group is None else None
+    if series is not None:
+        result["group"], checkpoints = series
     return Table(
         frame=result,
         source=source,
@@ -194,42 +203,13 @@ def from_frame(
         rows=frame.index.to_numpy() + 1,
         names=tuple(map(str, frame.columns)),
         notes=notes,
+        checkpoints=checkpoints,
         mixed=_mixed(result, (*ONE_VALUE, *_conventions(result))),
         columns={
             **{k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
             **{f"column {name}": column for name, column in (extra or {}).items()},
         },
     )
-
-
-def asked(
-    frame: pd.DataFrame,
-    numbers: Mapping[str, str | None],
-    source: str,
-    *,
-    keys: Mapping[str, str | None] | None = None,
-    where: str | None = None,
-    loss: str | None = None,
-) -> tuple[pd.DataFrame, list[str]]:
-    """The rows and columns that options ask of any data frame, and what was read as what.
-
-    `numbers` maps options to columns of numbers, or expressions of them, `keys` to columns of
-    names; rows keep the index by which people count them, from 0. Logs lose the rows that say
-    nothing of the `loss`.
-
-    Raises:
-        UserError: no rows, or an expression that cannot be evaluated.
-    """
-    frame = frame.reset_index(drop=True)
-    said = list(frame.attrs.get("notes", ()))
-    frame, notes = shaped(frame, {**numbers, **(keys or {})}, source)
-    if where is not None:
-        frame = frame.loc[rows_where(frame, where, "--where", source)]
-    if not len(frame):
-        raise UserError(f"{source}: no rows" + (f" where {where}" if where else ""))
-    frame, dropped = logged_rows(frame, loss, source)
-    frame, read = numeric(frame, numbers, source)
-    return frame, [*said, *notes, *dropped, *read]
 
 
 def _refuse_twice(chosen: Mapping[str, str | None]) -> None:
