@@ -156,6 +156,23 @@ LAYOUTS: dict[str, tuple[str | bytes, dict[str, str], list[str]]] = {
         {"params": "1e5 * `size/1`", "data": "D * 100000.0"},
         [],
     ),
+    "units in names": (
+        "Params (M),tokens_B,L\n" + SHORT.replace("M", "").replace("B", ""),
+        {"params": "Params (M)", "data": "tokens_B"},
+        ["column 'Params (M)' is in M: read as 1e6*`Params (M)`", "column 'tokens_B' is in B"],
+    ),
+    "a line for Excel": ("sep=;\n" + swapped(";"), {}, ["columns separated by semicolons"]),
+    "thousands with commas": (
+        rows("{n:,.0f};{d:,.0f};{y}", "N;D;L\n"),
+        {},
+        ["columns separated by semicolons; commas part thousands"],
+    ),
+    "Markdown with short rules": (MARKDOWN.replace(":---", "-"), {}, ["a Markdown table"]),
+    "a pivot that names both": (
+        PIVOT.replace("N", "N\\D", 1),
+        {},
+        ["a pivot: its columns 1e9 to 4e9 read as 'D'"],
+    ),
     "a pivot": (PIVOT, {}, ["a pivot: its columns 1e9 to 4e9 read as 'D', their cells as 'L'; 4"]),
     "gzip": (gzip.compress(CSV.encode()), {}, []),
     "bzip2": (bz2.compress(CSV.encode()), {}, []),
@@ -196,7 +213,21 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, str], str]] = {
         {},
         "'L' is not a number in rows 1, 2 .'3,142'.: write 3142 or 3.142",
     ),
-    "shares beside percent": ("N,D,L\n1e7,1e9,45.2%\n2e7,2e9,0.4\n", {}, "row 1.*: write 0.452"),
+    "points beside decimal commas": (
+        "N;D;L;hours\n1e7;1e9;45.755%;3,1\n2e7;2e9;43.125%;2,25\n",
+        {},
+        "'L' is not a number in rows 1, 2 .'45.755%'.: write 0.45755 or 457.55",
+    ),
+    "thousands or points beside decimal commas": (
+        "N;D;L\n125.000;1e9;3,1\n250.000;2e9;2,25\n",
+        {},
+        "'N' is not a number in rows 1, 2 .'125.000'.: write 125 or 125000",
+    ),
+    "shares beside percent": (
+        "N,D,L\n1e7,1e9,45.2%\n2e7,2e9,0.4\n",
+        {},
+        "row 1.*: write 0.452, or %",
+    ),
     "a log of an unsaid base": (
         "N,D,log_loss\n1e7,1e9,1.1\n",
         {"loss": "log_loss"},

@@ -72,11 +72,11 @@ def remedy(value: str) -> str:
     """How a value that is no number should be written."""
     text = _tidy(value)
     ways = [_number(text, mark) for mark in DIGITS]
-    if "%" in text and ways[0] is not None:
-        return f": write {ways[0]:g}, or % in every row"
     if None not in ways and ways[0] != ways[1]:
         both = " or ".join(f"{way:.12g}" for way in ways)
         return f": write {both}, whichever it is; nothing in the column decides"
+    if "%" in text and ways[0] is not None:
+        return f": write {ways[0]:g}, or % in every row"
     clear = [way for way in ways if way is not None]
     return f": write {clear[0]:.12g}" if clear else "; expected plain numbers such as 1.3e9"
 
@@ -101,7 +101,8 @@ def decimal_mark(texts: Iterable[str], decimal: str = "") -> str:
     if point == comma:
         if all(one == other for one, other in pairs):
             return decimal or "."
-        return "" if point else decimal
+        # Beside decimal commas 1.234 may be either: some programs write points whatever the place.
+        return "" if point or any("." in text for text in texts) else decimal
     return "." if point else ","
 
 
@@ -157,7 +158,7 @@ def _said(found: dict[str, float | None]) -> str:
     for text, value in found.items():
         if value is not None and not _spells(text, value):
             kind = re.sub(r"[\d\s]+", "0", text)
-            kinds.setdefault(kind, f"{text.strip()[:30]!r} as {value:.9g}")
+            kinds.setdefault(kind, f"{' '.join(text.split())[:30]!r} as {value:.9g}")
     shown = list(kinds.values())
     return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
 

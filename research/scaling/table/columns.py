@@ -92,5 +92,10 @@ def _refuse(column: pd.Series, bad: np.ndarray, what: str, source: str) -> None:
         text += f"; --where 'notna({spelled(str(column.name))})' leaves them out"
     else:
         value = str(column[rows[0] - 1])
-        text += f" ({value[:40]!r}){remedy(value) if what == 'not a number' else ''}"
+        text += f" ({value[:40]!r})"
+    if what == "not a number":
+        how = remedy(value)
+        if not how.startswith(":") and len(value) <= 40 and len(rows) == 1:
+            how += f'; --where "{spelled(str(column.name))} != {value!r}" leaves it out'
+        text += how
     raise UserError(text)

@@ -14,7 +14,7 @@ from research.scaling.table.cells import BLANKS, as_numbers, blank, decimal_mark
 SAMPLE = 60  # lines by which a file is judged
 MOST_COLUMNS = 10_000
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", r"\s+": "spaces"}
-RULE = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:[|+]\s*:?-+:?\s*)*\|?\s*")
+RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(?:[|+]\s*:?-+:?\s*)*\|?\s*")
 COMMA_NUMBER = re.compile(r"(?:^|[;\t|\s])\"?[+-]?\d*,\d", re.MULTILINE)
 DIGITS = r"[+-]?[\d.,]*\d[.,]?(?:[eE][+-]?\d+)?"
 
@@ -37,6 +37,7 @@ def read_delimited(text: str, source: str, usual: str = ",") -> tuple[pd.DataFra
         usual = "\t"
     elif "#" in text:
         text = _without_comments(text, notes)
+    text = re.sub(r"\A\s*\"?sep=.\"?\n", "", text)  # a line for Excel
     lines = _head(text)
     if _is_printed(lines):
         text = text.replace(lines[0], f"row {lines[0]}", 1)
@@ -59,13 +60,17 @@ def read_delimited(text: str, source: str, usual: str = ",") -> tuple[pd.DataFra
     if commas:
         frame, decimal = _decimal_commas(frame, separator)
         frame.attrs["decimal"] = decimal
-        notes += ["decimal commas: 3,14 is 3.14"] * (decimal == ",")
+        said = {
+            ",": ["decimal commas: 3,14 is 3.14, 1.234.567 is 1234567"],
+            ".": ["commas part thousands"],
+        }
+        notes += said.get(decimal, [])
     frame.attrs["repeated"] = sorted(n for n, k in Counter(names).items() if n and k > 1)
     return frame, notes
 
 
 def _head(text: str) -> list[str]:
-    """The first lines that hold something."""
+    """The first lines that hold something, at least one."""
     found, start = [], 0
     while start < len(text) and len(found) < SAMPLE:
         end = text.find("\n", start)
@@ -73,7 +78,7 @@ def _head(text: str) -> list[str]:
         line = text[start:end]
         found += [line] if line.strip() else []
         start = end + 1
-    return found
+    return found or [text.strip()]
 
 
 def _fields(line: str, separator: str) -> list[str]:
@@ -161,11 +166,7 @@ def _without_comments(text: str, notes: list[str]) -> str:
 def _markdown(text: str, source: str) -> tuple[str, str] | None:
     """The only Markdown table in `text`, with tabs between its cells, and what to say of it."""
     lines = text.split("\n")
-    rules = [
-        k
-        for k, line in enumerate(lines)
-        if k and ("|" in line or "+" in line) and RULE.fullmatch(line) and "|" in lines[k - 1]
-    ]
+    rules = [k for k in range(1, len(lines)) if _is_rule(lines, k)]
     if not rules:
         return None
     if len(rules) > 1:
@@ -182,6 +183,13 @@ def _markdown(text: str, source: str) -> tuple[str, str] | None:
     others = sum(bool(line.strip()) for line in [*lines[: rules[0] - 1], *lines[end:]])
     said = "a Markdown table" + (f"; {others} other lines left out" if others else "")
     return "\n".join("\t".join(row) for row in rows), said
+
+
+def _is_rule(lines: list[str], k: int) -> bool:
+    """Whether line `k` parts the header of a Markdown table, just above it, from its rows."""
+    line, header = lines[k], lines[k - 1]
+    ruled = ("|" in line or "+" in line) and RULE.fullmatch(line) is not None
+    return ruled and "|" in header and not (k > 1 and "|" in lines[k - 2])
 
 
 def _cells(line: str) -> list[str]:

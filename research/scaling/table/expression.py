@@ -55,6 +55,8 @@ def evaluate(frame: pd.DataFrame, text: str, source: str = "the table") -> Any:
     Arithmetic is of float64 numbers, so that nothing grows beyond them; text is compared with
     text, numbers with numbers, and text columns that hold numbers (20M) are read as such.
 
+    Division by zero and overflow of columns give inf and NaN, as numpy has them.
+
     Raises:
         UserError: what is not allowed and what is, an unknown column and the nearest, or the row
             where a column is not what the expression takes it for.

@@ -20,6 +20,9 @@ POWERS = {
     "ln": "exp({0})",
     "loge": "exp({0})",
 }
+UNIT = re.compile(r".*[ _(\[](M|millions?|B|billions?|T|trillions?)[)\]]?")
+UNITS = {"M": 6, "m": 6, "B": 9, "b": 9, "T": 12, "t": 12}
+SMALL = 1e5  # counts of parameters and of data are larger
 BASES = "(log10|log2|loge|lg|ln|log)"
 LOGARITHM = re.compile(
     rf"{BASES}(?:[ _\-.(\[]+\S.*|[A-Z][A-Za-z]{{0,3}})|.+[ _\-.(\[]{BASES}[)\]]?"
@@ -120,6 +123,9 @@ def _pivot(frame, wanted, missing, source) -> tuple[pd.DataFrame, str] | None:
     across = [name for name in missing if name != loss]
     if len(names) < 3 or None in values or loss not in missing or number_of(names[0]) is not None:
         return None
+    corner = re.split(r"\s*[\\/]\s*", names[0])  # it may name both: params\tokens
+    if names[0] not in wanted.values() and len(corner) == 2 and set(corner) == set(across):
+        across, names[0] = corner[1:], corner[0]
     if len(across) != 1 or names[0] not in wanted.values():
         raise UserError(
             f"{source}: no column {missing[0]!r}; if it is a pivot, call its first column"
@@ -171,11 +177,10 @@ def numeric(
         if said and (numbers.notna() | blank(column)).all():
             made[name] = numbers
             notes.append(f"{source}: column {name!r}: read {said}")
-        power = _power(option, name)
-        if power is not None:
-            with np.errstate(all="ignore"):
-                made[name] = evaluate(frame.assign(**{name: numbers}), power)
-            notes.append(f"{source}: column {name!r} holds a logarithm: read as {power}")
+        meant, why = _meant(option, name, numbers)
+        if meant:
+            made[name] = evaluate(frame.assign(**{name: numbers}), meant)
+            notes.append(f"{source}: column {name!r} {why}: read as {meant}")
     attrs = frame.attrs
     frame = frame.assign(**made) if made else frame
     frame.attrs = attrs
@@ -202,14 +207,22 @@ def _expression(frame: pd.DataFrame, option: str, name: str, source: str) -> pd.
     return found if isinstance(found, pd.Series) else None
 
 
-def _power(option: str, name: str) -> str | None:
-    """The expression that undoes the logarithm that `name` names, None where it names none."""
+def _meant(option: str, name: str, numbers: pd.Series) -> tuple[str, str]:
+    """The expression by which a column whose name says its unit or logarithm is read, and why.
+
+    Both are empty where the name says nothing. Columns of counts are in millions where their name
+    says so and no value could be a plain count.
+    """
+    match = UNIT.fullmatch(name)
+    if match and option in ("--params", "--data", "--unique") and numbers.abs().max() < SMALL:
+        power = next(power for letter, power in UNITS.items() if match[1].startswith(letter))
+        return f"1e{power}*{spelled(name)}", f"is in {match[1]}"
     match = LOGARITHM.fullmatch(name)
     if match is None or option.startswith("--column"):
-        return None
+        return "", ""
     base = match[1] or match[2]
     if base in POWERS:
-        return POWERS[base].format(spelled(name))
+        return POWERS[base].format(spelled(name)), "holds a logarithm"
     bare = spelled(name)
     mends = [f"{option} 'exp({bare})'", f"'10**{bare}'", f"'+{bare}' where it is none"]
     raise UserError(
