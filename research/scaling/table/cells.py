@@ -57,7 +57,10 @@ def as_numbers(column: pd.Series, decimal: str = "") -> tuple[pd.Series, str]:
     if percents and others:
         found |= dict.fromkeys(percents)  # shares beside percentages: which is which?
     values = numbers.copy()
-    values[known] = texts.map(found).astype(float).fillna(numbers[known])
+    read = texts.map(found).astype(float)
+    # Infinity, and what is a plain number, are as pandas reads them; not points beside commas.
+    plain = read.isna() & ((decimal != ",") | ~texts.str.contains(r"\d"))
+    values[known] = read.where(~plain, numbers[known])
     return values, _said(found)
 
 
