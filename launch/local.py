@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import processes
-from research import runtime, study
+from research import runtime, study, terminal
 from research.errors import Interrupted, UserError
-from research.run import buckets, lease, record, watch
+from research.run import buckets, files, lease, record, watch
 
 POLL_SECONDS = 0.5
 
@@ -102,7 +102,7 @@ def _unsampled(folder: Path, group: Sequence[study.Trial]) -> study.Trial | None
         name.startswith("samples.") for name in record.names(home)
     ):
         return None
-    return longest if record.read_json(home / "result.json")["status"] == "finished" else None
+    return longest if files.read_result(home).get("status") == "finished" else None
 
 
 def _prepare_data(loaded: study.Study) -> None:
@@ -195,4 +195,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(terminal.until_closed(main, sys.argv[1:]))

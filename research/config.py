@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.errors import UserError, nearest
-from research.run import record
+from research.run import files, record
 
 
 def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
@@ -37,6 +37,8 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
     known = getattr(module, "PARTS", None)
     if not (hasattr(module, "get_config") and isinstance(known, dict) and known):
         raise UserError(f"--config {path}: an experiment defines PARTS and get_config(part)")
+    for name in known:  # they begin the names of folders and figures
+        files.check_name(str(name), f"--config {path}: PARTS:")
     if part and part not in module.PARTS:
         raise UserError(
             f"--config {spec}: part {part!r} is not one of {', '.join(module.PARTS)}"
@@ -99,10 +101,7 @@ def preset_flags(path: str | None) -> list[str]:
     """
     if path is None:
         return []
-    content = record.read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f'--hardware {path}: expected an object such as {{"remat": "full"}}')
-    return list(_flags("--config.hardware", content))
+    return list(_flags("--config.hardware", record.read_json(path, dict[str, Any])))
 
 
 def _flags(prefix: str, tree: dict) -> Iterator[str]:
@@ -166,6 +165,15 @@ def difference(first: dict, second: dict, prefix: str = "") -> list[str]:
         elif a != b:
             lines.append(f"{prefix}{key}: {a}, now {b}")
     return lines
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read config.json of the run in `folder` as `to_plain` gave it.
+
+    Raises:
+        UserError: when it cannot be read, was changed or is no object.
+    """
+    return record.read_json(folder / "config.json", dict[str, Any])
 
 
 def check_folder(folder: Path, config: ConfigDict) -> None:

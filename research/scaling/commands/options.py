@@ -72,6 +72,7 @@ def read_tables(
         if value and name != "where":
             raise UserError(f"--{name}: only for a table; a run folder knows its own columns")
     tables = read_runs(args.source, args.where)
+    say(note for table in tables.values() for note in table.notes)
     if args.part and args.part not in tables:
         raise UserError(
             f"--part: no part {args.part!r} in {args.source}{nearest(args.part, tables)};"
