@@ -42,14 +42,17 @@ def run(args: argparse.Namespace) -> int:
         UserError: when the folder is missing, is no run folder, or has no finished trial; or when
             the table cannot be read.
     """
-    if args.params is None and not os.path.isfile(args.source):
-        for option in ("out", "part"):
+    if args.params is None and args.loss is None and not os.path.isfile(args.source):
+        for option in ("out", "part", "where"):
             if getattr(args, option):
                 raise UserError(f"--{option}: only for a table; a run folder has its own report")
         print(write_report(args.source, pictures=not args.no_pictures))
         return 0
     if os.path.isdir(args.source):
-        raise UserError(f"--params: only for a table; {args.source} is a folder")
+        option = "params" if args.params else "loss"
+        raise UserError(f"--{option}: only for a table; {args.source} is a folder")
+    if not args.out and not os.path.isfile(args.source):
+        raise UserError("--out: name the page; it has no place beside a pipe")
     print(write_page(read_tables(args)[""], args.out or f"{args.source}.html"))
     return 0
 

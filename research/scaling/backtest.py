@@ -13,7 +13,7 @@ import numpy as np
 from research.errors import UserError
 from research.scaling.doubt import intervals
 from research.scaling.doubt.support import require_columns
-from research.scaling.doubt.table_checks import Finding
+from research.scaling.doubt.table_checks import Finding, checkpoints
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import solve
 from research.scaling.ladder import ladder
@@ -209,7 +209,7 @@ def backtest(
         ahead = look_ahead(law, seen, unseen, objective, bootstrap, seed, log)
         tested.append(_test(law, ahead, measured, level if bootstrap else None))
     tested.sort(key=lambda each: each.rmse)
-    found = []
+    found = [finding for finding in [checkpoints(table)] if finding]
     best = tested[0]
     if best.law == LAST_VALUE:
         of = "log loss" if log else "loss"

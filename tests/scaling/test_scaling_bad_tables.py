@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from time import perf_counter
 
 import pandas as pd
@@ -113,13 +114,10 @@ CASES: dict[str, tuple[str | bytes, list[str], str]] = {
     ),
     "a loss of nearly nothing": (cell(2, "L", "1e-300"), FIT, "'L' is below 1e-45 in row 2"),
     "a string": (cell(5, "L", "diverged"), FIT, "row 5 \\('diverged'\\); expected plain numbers"),
-    "a suffix": (cell(2, "N", "1.3B"), FIT, "row 2 \\('1.3B'\\): write 1.3e9"),
-    "a suffix and a space": (cell(2, "N", "70 M"), FIT, "'N'.*row 2.*: write 70e6"),
-    "a unit": (cell(2, "D", "20B tokens"), FIT, "'D'.*row 2.*: write 20e9"),
-    "thousands separators": (cell(2, "N", '"10,000,000"'), FIT, "row 2.*: write 10000000, without"),
-    "thousands in every row": (constant("D", '"1,000,000"'), FIT, "rows 1, 2, 3, 4, 5, .*: write"),
-    "decimal comma": (cell(2, "L", '"3,14"'), FIT, "row 2.*: write 3.14, with a point"),
-    "percent": (cell(2, "L", "3%"), FIT, "'L' is not a number in row 2 \\('3%'\\)"),
+    "a unit": (cell(2, "C", "8.64 PF-days"), WITH_FLOPS, "'C'.*row 2 \\('8.64 PF-days'\\)"),
+    "thousands or a decimal": (constant("D", '"1,234"'), FIT, "rows 1, .*: write 1234 or 1.234"),
+    "decimal comma": (cell(2, "L", '"3,14"'), FIT, "row 2 \\('3,14'\\): write 3.14"),
+    "percent": (cell(2, "L", "3%"), FIT, "'L' is not a number in row 2 \\('3%'\\): write 0.03"),
     "true and false": (constant("N", "True"), FIT, "'N' holds bool values; expected numbers"),
     "dates": (cell(2, "D", "2024-01-01"), FIT, "'D' is not a number in row 2"),
     "a column of names": (GOOD, options(loss="name"), "'name' is not a number in rows 1, 2"),
@@ -168,15 +166,6 @@ CASES: dict[str, tuple[str | bytes, list[str], str]] = {
     "empty": ("", FIT, "the file is empty"),
     "blank lines": ("\n\n\n", FIT, "the file is empty"),
     "header only": (HEADER, FIT, "no rows"),
-    "semicolons": (GOOD.replace(",", ";"), FIT, "separated by ';'; expected ','"),
-    "semicolons and decimal commas": (
-        GOOD.replace(",", ";").replace(".", ","),
-        FIT,
-        "separated by ';'; expected ','",
-    ),
-    "tabs": (GOOD.replace(",", "\t"), FIT, "separated by '\\\\t'"),
-    "bars": (GOOD.replace(",", "|"), FIT, "separated by '\\|'"),
-    "spaces": (GOOD.replace(",", " "), FIT, "separated by ' '"),
     "ragged": (GOOD + "1,2,3,4,5,6,7\n", FIT, "not a CSV"),
     "a field after every row": (
         GOOD.replace("a\n", "a,7\n").replace("b\n", "b,7\n"),
@@ -186,8 +175,8 @@ CASES: dict[str, tuple[str | bytes, list[str], str]] = {
     "a short row": (GOOD + "1e7,1e9\n", FIT, "'L' is missing \\(NaN\\) in row 17"),
     "an open quote": (GOOD + '"1e7,1e9,3\n', FIT, "not a CSV|missing|not a number"),
     "binary": (bytes(range(256)) * 8, FIT, "not a text file"),
-    "UTF-16": (GOOD.encode("utf-16"), FIT, "not a text file"),
-    "a gzip file without its suffix": (gzip.compress(GOOD.encode(), mtime=0), FIT, "not a text"),
+    "a gzip file cut short": (gzip.compress(GOOD.encode(), mtime=0)[:40], FIT, "damaged"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(99), FIT, "a picture; expected CSV"),
     # rows
     "where leaves nothing": (GOOD, [*FIT, "--where", "L > 99"], "no rows where L > 99"),
     "where names no column": (GOOD, [*FIT, "--where", "nme == 'a'"], "--where: no column 'nme'"),
@@ -249,7 +238,7 @@ def test_paths_that_cannot_be_read(tmp_path, capsys, monkeypatch):
         "tabel.csv": "no such file.*did you mean 'table.csv'",
         "table.csv/inside": "no such file|cannot read",
         "empty": "no finished trial|name the column",
-        "book.xlsx": "a .xlsx file; expected CSV, TSV or Parquet",
+        "book.xlsx": "a .xlsx file; expected CSV",
         "bad.parquet": "not a Parquet file|pip install pyarrow",
     }.items():
         words = [] if name == "empty" else FIT
@@ -260,7 +249,7 @@ def test_paths_that_cannot_be_read(tmp_path, capsys, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pd, "read_csv", denied)
+    monkeypatch.setattr(Path, "open", denied)
     refused(capsys, ["fit", str(tmp_path / "table.csv"), *FIT], "cannot read .*Permission denied")
 
 
@@ -383,12 +372,12 @@ def test_a_damaged_law_is_refused_in_one_line(content, match, tmp_path, capsys):
 
 
 def test_a_real_process_ends_with_2_and_one_line(tmp_path):
-    (tmp_path / "t.csv").write_text(cell(2, "N", "70M"))
+    (tmp_path / "t.csv").write_text(cell(2, "N", "70 apples"))
     words = [sys.executable, "-m", "research", "fit", str(tmp_path / "t.csv"), *FIT]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "column 'N' is not a number in row 2 ('70M'): write 70e6" in done.stderr
+    assert "column 'N' is not a number in row 2 ('70 apples'); expected plain" in done.stderr
 
 
 def test_a_million_rows_are_read_in_seconds(tmp_path):

@@ -344,7 +344,7 @@ BAD = {
     "nothing": (words(fit="fit == 7"), "--fit: 'fit == 7' holds for no row"),
     "everything": (words(fit="fit < 7"), "--fit: 'fit < 7' holds for every row"),
     "nothing beyond": (words(fit="fit == 0"), "leaves out no row beyond the last fitted"),
-    "nothing taken": ([*words(), "--where", "curve > 7"], "--where: 'curve > 7' holds for no row"),
+    "nothing taken": ([*words(), "--where", "curve > 7"], "no rows where curve > 7"),
     "misspelt where": ([*words(), "--where", "curv > 7"], "--where: no column 'curv'"),
     "one curve": (words(fit="curve == 1"), "holds for no row of curve 'offset, 0'"),
     "no law": ([*words(), "--law", "m5"], "--law: no law 'm5'.*one of last_value, m1"),

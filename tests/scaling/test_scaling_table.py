@@ -2,6 +2,7 @@
 
 import builtins
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -66,12 +67,9 @@ BAD = {
     "zero parameters": (GOOD.replace("\n2e6", "\n0"), {}, "'N' is not positive in row 2"),
     "infinite": (GOOD.replace("2.9,", "inf,"), {}, "'L' is infinite in row 2"),
     "a string": (GOOD.replace("2.9,", "n/k,"), {}, "'L' is not a number in row 2 \\('n/k'\\)"),
-    "a unit": (GOOD.replace("2e6", "2M"), {}, "'N' is not a number in row 2 \\('2M'\\)"),
+    "a unit": (GOOD.replace("2e6", "2MB"), {}, "'N' is not a number in row 2 \\('2MB'\\)"),
     "thousands": (GOOD.replace("2e6", '"2,000"'), {}, "'N' is not a number in row 2"),
     "a column of names": (GOOD, {"loss": "name"}, "'name' is not a number in rows 1, 2, 3"),
-    "semicolons": (GOOD.replace(",", ";"), {}, "separated by ';'; expected ','"),
-    "tabs in a csv": (GOOD.replace(",", "\t"), {}, "separated by '\\\\t'"),
-    "bars": (GOOD.replace(",", "|"), {}, "separated by '\\|'"),
     "empty file": ("", {}, "the file is empty"),
     "header only": ("N,D,L\n", {}, "no rows"),
     "ragged": (GOOD + "1,2,3,4,5,6,7\n", {}, "not a CSV"),
@@ -115,7 +113,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     read(tmp_path)
-    monkeypatch.setattr(pd, "read_csv", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match="cannot read .*Permission denied"):
         read_file(tmp_path / "table.csv", params="N", data="D", loss="L")
 

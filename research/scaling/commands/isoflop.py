@@ -17,6 +17,7 @@ from research.scaling.commands.options import (
 from research.scaling.doubt.signs import SIGNED, refuse_odd_signs
 from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import (
+    checkpoints,
     duplicates,
     mixed_conventions,
     paired_losses,
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_odd_signs(table)
     _refuse_constant(table)
     fit = isoflop(table, args.method, **options)
-    checks = (mixed_conventions, duplicates, paired_losses)
+    checks = (mixed_conventions, checkpoints, duplicates, paired_losses)
     doubts = [found for check in checks if (found := check(table))]
     fit = replace(fit, findings=sorted([*doubts, *fit.findings], key=lambda found: found.code))
     content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}

@@ -9,15 +9,15 @@ import pandas as pd
 
 from research.errors import UserError
 from research.run.record import write_text
-from research.scaling.commands.options import add_column_options, column_pairs
+from research.scaling.commands.options import add_column_options, column_pairs, say
 from research.scaling.doubt.signs import SIGNED, odd_signs
 from research.scaling.next.runs import Losses, NextRuns, next_runs
-from research.scaling.table import read_frame
+from research.scaling.table import asked, read_frame
+from research.scaling.table.cells import as_numbers, blank, remedy
 from research.scaling.table.columns import (
     evaluated,
     named_column,
     positive_numbers,
-    rows_where,
 )
 
 EXAMPLE = """examples:
@@ -62,7 +62,10 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: expected 0 or more")
     options = _variables(args)
-    pool, target = (_read(path, args.where) for path in (args.pool, args.target))
+    numbers = {option: column for option, column in options.values()}
+    cost = {**numbers, "--cost": args.cost}
+    pool = _read(args.pool, cost, args.where)
+    target = _read(args.target, numbers, args.where)
     for name in MADE:
         if args.out and name in target:
             raise UserError(f"{args.target}: has a column {name!r} already; rename it")
@@ -109,13 +112,9 @@ def _variables(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _read(path: str, where: str | None) -> pd.DataFrame:
-    frame = read_frame(path)
-    frame = frame.reset_index(drop=True)
-    if where is not None:
-        frame = frame[rows_where(frame, where, "--where", path)]
-    if not len(frame):
-        raise UserError(f"{path}: no rows" + (f" where {where}" if where else ""))
+def _read(path: str, numbers: dict[str, str], where: str | None) -> pd.DataFrame:
+    frame, notes = asked(read_frame(path), numbers, path, where=where)
+    say(notes)
     return frame
 
 
@@ -125,10 +124,7 @@ def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
         return positive_numbers(frame, "--cost", cost, source)
     if cost.isidentifier():
         named_column(frame, "--cost", cost, source)
-    # 6 N D of whole numbers passes the largest 64-bit one.
-    whole = frame.select_dtypes("integer").columns
-    floats = frame.astype(dict.fromkeys(whole, float))
-    value = evaluated(floats, cost, "--cost", source)
+    value = evaluated(frame, cost, "--cost", source)
     if np.isscalar(value):
         value = pd.Series(value, index=frame.index)  # every run costs the same
     if not isinstance(value, pd.Series):
@@ -139,19 +135,20 @@ def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
 def losses_of(frame: pd.DataFrame, column: str, source: str) -> Losses:
     """The losses of a pool, read cell by cell; empty cells are runs to be made."""
     values = named_column(frame, "--loss", column, source)
+    numbers, _ = as_numbers(values, frame.attrs.get("decimal", ""))
+    empty = blank(values)
     seen: dict[int, float] = {}
 
     def read(row: int) -> float:
-        cell = values.iloc[row]
-        if pd.isna(cell):
+        if empty.iloc[row]:
             return float("nan")
-        try:
-            value = float(cell)
-        except (TypeError, ValueError) as error:
-            label = values.index[row] + 1
+        value = float(numbers.iloc[row])
+        if np.isnan(value):
+            label, cell = values.index[row] + 1, str(values.iloc[row])
             raise UserError(
-                f"{source}: column {column!r} is not a number in row {label} ({str(cell)!r})"
-            ) from error
+                f"{source}: column {column!r} is not a number in row {label} ({cell!r})"
+                f"{remedy(cell)}"
+            )
         seen[row] = value
         if np.isinf(value):
             label = values.index[row] + 1

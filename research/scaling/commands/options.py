@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from research.errors import UserError, nearest
@@ -16,7 +17,9 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     """Declare TABLE, its columns, and which rows and part of it to take."""
     add = parser.add_argument
     add(
-        "source", metavar="TABLE", help="a CSV, TSV or Parquet file, or a run folder (runs/<study>)"
+        "source",
+        metavar="TABLE",
+        help="a table (CSV, Markdown, JSON lines, Parquet; - is standard input), or a run folder",
     )
     add_column_options(parser)
     add("--flops", metavar="COLUMN", help="training FLOPs C, exact or nominal; without it C = 6ND")
@@ -62,19 +65,26 @@ def read_tables(
             "signed_loss": signed_loss,
             "choices": choices,
         }
-        return {"": read_file(args.source, **given)}
+        table = read_file(args.source, **given)
+        say(note for note in table.notes if note.startswith(table.source))
+        return {"": table}
     for name, value in {**given, "column": args.column, "choices": choices}.items():
-        if value:
+        if value and name != "where":
             raise UserError(f"--{name}: only for a table; a run folder knows its own columns")
-    tables = read_runs(args.source)
-    for note in (note for table in tables.values() for note in table.notes):
-        print(f"note: {note}", file=sys.stderr)
+    tables = read_runs(args.source, args.where)
+    say(note for table in tables.values() for note in table.notes)
     if args.part and args.part not in tables:
         raise UserError(
             f"--part: no part {args.part!r} in {args.source}{nearest(args.part, tables)};"
             f" it has {', '.join(tables)}"
         )
     return tables
+
+
+def say(notes: Iterable[str]) -> None:
+    """What was read as what, a line each on standard error: the results go to standard output."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def column_pairs(words: list[str]) -> dict[str, str]:

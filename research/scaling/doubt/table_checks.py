@@ -11,12 +11,12 @@ import numpy as np
 from research.scaling.doubt import architecture, reach
 from research.scaling.laws import Law
 from research.scaling.table import OWN_GROUP, Table
+from research.scaling.table.series import RUN_COLUMNS
 
 TINY = 1e4  # the largest model or data set of a table has at least so many parameters or tokens
 FINISHED = ("finished", "done", "ok", "completed", "complete", "success")
 MOST_PAIRED = 20_000  # rows of a table that is searched for pairs
 OPEN_ENDED = ("constant", "wsd", "warmup_stable_decay", "trapezoidal", "cooldown")
-RUN_COLUMNS = ("run", "run_id", "trial", "curve", "experiment_id", "id")
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,16 @@ def narrow_range(table: Table, names: tuple[str, ...] = ("N", "C")) -> Finding |
     return Finding(13, "narrow range", text, reach.decades(span))
 
 
+def checkpoints(table: Table) -> Finding | None:
+    """15: rows that are checkpoints of a few runs, told by themselves and resampled by run."""
+    if table.checkpoints is None:
+        return None
+    runs = int(table.frame["group"].nunique())
+    text = f"{len(table)} rows look like checkpoints of {runs} runs, one a value of"
+    text += f" {table.checkpoints}, and are resampled by run; --group COLUMN says what a run is"
+    return Finding(15, "checkpoints", text, {"rows": len(table), "runs": runs})
+
+
 def resampling(table: Table) -> list[Finding]:
     """15: rows that are not independent runs, though the bootstrap takes them for such."""
     frame, found = table.frame, []
@@ -277,5 +287,5 @@ def table_findings(table: Table, law: Law | None = None) -> list[Finding]:
     # A frontier is a law of compute alone: the sizes of its best runs need not be far apart.
     sizes = law is None or "N" in law.variables
     found.append(narrow_range(table, ("N", "C") if sizes else ("C",)))
-    found += [*sweep_edges(table), *resampling(table), *flagged_rows(table)]
+    found += [checkpoints(table), *sweep_edges(table), *resampling(table), *flagged_rows(table)]
     return sorted((f for f in found if f is not None), key=lambda finding: finding.code)

@@ -14,6 +14,7 @@ from research.scaling.table.columns import (
     positive_numbers,
     rows_where,
 )
+from research.scaling.table.shape import asked
 
 # A curve of more points is averaged into so many bins of log x: fits need no more.
 MOST_POINTS = 128
@@ -79,7 +80,7 @@ def from_frame(
             ones, a value of x (any row) or y (fitted rows) that is no positive number, a missing
             key, or a column of the table called as one of the results.
     """
-    frame = _taken(frame, where, source)
+    frame, said = _taken(frame, x, y, curve, where, source)
     keys, labels = _labels(frame, curve, source)
     named_column(frame, "--y", y, source)
     fitted = rows_where(frame, fit, "--fit", source)
@@ -136,7 +137,7 @@ def from_frame(
         scatter=np.hypot(scatter, binned),
         score=score,
         set_aside=set_aside,
-        notes=(*score.notes, *notes, *inside, *averaged, *spiked),
+        notes=(*said, *score.notes, *notes, *inside, *averaged, *spiked),
     )
 
 
@@ -154,26 +155,26 @@ def _beyond(
     return beyond, (note,)
 
 
-def _taken(frame: pd.DataFrame, where: str | None, source: str) -> pd.DataFrame:
-    """The rows that `where` takes, numbered as in the file."""
-    frame = frame.reset_index(drop=True)
-    if not len(frame):
-        raise UserError(f"{source}: no rows; expected a header and rows")
+def _taken(
+    frame: pd.DataFrame, x: str, y: str, curve: str | None, where: str | None, source: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that `where` takes, numbered as in the file, and what was read as what."""
     for name in ADDED:
         if name in frame:
             raise UserError(f"{source}: column {name!r} is there already; it is what we add")
-    if where is not None:
-        frame = frame.loc[rows_where(frame, where, "--where", source)]
-        if not len(frame):
-            raise UserError(f"--where: {where!r} holds for no row of {source}")
-    return frame
+    keys = {f"--curve {name}": name for name in _names(curve)}
+    return asked(frame, {"--x": x, "--y": y}, source, keys=keys, where=where)
+
+
+def _names(curve: str | None) -> list[str]:
+    return [name.strip() for name in (curve or "").split(",") if name.strip()]
 
 
 def _labels(frame: pd.DataFrame, curve: str | None, source: str) -> tuple[list[str], pd.DataFrame]:
     """The key columns by name, and their values [rows, keys]."""
     if curve is None:
         return [], pd.DataFrame({"": ALL_ROWS}, index=frame.index)
-    keys = [name.strip() for name in curve.split(",") if name.strip()]
+    keys = _names(curve)
     if not keys:
         raise UserError("--curve is empty; name the columns that tell curves apart, with commas")
     labels = pd.DataFrame({name: named_column(frame, "--curve", name, source) for name in keys})

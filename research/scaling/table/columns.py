@@ -1,54 +1,42 @@
 """Columns of somebody's table: found by name, checked number by number, rows chosen by a filter."""
 
-import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from research.errors import UserError, nearest
+from research.scaling.table.cells import as_numbers, blank, remedy
+from research.scaling.table.expression import evaluate, spelled
 
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
-SUFFIXED = re.compile(r"([+-]?\d*\.?\d+)\s*([KMBGT])(?![a-zA-Z])\D*", re.IGNORECASE)
 # Nothing that is measured is larger, and products of three such numbers still are numbers.
 LARGEST = 1e45
-POWERS = {"k": 3, "m": 6, "b": 9, "g": 9, "t": 12}
 
 
 def rows_where(frame: pd.DataFrame, expression: str, option: str, source: str) -> np.ndarray:
-    """Mask [rows] of the rows where `expression` holds (pandas `eval`: "column == 'value'").
+    """Mask [rows] of the rows where `expression` holds ("column == 'value'", see expression.py).
 
     Raises:
         UserError: an unknown column, or an expression that is not true or false for every row.
     """
     mask = evaluated(frame, expression, option, source)
     if not (isinstance(mask, pd.Series) and mask.dtype == bool):
-        raise UserError(f"{option}: {expression!r} is not true or false for each row")
+        raise UserError(f"{option}: {expression[:80]!r} is not true or false for each row")
     return mask.to_numpy()
 
 
 def evaluated(frame: pd.DataFrame, expression: str, option: str, source: str) -> Any:
-    """The value of an `expression` of columns (pandas `eval`).
+    """The value of an `expression` of columns.
 
     Raises:
         UserError: an unknown column, or an expression that cannot be evaluated.
     """
     try:
-        return frame.eval(expression)
-    except pd.errors.UndefinedVariableError as error:
-        name = str(error).split("'")[1]
-        raise UserError(
-            f"{option}: no column {name!r} in {source}{nearest(name, map(str, frame.columns))}"
-        ) from error
-    except Exception as error:  # pandas evaluates free text: anything may go wrong
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        spaced = [
-            str(c) for c in frame.columns if str(c) in expression and not str(c).isidentifier()
-        ]
-        if spaced and f"`{spaced[0]}`" not in expression:
-            reason = f"write `{spaced[0]}`, in backticks"
-        raise UserError(f"{option}: cannot evaluate {expression!r}: {reason}") from error
+        return evaluate(frame, expression, source)
+    except UserError as error:
+        if str(error).startswith("no column"):
+            raise UserError(f"{option}: {error}") from error
+        raise UserError(f"{option}: cannot evaluate {expression[:80]!r}: {error}") from error
 
 
 def named_column(frame: pd.DataFrame, option: str, name: str, source: str) -> pd.Series:
@@ -56,9 +44,10 @@ def named_column(frame: pd.DataFrame, option: str, name: str, source: str) -> pd
     if name not in frame:
         names = [str(column) for column in frame.columns]
         shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise UserError(
-            f"{option}: no column {name!r} in {source}{nearest(name, names)}; it has {shown}"
-        )
+        if names == [str(k + 1) for k in range(len(names))]:
+            shown = f"no header: its columns are called 1 to {len(names)}"
+        hint = nearest(name, names[:1000])
+        raise UserError(f"{option}: no column {name!r} in {source}{hint}; it has {shown}")
     column = frame[name]
     if isinstance(column, pd.DataFrame) or name in frame.attrs.get("repeated", ()):
         raise UserError(f"{option}: {source} has several columns called {name!r}")
@@ -83,8 +72,8 @@ def finite_numbers(frame: pd.DataFrame, option: str, name: str, source: str) -> 
     types = pd.api.types
     if types.is_bool_dtype(column) or types.is_datetime64_any_dtype(column):
         raise UserError(f"{source}: column {name!r} holds {column.dtype} values; expected numbers")
-    numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    missing = column.isna()
+    numbers, _ = as_numbers(column, frame.attrs.get("decimal", ""))
+    missing = blank(column)
     _refuse(column, (numbers.isna() & ~missing).to_numpy(), "not a number", source)
     _refuse(column, missing.to_numpy(), "missing (NaN)", source)
     _refuse(column, np.isinf(numbers.to_numpy()), "infinite", source)
@@ -99,20 +88,14 @@ def _refuse(column: pd.Series, bad: np.ndarray, what: str, source: str) -> None:
     shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
     plural = "s" if len(rows) > 1 else ""
     text = f"{source}: column {column.name!r} is {what} in row{plural} {shown}"
-    if not what.startswith("missing"):
+    if what.startswith("missing"):
+        text += f"; --where 'notna({spelled(str(column.name))})' leaves them out"
+    else:
         value = str(column[rows[0] - 1])
-        text += f" ({value[:40]!r}){_remedy(value) if what == 'not a number' else ''}"
+        text += f" ({value[:40]!r})"
+    if what == "not a number":
+        how = remedy(value)
+        if not how.startswith(":") and len(value) <= 40 and len(rows) == 1:
+            how += f'; --where "{spelled(str(column.name))} != {value!r}" leaves it out'
+        text += how
     raise UserError(text)
-
-
-def _remedy(value: str) -> str:
-    """How a value that people write should be written."""
-    value = value.strip()
-    suffix = SUFFIXED.fullmatch(value)
-    if suffix:
-        return f": write {float(suffix[1]):g}e{POWERS[suffix[2].lower()]}"
-    if THOUSANDS.fullmatch(value):
-        return f": write {value.replace(',', '')}, without separators"
-    if DECIMAL_COMMA.fullmatch(value):
-        return f": write {value.replace(',', '.')}, with a point"
-    return "; expected plain numbers such as 1.3e9"

@@ -20,12 +20,16 @@ from research.scaling.table.columns import (
     positive_numbers,
     rows_where,
 )
-from research.scaling.table.file import read_frame, sibling
+from research.scaling.table.file import read_frame
+from research.scaling.table.opened import sibling
+from research.scaling.table.series import series_of
+from research.scaling.table.shape import asked
 from research.scaling.table.units import refuse_units
 
 __all__ = [
     "OWN_GROUP",
     "Table",
+    "asked",
     "from_frame",
     "named_column",
     "positive_numbers",
@@ -61,7 +65,9 @@ class Table:
     `rows` [rows] are the rows' numbers in the file, from 1 (None: as they come).
     N, D or C are NaN in every row where the table does not say them; see `known`.
     `notes` says what reading did (rows dropped, columns derived); `mixed` names what must not be
-    mixed in one fit and is (conventions, score units, kinds, splits).
+    mixed in one fit and is (conventions, score units, kinds, splits). `checkpoints` says by what
+    the rows were told to be checkpoints of fewer runs, where `--group` had not said so: `group` is
+    then the run.
     """
 
     frame: pd.DataFrame
@@ -76,6 +82,7 @@ class Table:
     title: str | None = None
     notes: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
+    checkpoints: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
@@ -141,14 +148,13 @@ def from_frame(
         UserError: a missing column (the nearest is named), a bad value (its row is numbered), no
             rows, or a `where` that does not evaluate to true or false for every row.
     """
-    frame = frame.reset_index(drop=True)
-    if where is not None:
-        frame = frame.loc[rows_where(frame, where, "--where", source)]
-    if not len(frame):
-        raise UserError(f"{source}: no rows" + (f" where {where}" if where else ""))
     chosen = {"--params": params, "--data": data, "--loss": loss, "--flops": flops}
     chosen["--unique"] = unique
     _refuse_twice(chosen)
+    more = {f"--column {name}": column for name, column in (extra or {}).items()}
+    frame, said = asked(
+        frame, {**chosen, **more}, source, keys={"--group": group}, where=where, loss=loss
+    )
     values = {
         option: (finite_numbers if option == "--loss" and signed_loss else positive_numbers)(
             frame, option, name, source
@@ -159,11 +165,11 @@ def from_frame(
     absent = np.full(len(frame), np.nan)
     size, score = values.get("--params", absent), values["--loss"]
     amount, compute = values.get("--data"), values.get("--flops")
-    notes = ()
+    notes = tuple(said)
     if amount is None and compute is not None and params is not None:
-        amount, notes = compute / (6 * size), ("D computed as C / 6N",)
+        amount, notes = compute / (6 * size), (*notes, "D computed as C / 6N")
     if params is None and amount is not None and compute is not None:
-        size, notes = compute / (6 * amount), ("N computed as C / 6D",)
+        size, notes = compute / (6 * amount), (*notes, "N computed as C / 6D")
     amount = absent if amount is None else amount
     if compute is None:
         compute = 6 * size * amount
@@ -185,7 +191,11 @@ def from_frame(
     # Keep every other column: checks use what they know (seed, budget, epochs, learning_rate, ...).
     rest = frame.rename(columns={"group": OWN_GROUP})
     rest = rest.drop(columns=[c for c in (*found, "N", "D", "C", "L") if c in rest])
-    result = rest.reset_index(drop=True).assign(**found)
+    result = pd.concat([rest.reset_index(drop=True), pd.DataFrame(found)], axis=1)
+    checkpoints = None
+    series = series_of(result) if group is None else None
+    if series is not None:
+        result["group"], checkpoints = series
     return Table(
         frame=result,
         source=source,
@@ -194,6 +204,7 @@ def from_frame(
         rows=frame.index.to_numpy() + 1,
         names=tuple(map(str, frame.columns)),
         notes=notes,
+        checkpoints=checkpoints,
         mixed=_mixed(result, (*ONE_VALUE, *_conventions(result))),
         columns={
             **{k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
@@ -220,25 +231,27 @@ def _units(found, chosen, rows, source: str) -> None:
 
 
 def read_file(path: str | Path, **columns) -> Table:
-    """Read a CSV, TSV or Parquet file; `columns` are those of `from_frame`.
+    """Read a file or a pipe (see `read_frame`); `columns` are those of `from_frame`.
 
     Raises:
-        UserError: a missing, unreadable or empty file, the wrong delimiter, Parquet without
-            pyarrow, or whatever `from_frame` refuses.
+        UserError: whatever `read_frame` and `from_frame` refuse.
     """
     return from_frame(read_frame(path), source=str(path), **columns)
 
 
-def read_runs(folder: str | Path) -> dict[str, Table]:
+def read_runs(folder: str | Path, where: str | None = None) -> dict[str, Table]:
     """Read a run folder (runs/<study>) into one Table per part, in the study's order.
+
+    `where` is an expression of the table's columns; a part in which it holds nowhere is left out.
 
     Only results of trials are read: trunks and unfinished trials are skipped, diverged ones kept
     and flagged in `status`. N is the count the result's convention names, C the ledger's FLOPs,
     D the tokens or images, L the score; `group` is the trial.
 
     Raises:
-        UserError: no such folder, or no result in it that can be read. A trial that cannot be
-            read, or was planned and has no result, is named in the notes of the first table.
+        UserError: no such folder, no result in it that can be read, or no row `where`. A trial that
+            cannot be read, or was planned and has no result, is named in the notes of the first
+            table.
     """
     folder = buckets.path(folder)
     if not folder.is_dir():
@@ -251,8 +264,15 @@ def read_runs(folder: str | Path) -> dict[str, Table]:
     there = record.exists(folder / files.STUDY)
     study = files.read_description(folder) if there else files.Description()
     about = study.get("parts", {})
-    order = dict.fromkeys([*about, *(trial["part"] for trial in runs.trials)])
-    parts = {part: [_record(row) for row in runs.trials if row["part"] == part] for part in order}
+    rows = [(trial["part"], _record(trial)) for trial in runs.trials]
+    total = len(rows)
+    if where is not None:
+        mask = rows_where(pd.DataFrame([row for _, row in rows]), where, "--where", str(folder))
+        rows = [row for row, kept in zip(rows, mask, strict=True) if kept]
+        if not rows:
+            raise UserError(f"{folder}: no rows where {where}")
+    order = dict.fromkeys([*about, *(part for part, _ in rows)])
+    parts = {part: [row for name, row in rows if name == part] for part in order}
     parts = {part: chosen for part, chosen in parts.items() if chosen}
     lost = [part for part, chosen in parts.items() if not _usable(pd.DataFrame(chosen)).any()]
     if len(lost) == len(parts):
@@ -260,6 +280,7 @@ def read_runs(folder: str | Path) -> dict[str, Table]:
     notes = (
         *_absent(study, runs),
         *(f"part {part!r} left out: every trial diverged" for part in lost),
+        *([] if where is None else [f"{len(rows)} of {total} trials: where {where}"]),
     )
     tables = {}
     for part in (part for part in parts if part not in lost):

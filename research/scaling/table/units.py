@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from research.errors import UserError
+from research.scaling.table.expression import spelled
 
 # Decades between C and 6ND, and of D / N, that no training run reaches.
 OFF_6ND = 5.0
@@ -50,7 +51,7 @@ def refuse_units(values: Mapping[str, np.ndarray], names: Mapping[str, str], row
         if "C" not in logs and absurd and logs[name].max() < SMALL:
             raise UserError(
                 f"{source}: column {names[name]!r} looks to be in billions: there are"
-                f" {10**middle:.1e} {names['D']!r} a parameter; expected plain counts"
+                f" {10**middle:.1e} {names['D']!r} a parameter; {_mend(name, names[name], 9)}"
             )
 
 
@@ -88,4 +89,14 @@ def _against_flops(logs, names, middle: float) -> str:
     small = [names[name] for name in ("N", "D") if np.median(logs[name]) < 6]
     which = " and ".join(repr(name) for name in small) or f"{names['N']!r} or {names['D']!r}"
     unit = UNITS.get(power, "another unit") if len(small) < 2 else "another unit"
-    return f"{text}: {which} looks to be in {unit}; expected plain counts"
+    expected = "expected plain counts"
+    if len(small) == 1 and power in UNITS:
+        name = next(key for key in ("N", "D") if names[key] == small[0])
+        expected = _mend(name, small[0], power)
+    return f"{text}: {which} looks to be in {unit}; {expected}"
+
+
+def _mend(name: str, column: str, power: int) -> str:
+    """How an option makes plain counts of a column."""
+    option = {"N": "--params", "D": "--data"}[name]
+    return f"expected plain counts: give {option} '1e{power}*{spelled(column)}'"
