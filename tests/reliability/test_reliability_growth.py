@@ -189,15 +189,27 @@ KILLS = {
 }
 
 
+GROWN = [AXES[12], AXES[14], AXES[19], AXES[25]]
+
+
+def worker(home: Path, trials: list[dict], kill: str = "") -> Path:
+    """Sweep in a process of its own, which has one device; it dies where `kill` says."""
+    code, *_ = tiny.worker(tiny.write(home, trials, poison=kill), home / "tiny")
+    assert code == (-9 if kill else 0)
+    return home / "tiny"
+
+
+@pytest.fixture(scope="module")
+def grown_at_once(tmp_path_factory):
+    return numbers(tiny.left(worker(tmp_path_factory.mktemp("grown"), GROWN)))
+
+
 @pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS)
-def test_killed_while_the_trunk_grows(tmp_path, at_once, kill):
+def test_killed_while_the_trunk_grows(tmp_path, grown_at_once, kill):
     """The old trunk ends at 15, with a row there that the longer one has not."""
-    folder = run(load(tmp_path, [AXES[12], AXES[19]]), tmp_path)
-    trials = [AXES[12], AXES[14], AXES[19], AXES[25]]
-    code, *_ = tiny.worker(tiny.write(tmp_path, trials, poison=kill), folder)
-    assert code == -9
-    run(load(tmp_path, trials), tmp_path)
-    assert numbers(tiny.left(folder)) == numbers(at_once(12, 14, 19, 25))
+    worker(tmp_path, [AXES[12], AXES[19]])
+    worker(tmp_path, GROWN, kill)
+    assert numbers(tiny.left(worker(tmp_path, GROWN))) == grown_at_once
 
 
 def test_a_replay_is_stopped_and_goes_on(tmp_path, at_once, monkeypatch, steps):
