@@ -1,5 +1,6 @@
 """A study is a config and some axes: here they become trials, and trials that share a trunk."""
 
+import copy
 import dataclasses
 import math
 import re
@@ -12,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import data, families, identity, mesh, optim, recipes, trunks
+from research import data, defaults, families, identity, mesh, optim, recipes, trunks
 from research.errors import UserError, nearest
 from research.models.attention import KINDS, TILE
 from research.models.transformer import REMAT_POLICIES
@@ -198,6 +199,33 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
     optim.check(config.train)
     check_hardware(config, num_devices or len(jax.devices()))
     return config
+
+
+def here(config: ConfigDict) -> ConfigDict:
+    """Return the `config` of a run that was trained anywhere, for this machine to read the run.
+
+    Its layout is kept where this machine has such devices, else all of them are replicas; what
+    only training needs is dropped. The precision of its products, which is part of the run, stays.
+
+    Raises:
+        UserError: as `check` does; the run's data need not be here.
+    """
+    config, trained = copy.deepcopy(config), config.hardware
+    config.hardware = defaults.hardware()
+    for key in ("compute_dtype", "unroll", "loss_chunks"):
+        config.hardware[key] = trained.get(key, config.hardware[key])
+    if config.data.name in data.names():
+        check(config, num_devices=1, prepared=False)
+    else:  # a builder of TFDS may be registered by the study's file only
+        check_hardware(config, num_devices=1)
+    layout = copy.deepcopy(config)
+    layout.hardware.mesh.update(trained.mesh)
+    layout.hardware.microbatches = trained.microbatches
+    try:
+        check_hardware(layout, len(jax.devices()))
+    except UserError:
+        return config
+    return layout
 
 
 def check_hardware(config: ConfigDict, num_devices: int) -> None:

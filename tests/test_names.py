@@ -77,7 +77,10 @@ def test_an_axis_keeps_its_types(tmp_path):
     "trials, said",
     [
         ([{"size": 8}, {"size": 8}], "two trials have the id 'chain-size8'; the axes must differ"),
-        ([{"train.batch_size": 16}, {"evaluation.batch_size": 16}], r"two trials have .* \(evaluat"),
+        (
+            [{"train.batch_size": 16}, {"evaluation.batch_size": 16}],
+            r"two trials have .* \(evaluat",
+        ),
         ([{"sise": 8}], "has no key .sise. .did you mean .size."),
         ([{"size": 8.5}], "config.size=8.5: expected int"),
         ([{"model": 3}], "is a section; set one of its keys: .*width"),

@@ -105,7 +105,7 @@ def table(loaded: Study, workers: int) -> str:
             seconds = calibration.seconds(_width(trial), spent + scored)
             seconds += 0 if index else calibration.compile_seconds
             examples = config.train.steps * config.train.batch_size
-            text = "length" in config.data
+            text = "length" in data.outline(config.data)
             amount = examples * (config.data.length if text else 1)
             lines.append(
                 f"{trial.id:44s} {ledger.total_params:>10,} {amount:>10,} "
