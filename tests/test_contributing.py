@@ -115,8 +115,8 @@ def get_config(part):
 
 
 def get_trials(part):
-    budgets = (5e6, 1e7, 2e7)
-    return [{{"size": size, "budget": budget}} for size in (2, 4, 6) for budget in budgets]
+    budgets = (5e6, 1e7, 2e7, 4e7)
+    return [{{"size": size, "budget": budget}} for size in (2, 4) for budget in budgets]
 '''
 
 
@@ -125,8 +125,8 @@ def test_family_runs_as_a_whole_study(bigram, tmp_path, capsys):
     path = tmp_path / "ranks.py"
     path.write_text(FAMILY_STUDY.format(folder=str(tmp_path / "data")))
     loaded, folder = study.load(str(path)), tmp_path / "ranks"
-    assert loaded.groups[0][0].config.recipe == "ladder" and len(loaded.trials) == 9
-    assert "9 trials" in laptop.table(loaded, 2)
+    assert loaded.groups[0][0].config.recipe == "ladder" and len(loaded.trials) == 8
+    assert "8 trials" in laptop.table(loaded, 2)
     study.write_description(loaded, folder)
     local.work(loaded, folder)
     for words in (
@@ -137,7 +137,7 @@ def test_family_runs_as_a_whole_study(bigram, tmp_path, capsys):
         assert main(words) == 0, capsys.readouterr().err
     assert (folder / "report.html").stat().st_size > 10_000
     assert "alpha" in capsys.readouterr().out
-    # Those of the longest run of each size were drawn on the way.
+    # Besides those asked for, the longest run of each size was sampled on the way.
     assert len(list(folder.glob("*/samples.txt"))) == 3
 
 

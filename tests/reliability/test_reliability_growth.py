@@ -7,6 +7,8 @@ import pytest
 
 from launch import local
 from research import growth, programs, study
+from research.__main__ import main
+from research.dryrun import laptop
 from research.errors import Interrupted, UserError
 from research.run import stop
 from research.train import train
@@ -268,3 +270,26 @@ def test_the_refusal_names_no_key_that_followed(tmp_path):
     ]:
         with pytest.raises(UserError, match=said):
             study.check_folder(study.load(str(path), [f"--config.{flag}"]), tmp_path / "tiny")
+
+
+def test_a_dry_run_shows_what_is_left(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(laptop, "table", lambda loaded, workers: " ".join(shown(loaded)))
+    run(load(tmp_path, [AXES[12], AXES[18]]), tmp_path)
+    tiny.write(tmp_path, [AXES[12], AXES[18], AXES[25]])
+    words = ["sweep", "--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path)]
+    assert main([*words, "--dry_run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2].endswith(f"2 of 3 trials are finished in {tmp_path / 'tiny'}")
+    assert said[-1] == "chain-size16-trunk:14-20 chain-size16-steps25:20-25"
+    run(load(tmp_path, [AXES[12], AXES[18], AXES[25]]), tmp_path)
+    assert main([*words, "--dry_run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "tiny: nothing to run"
+    assert main([*words, "--dry_run", "--config.train.b1=0.5"]) == 0
+    said = capsys.readouterr()
+    assert "holds a run of another config (train.b1: 0.9, now 0.5)" in said.err
+    assert len(said.out.split()) == 4
+
+
+def shown(loaded: study.Study) -> list[str]:
+    trials = [trial for group in loaded.groups for trial in group]
+    return [f"{t.id}:{t.branch_step}-{t.config.train.steps}" for t in trials]
