@@ -32,9 +32,9 @@ def over(folder: Path, steps: int = 0) -> bool:
 
 
 def lacking(folder: Path, steps: Sequence[int]) -> list[int]:
-    """Those of `steps` of which the finished trunk in `folder` has no checkpoint."""
+    """Those of `steps`, but 0, of which the finished trunk in `folder` has no checkpoint."""
     kept = record.names(folder / "checkpoints")
-    missing = sorted({step for step in steps if str(step) not in kept})
+    missing = sorted({step for step in steps if step and str(step) not in kept})
     diverged = missing and record.read_json(folder / "result.json").get("status") == "diverged"
     return [] if diverged else missing
 

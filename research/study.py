@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,9 @@ def load(
         made = [_trial(module, spec, name, axes, flags, num_devices, prepared) for axes in all_axes]
         trials = _distinct(spec, made, all_axes)
         if len(trials) < len(made):
+            why = f" with {' '.join(flags)}" if flags else ""
             notes.append(
-                f"{name}: {len(made)} trials are {len(trials)} with {' '.join(flags)}: "
+                f"{name}: {len(made)} trials are {len(trials)}{why}: "
                 "those that are the same run are run once"
             )
         described[name] = {**module.PARTS[name], "trials": len(trials)}
@@ -328,11 +330,16 @@ def _going_on(trial: Trial, folder: Path) -> Trial:
 
 
 def say_former(study: Study, folder: Path) -> None:
-    """Say in one line which trials stay in `folder` though they left the axes."""
-    if gone := former(study, folder):
+    """Say in one line which trials stay in `folder` though they left the axes of their part."""
+    gone = [name for name in former(study, folder) if name.startswith(_prefixes(study))]
+    if gone:
         more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
         print(
             f"{study.name}: {len(gone)} trials left the axes and stay as they are, in fits and "
             f"reports too: {', '.join(gone[:3])}{more}",
-            flush=True,
+            file=sys.stderr,
         )
+
+
+def _prefixes(study: Study) -> tuple[str, ...]:
+    return tuple(f"{part}-" for part in study.parts)

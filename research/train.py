@@ -97,12 +97,12 @@ def train(
         # 2. State: its own newest checkpoint, else the trunk's, else fresh.
         program = programs.build(config)
         found = checkpoint.restore_newest(checkpoints, program.state)
-        clock.go_on(found[2]["clock"] if found else None)
+        clock.go_on(found[2].get("clock") if found else None)
         if found:
             start, state, meta = found
             if "branch" in meta:  # it may have begun before, or after, its trunk was shared
-                branch = Branch(folder.parent / meta["branch"][0], meta["branch"][1])
-                branch = branch if branch.step else None
+                trunk, step = meta["branch"]
+                branch = Branch(folder.parent / trunk, step) if trunk else None
             first = branch.step if branch else 0
         elif branch and (found := _leave_trunk(branch, program.state)):
             start, state, meta = found

@@ -107,6 +107,14 @@ def test_a_budget_below_all(tmp_path, at_once, steps):
     assert numbers(tiny.left(folder)) == numbers(at_once(12, 18, 25))
 
 
+def test_a_cooldown_from_the_first_step(tmp_path, steps):
+    """It needs no state of its trunk."""
+    whole = {**AXES[12], "train.warmup_steps": 0, "train.decay_steps": 12}
+    other = {**AXES[18], "train.warmup_steps": 0, "train.decay_steps": 8}
+    run(load(tmp_path, [whole, other]), tmp_path)
+    assert steps == [*range(10), *range(12), *range(10, 18)]
+
+
 def test_shrunk_and_grown_again(tmp_path, steps, capsys):
     loaded = load(tmp_path, [AXES[12], AXES[18], AXES[25]])
     folder = run(loaded, tmp_path)
@@ -116,7 +124,7 @@ def test_shrunk_and_grown_again(tmp_path, steps, capsys):
     run(small, tmp_path)
     study.say_former(small, folder)
     said = "2 trials left the axes and stay as they are, in fits and reports too: chain-size16-s"
-    assert said in capsys.readouterr().out
+    assert said in capsys.readouterr().err
     run(loaded, tmp_path)
     assert study.former(loaded, folder) == [] and steps == []
     assert numbers(tiny.left(folder)) == before
