@@ -88,14 +88,14 @@ def build(config: ConfigDict, devices: Any = None) -> Programs:
             a topology that is elsewhere.
     """
     grid = mesh.make(config.hardware.mesh, devices)
-    return _build(shape(config), grid, Carried(config))
+    return _build(shape(config), grid, Carried(close(config)))
 
 
 class Carried:
     """Hands a config through `lru_cache` without being part of the cache's key."""
 
     def __init__(self, config: ConfigDict):
-        self.config = close(copy.deepcopy(config))
+        self.config = copy.deepcopy(config)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Carried)
