@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from launch import processes
+from launch import job, processes
 from launch.gke import Gke
 from launch.job import Backend
 from launch.slurm import Slurm
@@ -36,7 +36,7 @@ def make(name: str, options: Mapping[str, Any]) -> Backend:
     """Return the backend `name` with `options`, those of its fields.
 
     Raises:
-        UserError: when a required one is missing or one does not exist.
+        UserError: when a required one is missing, one does not exist, or is not of its form.
     """
     kind = BACKENDS[check_name(name)]
     known = {field.name: field for field in dataclasses.fields(kind)}
@@ -46,6 +46,7 @@ def make(name: str, options: Mapping[str, Any]) -> Backend:
     for key, field in known.items():
         if field.metadata["required"] and not options.get(key):
             raise UserError(f"--{key} is missing: {field.metadata['help']}")
+    job.check_options(kind, options)
     return kind(**options)
 
 
@@ -76,4 +77,6 @@ def owner(option: str) -> str:
     for name, kind in BACKENDS.items():
         if option in {field.name for field in dataclasses.fields(kind)}:
             return f" (an option of --backend {name})"
+    if option == "env":
+        return " (the workers of this machine inherit your environment; it goes with --backend)"
     return f" (an option of --backend {LOCAL})" if option == "workers" else ""

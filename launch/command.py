@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launch import backends, follow, job, journal, local, processes, tpu
+from launch import backends, follow, job, journal, local, processes, tpu, variables
 from launch.job import JobSpec
+from launch.run import Element, argv
 from research import hardware, mesh, study, trunks
 from research.config import preset_flags
 from research.errors import UserError, nearest
@@ -74,7 +75,14 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     add("--image", default="", help="container image that holds this code")
     add("--timeout", default="0", help="time one start may take: 90m, 12h, 2d")
     add("--restarts", type=int, default=3, help="starts after a failure; preemption is none")
-    add("--env", action="append", default=[], metavar="NAME=VALUE", help="may be repeated")
+    add(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="a variable of the job, NAME as it is set here; its value is shown to nobody; again "
+        "for another",
+    )
 
 
 def _check_flags(parser: argparse.ArgumentParser, flags: Sequence[str]) -> None:
@@ -103,8 +111,8 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
         print(laptop.table(left, workers) if left.groups else f"{loaded.name}: nothing to run")
         return 0
     if args.render:  # what the workers share among themselves
-        argv = _argv(args, flags, args.processes)
-        print("\n".join(shlex.join(["python", *argv, group[0].id]) for group in loaded.groups))
+        words = ["python", *_argv(args, flags, args.processes)]
+        print("\n".join(shlex.join([*words, group[0].id]) for group in loaded.groups))
         return 0
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     code = local.sweep(loaded, args.config, flags, folder, workers, args.processes, args.devices)
@@ -145,7 +153,8 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
             f"--workdir {args.workdir}: machines of --backend {args.backend} do not see this disk; "
             "name a bucket that they may write, such as gs://BUCKET/runs"
         )
-    spec = _spec(args, flags)
+    env, written = variables.parse(args.env)
+    spec = _spec(args, flags, tuple(env))
     backend.check(spec)
     devices = _machines(args).devices
     loaded = _load(args.config, flags, num_devices=devices, prepared=False)
@@ -161,10 +170,10 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     for group in loaded.groups:  # a trunk that no trial waits for need not be there
         if not trunks.left(group, {t.id for t in group if trunks.finished(folder, t)}):
             groups[group[0].id] = [trial.id for trial in group if not trial.branches]
-    written = journal.read(folder) or journal.Journal(loaded.name, {})
-    written = dataclasses.replace(written, groups=groups)
-    left = written.unfinished(folder)
-    alive = set() if args.render else written.alive(left)
+    jobs = journal.read(folder) or journal.Journal(loaded.name, {})
+    jobs = dataclasses.replace(jobs, groups=groups)
+    left = jobs.unfinished(folder)
+    alive = set() if args.render else jobs.alive(left)
     waiting = tuple(element for element in left if element not in alive)
     if not waiting:
         state = "on its way; see sweep status" if alive else "finished"
@@ -175,7 +184,8 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
         print(backend.render(spec), end="")
         return 0
     study.write_description(loaded, folder)
-    journal.submit(folder, written, backend, spec)
+    variables.keep(folder, spec.name, written)
+    journal.submit(folder, jobs, backend, spec, env)
     print(
         f"{loaded.name}: {len(waiting)} of {len(groups)} elements submitted to {args.backend} as "
         f"{spec.name}\nsee   python -m research sweep status {folder}"
@@ -183,15 +193,14 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     return 0
 
 
-def _spec(args: argparse.Namespace, flags: Sequence[str]) -> JobSpec:
+def _spec(args: argparse.Namespace, flags: Sequence[str], env: tuple[str, ...]) -> JobSpec:
     """The job that the options ask for; its elements are not known yet."""
     study_name = Path(args.config.partition(":")[0]).stem
     machines = _machines(args)
-    profile = {profiling.VARIABLE: args.profile_steps} if args.profile_steps else {}
     return JobSpec(
         name=job.label(study_name, "0000" if args.render else secrets.token_hex(2)),
         argv=_argv(args, flags, args.slices * machines.hosts),
-        env=job.variables(args.env) | profile,
+        env=env,
         accelerator=machines.chip,
         topology=machines.topology,
         slices=args.slices,
@@ -205,8 +214,8 @@ def _spec(args: argparse.Namespace, flags: Sequence[str]) -> JobSpec:
 
 def _argv(args: argparse.Namespace, flags: Sequence[str], processes: int) -> tuple[str, ...]:
     """Arguments of the interpreter for an element of so many processes, its name left out."""
-    words = ["--config", args.config, "--workdir", args.workdir, "--processes", str(processes)]
-    return ("-m", "launch.run", *words, *flags, "--group")
+    profile = [f"--profile_steps={args.profile_steps}"] if args.profile_steps else []
+    return argv(Element(args.config, args.workdir, processes, (*flags, *profile)))
 
 
 class Machines(NamedTuple):

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from launch import job, journal
+from launch import job, journal, variables
 from launch.journal import Journal
 from research.errors import UserError
 from research.run import buckets, record, watch
+from research.terminal import one_line
 
 COMMANDS = {
     "status": ("say how each run of a study is doing", "runs/quickstart"),
@@ -36,6 +37,7 @@ def run(name: str, words: Sequence[str], make_parser: Callable[..., Any]) -> int
         parser.add_argument("--json", action="store_true", help="as a list of objects")
     if name == "retry":
         parser.add_argument("--timeout", help="time one start may take from now on")
+        parser.add_argument("--trust", action="store_true", help="run what others wrote down")
     if name == "collect":
         parser.add_argument("--out", required=True, help="a .csv or .parquet file")
     args = parser.parse_args(words)
@@ -62,7 +64,7 @@ def status(folder: Path, args: argparse.Namespace) -> int:
         print(json.dumps([_plain(row, where) for row, where in found], indent=2))
         return 0
     lines = [[*watch.COLUMNS, "where"]]
-    lines += [[*watch.cells(row), where] for row, where in found]
+    lines += [[*watch.cells(row), one_line(where)] for row, where in found]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         words = zip(line, widths, strict=True)
@@ -99,6 +101,8 @@ def cancel(folder: Path, args: argparse.Namespace) -> int:
 def retry(folder: Path, args: argparse.Namespace) -> int:
     """Submit what is neither finished nor on its way as new jobs, on machines as before."""
     found, timeout = _journal(folder), job.minutes(args.timeout) if args.timeout else 0
+    if not args.trust:
+        journal.check_owner(folder)
     left = set(found.unfinished(folder))
     known = found.states([element for element in found.elements(args.runs) if element in left])
     alive = {e for e, (state, _) in known.items() if state in (job.WAITING, job.RUNNING)}
@@ -116,9 +120,12 @@ def retry(folder: Path, args: argparse.Namespace) -> int:
         )
         backend = submission.open()
         backend.check(spec)
+        submission.check_folder(folder)
+        env, written = variables.find(folder, submission.spec.name, spec.env)
         if remains := [current[e][1] for e in array if e in known]:
             backend.cancel(remains)
-        found = journal.submit(folder, found, backend, spec)
+        variables.keep(folder, spec.name, written)
+        found = journal.submit(folder, found, backend, spec, env)
     print(f"{found.study}: {len(chosen)} elements submitted again")
     return 0
 

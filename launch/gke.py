@@ -7,15 +7,16 @@ does so for free; other failures count. A time limit ends the element.
 """
 
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import yaml
 
-from launch import job, tpu
+from launch import job, tpu, variables
 from launch.job import JobSpec, option
 from research.errors import AGAIN, UserError
 
@@ -33,13 +34,18 @@ class Gke:
     """The cluster that kubectl talks to; it has JobSet (0.9 or newer) and Kueue."""
 
     shares_disk: ClassVar[bool] = False
+    ID: ClassVar[job.Form] = job.Form(rf"({job.NAME.pattern})-\d+", "the name of a JobSet")
 
-    queue: str = option("", "Kueue's LocalQueue; by default none, and Kubernetes alone decides")
-    namespace: str = option("default", "namespace of the cluster")
-    context: str = option("", "kubectl's context; by default the current one")
+    queue: str = option(
+        "", "Kueue's LocalQueue; by default none, and Kubernetes alone decides", job.LABEL
+    )
+    namespace: str = option("default", "namespace of the cluster", job.LABEL)
+    context: str = option("", "kubectl's context; by default the current one", job.ADDRESS)
     spot: bool = option(False, "on spot machines, cheaper and taken away at will")
     grace: int = option(120, "seconds a pod has to save its state")
-    service_account: str = option("", "service account of the cluster that may use the bucket")
+    service_account: str = option(
+        "", "service account of the cluster that may use the bucket", job.LABEL
+    )
 
     def pinned(self) -> "Gke":
         """Return itself: nothing it runs may change later."""
@@ -59,14 +65,19 @@ class Gke:
             )
 
     def render(self, spec: JobSpec) -> str:
-        """Return the manifests, a YAML document for each element."""
-        documents = [self.manifest(spec, index) for index in range(len(spec.array))]
-        return yaml.safe_dump_all(documents, sort_keys=False, width=100)
+        """Return the manifests, a YAML document for each element and each one's variables."""
+        return self._documents(spec, dict.fromkeys(spec.env, variables.MASK))
 
-    def submit(self, spec: JobSpec) -> list[str]:
-        """Create the JobSets; return their names."""
-        self._kubectl("create", "--filename=-", input=self.render(spec))
+    def submit(self, spec: JobSpec, env: Mapping[str, str]) -> list[str]:
+        """Create the JobSets; return their names. Values of variables go as Secrets, over stdin."""
+        self._kubectl("create", "--filename=-", input=self._documents(spec, env))
         return [spec.element(index) for index in range(len(spec.array))]
+
+    def _documents(self, spec: JobSpec, env: Mapping[str, str]) -> str:
+        every = range(len(spec.array))
+        secrets = [self.secret(spec, index, env) for index in every] if env else []
+        documents = [*secrets, *(self.manifest(spec, index) for index in every)]
+        return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=100)
 
     def states(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Return {name: (state, restarts)} of the JobSets that are there."""
@@ -81,8 +92,13 @@ class Gke:
         return self._kubectl("logs", selector, "--tail=-1")
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """Delete the JobSets and all they run."""
-        self._kubectl("delete", "jobsets", "--ignore-not-found", "--wait=false", *ids)
+        """Delete the JobSets, all they run, and the Secrets that hold their variables."""
+        self._kubectl("delete", "jobsets,secrets", "--ignore-not-found", "--wait=false", *ids)
+
+    def secret(self, spec: JobSpec, index: int, env: Mapping[str, str]) -> dict[str, Any]:
+        """Return the Secret with the variables of element `index`, of the same name as it."""
+        about = {"name": spec.element(index), "namespace": self.namespace}
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": dict(env)}
 
     def manifest(self, spec: JobSpec, index: int) -> dict[str, Any]:
         """Return the JobSet of element `index` (jobset.x-k8s.io/v1alpha2)."""
@@ -135,7 +151,7 @@ class Gke:
         chips = tpu.chips_a_host(spec.accelerator, spec.topology)
         spot = {"cloud.google.com/gke-spot": "true"} if self.spot else {}
         account = {"serviceAccountName": self.service_account} if self.service_account else {}
-        environment = [{"name": name, "value": value} for name, value in spec.env.items()]
+        source = {"secretRef": {"name": spec.element(index)}}
         return {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": self.grace,
@@ -152,8 +168,9 @@ class Gke:
                 {
                     "name": "train",
                     "image": spec.image,
-                    "command": ["python", *spec.command(index)],
-                    "env": environment,
+                    # Kubernetes reads $(NAME) as a variable's value, and $$ as $.
+                    "command": [w.replace("$", "$$") for w in ("python", *spec.command(index))],
+                    **({"envFrom": [source]} if spec.env else {}),
                     "ports": [{"containerPort": port} for port in PORTS],
                     "securityContext": {"privileged": True},  # libtpu locks memory
                     "resources": {
@@ -172,6 +189,18 @@ class Gke:
         if done.returncode:
             raise UserError(f"kubectl {words[0]}: {' '.join(done.stderr.split())}")
         return done.stdout
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that kubectl, unlike PyYAML, takes for numbers or truth values: 1e3, y."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.Node:
+    style = "'" if re.match(r"[-+.]?\d|[yYnN]$", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def _rule(name: str, action: str, reason: str) -> dict[str, Any]:

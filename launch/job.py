@@ -3,12 +3,46 @@
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from research.errors import UserError
 
-NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
+
+class Form(NamedTuple):
+    """What a text may be. No form admits what a shell, SLURM or YAML reads as more than a word.
+
+    A value is held to its form where it enters, on the command line, and where it is read back, in
+    jobs.json: whoever may write a study's folder must not say what runs in another's name.
+    """
+
+    pattern: str
+    words: str
+
+    def check(self, name: str, text: Any) -> None:
+        """Raise UserError, naming the option `name`, unless `text` is of this form."""
+        if not isinstance(text, str) or not re.fullmatch(self.pattern, text, re.ASCII):
+            raise UserError(f"--{name} {text!r}: expected {self.words}")
+
+
+WORD = Form(r"\w[\w.,+-]*", "letters, digits and any of . , _ + -, none of these first")
+ADDRESS = Form(r"\w[\w.:/@+-]*", "letters, digits and any of . : / @ _ + -, none of these first")
+LABEL = Form(
+    r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "lower-case letters, digits, dots and hyphens"
+)
+REVISION = Form(r"[\w@][\w./@^~{}+-]*", "a branch, a tag or a commit as git names them")
+FOLDER = Form(
+    r"(?!-)[^\0-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029%*?\[\]\\'\"`$]+",
+    "a folder whose name has none of % * ? [ ] \\ $, no quotes and no hyphen first",
+)
+NAME = Form(
+    r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?",
+    "at most 40 lower-case letters, digits and hyphens, a letter first and no hyphen last",
+)
+TOPOLOGY = Form(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){0,3}", "chips along each axis, such as 4x8")
+ELEMENT = re.compile(r"[\w+][\w.+-]*")  # the id of a run, which is the name of its folder too
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+LARGEST = 10**7  # of any number: 19 years of minutes
 UNITS = {"m": 1, "h": 60, "d": 24 * 60}  # minutes
 
 WAITING, RUNNING, FINISHED, FAILED, CANCELLED = (
@@ -24,7 +58,8 @@ class JobSpec:
     Attributes:
         name: of the job in every queue and cloud: a DNS label of at most 40 characters.
         argv: arguments of the Python interpreter, such as ("-m", "launch.run", ...).
-        env: variables that every process gets.
+        env: names of the variables that every process gets; their values are written nowhere
+            that others read (`launch.variables`).
         accelerator: a chip that `research.hardware` knows, or "cpu".
         topology: chips of a slice along each axis ("16x16"), or their number; "" for "cpu".
         slices: copies of the topology that one element takes, joined by the slow network.
@@ -41,7 +76,7 @@ class JobSpec:
 
     name: str
     argv: tuple[str, ...]
-    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    env: tuple[str, ...] = ()
     accelerator: str = "cpu"
     topology: str = ""
     slices: int = 1
@@ -52,24 +87,33 @@ class JobSpec:
     array: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if not NAME.fullmatch(self.name):
-            raise UserError(
-                f"job name {self.name!r}: expected at most 40 lower-case letters, digits and "
-                "hyphens, a letter first and no hyphen last"
-            )
+        if not isinstance(self.name, str) or not re.fullmatch(NAME.pattern, self.name):
+            raise UserError(f"job name {self.name!r}: expected {NAME.words}")
+        for key in ("argv", "array", "env"):
+            words = getattr(self, key)
+            if not isinstance(words, tuple) or not all(isinstance(word, str) for word in words):
+                raise UserError(f"job {self.name}: {key} is not a list of words")
         if not self.argv or not self.array:
             raise UserError(f"job {self.name}: {'array' if self.argv else 'argv'} is empty")
-        if repeated := {word for word in self.array if self.array.count(word) > 1}:
-            raise UserError(f"job {self.name}: array holds {min(repeated)!r} twice")
+        if len(set(self.array)) < len(self.array):
+            repeated = min(word for word in self.array if self.array.count(word) > 1)
+            raise UserError(f"job {self.name}: array holds {repeated!r} twice")
         if bad := [name for name in self.env if not VARIABLE.fullmatch(name)]:
             raise UserError(f"--env {bad[0]}: not the name of an environment variable")
-        if bad := [name for name, value in self.env.items() if "\n" in value or "\0" in value]:
-            raise UserError(f"--env {bad[0]}: its value holds a line break")
-        if any("\n" in word or "\0" in word for word in (*self.argv, *self.array)):
-            raise UserError(f"job {self.name}: a word of its command holds a line break")
+        if any(CONTROL.search(word) for word in (*self.argv, *self.array)):
+            raise UserError(
+                f"job {self.name}: a word of its command holds a line break or another control "
+                "character"
+            )
+        if bad := [word for word in self.array if not ELEMENT.fullmatch(word)]:
+            raise UserError(f"job {self.name}: {bad[0]!r} cannot be the id of a run")
         for key, low in {"slices": 1, "hosts": 1, "timeout": 0, "restarts": 0}.items():
-            if getattr(self, key) < low:
-                raise UserError(f"--{key} {getattr(self, key)} must be at least {low}")
+            check_number(key, getattr(self, key), low)
+        WORD.check("topology", self.accelerator)
+        if self.topology != "":
+            TOPOLOGY.check("topology", self.topology)
+        if self.image != "":
+            ADDRESS.check("image", self.image)
         if (self.accelerator == "cpu") != (self.topology == ""):
             raise UserError(
                 f"--topology: {self.accelerator!r} with {self.topology!r}; expected a chip and its "
@@ -93,10 +137,12 @@ class JobSpec:
 class Backend(Protocol):
     """Where jobs run: a dataclass whose fields are its options (`option` says what each is for).
 
-    `shares_disk` says whether its machines see the file system of this one.
+    `shares_disk` says whether its machines see the file system of this one, `ID` what the ids are
+    by which it knows its elements.
     """
 
     shares_disk: ClassVar[bool]
+    ID: ClassVar[Form]
 
     def pinned(self) -> "Backend":
         """Return itself with what may change until a retry looked up: the revision to ship."""
@@ -107,11 +153,16 @@ class Backend(Protocol):
         ...
 
     def render(self, spec: JobSpec) -> str:
-        """Return all that `submit` would hand over, as text; touches nothing."""
+        """Return what `submit` would hand over, values of variables left out; touch nothing."""
         ...
 
-    def submit(self, spec: JobSpec) -> list[str]:
-        """Hand the job over; return an id for each element, by which the others know it."""
+    def submit(self, spec: JobSpec, env: Mapping[str, str]) -> list[str]:
+        """Hand the job over; return an id for each element, by which the others know it.
+
+        Args:
+            env: the value of each variable of `spec.env`. It goes to the processes, and on the
+                way into no command line and no file that others can read.
+        """
         ...
 
     def states(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -127,9 +178,38 @@ class Backend(Protocol):
         ...
 
 
-def option(default, help: str, required: bool = False):
-    """A field of a backend that is an option of the command line."""
-    return dataclasses.field(default=default, metadata={"help": help, "required": required})
+def option(default: Any, help: str, form: Form | None = None, low: int = 0, required: bool = False):
+    """A field of a backend that is an option of the command line.
+
+    Args:
+        form: what a text may be; a backend's texts all have one.
+        low: the least that a number may be.
+    """
+    about = {"help": help, "form": form, "low": low, "required": required}
+    return dataclasses.field(default=default, metadata=about)
+
+
+def check_options(backend: type, options: Mapping[str, Any]) -> None:
+    """Raise UserError for an option of `backend` that is not of its type and form."""
+    for field in dataclasses.fields(backend):
+        value = options.get(field.name, field.default)
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                raise UserError(f"--{field.name} {value!r}: expected true or false")
+        elif isinstance(field.default, int):
+            check_number(field.name, value, field.metadata["low"])
+        elif value != "":
+            field.metadata["form"].check(field.name, value)
+
+
+def check_number(name: str, value: Any, low: int) -> None:
+    """Raise UserError, naming the option `name`, unless `value` is an int from `low` on."""
+    if type(value) is not int:
+        raise UserError(f"--{name} {value!r}: expected a whole number")
+    if value < low:
+        raise UserError(f"--{name} {value!r} must be at least {low}")
+    if value > LARGEST:
+        raise UserError(f"--{name} {value} must be at most {LARGEST}")
 
 
 def minutes(text: str) -> int:
@@ -142,19 +222,6 @@ def minutes(text: str) -> int:
     if not match:
         raise UserError(f"--timeout {text!r}: expected minutes, or such as 90m, 12h, 2d")
     return int(match[1]) * UNITS[match[2] or "m"]
-
-
-def variables(words: Sequence[str]) -> dict[str, str]:
-    """Read `NAME=VALUE` words.
-
-    Raises:
-        UserError: for a word that is not.
-    """
-    pairs = [word.partition("=") for word in words]
-    for word, (name, equals, _) in zip(words, pairs, strict=True):
-        if not equals or not VARIABLE.fullmatch(name):
-            raise UserError(f"--env {word!r}: expected NAME=VALUE")
-    return {name: value for name, _, value in pairs}
 
 
 def label(name: str, suffix: str) -> str:

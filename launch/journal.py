@@ -1,14 +1,15 @@
 """What was submitted for a study: jobs.json in its folder, enough to ask after it later."""
 
 import dataclasses
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from launch import backends, job
+from launch import backends, job, run
 from launch.job import Backend, JobSpec
 from research.errors import UserError, nearest
-from research.run import record
+from research.run import buckets, record
 
 FILE = "jobs.json"
 
@@ -23,9 +24,28 @@ class Submission:
     ids: tuple[str, ...]
     submitted_at: str
 
+    def __post_init__(self):
+        backend = self.open()  # whose options, as the ids, are words of commands
+        for id in self.ids:
+            backend.ID.check("id", id)
+        run.read(self.spec.argv)
+
     def open(self) -> Backend:
         """The backend it went to, with the options it had."""
         return backends.make(self.backend, self.options)
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise UserError unless its runs go into the study's `folder`, which may have moved."""
+        element = run.read(self.spec.argv)
+        there = buckets.path(element.workdir) / Path(element.config.partition(":")[0]).stem
+        same = str(there) == str(folder)
+        if not same and not buckets.remote(there) and not buckets.remote(folder):
+            same = there.exists() and there.samefile(folder)
+        if not same:
+            raise UserError(
+                f"{folder}: its jobs write into {there}, seen from here; retry where that is this "
+                "folder, or run the sweep again with --workdir"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,23 +117,56 @@ def read(folder: Path) -> Journal | None:
         return None
     content = record.read_json(path)
     try:
-        submissions = tuple(_submission(each) for each in content["submissions"])
-        return Journal(content["study"], content["groups"], submissions)
-    except (KeyError, TypeError) as error:
+        submissions = tuple(_submission(each) for each in _list(content["submissions"]))
+        groups = {name: _list(runs) for name, runs in content["groups"].items()}
+        ids = [id for name, runs in groups.items() for id in (name, *runs)]
+        if bad := [id for id in ids if not job.ELEMENT.fullmatch(id)]:
+            raise ValueError(f"{bad[0]!r} cannot be the id of a run")
+        return Journal(str(content["study"]), groups, submissions)
+    except (AttributeError, KeyError, TypeError, ValueError, UserError) as error:
         raise UserError(f"{path}: not a record of jobs: {error}") from error
 
 
-def submit(folder: Path, journal: Journal, backend: Backend, spec: JobSpec) -> Journal:
-    """Submit `spec`, write it down, and return the journal with it."""
-    ids = tuple(backend.submit(spec))
+def check_owner(folder: Path) -> None:
+    """Raise UserError where others than this user say in jobs.json what a retry would run."""
+    path = folder / FILE
+    if buckets.remote(path):  # whoever may write the bucket may run things there anyhow
+        return
+    about = path.stat()
+    if about.st_uid != os.geteuid() or about.st_mode & 0o022:
+        raise UserError(
+            f"{path}: another user wrote it, or may have, and a retry runs what it says in your "
+            "name; look at it and add --trust, or run the sweep's own command again"
+        )
+
+
+def submit(
+    folder: Path, journal: Journal, backend: Backend, spec: JobSpec, env: Mapping[str, str]
+) -> Journal:
+    """Submit `spec` with its variables `env`, write it down, and return the journal with it."""
+    ids = tuple(backend.submit(spec, env))
     name, options = backends.name_of(backend), dict(vars(backend))
     entry = Submission(name, options, spec, ids, record.now())
     journal = dataclasses.replace(journal, submissions=(*journal.submissions, entry))
     record.write_json(folder / FILE, dataclasses.asdict(journal))
+    if not buckets.remote(folder):
+        (folder / FILE).chmod(0o644)  # whatever the umask: see `check_owner`
     return journal
 
 
 def _submission(content: dict[str, Any]) -> Submission:
-    words = {key: tuple(content["spec"][key]) for key in ("argv", "array")}
-    spec = JobSpec(**{**content["spec"], **words})
-    return Submission(**{**content, "spec": spec, "ids": tuple(content["ids"])})
+    found = content["spec"]
+    env = found["env"]  # only names are read: older files hold values too
+    names = list(env) if isinstance(env, dict) else _list(env)
+    words = {"argv": tuple(_list(found["argv"])), "array": tuple(_list(found["array"]))}
+    spec = JobSpec(**{**found, **words, "env": tuple(names)})
+    ids = tuple(_list(content["ids"]))
+    if len(ids) != len(spec.array):
+        raise ValueError(f"{len(ids)} ids of {len(spec.array)} elements")
+    return Submission(**{**content, "spec": spec, "ids": ids})
+
+
+def _list(content: Any) -> list[Any]:
+    if not isinstance(content, list):
+        raise TypeError(f"{content!r} is not a list")
+    return content

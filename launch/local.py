@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import processes
-from research import runtime, study, trunks
+from research import runtime, study, terminal, trunks
 from research.errors import Interrupted, UserError
-from research.run import buckets, lease, record, watch
+from research.run import buckets, files, lease, record, watch
 from research.trunks import finished
 
 POLL_SECONDS = 0.5
@@ -109,7 +109,7 @@ def _unsampled(folder: Path, group: study.Group) -> study.Trial | None:
         name.startswith("samples.") for name in record.names(home)
     ):
         return None
-    return longest if record.read_json(home / "result.json")["status"] == "finished" else None
+    return longest if files.read_result(home).get("status") == "finished" else None
 
 
 def _prepare_data(loaded: study.Study) -> None:
@@ -204,4 +204,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(terminal.until_closed(main, sys.argv[1:]))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import IO, NamedTuple
 
 from research.errors import AGAIN, Interrupted, UserError
+from research.runtime import LOOPBACK
 
 THREADS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 POLL_SECONDS = 0.1
@@ -40,7 +41,7 @@ def start(
         devices: CPU devices that each makes; None leaves that to JAX.
         output: the descriptor that the first one prints to; None: where this process does.
     """
-    address, team = f"127.0.0.1:{_free_port()}", []
+    address, team = f"{LOOPBACK}:{_free_port()}", []
     for index, own in enumerate(cores):
         environment = dict(os.environ)
         if len(own) == 1:
@@ -82,7 +83,7 @@ def _start(
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return probe.getsockname()[1]
 
 

@@ -9,15 +9,16 @@ saved, 2 for a mistake of the user's, 1 for an error of ours.
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from launch import local
-from research import runtime, study
+from research import runtime, study, terminal
 from research.errors import AGAIN, Interrupted, UserError, nearest
-from research.run import buckets
+from research.run import buckets, profiling
 
 
 def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
@@ -32,11 +33,61 @@ def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
     return groups[name]
 
 
+class Element(NamedTuple):
+    """What one element trains: the options of this module's command line, but for the group."""
+
+    config: str
+    workdir: str
+    processes: int
+    flags: tuple[str, ...] = ()
+
+
+def argv(element: Element) -> tuple[str, ...]:
+    """Arguments of the interpreter for an element, whose group's name comes last.
+
+    Raises:
+        UserError: for a file or folder that would be read as an option.
+    """
+    config, workdir, count, flags = element
+    for name, value in (("config", config), ("workdir", workdir)):
+        if value.startswith("-"):
+            raise UserError(f"--{name} {value}: begins with a hyphen; write ./{value}")
+    words = ("--config", config, "--workdir", workdir, "--processes", str(count))
+    return ("-m", "launch.run", *words, *flags, "--group")
+
+
+def read(words: Sequence[str]) -> Element:
+    """Read `argv` again: jobs.json is not to say what else runs in the name of who retries.
+
+    Raises:
+        UserError: for any other command.
+    """
+    match list(words):
+        case [
+            "-m",
+            "launch.run",
+            "--config",
+            file,
+            "--workdir",
+            folder,
+            "--processes",
+            n,
+            *flags,
+            _,
+        ]:
+            element = Element(file, folder, int(n) if n.isascii() and n.isdigit() else 0, (*flags,))
+            ours = all(flag.startswith(("--config.", "--profile_steps=")) for flag in flags)
+            if ours and argv(element) == tuple(words):
+                return element
+    raise UserError(f"{shlex.join(words)!r} is not the command of an element")
+
+
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m launch.run", allow_abbrev=False)
     parser.add_argument("--config", required=True)
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--profile_steps")
     parser.add_argument("--group", required=True)
     args, flags = parser.parse_known_args(words)
     runtime.set_up_logging()
@@ -45,7 +96,7 @@ def main(words: Sequence[str]) -> int:
     # SLURM's warning that the time is nearly up (`--signal=USR2@...`) is such a request too.
     signal.signal(signal.SIGUSR2, _ask_to_stop)
     try:
-        _run(args.config, args.workdir, args.processes, args.group, flags)
+        _run(args, flags)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         runtime.leave(2)
@@ -60,12 +111,13 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _run(spec: str, workdir: str, processes: int, group: str, flags: Sequence[str]) -> None:
-    runtime.join(processes)
-    loaded = study.load(spec, flags)
-    root = buckets.path(workdir)
+def _run(args: argparse.Namespace, flags: Sequence[str]) -> None:
+    runtime.join(args.processes)
+    loaded = study.load(args.config, flags)
+    profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
+    root = buckets.path(args.workdir)
     runtime.prepare(root)
-    local.finish(loaded.name, [find_group(loaded, group)], root / loaded.name)
+    local.finish(loaded.name, [find_group(loaded, args.group)], root / loaded.name)
 
 
 def _ask_to_stop(*_: Any) -> None:
@@ -79,4 +131,4 @@ def start(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(terminal.until_closed(main, sys.argv[1:]))

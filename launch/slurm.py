@@ -12,12 +12,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from launch import job, run, tpu
+from launch import job, run, tpu, variables
 from launch.job import JobSpec, option
 from research.errors import AGAIN, UserError
 
@@ -45,15 +45,18 @@ class Slurm:
     """A SLURM cluster, seen from a machine that has its commands."""
 
     shares_disk: ClassVar[bool] = True
+    ID: ClassVar[job.Form] = job.Form(r"\d+(_\d+)?", "a number of sbatch's, such as 1234_0")
 
-    partition: str = option("", "partition of the cluster; by default the cluster's own")
-    account: str = option("", "account that pays")
-    qos: str = option("", "quality of service")
+    partition: str = option("", "partition of the cluster; by default the cluster's own", job.WORD)
+    account: str = option("", "account that pays", job.WORD)
+    qos: str = option("", "quality of service", job.WORD)
     cpus: int = option(0, "cores of each process; by default the cluster's own number")
     memory: int = option(0, "GB of memory of each machine; by default the cluster's own")
-    parallel: int = option(256, "elements that may run at once")
+    parallel: int = option(256, "elements that may run at once", low=1)
     warning: int = option(90, "seconds before the time limit at which the state is saved")
-    logs_folder: str = option(".cache/launch", "where submitit keeps scripts and logs; shared")
+    logs_folder: str = option(
+        ".cache/launch", "where submitit keeps scripts and logs; shared", job.FOLDER
+    )
 
     def pinned(self) -> "Slurm":
         """Return itself: nothing it runs may change later."""
@@ -73,13 +76,14 @@ class Slurm:
             raise UserError(
                 f"--timeout {spec.timeout}m is not longer than --warning {self.warning} seconds"
             )
+        job.FOLDER.check("logs_folder", str(self._folder(spec)))  # this checkout's name is in it
 
     def render(self, spec: JobSpec) -> str:
         """Return the batch script, submitit's own."""
         return _script(self._folder(spec), spec, self._parameters(spec))
 
-    def submit(self, spec: JobSpec) -> list[str]:
-        """Submit the array; return ids such as 1234_0."""
+    def submit(self, spec: JobSpec, env: Mapping[str, str]) -> list[str]:
+        """Submit the array; return ids such as 1234_0. SLURM hands on sbatch's environment."""
         submitit = _submitit()
         for command in ("srun", "sbatch"):
             if not shutil.which(command):
@@ -88,7 +92,8 @@ class Slurm:
         executor.update_parameters(**self._parameters(spec))
         words = [list(spec.command(index)[2:]) for index in range(len(spec.array))]
         try:
-            return [task.job_id for task in executor.map_array(run.start, words)]
+            with variables.placed({**env, "SBATCH_EXPORT": None} if env else {}):  # see _export
+                return [task.job_id for task in executor.map_array(run.start, words)]
         except submitit.core.utils.FailedJobError as error:
             raise UserError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
 
@@ -122,7 +127,6 @@ class Slurm:
         gpus = {}
         if spec.accelerator != "cpu":
             gpus = {"gpus_per_node": int(spec.topology) // spec.hosts}
-        exports = [f"export {name}={shlex.quote(value)}" for name, value in spec.env.items()]
         return {
             "job_name": spec.name,
             "nodes": spec.hosts,
@@ -138,11 +142,17 @@ class Slurm:
             "signal_delay_s": self.warning,
             "stderr_to_stdout": True,
             "wckey": None,
-            "additional_parameters": {"requeue": True},
-            "setup": exports or None,
+            "additional_parameters": {"requeue": True, **_export(spec)},
             "srun_args": ["--kill-on-bad-exit=1"],
             "teardown": _requeue(spec).splitlines(),
         }
+
+
+def _export(spec: JobSpec) -> dict[str, str]:
+    """What sbatch takes from its environment: by default, or by what the site says, and `env`."""
+    site = os.environ.get("SBATCH_EXPORT", "ALL").split(",")
+    words = [word for word in site if word not in ("NONE", "NIL")]
+    return {"export": ",".join(dict.fromkeys([*words, *spec.env]))} if spec.env else {}
 
 
 def _requeue(spec: JobSpec) -> str:

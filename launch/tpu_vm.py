@@ -15,11 +15,11 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from launch import job, tpu
+from launch import job, tpu, variables
 from launch.job import JobSpec, option
 from research.errors import AGAIN, UserError
 
@@ -28,7 +28,7 @@ GCLOUD = ("gcloud", "compute", "tpus", "queued-resources")
 EVERYWHERE = ("--node=all", "--worker=all", "--batch-size=all")  # 64 at a time would never meet
 SCRIPT = """\
 #!/usr/bin/env bash
-# {name}: {slices} x {chip}:{topology}, the code of revision {revision}
+# {name}: {slices} x {chip}:{topology}, the code of revision {revision}{given}
 set -uo pipefail
 
 create() {{
@@ -57,7 +57,7 @@ fail() {{
   sleep {poll}
 }}
 
-trap 'trap "" TERM INT HUP; delete' EXIT
+trap 'trap "" TERM INT HUP; {forget}delete' EXIT
 trap 'exit 143' TERM INT HUP
 while true; do
   case "$(state)" in
@@ -78,6 +78,7 @@ while true; do
   esac
 done
 """
+COMMIT = job.Form(r"[0-9a-f]{40}([0-9a-f]{24})?", "the whole hash of a commit")
 # On each machine; Ubuntu's Python there is older than 3.11. Code that is there is left alone.
 INSTALL = """\
 set -e; test -d {folder} && exit 0; mkdir -p {folder}.new; tar -xzf {archive} -C {folder}.new; \
@@ -86,7 +87,10 @@ cd {folder}.new; python3 -m pip install --quiet --user uv; \
 ~/.local/bin/uv pip install --quiet -r requirements.txt -r requirements-pods.txt; \
 mv ../{folder}.new ../{folder}"""
 # Never two at once: where a connection broke, the next start waits for what still runs.
-RUN = "cd {folder} && {env}flock ../isoflop.lock {timeout}.venv/bin/python {command}"
+RUN = (
+    "cd {folder} && {env}ISOFLOP_REVISION={revision} ISOFLOP_DIRTY=false "
+    "flock ../isoflop.lock {timeout}.venv/bin/python {command}"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,16 +98,19 @@ class TpuVm:
     """TPU VMs of one project and zone."""
 
     shares_disk: ClassVar[bool] = False
+    ID: ClassVar[job.Form] = job.Form(
+        rf"({job.NAME.pattern})-\d+@\w[\w.-]*:[1-9]\d*", "NAME@HOST:PID"
+    )
 
-    project: str = option("", "Google Cloud project that pays", required=True)
-    zone: str = option("", "zone that has the chips, such as us-west4-a", required=True)
+    project: str = option("", "Google Cloud project that pays", job.ADDRESS, required=True)
+    zone: str = option("", "zone that has the chips: us-west4-a", job.LABEL, required=True)
     spot: bool = option(False, "on spot capacity, cheaper and taken away at will")
     reserved: bool = option(False, "on capacity the project has reserved")
-    service_account: str = option("", "service account whose rights the machines have")
-    revision: str = option("HEAD", "git revision whose code is shipped")
+    service_account: str = option("", "service account whose rights the machines have", job.ADDRESS)
+    revision: str = option("HEAD", "git revision whose code is shipped", job.REVISION)
     dirty: bool = option(False, "ship it although the working tree has changes, which stay here")
     logs_folder: str = option(
-        ".cache/launch", "folder of this machine for scripts and their output"
+        ".cache/launch", "folder of this machine for scripts and their output", job.FOLDER
     )
     poll: int = option(30, "seconds between two looks at the queue")
 
@@ -113,7 +120,8 @@ class TpuVm:
         Raises:
             UserError: when there is no such revision, or the tree has changes and not `dirty`.
         """
-        revision = _git("rev-parse", "--verify", "--quiet", f"{self.revision}^{{commit}}")
+        named = f"{self.revision}^{{commit}}"
+        revision = _git("rev-parse", "--verify", "--quiet", "--end-of-options", named)
         if not revision:
             raise UserError(f"--revision {self.revision}: git knows no such commit")
         changed = _git("status", "--porcelain", "--untracked-files=no").splitlines()
@@ -132,6 +140,7 @@ class TpuVm:
             raise UserError(f"--topology {spec.accelerator}: TPU VMs have none; --backend gke does")
         if self.spot and self.reserved:
             raise UserError("--spot and --reserved: capacity is one or the other")
+        COMMIT.check("revision", self.revision)
         file = spec.argv[spec.argv.index("--config") + 1].partition(":")[0]
         if not _git("cat-file", "-t", f"{self.revision}:{file}"):
             raise UserError(
@@ -139,20 +148,23 @@ class TpuVm:
             )
 
     def render(self, spec: JobSpec) -> str:
-        """Return the scripts, one after another."""
+        """Return the scripts, one after another; variables are in files that they name."""
         return "\n".join(self.script(spec, index) for index in range(len(spec.array)))
 
-    def submit(self, spec: JobSpec) -> list[str]:
+    def submit(self, spec: JobSpec, env: Mapping[str, str]) -> list[str]:
         """Start the scripts; return ids NAME@HOST:PID."""
         if not shutil.which("gcloud"):
             raise UserError("--backend tpu-vm: no gcloud here; see launch/README.md")
         folder = self._folder
         folder.mkdir(parents=True, exist_ok=True)
+        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
         ids = []
         for index in range(len(spec.array)):
             name = spec.element(index)
             script = folder / f"{name}.sh"
             script.write_text(self.script(spec, index))
+            if env:
+                variables.write(folder / f"{name}.env", exports)
             with (folder / f"{name}.log").open("a") as log:
                 started = subprocess.Popen(
                     ["bash", str(script)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
@@ -211,8 +223,8 @@ class TpuVm:
         only = f"--filter=name~/{name}$"
         return (*GCLOUD, "list", *self._place, only, "--format=value(state.state)")
 
-    def copy(self, name: str, archive: str) -> tuple[str, ...]:
-        return (*GCLOUD, "scp", archive, f"{name}:", *self._place, *EVERYWHERE)
+    def copy(self, name: str, *files: str) -> tuple[str, ...]:
+        return (*GCLOUD, "scp", *files, f"{name}:", *self._place, *EVERYWHERE)
 
     def ssh(self, name: str, command: str) -> tuple[str, ...]:
         return (*GCLOUD, "ssh", name, *self._place, *EVERYWHERE, f"--command={command}")
@@ -225,13 +237,19 @@ class TpuVm:
         name = spec.element(index)
         folder = f"isoflop-{self.revision[:12]}"
         archive = f"{name}.tar.gz"
-        local = str(Path(self.logs_folder) / archive)
-        given = {"ISOFLOP_REVISION": self.revision, **spec.env}
-        limit = f"timeout --kill-after=300 {spec.timeout * 60} " if spec.timeout else ""
+        shipped = [str(Path(self.logs_folder) / archive)]
+        # They are read there and removed; each start is preceded by a copy.
+        env, forget, given = "", "", ""
+        if spec.env:
+            shipped.append(str(Path(self.logs_folder) / f"{name}.env"))
+            env = f". ../{name}.env && rm ../{name}.env && "
+            forget = f"rm -f {shlex.quote(shipped[1])}; "
+            given = f"\n# variables, from {shipped[1]}: {' '.join(spec.env)}"
         words = {
             "folder": folder,
-            "env": "".join(f"{key}={shlex.quote(value)} " for key, value in given.items()),
-            "timeout": limit,
+            "env": env,
+            "revision": self.revision,
+            "timeout": f"timeout --kill-after=300 {spec.timeout * 60} " if spec.timeout else "",
             "command": shlex.join(spec.command(index)),
         }
         return SCRIPT.format(
@@ -240,12 +258,14 @@ class TpuVm:
             chip=spec.accelerator,
             topology=spec.topology,
             revision=self.revision,
-            archive=shlex.quote(local),
+            given=given,
+            archive=shlex.quote(shipped[0]),
             create=shlex.join(self.create(spec, name)),
             look=shlex.join(self.look(name)),
-            copy=shlex.join(self.copy(name, local)),
+            copy=shlex.join(self.copy(name, *shipped)),
             install=shlex.join(self.ssh(name, INSTALL.format(folder=folder, archive=archive))),
             run=shlex.join(self.ssh(name, RUN.format(**words))),
+            forget=forget,
             delete=shlex.join(self.delete(name)),
             restarts=spec.restarts,
             poll=self.poll,
@@ -265,8 +285,10 @@ class TpuVm:
         name, _, place = id.partition("@")
         host, _, number = place.rpartition(":")
         command = Path(f"/proc/{number}/cmdline")
-        alive = host == socket.gethostname() and command.exists()
-        return int(number) if alive and f"{name}.sh" in command.read_text() else 0
+        if host != socket.gethostname() or not command.exists():
+            return 0
+        ours = ["bash", str(self._folder / f"{name}.sh"), ""]  # no other process is ever ended
+        return int(number) if command.read_text().split("\0") == ours else 0
 
 
 def _git(*words: str) -> str:

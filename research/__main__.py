@@ -1,12 +1,13 @@
 """The front door: `python -m research VERB`."""
 
 import argparse
+import contextlib
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from research import config as configs
-from research import runtime
+from research import runtime, terminal
 from research.errors import Interrupted, UserError, nearest
 from research.run import buckets
 
@@ -54,6 +55,10 @@ VERBS = {
         "say what a budget buys best under a fitted law",
         "python -m research plan laws.json --flops 5.88e23 --chips v5e:16x16",
     ),
+    "predict": (
+        "say what a fitted law expects of a run, or of a table of runs",
+        "python -m research predict laws.json --params 163e6 --data 3.26e9",
+    ),
     "reproduce": (
         "hold published results against ours",
         "python -m research reproduce hoffmann2022",
@@ -82,7 +87,14 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one line, as all of ours are."""
 
     def error(self, message: str):
-        raise UserError(message)
+        raise UserError(f"{message}{self._hint(message)}")
+
+    def _hint(self, message: str) -> str:
+        """The option nearest to the first one that is not known."""
+        _, unknown, words = message.partition("unrecognized arguments: ")
+        options = [word for word in words.split() if word.startswith("-")] if unknown else []
+        word = options[0].partition("=")[0] if options else ""
+        return nearest(word, self._option_string_actions) if word else ""
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +154,11 @@ def _delegate(verb: str, words: list[str]) -> int:
     command.add_arguments(parser)
     if verb not in rooms:
         words = [_hyphenated(word) for word in words]
-    return command.run(parser.parse_args(words))
+    args = parser.parse_args(words)
+    if verb == "watch":  # draws
+        return command.run(args)
+    with contextlib.redirect_stdout(terminal.Plain(sys.stdout)):  # type: ignore[type-var]
+        return command.run(args)
 
 
 def _hyphenated(word: str) -> str:
@@ -172,7 +188,7 @@ def main(words: list[str]) -> int:
             return dryrun(rest)
         return _delegate(verb, rest)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {terminal.one_line(str(error))}", file=sys.stderr)
         runtime.leave(2)
         return 2
     except KeyboardInterrupt:
@@ -184,4 +200,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(terminal.until_closed(main, sys.argv[1:]))

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.errors import UserError, nearest
-from research.run import record
+from research.run import files, record
 
 
 def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
@@ -38,6 +38,8 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
     known = getattr(module, "PARTS", None)
     if not (hasattr(module, "get_config") and isinstance(known, dict) and known):
         raise UserError(f"--config {path}: an experiment defines PARTS and get_config(part)")
+    for name in known:  # they begin the names of folders and figures
+        files.check_name(str(name), f"--config {path}: PARTS:")
     if part and part not in module.PARTS:
         raise UserError(
             f"--config {spec}: part {part!r} is not one of {', '.join(module.PARTS)}"
@@ -132,10 +134,7 @@ def preset_flags(path: str | None) -> list[str]:
     """
     if path is None:
         return []
-    content = record.read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f'--hardware {path}: expected an object such as {{"remat": "full"}}')
-    return list(_flags("--config.hardware", content))
+    return list(_flags("--config.hardware", record.read_json(path, dict[str, Any])))
 
 
 def _flags(prefix: str, tree: dict) -> Iterator[str]:
@@ -204,6 +203,15 @@ def changes(first: dict, second: dict, prefix: str = "") -> dict[str, tuple]:
         elif a != b:
             found[f"{prefix}{key}"] = (a, b)
     return found
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read config.json of the run in `folder` as `to_plain` gave it.
+
+    Raises:
+        UserError: when it cannot be read, was changed or is no object.
+    """
+    return record.read_json(folder / "config.json", dict[str, Any])
 
 
 def difference(first: dict, second: dict) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import glob
 import importlib
 import importlib.util
@@ -25,15 +26,17 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 # Seconds after which a process that is silent, or does not come or go with the others, is lost.
 HEARTBEAT, COMING, GOING = 30, 300, 60
+LOOPBACK = "127.0.0.1"
 
 
 def join(count: int | None = None) -> None:
     """Become one of the `count` processes of a run; call it before anything asks JAX for a device.
 
     Where JAX_PROCESS_ID is set (`launch.processes`), JAX_NUM_PROCESSES and JAX_COORDINATOR_ADDRESS
-    say the rest. Otherwise JAX reads what the backend leaves in the environment: SLURM_* of srun's
-    tasks; TPU_WORKER_ID, TPU_WORKER_HOSTNAMES and MEGASCALE_* on GKE; the metadata server on a TPU
-    VM. When one of the processes is lost, JAX ends the others after `HEARTBEAT` seconds.
+    say the rest; processes that meet on this machine listen to nobody outside it. Otherwise JAX
+    reads what the backend leaves in the environment: SLURM_* of srun's tasks; TPU_WORKER_ID,
+    TPU_WORKER_HOSTNAMES and MEGASCALE_* on GKE; the metadata server on a TPU VM. When one of the
+    processes is lost, JAX ends the others after `HEARTBEAT` seconds.
 
     Args:
         count: how many the backend started; None: JAX_NUM_PROCESSES, or this one alone.
@@ -50,8 +53,12 @@ def join(count: int | None = None) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     named: dict[str, Any] = {}
     if "JAX_PROCESS_ID" in os.environ:
-        named = {"coordinator_address": os.environ["JAX_COORDINATOR_ADDRESS"]}
-        named |= {"num_processes": count, "process_id": int(os.environ["JAX_PROCESS_ID"])}
+        address = os.environ["JAX_COORDINATOR_ADDRESS"]
+        named = {"coordinator_address": address, "num_processes": count}
+        named |= {"process_id": int(os.environ["JAX_PROCESS_ID"])}
+        if address.startswith(f"{LOOPBACK}:"):
+            named["coordinator_bind_address"] = address  # by default, every interface
+            _reduce_on_loopback()
     elif gpus := os.environ.get("SLURM_GPUS_ON_NODE"):
         # Under SLURM JAX gives each task one GPU; ours has all of its machine's.
         named = {"local_device_ids": list(range(int(gpus)))}
@@ -65,6 +72,17 @@ def join(count: int | None = None) -> None:
         raise UserError(
             f"this run is {count} processes, but its environment shows {jax.process_count()}"
         )
+
+
+def _reduce_on_loopback() -> None:
+    """Have gloo, which adds up what CPUs send each other, listen on the loopback interface.
+
+    JAX names no host to it, and by default it takes the address that this machine's name has.
+    """
+    from jax._src.lib import _jax
+
+    everywhere = _jax.make_gloo_tcp_collectives
+    _jax.make_gloo_tcp_collectives = functools.partial(everywhere, hostname=LOOPBACK)
 
 
 def leave(code: int) -> None:

@@ -105,9 +105,12 @@ def _settings(folder: str | Path) -> ConfigDict:
     path = buckets.path(folder) / "config.json"
     if not record.exists(path):
         raise UserError(f"{folder} is not a run folder: it has no config.json")
+    content = config.read(buckets.path(folder))
     try:
-        return study.here(config.from_plain(record.read_json(path)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return study.here(config.from_plain(content))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a family makes of a config that is none
         raise UserError(f"{path} is not the config of a run: {error}") from error
 
 

@@ -18,7 +18,7 @@ from research import data, defaults, families, identity, mesh, optim, recipes, t
 from research.errors import UserError, nearest
 from research.models.attention import KINDS, TILE
 from research.models.transformer import REMAT_POLICIES
-from research.run import record
+from research.run import files, record
 from research.trunks import Group, Trial
 
 RANGES = {  # [low, high) of keys outside config.train, by section
@@ -183,6 +183,8 @@ def _short(value) -> str:
 def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = True) -> ConfigDict:
     """Raise UserError for whatever is wrong with a complete config, before any compile."""
     family = families.load(config.family)
+    if config.part:
+        files.check_name(config.part, "config.part:")
     for section, ranges in RANGES.items():
         tree = config[section] if section else config
         configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)

@@ -14,8 +14,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,11 +61,10 @@ class Writer:
             layout = {"dtype": array["dtype"], "shape": array["shape"]}
             entry = {**layout, "sha256": array["sha"].hexdigest()}
             splits.setdefault(split, {})[array_name] = entry
-        content = json.dumps(splits, sort_keys=True)
         meta = {
             "name": name,
             "identity": identity,
-            "fingerprint": hashlib.sha256(content.encode()).hexdigest(),
+            "fingerprint": _fingerprint(splits),
             "splits": splits,
             **self.facts,
         }
@@ -74,6 +74,39 @@ class Writer:
         """Close every file."""
         for array in self.open.values():
             array["file"].close()
+
+
+class Layout(TypedDict):
+    """One array of a split: how its file is read, and what it holds."""
+
+    dtype: Annotated[str, msgspec.Meta(pattern=r"^[<>|=][biuf][1248]$")]
+    shape: list[record.Count]
+    sha256: str
+
+
+class Floor(TypedDict):
+    """What no model can beat."""
+
+    value: record.Number
+    unit: str
+    kind: str
+    source: str
+
+
+class Meta(TypedDict):
+    """meta.json: the arrays by split and name, their fingerprint, and what the source knows."""
+
+    name: str
+    kind: Literal["text", "image"]
+    fingerprint: str
+    splits: dict[str, dict[str, Layout]]
+    floor: NotRequired[Floor]
+
+
+class ImageMeta(Meta):
+    """The same of images, whose labels have names."""
+
+    class_names: list[str] | dict[str, list[str]] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,10 +163,14 @@ def ensure(
             if not home.exists():
                 _make(home, name, identity, fill)
     try:
-        meta = record.read_json(home / "meta.json")
-        return Pack(home, {key: meta[key] for key in ("fingerprint", "splits")} | meta)
-    except (UserError, KeyError, TypeError) as error:
-        raise UserError(f"{home / 'meta.json'} is damaged; {_remedy(home)}") from error
+        content = record.read_json(home / "meta.json", dict[str, Any])
+        kind = ImageMeta if content.get("kind") == "image" else Meta
+        meta: dict[str, Any] = record.held_to(kind, content, home / "meta.json")
+    except UserError as error:
+        raise UserError(f"{error}; {_remedy(home)}") from error
+    if meta["fingerprint"] != _fingerprint(meta["splits"]):
+        raise UserError(f"{home / 'meta.json'}: another fingerprint; {_remedy(home)}")
+    return Pack(home, meta)
 
 
 @contextlib.contextmanager
@@ -193,6 +230,10 @@ def _writing(folder: Path) -> Iterator[None]:
             f"data.folder {folder} cannot be written: {error.strerror or error};"
             " choose another with data.folder or ISOFLOP_DATA"
         ) from error
+
+
+def _fingerprint(splits: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(splits, sort_keys=True).encode()).hexdigest()
 
 
 def _remedy(folder: Path) -> str:

@@ -2,12 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, NotRequired, TypedDict
+
+import msgspec
 
 from research.errors import UserError, nearest
 from research.run import record
 
 LIST_PRICES = Path(__file__).with_name("prices.json")
+
+
+class PriceTable(TypedDict):
+    """The file: where its prices come from, and {chip: price of one chip for one hour}."""
+
+    currency: NotRequired[str]
+    date: NotRequired[str]
+    source: NotRequired[str]
+    per_chip_hour: dict[str, Annotated[float, msgspec.Meta(ge=0, lt=1e6)]]
 
 
 @dataclass(frozen=True)
@@ -27,18 +38,12 @@ def load(path: str | Path = LIST_PRICES) -> Prices:
     Raises:
         UserError: when the file is missing, is not JSON, or is no such table.
     """
-    content = record.read_json(path)
-    table = content.get("per_chip_hour") if isinstance(content, dict) else None
-    if not isinstance(table, dict):
-        raise UserError(
-            f'--prices {path}: expected {{"currency", "date", "source", "per_chip_hour": '
-            f'{{"v5e": 1.2, ...}}}}, as in {LIST_PRICES}'
-        )
-    for chip, price in table.items():
-        if not _is_price(price):
-            raise UserError(f"--prices {path}: per_chip_hour.{chip} is {price!r}, not a price")
-    words = {key: str(content.get(key, "")) for key in ("currency", "date", "source")}
-    return Prices(Path(path), per_chip_hour=table, **words)
+    try:
+        table: PriceTable = record.read_json(path, PriceTable)
+    except UserError as error:
+        raise UserError(f"--prices: {error}; expected a table as {LIST_PRICES}") from error
+    words = {key: str(table.get(key, "")) for key in ("currency", "date", "source")}
+    return Prices(Path(path), per_chip_hour=table["per_chip_hour"], **words)
 
 
 def price(prices: Prices, chip: str, hours: float) -> float:
@@ -53,7 +58,3 @@ def price(prices: Prices, chip: str, hours: float) -> float:
             f"{nearest(chip, prices.per_chip_hour)}; add its price for one chip and hour"
         )
     return prices.per_chip_hour[chip] * hours
-
-
-def _is_price(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6

@@ -57,6 +57,7 @@ def study_of(table: Table) -> tuple[Study, Table]:
         docstring="",
         parts=[part],
         left_out=[],
+        unread=[],
         provenance=[],
         trunk_flops=0.0,
         trunk_seconds=0.0,

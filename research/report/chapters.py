@@ -98,11 +98,18 @@ def _floor_sentence(part: Part) -> str:
 
 def _description(part: Part) -> str:
     usable = part.runs[part.runs.usable]
+    units = {
+        "N": (count, "parameters"),
+        "D": (count, part.data_unit),
+        "C": ("{:.2g}".format, "FLOPs"),
+    }
+    spans = [
+        f"{shown(usable[name].min())} to {shown(usable[name].max())} {unit}"
+        for name, (shown, unit) in units.items()
+        if usable[name].notna().any()
+    ]
     return (
-        f"{part.family} on {part.data}: {len(part.runs)} runs, "
-        f"{count(usable.N.min())} to {count(usable.N.max())} parameters, "
-        f"{count(usable.D.min())} to {count(usable.D.max())} {part.data_unit}, "
-        f"{usable.C.min():.2g} to {usable.C.max():.2g} FLOPs. "
+        f"{part.family} on {part.data}: {', '.join([f'{len(part.runs)} runs', *spans])}. "
         f"Loss in {part.unit}: {part.kind}, on validation data."
     )
 
@@ -110,7 +117,12 @@ def _description(part: Part) -> str:
 def _tiles(part: Part, found: Findings) -> list[dict[str, str]]:
     tiles = []
     if found.drop is not None:
-        tiles.append((_drop_words(part, found.drop), "loss for ten times the compute"))
+        tiles.append(
+            (
+                _drop_words(part, found.drop),
+                f"loss for ten times the {words.GROWS[found.drop.axis]}",
+            )
+        )
     if found.size is not None:
         tiles.append((f"C^{found.size.value:.2f}", "growth of the optimal parameters"))
     if len(found.held_out):
@@ -152,7 +164,8 @@ def _loss_figure(part: Part, found: Findings, labels: figures.Labels) -> Figure:
         f"A ring marks the best run at each budget. {fit}{held}"
     )
     chart = loss_chart(part, found, labels, 400)
-    return _figure(part, "loss", "Loss against compute", caption, chart, 430)
+    heading = f"Loss against {words.GROWS[found.axis]}"
+    return _figure(part, "loss", heading, caption, chart, 430)
 
 
 def loss_chart(
@@ -169,6 +182,7 @@ def loss_chart(
         None if part.floor is None else part.floor["value"],
         height,
         interactive,
+        found.axis,
     )
 
 

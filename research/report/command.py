@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 
 from research.errors import UserError
-from research.report import export, spent
+from research.report import export, spent, stamp
 from research.report.anyone import study_of
 from research.report.chapters import headline, make_chapter
 from research.report.findings import find, find_in
 from research.report.load import read_study
 from research.report.page import render
-from research.report.stamp import is_current, stamp
+from research.run import files
 from research.run.record import write_text
 from research.scaling.commands.options import add_table_options, read_tables
 from research.scaling.table import Table
@@ -73,27 +73,27 @@ def write_report(folder: str | Path, pictures: bool = True) -> Path:
     A report that would come out the same, from the same runs by the same code, is left as it is.
     """
     folder = Path(folder)
-    digest, page = stamp(folder, pictures), folder / "report.html"
-    if is_current(page, digest):
+    digest, page = stamp.stamp(folder, pictures), folder / "report.html"
+    if stamp.is_current(folder, digest):
         return page
     study = read_study(folder)
     findings = find(study)
     found = [(part, findings[part.name]) for part in study.parts]
     chapters = [make_chapter(part, laws) for part, laws in found]
     time = spent.figure(study.seconds) if len(study.seconds) else None
+    written = [page]
     if pictures:
-        target = folder / "figures"
+        target = files.within(folder, folder / "figures")
         first = [(part, laws) for part, laws in found if part.floor is None][:2]
         spec = export.print_spec(export.to_spec(headline(first or found[:2])))
-        export.write_pictures(spec, target, "headline")
+        written += export.write_pictures(spec, target, "headline")
         for chapter in chapters:
             for figure in chapter.figures():
                 spec = export.print_spec(figure.spec, figure.heading, chapter.part.title)
-                export.write_pictures(spec, target, figure.name)
+                written += export.write_pictures(spec, target, figure.name)
         if time:
             spec = export.print_spec(time.spec, time.heading, study.title)
-            export.write_pictures(spec, target, time.name)
-    write_text(
-        page, render(study, chapters, digest, time)
-    )  # last: its stamp says that all is there
+            written += export.write_pictures(spec, target, time.name)
+    write_text(page, render(study, chapters, digest, time))
+    stamp.write(folder, digest, written)
     return page

@@ -38,35 +38,40 @@ def loss_against_compute(
     floor: float | None,
     height: int = HEIGHT,
     interactive: bool = True,
+    field: str = "C",
 ) -> alt.LayerChart:
     """Draw every run's loss at its compute, its learning curve, and the frontier's law.
+
+    Where compute is not known `field` is what stands in for it, "N" or "D".
 
     Args:
         labels: axis titles.
         runs: the table of runs; only usable ones are drawn.
         curves: columns id, size, C, loss: loss while training, in the same unit.
-        frontier: columns C, loss: the best loss at each compute, as the law saw it.
-        law: columns C, loss, low, high, extrapolated: the fitted law and its interval.
+        frontier: columns `field`, loss: the best loss at each compute, as the law saw it.
+        law: columns `field`, loss, low, high, extrapolated: the fitted law and its interval.
         held_out: rows of runs with predicted, low, high: runs the law never saw, the best last.
         floor: a loss no model can go below, if known.
         height: of the plot, in pixels.
         interactive: hovering a run follows its learning curve.
+        field: "C", "N" or "D".
     """
     runs = _drawn(runs)
     sizes = size_order(runs)
     losses = [*runs.loss, *law.low, *law.high, *([] if floor is None else [floor])]
     domain = _capped(runs, losses)
-    x = axes.compute([*runs.C, *law.C])
+    x = _scale_axis(labels, [*runs[field], *law[field]], field)
     y = axes.loss(domain, "loss", labels.loss)
     hover = alt.selection_point(name="hovered", fields=["id"], on="pointerover", empty=False)
     # Strokes opaque or not, and tables cut, not marks clipped: a picture is rasterised far quicker.
     faint = alt.condition(hover, alt.value(1), alt.value(0.22))
     law = _inside(law, "loss", y)
-    curves = _inside(_inside(curves[["id", "size", "N", "C", "loss"]], "loss", y), "C", x)
+    curves = curves[["id", "size", *dict.fromkeys(("N", field)), "loss"]]
+    curves = _inside(_inside(curves, "loss", y), field, x)
     lines = (
         alt.Chart(curves)
         .mark_line(style="curve")
-        .encode(x, y, detail="id:N", order="C:Q", color=size_color(sizes))
+        .encode(x, y, detail="id:N", order=f"{field}:Q", color=size_color(sizes))
     )
     points = alt.Chart(runs).mark_point(style="run")
     points = points.encode(x, y, color=size_color(sizes), tooltip=run_tooltip(labels))
@@ -87,14 +92,23 @@ def loss_against_compute(
         *held_out_layers(held_out, labels, x, y),
     ]
     if floor is not None:
-        layers.extend(floor_layers(floor, x, y, max(runs.C, default=1.0)))
+        layers.extend(floor_layers(floor, x, y, max(runs[field], default=1.0)))
     return layered(*layers, height=height)
+
+
+def _scale_axis(labels: Labels, values: list[float], field: str) -> alt.X:
+    """The x axis of compute, or of the size or the data that stand in for it."""
+    if field == "C":
+        return axes.compute(values)
+    return axes.count_x(values, field, labels.params if field == "N" else labels.amount)
 
 
 def law_line(law: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
     """Draw a fitted line, dashed where it leaves the runs it was fitted on."""
     dash = alt.condition("datum.extrapolated", alt.value([6, 4]), alt.value([1, 0]))
-    tooltip = [_number("C", "Compute C (FLOPs)", ".2e"), *_interval_tooltip("law")]
+    title = {"C": "Compute C (FLOPs)", "N": "Parameters N", "D": "Data D"}
+    field = x.shorthand.partition(":")[0]
+    tooltip = [_number(field, title[field], ".2e"), *_interval_tooltip("law")]
     return (
         alt.Chart(law)
         .mark_line(style="fit")
@@ -123,7 +137,8 @@ def held_out_layers(held_out: pd.DataFrame, labels: Labels, x: alt.X, y: alt.Y) 
 
 def floor_layers(floor: float, x: alt.X, y: alt.Y, at: float) -> list[alt.Chart]:
     """Draw the known entropy as a line across the figure, named at compute `at`."""
-    line = pd.DataFrame({"C": [at], "loss": [floor], "text": ["known entropy: no model crosses"]})
+    field = x.shorthand.partition(":")[0]
+    line = pd.DataFrame({field: [at], "loss": [floor], "text": ["known entropy: no model crosses"]})
     return [
         alt.Chart(line).mark_rule(style="floor").encode(y),
         alt.Chart(line)

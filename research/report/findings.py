@@ -11,6 +11,7 @@ from research.errors import UserError
 from research.report import doubts, outlook
 from research.report.load import Study
 from research.scaling.doubt import intervals
+from research.scaling.doubt.support import place
 from research.scaling.fit import LawFit
 from research.scaling.holdout import Holdout, largest_budget
 from research.scaling.isoflop.fit import IsoflopFit, Valley
@@ -40,7 +41,8 @@ class Quantity:
 class Drop:
     """What ten times the compute does, from `start` FLOPs: loss `before` and `after`.
 
-    `share` of the loss goes, with its interval `low` to `high`.
+    `share` of the loss goes, with its interval `low` to `high`. Where compute is not known `axis`
+    is what grows in its place, "N" or "D".
     """
 
     start: float
@@ -49,6 +51,7 @@ class Drop:
     share: float
     low: float
     high: float
+    axis: str = "C"
 
 
 def table(columns: str) -> pd.DataFrame:
@@ -60,6 +63,8 @@ def table(columns: str) -> pd.DataFrame:
 class Findings:
     """Laws of one part, with N in parameters, D in data, C in FLOPs and loss in the part's unit.
 
+    `axis` is what loss is drawn against: "C", or "N" or "D" where compute is not known; `law` and
+    `frontier` have it in place of C.
     `runs` is the part's table with the column held_out set; a table of what could not be found has
     no rows; `drop` is what the last tenfold of compute did to the loss; `size` and `data` are the
     exponents of N_opt and D_opt against C; `ladder`, `profiles`, `trade_off` and `coverage` are of
@@ -67,6 +72,7 @@ class Findings:
     """
 
     runs: pd.DataFrame
+    axis: str = "C"
     frontier: pd.DataFrame = field(default_factory=lambda: table("C loss"))
     law: pd.DataFrame = field(default_factory=lambda: table("C loss low high extrapolated"))
     held_out: pd.DataFrame = field(default_factory=lambda: table(HELD_OUT_COLUMNS))
@@ -120,22 +126,24 @@ def _unfitted(runs: pd.DataFrame, reason: str) -> Findings:
 
 def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
     runs = runs.assign(held_out=runs.id.isin([p.id for p in lab.held_out.predictions]))
-    flops = lab.table["C"]
+    axis = scale_axis(lab.table)
+    scale = lab.table[axis]
     chinchilla = _accepted(lab.chinchilla)
     best = chinchilla or _accepted(lab.frontier)
     ahead = lab.held_out if lab.held_out.predictions else lab.frontier_held_out
     # The line drawn is the one that made the prediction: it has not seen the largest budget.
-    drawn, seen = best, float(flops.max())
+    drawn, seen = best, float(scale.max())
     if ahead.predictions:
-        drawn, seen = ahead.fit, float(flops[~largest_budget(lab.table)].max())
-    grid = np.geomspace(flops.min(), flops.max() * BEYOND, POINTS)
+        drawn, seen = ahead.fit, float(scale[~largest_budget(lab.table)].max())
+    grid = np.geomspace(scale.min(), scale.max() * BEYOND, POINTS)
     parabolas, minima, optima = draw_valleys(lab.isoflop, lab.table)
     size_law, data_law = _optimal_lines(lab.isoflop, lab.table, grid)
     size, data = _exponents(lab)
     return Findings(
         runs=runs,
-        frontier=_best_by_budget(runs[~runs.held_out]),
-        law=table("C loss low high extrapolated") if drawn is None else _law(drawn, grid, seen),
+        axis=axis,
+        frontier=_best_by_budget(runs[~runs.held_out]).rename(columns={"C": axis}),
+        law=_law(drawn, grid, seen, axis),
         held_out=_held_out(ahead, runs),
         parabolas=parabolas,
         minima=minima,
@@ -145,18 +153,33 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
         residuals=_residuals(runs, _accepted(lab.held_out.fit) or chinchilla),
         ladder=doubts.ladder(lab.table),
         profiles=doubts.profiles(chinchilla),
-        trade_off=doubts.trade_off(chinchilla, float(flops.max())),
+        trade_off=doubts.trade_off(chinchilla, float(scale.max())),
         coverage=doubts.covered(lab.table),
-        plan=outlook.plan_curve(chinchilla, float(flops.min()), float(flops.max())),
+        plan=outlook.plan_curve(chinchilla, float(scale.min()), float(scale.max())),
         size_exponents=outlook.size_exponents(chinchilla, lab.isoflop),
         loss_exponents=outlook.loss_exponents(lab.frontier, chinchilla),
-        drop=None if best is None else _drop(best, float(flops.max()) / 10),
+        drop=None if best is None else _drop(best, float(scale.max()) / 10, axis),
         size=size,
         data=data,
         quantities=_quantities(lab),
         refusals=_refusals(lab),
         warnings=[{"check": f"{f.code} {f.name}", "text": f.message} for f in lab.findings],
     )
+
+
+def scale_axis(runs: Table) -> str:
+    """What loss is drawn against: compute, or the size or the data where it is not known.
+
+    Raises:
+        UserError: the table knows none of the three.
+    """
+    known = runs.known("CND")
+    if not known:
+        raise UserError(
+            f"{runs.source}: a page draws the loss against size, data or compute:"
+            " give --params, --data or --flops"
+        )
+    return known[0]
 
 
 def _accepted(fit: LawFit | None) -> LawFit | None:
@@ -175,8 +198,8 @@ def _refusals(lab: PartSummary) -> list[str]:
 
 
 def _without_place(reason: str, runs: Table) -> str:
-    """Return `reason` without the folder and part it begins with: the page says where it is."""
-    return reason.removeprefix(f"{runs.source}, part {runs.part!r}: ")
+    """Return `reason` without the file or folder it begins with: the page says where it is."""
+    return reason.removeprefix(f"{place(runs)}: ")
 
 
 def _best_by_budget(runs: pd.DataFrame) -> pd.DataFrame:
@@ -184,34 +207,40 @@ def _best_by_budget(runs: pd.DataFrame) -> pd.DataFrame:
     return usable.loc[usable.groupby("budget").loss.idxmin(), ["id", "C", "loss"]]
 
 
-def _best_loss(fit: LawFit, parameters: np.ndarray, flops: np.ndarray) -> np.ndarray:
-    """Return the loss [..., points] at the best size for `flops`, for parameters [..., P]."""
-    if fit.law.name == "frontier":
-        return fit.law.loss(parameters, C=flops)
+def _best_loss(fit: LawFit, parameters: np.ndarray, scale: np.ndarray, axis: str) -> np.ndarray:
+    """Return the loss [..., points] at `scale` of `axis`, for parameters [..., P].
+
+    A law of size and data gives the loss at the best size for so much compute.
+    """
     with np.errstate(all="ignore"):
-        return np.stack([optimum(parameters, c, fit.flops_model)[..., 2] for c in flops], -1)
+        if fit.law.variables == (axis,):
+            return fit.law.loss(parameters, **{axis: scale})
+        return np.stack([optimum(parameters, c, fit.flops_model)[..., 2] for c in scale], -1)
 
 
 def _point(fit: LawFit) -> np.ndarray:
     return np.array([(fit.parameters or {})[name] for name in fit.law.names])
 
 
-def _law(fit: LawFit, flops: np.ndarray, seen: float) -> pd.DataFrame:
+def _law(fit: LawFit | None, scale: np.ndarray, seen: float, axis: str) -> pd.DataFrame:
     """Return the frontier that `fit` implies with its interval; extrapolated beyond `seen`."""
-    low, high = intervals.percentile(_best_loss(fit, fit.draws, flops), fit.level, fit.degrees)
-    loss = _best_loss(fit, _point(fit), flops)
-    columns = {"C": flops, "loss": loss, "low": low, "high": high}
-    return pd.DataFrame({**columns, "extrapolated": flops > seen})
+    if fit is None:
+        return table(f"{axis} loss low high extrapolated")
+    draws = _best_loss(fit, fit.draws, scale, axis)
+    low, high = intervals.percentile(draws, fit.level, fit.degrees)
+    loss = _best_loss(fit, _point(fit), scale, axis)
+    columns = {axis: scale, "loss": loss, "low": low, "high": high}
+    return pd.DataFrame({**columns, "extrapolated": scale > seen})
 
 
-def _drop(fit: LawFit, start: float) -> Drop:
-    """Return what ten times the compute does to the loss, from `start` FLOPs."""
+def _drop(fit: LawFit, start: float, axis: str) -> Drop:
+    """Return what ten times the compute (or what stands in for it) does to the loss."""
     ends = np.array([start, 10 * start])
-    before, after = _best_loss(fit, _point(fit), ends)
-    spread = _best_loss(fit, fit.draws, ends)
+    before, after = _best_loss(fit, _point(fit), ends, axis)
+    spread = _best_loss(fit, fit.draws, ends, axis)
     low, high = intervals.percentile(1 - spread[:, 1] / spread[:, 0], fit.level, fit.degrees)
     share = float(1 - after / before)
-    return Drop(start, float(before), float(after), share, float(low), float(high))
+    return Drop(start, float(before), float(after), share, float(low), float(high), axis)
 
 
 def _held_out(ahead: Holdout, runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,19 +1,25 @@
 """Read a run folder into the tables the report draws. The folder is the contract; see README."""
 
-import json
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 import pandas as pd
 
+from research.config import read as read_config
 from research.errors import UserError
 from research.report.axes import count
+from research.run import files, record
+from research.run.files import Run, Trial
 from research.run.goodput import PHASES
-from research.run.record import read_json
+from research.run.rows import read_rows
 
+UNSTATED = {"kind": "known", "source": "not stated"}  # of a floor
 CURVE_POINTS = 48
 SAMPLE_CHARACTERS = 700
 
@@ -23,6 +29,17 @@ RUN_COLUMNS = (
     "gflops_per_second", "goodput", "status", "flags", "usable", "held_out",
 )  # fmt: skip
 CURVE_COLUMNS = ("id", "size", "seed", "N", "D", "C", "step", "loss", "train_loss")
+
+
+class Row(TypedDict):
+    """What a page draws of a row of metrics.jsonl; a run that diverges ends with NaN."""
+
+    step: record.Count
+    amount: Annotated[float, msgspec.Meta(gt=0, le=1e300)]
+    flops: record.Number
+    loss: NotRequired[float | None]
+    score: NotRequired[float | None]
+    bound: NotRequired[float | None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,8 @@ class Part:
 class Study:
     """A run folder: its description, its parts, and where and with what it was made.
 
-    `left_out` are titles of parts of which no trial has a score yet; `seconds` is a table of where
+    `left_out` are titles of parts of which no trial has a score yet; `unread` says which files
+    could not be read, and why; `seconds` is a table of where
     the time went, by part and phase (`spent.table`).
     """
 
@@ -78,6 +96,7 @@ class Study:
     docstring: str
     parts: list[Part]
     left_out: list[str]
+    unread: list[str]
     provenance: list[dict]
     trunk_flops: float
     trunk_seconds: float
@@ -88,64 +107,66 @@ def read_study(folder: str | Path) -> Study:
     """Read the run folder of a study.
 
     Raises:
-        UserError: when the folder is missing, is no run folder, or holds no finished trial.
+        UserError: when the folder is missing, is no run folder, or holds no finished trial that
+            can be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder; `python -m research sweep` makes one")
-    if not (folder / "study.json").is_file():
+    if not (folder / files.STUDY).is_file():
         raise UserError(f"{folder}: no study.json in it, so it is not the folder of a sweep")
-    study = read_json(folder / "study.json")
-    results, unfinished, provenance = _read_runs(folder)
-    trials = [result for result in results if result.get("role") == "trial"]
-    trunks = [result for result in results if result.get("role") == "trunk"]
-    if not trials:
-        raise UserError(f"{folder}: no trial has finished yet; run the sweep again to go on")
-    scored = {trial["part"] for trial in trials if _score(trial) is not None}
+    study, runs = files.read_description(folder), files.read_runs(folder)
+    if not runs.trials:
+        reasons = "".join(f": {reason}" for reason in list(runs.unreadable.values())[:1])
+        raise UserError(f"{folder}: no trial has finished yet{reasons}; run the sweep again")
+    scored = {trial["part"] for trial in runs.trials if _score(trial) is not None}
     if not scored:
         raise UserError(f"{folder}: every trial diverged, so there is nothing to show")
-    missing = _missing(study, trials, unfinished)
+    unread = list(runs.unreadable.values())
+    provenance, missing = _provenance(folder, unread), _missing(folder, study, runs, unread)
+    about = study.get("parts", {})
+    names = dict.fromkeys([*about, *(trial["part"] for trial in runs.trials)])
+    titles = {name: about.get(name, {}).get("title") or name for name in names}
     parts = [
-        _read_part(folder, name, described, trials, missing.get(name, []))
-        for name, described in study["parts"].items()
+        _read_part(folder, name, title, runs.trials, missing.get(name, []), unread)
+        for name, title in titles.items()
         if name in scored
     ]
+    name = study.get("study") or folder.name
     return Study(
         folder=folder,
-        name=study["study"],
-        title=study.get("title") or study["study"],
+        name=name,
+        title=study.get("title") or name,
         question=study.get("question") or "",
         docstring=study.get("docstring") or "",
         parts=parts,
-        left_out=[about["title"] for name, about in study["parts"].items() if name not in scored],
+        left_out=[title for part, title in titles.items() if part not in scored],
+        unread=[reason.replace(f"{folder}/", "") for reason in unread],
         provenance=provenance,
-        trunk_flops=sum(trunk.get("flops_spent") or 0.0 for trunk in trunks),
-        trunk_seconds=sum(trunk.get("seconds") or 0.0 for trunk in trunks),
-        seconds=_seconds(results, study["parts"]),
+        trunk_flops=sum(trunk.get("flops_spent") or 0.0 for trunk in runs.trunks),
+        trunk_seconds=sum(trunk.get("seconds") or 0.0 for trunk in runs.trunks),
+        seconds=_seconds([*runs.trials, *runs.trunks], titles),
     )
 
 
-def _read_runs(folder: Path) -> tuple[list[dict], list[dict], list[dict]]:
-    """Return results, configs of runs without a result, and provenances, in order of id."""
-    results, unfinished, provenance = [], [], []
-    for config in sorted(folder.glob("*/config.json")):
-        run = config.parent
-        if (run / "result.json").is_file():
-            results.append(read_json(run / "result.json"))
-        else:
-            unfinished.append({**read_json(config), "id": run.name})
-        if (run / "provenance.json").is_file():
-            provenance.append({**read_json(run / "provenance.json"), "id": run.name})
-    return results, unfinished, provenance
+def _provenance(folder: Path, unread: list[str]) -> list[dict]:
+    """Return where the runs came from, in order of id; add to `unread` what cannot be read."""
+    found = []
+    for path in sorted(folder.glob(f"*/{files.PROVENANCE}")):
+        try:
+            found.append({**files.read_provenance(path.parent), "id": path.parent.name})
+        except UserError as error:
+            unread.append(str(error))
+    return found
 
 
-def _seconds(results: list[dict], parts: dict[str, dict]) -> pd.DataFrame:
+def _seconds(results: Sequence[Run | Trial], titles: dict[str, str]) -> pd.DataFrame:
     """Return seconds by `part` (its title) and `phase`, summed over trials and trunks.
 
     Runs that do not say where their time went are left out.
     """
     rows = [
-        (parts[result["part"]].get("title") or result["part"], phase, seconds)
+        (titles.get(result["part"], result["part"]), phase, seconds)
         for result in results
         for phase, seconds in (result.get("goodput") or {"seconds": {}})["seconds"].items()
         if phase in PHASES
@@ -154,74 +175,86 @@ def _seconds(results: list[dict], parts: dict[str, dict]) -> pd.DataFrame:
     return table.groupby(["part", "phase"], sort=False, as_index=False).sum()
 
 
-def _missing(study: dict, trials: list[dict], unfinished: list[dict]) -> dict[str, list[str]]:
+def _missing(
+    folder: Path, study: files.Description, runs: files.Runs, unread: list[str]
+) -> dict[str, list[str]]:
     """Return the planned trials without a result, by part.
 
     study.json lists what was planned; without a list only trials that were begun can be named
     (a trunk has no budget).
     """
-    done = {trial["id"] for trial in trials}
+    known = [*(trial["id"] for trial in runs.trials), *runs.unreadable]
+    if study.get("trials"):
+        return files.missing(study, known)
     missing: dict[str, list[str]] = {}
-    planned = study.get("trials") or []
-    for name in planned:
-        if name not in done:
-            missing.setdefault(_part_of(name, study), []).append(name)
-    for config in unfinished if not planned else []:
+    known += [trunk["id"] for trunk in runs.trunks]
+    for path in sorted(folder.glob("*/config.json")):
+        if path.parent.name in known:
+            continue
+        try:
+            config = read_config(path.parent)
+        except UserError as error:
+            unread.append(str(error))
+            continue
         if config.get("budget"):
-            missing.setdefault(config["part"], []).append(config["id"])
+            missing.setdefault(str(config.get("part", "")), []).append(path.parent.name)
     return missing
 
 
-def _part_of(trial: str, study: dict) -> str:
-    """Return the longest part name that begins the id of a planned trial."""
-    names = [name for name in study["parts"] if trial.startswith(f"{name}-")]
-    return max(names, key=len, default="")
-
-
-def _read_part(folder, name: str, described: dict, trials: list[dict], missing: list[str]) -> Part:
+def _read_part(
+    folder: Path,
+    name: str,
+    title: str,
+    trials: list[Trial],
+    missing: list[str],
+    unread: list[str],
+) -> Part:
     trials = [trial for trial in trials if trial["part"] == name]
     runs = pd.DataFrame([_row(trial) for trial in trials], columns=list(RUN_COLUMNS))
     runs = runs.sort_values(["N", "C", "seed"], ignore_index=True)
     first = next(trial for trial in trials if _score(trial) is not None)
-    floors = [trial["floor"] for trial in trials if trial.get("floor")]
+    score = first.get("score") or {"unit": "", "kind": ""}
+    floors = [trial["floor"] for trial in trials if trial["floor"]]
     return Part(
         name=name,
-        title=described.get("title") or name,
+        title=title,
         family=first["family"],
         data=first["data"]["name"],
-        unit=first["score"]["unit"],
-        kind=first["score"]["kind"],
+        unit=score["unit"],
+        kind=score["kind"],
         data_unit=first["data"]["unit"],
         params_convention=first["convention"]["params"],
         flops_convention=first["convention"]["flops"],
         runs=runs,
-        curves=_read_curves(folder, trials, first["score"]["unit"]),
-        samples=_read_samples(folder, runs),
+        curves=_read_curves(folder, trials, score["unit"], unread),
+        samples=_read_samples(folder, runs, unread),
         missing=missing,
-        floor=floors[0] if floors else None,
+        floor={**UNSTATED, "unit": score["unit"], **floors[0]} if floors else None,
     )
 
 
-def _row(trial: dict) -> dict:
+def _row(trial: Trial) -> dict:
     """Return one row of the table of runs; floats keep their full precision."""
-    loss = _number(_score(trial))
+    loss = files.loss(trial)
     seconds = _number(trial.get("seconds"))
     spent = _number(trial.get("flops_spent"))
+    score = trial.get("score") or {"unit": "", "kind": ""}
+    _, params = files.counted(trial)
     return {
         "id": trial["id"],
         "part": trial["part"],
-        "size": count(_params(trial)),
+        "size": count(params),
         "seed": trial["seed"],
-        "budget": _number(trial.get("budget")),
-        "N": _params(trial),
+        "budget": _number(trial["budget"]),
+        "N": params,
         "D": trial["data"]["amount"],
         "C": trial["flops"],
-        "flops_6nd": trial["flops_6nd"],
+        "flops_6nd": trial.get("flops_6nd", math.nan),
         "flops_spent": spent,
         "loss": loss,
         "train_loss": _number(trial.get("train_loss")),
-        "unit": (trial.get("score") or {}).get("unit", ""),
-        "kind": (trial.get("score") or {}).get("kind", ""),
+        "unit": score["unit"],
+        "kind": score["kind"],
         "epochs": trial["data"]["epochs"],
         "steps": trial["steps"],
         "batch_size": trial["batch_size"],
@@ -236,22 +269,13 @@ def _row(trial: dict) -> dict:
     }
 
 
-def _score(trial: dict) -> float | None:
+def _score(trial: Trial) -> float | None:
     """Return the finite score of a finished trial, or None."""
-    value = _number((trial.get("score") or {}).get("value"))
-    return value if trial["status"] == "finished" and math.isfinite(value) else None
+    loss = files.loss(trial)
+    return loss if trial["status"] == "finished" and math.isfinite(loss) else None
 
 
-def _params(trial: dict) -> int:
-    """Return the count its convention names; the convention may go on to say what is in it."""
-    counted = trial["convention"]["params"]
-    name = next((key for key in ("total", "non_embedding") if counted.startswith(key)), None)
-    if name is None:
-        raise UserError(f"{trial['id']}: convention.params is {counted!r}; total or non_embedding")
-    return trial["params"][name]
-
-
-def _flags(trial: dict, loss: float) -> list[str]:
+def _flags(trial: Trial, loss: float) -> list[str]:
     """Return what a reader should know about a run before trusting its point."""
     flags = []
     if trial["status"] != "finished":
@@ -260,23 +284,26 @@ def _flags(trial: dict, loss: float) -> list[str]:
         flags.append("no score")
     if trial["data"]["epochs"] > 1:
         flags.append(f"repeats data ({trial['data']['epochs']:.1f} epochs)")
-    if trial.get("schedule_end_step") not in (None, trial["steps"]):
+    if trial["schedule_end_step"] != trial["steps"]:
         flags.append("schedule outlives the run")
-    if (trial.get("warmup_fraction") or 0) > 0.2:
-        flags.append(f"warm-up is {trial['warmup_fraction']:.0%} of the run")
+    if (warmup := trial["warmup_fraction"]) > 0.2:
+        flags.append(f"warm-up is {warmup:.0%} of the run")
     return flags
 
 
-def _read_curves(folder: Path, trials: list[dict], unit: str) -> pd.DataFrame:
-    """Return the learning curves of all trials, each begun by the trunk it branched from."""
-    trunks: dict[str, list[dict]] = {}
+def _read_curves(folder: Path, trials: list[Trial], unit: str, unread: list[str]) -> pd.DataFrame:
+    """Return the learning curves of all trials, each begun by the trunk it branched from.
+
+    Curves that cannot be read are left out and added to `unread`.
+    """
+    trunks: dict[str, list[Row]] = {}
     tables = []
     for trial in trials:
-        rows = read_metrics(folder / trial["id"] / "metrics.jsonl")
-        trunk, branch = trial.get("trunk"), trial.get("branch_step")
-        if trunk and branch:
+        rows = _read_metrics(folder / trial["id"], unread)
+        trunk, branch = trial["trunk"], trial.get("branch_step")
+        if rows and trunk and branch:
             if trunk not in trunks:
-                trunks[trunk] = read_metrics(folder / trunk / "metrics.jsonl")
+                trunks[trunk] = _read_metrics(folder / trunk, unread)
             rows = [row for row in trunks[trunk] if row["step"] <= branch] + rows
         if rows:
             tables.append(_curve(trial, rows, unit))
@@ -285,7 +312,7 @@ def _read_curves(folder: Path, trials: list[dict], unit: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _curve(trial: dict, rows: list[dict], unit: str) -> pd.DataFrame:
+def _curve(trial: Trial, rows: list[Row], unit: str) -> pd.DataFrame:
     """Return one curve as means over bins even in log data: short enough to draw, and smooth."""
     table = pd.DataFrame(
         {
@@ -302,49 +329,57 @@ def _curve(trial: dict, rows: list[dict], unit: str) -> pd.DataFrame:
     means = pd.concat([means, table[-1:]], ignore_index=True)
     # Nobody reads a curve to its tenth digit, and the page is smaller without.
     means = means.map(lambda value: float(f"{value:.5g}"))
-    about = {"id": trial["id"], "size": count(_params(trial)), "seed": trial["seed"]}
-    return means.assign(**about, N=_params(trial))[list(CURVE_COLUMNS)]
+    _, params = files.counted(trial)
+    about = {"id": trial["id"], "size": count(params), "seed": trial["seed"]}
+    return means.assign(**about, N=params)[list(CURVE_COLUMNS)]
 
 
-def _in_unit(row: dict, unit: str) -> float:
+def _in_unit(row: Row, unit: str) -> float:
     """Return a row's loss in the unit of the score: a score, a bound in bits, or nats a token."""
-    for name in ("score", "bound"):
-        if row.get(name) is not None:
-            return float(row[name])
+    for value in (row.get("score"), row.get("bound")):
+        if value is not None:
+            return value
     return _number(row.get("loss")) / math.log(2) if unit != "bits/dim" else math.nan
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl in order of step; a half-written last line is skipped."""
-    if not path.is_file():
-        return []
-    rows = {}
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        # A resumed run may write a step twice: the later row is the one that counts.
-        rows[row["step"]] = row
-    return [rows[step] for step in sorted(rows)]
+def _read_metrics(run: Path, unread: list[str]) -> list[Row]:
+    path = run / "metrics.jsonl"
+    try:
+        return record.held_to(list[Row], read_rows(path), path)
+    except (OSError, ValueError) as error:
+        unread.append(f"{path}: {error}")
+    except UserError as error:
+        unread.append(str(error))
+    return []
 
 
-def _read_samples(folder: Path, runs: pd.DataFrame) -> list[Sample]:
-    """Return for each size what its longest-trained run with samples drew, smallest first."""
+def _read_samples(folder: Path, runs: pd.DataFrame, unread: list[str]) -> list[Sample]:
+    """Return for each size what its longest-trained run with samples drew, smallest first.
+
+    What lies elsewhere, behind a link, is not shown and added to `unread`.
+    """
     samples = []
     for _, group in runs[runs.usable].groupby("N"):
         for row in group.sort_values(["C", "seed"], ascending=[False, True]).itertuples():
-            text, image = (folder / str(row.id) / name for name in ("samples.txt", "samples.png"))
-            common = (str(row.id), str(row.size), int(row.N), float(row.loss))  # type: ignore
-            if text.is_file():
-                words = text.read_text(errors="replace")[:SAMPLE_CHARACTERS]
-                samples.append(Sample(*common, text=words))
-            elif image.is_file():
-                samples.append(Sample(*common, png=image.read_bytes()))
-            else:
-                continue
-            break
+            sample = Sample(str(row.id), str(row.size), int(row.N), float(row.loss))  # type: ignore
+            try:
+                if sample := _drawn(folder, sample):
+                    samples.append(sample)
+                    break
+            except (OSError, UserError) as error:
+                unread.append(str(error))
     return samples
+
+
+def _drawn(folder: Path, sample: Sample) -> Sample | None:
+    """Return `sample` with the text or the picture that its run drew, None where it drew none."""
+    text, image = (folder / sample.id / name for name in ("samples.txt", "samples.png"))
+    if text.is_file():
+        words = files.within(folder, text).read_text(errors="replace")[:SAMPLE_CHARACTERS]
+        return dataclasses.replace(sample, text=words)
+    if image.is_file():
+        return dataclasses.replace(sample, png=files.within(folder, image).read_bytes())
+    return None
 
 
 def _number(value: Any) -> float:

@@ -72,7 +72,7 @@ def size_exponents(fit: LawFit | None, valleys: IsoflopFit) -> pd.DataFrame:
             ("ours, isoFLOP", "isoFLOP minima", valleys.params_exponent, *valleys.params_interval)
         )
     if _has_optimum(fit):
-        best = fit.optimal(1.0)
+        best = fit.optimal(1.0, anyway=True)
         ends = best.params_exponent_interval
         ours.append(("ours, L(N, D)", fit.law.formula, best.params_exponent, *ends))
     published = [

@@ -185,6 +185,7 @@ def _provisional(study: Study, chapters: list[Chapter]) -> list[str]:
         f"{title}: no trial of this part has a score, so it is left out."
         for title in study.left_out
     ]
+    lines += [f"Could not be read, and is left out: {reason}." for reason in study.unread]
     for chapter in chapters:
         missing = chapter.part.missing
         if missing:
@@ -207,6 +208,13 @@ def _runs_caption(chapters: list[Chapter]) -> str:
     )
 
 
+DIRTY = {
+    True: " with uncommitted changes",
+    False: "",
+    None: ", and who built its image did not say whether with changes",
+}
+
+
 def _provenance(study: Study) -> list[tuple[str, str]]:
     records = study.provenance
     flops, seconds = _totals(study)
@@ -219,8 +227,9 @@ def _provenance(study: Study) -> list[tuple[str, str]]:
         for record in records
     }
     revisions = {
-        (record["git_revision"] or "not under git")
-        + (" with uncommitted changes" if record["dirty"] else "")
+        record["git_revision"] + DIRTY[record["dirty"]]
+        if record["git_revision"]
+        else "not under git"
         for record in records
     }
     prints = {f"{part.data}: {_fingerprint(study, part)}" for part in study.parts}

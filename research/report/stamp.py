@@ -1,12 +1,31 @@
-"""Whether a report is still the one its run folder and this code would make."""
+"""Whether a report is still the one its run folder and this code would make, and still whole.
+
+The page carries in its head a digest of what it was made of; report.stamp beside it says that
+digest and one of the page and of every figure, as they were written.
+"""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypedDict
 
 import research
+from research.errors import UserError
+from research.run import record
 
-CODE = ("report/*", "scaling/**/*.py")
-FILES = ("study.json", "*/result.json", "*/provenance.json", "*/metrics.jsonl", "*/samples.*")
+FILE = "report.stamp"
+CODE = ("report/*", "scaling/**/*.py", "run/*.py")
+FILES = (
+    "study.json", "*/config.json", "*/result.json", "*/provenance.json", "*/metrics.jsonl",
+    "*/samples.*",
+)  # fmt: skip
+
+
+class Stamp(TypedDict):
+    """What a report was made of, and {path in the run folder: digest} of what was written."""
+
+    inputs: str
+    outputs: dict[str, str]
 
 
 def stamp(folder: Path, pictures: bool) -> str:
@@ -15,14 +34,28 @@ def stamp(folder: Path, pictures: bool) -> str:
     digest = hashlib.sha256(str(pictures).encode())
     for root, patterns in ((code, CODE), (folder, FILES)):
         for path in sorted(p for pattern in patterns for p in root.glob(pattern) if p.is_file()):
-            digest.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
-            digest.update(path.read_bytes())
+            digest.update(f"{path.relative_to(root)} {_digest(path)}\n".encode())
     return digest.hexdigest()
 
 
-def is_current(page: Path, digest: str) -> bool:
-    """Whether `page` exists and carries `digest`."""
-    if not page.is_file():
+def is_current(folder: Path, inputs: str) -> bool:
+    """Whether the report in `folder` was made of `inputs`, and nothing of it was changed since."""
+    try:
+        found: Stamp = record.read_json(folder / FILE, Stamp)
+    except UserError:
         return False
-    with page.open(encoding="utf-8") as file:
-        return digest in file.read(2000)
+    outputs = found["outputs"].items()
+    return found["inputs"] == inputs and all(_digest(folder / name) == d for name, d in outputs)
+
+
+def write(folder: Path, inputs: str, outputs: Iterable[Path]) -> None:
+    """Write the stamp of a report that is there: the last thing that is written of it."""
+    digests = {str(path.relative_to(folder)): _digest(path) for path in outputs}
+    record.write_json(folder / FILE, Stamp(inputs=inputs, outputs=digests))
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return str(error.strerror)  # as much part of what is there as a content is

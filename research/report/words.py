@@ -5,6 +5,8 @@ import math
 from research.report.axes import power_of_ten
 from research.report.findings import Drop, Quantity
 
+GROWS = {"C": "compute", "N": "parameters", "D": "data"}
+
 
 def percent(value: float) -> str:
     """Return a fraction as a percentage: one decimal, or two below one percent."""
@@ -24,9 +26,11 @@ def drop_sentence(drop: Drop, unit: str, relative: bool) -> str:
     if math.isfinite(drop.low) and math.isfinite(drop.high):
         ends = f" [{percent(drop.low)}, {percent(drop.high)}]"
     share = f" by {percent(drop.share)}{ends}," if relative else ""
+    what = GROWS[drop.axis]
+    flops = " FLOPs" if drop.axis == "C" else ""
     return (
-        f"Ten times the compute, from {power_of_ten(drop.start)} to "
-        f"{power_of_ten(10 * drop.start)} FLOPs, lowers validation loss{share} "
+        f"Ten times the {what}, from {power_of_ten(drop.start)} to "
+        f"{power_of_ten(10 * drop.start)}{flops}, lowers validation loss{share} "
         f"from {drop.before:.4g} to {drop.after:.4g} {unit}."
     )
 

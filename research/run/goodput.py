@@ -20,14 +20,22 @@ checkpoint and every heartbeat; the heartbeat's is the last that was seen of a p
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
+
+from research.run.record import Number
 
 PHASES: tuple[str, ...] = (
     "useful", "startup", "compile", "data", "checkpoint", "evaluate", "lost", "away",
 )  # fmt: skip
 IN_LOOP = ("useful", "compile", "data", "checkpoint")
 
-State = dict[str, Any]  # {"began", "at": seconds since 1970, "spent": {phase: seconds}}
+
+class State(TypedDict):
+    """A clock at one moment: seconds since 1970 when it began and now; seconds by phase."""
+
+    began: Number
+    at: Number
+    spent: dict[str, Number]
 
 
 def before(saved: State | None, seen: State | None, now: float) -> dict[str, float]:

@@ -3,11 +3,14 @@
 `run.watch` reads it wherever the folder can be read; it is gone when result.json is there.
 """
 
-import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from research.run.goodput import State
+from research.errors import UserError
+from research.run import record
+from research.run.goodput import PHASES, State
+from research.run.record import Count, Number
 
 FILE = "progress.json"
 
@@ -27,25 +30,39 @@ class Beat:
     """
 
     state: str
-    step: int | None = None
-    steps: int | None = None
+    step: Count | None = None
+    steps: Count | None = None
     loss: float | None = None
-    per_second: float | None = None
+    per_second: Number | None = None
     unit: str | None = None
-    share: float | None = None
-    left: float | None = None
+    share: Number | None = None
+    left: Number | None = None
     clock: State | None = None
 
 
 def last_beat(folder: Path) -> Beat | None:
-    """Return the heartbeat in `folder`, or None where there is none that can be read."""
+    """Return the heartbeat in `folder`, or None where there is none.
+
+    Raises:
+        UserError: when it cannot be read or is none.
+    """
+    path = folder / FILE
     try:
-        return Beat(**json.loads((folder / FILE).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+        return record.read_json(path, Beat) if record.exists(path) else None
+    except UserError:
+        if record.exists(path):
+            raise
+        return None  # it went just now: the run has ended
 
 
 def seen(folder: Path) -> State | None:
-    """Return the clock of the last heartbeat in `folder`."""
-    beat = last_beat(folder)
-    return beat and beat.clock
+    """Return the clock of the last heartbeat in `folder`; one that cannot be read is said."""
+    try:
+        beat = last_beat(folder)
+    except UserError as error:
+        print(f"warning: {error}; where the time went before is not known", file=sys.stderr)
+        return None
+    if beat is None or beat.clock is None:
+        return None
+    spent = {phase: beat.clock["spent"].get(phase, 0.0) for phase in PHASES}
+    return {**beat.clock, "spent": spent}

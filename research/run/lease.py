@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from research import processes
 from research.errors import UserError
@@ -29,6 +29,17 @@ BEATS = 6  # of the counter in that time
 
 class Held(UserError):
     """The folder is another process's: it had it first, or took it over from this one."""
+
+
+class Holder(TypedDict, total=False):
+    """What a lease says: the process that holds it, and whether it let go."""
+
+    host: str
+    space: str
+    pid: record.Count
+    born: str | None
+    user: str
+    released: bool
 
 
 class Lease:
@@ -158,13 +169,12 @@ def _read(folder: Path, number: int) -> bytes:
         return b""
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def _parsed(content: bytes) -> Holder:
     """What a lease says; one half written says nothing, and is judged by its expiry alone."""
     try:
-        holder = json.loads(content)
-    except ValueError:
+        return record.parse_json(content, "lease", Holder)
+    except UserError:
         return {}
-    return holder if isinstance(holder, dict) else {}
 
 
 def _who(folder: Path, number: int) -> str:
@@ -202,13 +212,13 @@ def _space() -> str:
         return socket.gethostname()
 
 
-def _here(holder: dict[str, Any]) -> bool:
+def _here(holder: Holder) -> bool:
     return holder.get("space") == _space()
 
 
-def _gone(holder: dict[str, Any]) -> bool:
+def _gone(holder: Holder) -> bool:
     """Whether the holder was a process of this machine and is no more."""
-    return _here(holder) and _born(holder["pid"]) != holder["born"]
+    return _here(holder) and _born(holder.get("pid", 0)) != holder.get("born")
 
 
 def _born(pid: int) -> str | None:

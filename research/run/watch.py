@@ -8,6 +8,7 @@ closing them leaves the runs alone.
 import argparse
 import contextlib
 import functools
+import math
 import os
 import sys
 import threading
@@ -23,22 +24,26 @@ from rich.table import Table
 from rich.text import Text
 
 from research.errors import UserError
-from research.run import buckets, record
+from research.run import buckets, files, record
 from research.run.heartbeat import Beat, last_beat
+from research.terminal import one_line
 
 SILENT_SECONDS = 20  # without a heartbeat, before it is worth a word
 ENDED = ("finished", "diverged")
 COLUMNS = {  # and widths that hold still while numbers change
     "run": 12, "step": 15, "loss": 7, "speed": 15, "of peak": 7, "left": 11, "state": 9,
 }  # fmt: skip
-ORDER = ("training", "compiling", "scoring", "starting", "stopped", *ENDED, "waiting")
+BROKEN = "unreadable"
+OVER = (*ENDED, BROKEN)
+ORDER = ("training", "compiling", "scoring", "starting", "stopped", BROKEN, *ENDED, "waiting")
 
 
 @dataclass(frozen=True)
 class Row:
     """One run: its id, its last heartbeat or what its result says, its score with the unit.
 
-    `beat.state` is one of ORDER; `silent` is seconds since the heartbeat of a run that goes on.
+    In place of a score it says why a run is unreadable. `beat.state` is mostly one of ORDER;
+    `silent` is seconds since the heartbeat of a run that goes on.
     """
 
     id: str
@@ -58,16 +63,19 @@ def read(folder: Path) -> list[Row]:
         if not there & {"config.json", "progress.json"}:
             raise UserError(f"{folder}: neither a study nor a run is in it")
         return [read_run(folder)]
-    planned = record.read_json(folder / "study.json")["trials"]
+    planned = files.read_description(folder).get("trials", [])
     others = {path.parent.name for path in folder.glob("*/config.json")} - set(planned)
     return [read_run(folder / name) for name in (*sorted(others), *planned)]
 
 
 def read_run(folder: Path) -> Row:
     """Return what can be known of the run in `folder`."""
-    if record.exists(folder / "result.json"):
-        return _ended(folder)
-    beat = last_beat(folder)
+    try:
+        if record.exists(folder / files.RESULT):
+            return _ended(folder)
+        beat = last_beat(folder)
+    except UserError as error:
+        return Row(folder.name, Beat(BROKEN), str(error))
     if beat is None or beat.clock is None:
         return Row(folder.name, Beat("waiting"))
     silent = 0.0 if beat.state == "stopped" else max(0.0, time.time() - beat.clock["at"])
@@ -76,11 +84,12 @@ def read_run(folder: Path) -> Row:
 
 @functools.cache  # a result never changes
 def _ended(folder: Path) -> Row:
-    result = record.read_json(folder / "result.json")
-    score = result.get("score", {"value": None})
-    value = "" if score["value"] is None else f"{score['value']:.4f} {score['unit']}"
-    steps, unit, loss = result["steps"], result["data"]["unit"], result.get("train_loss")
-    return Row(folder.name, Beat(result["status"], steps, steps, loss, unit=unit), value)
+    result = files.read_result(folder)
+    score, steps = result.get("score"), result.get("steps")
+    loss = files.loss(result)
+    value = f"{loss:.4f} {score['unit']}" if score and math.isfinite(loss) else ""
+    beat = Beat(result.get("status", "finished"), steps, steps, result.get("train_loss"))
+    return Row(folder.name, beat, value)
 
 
 def cells(row: Row) -> list[str]:
@@ -93,13 +102,15 @@ def cells(row: Row) -> list[str]:
     )
     steps = "" if beat.steps is None else f"{beat.step or 0:,}/{beat.steps:,}"
     return [
-        row.id,
+        one_line(row.id),
         steps,
         "" if beat.loss is None else f"{beat.loss:.4f}",
-        "" if beat.per_second is None else f"{short(beat.per_second)} {beat.unit}/s",
+        ""
+        if beat.per_second is None
+        else f"{short(beat.per_second)} {one_line(beat.unit or '')}/s",
         "" if beat.share is None else f"{beat.share:.0%}",
         "" if beat.left is None or row.silent > SILENT_SECONDS else duration(beat.left),
-        f"{state}  {row.score}".strip(),
+        f"{one_line(state)}  {one_line(row.score)}".strip(),
     ]
 
 
@@ -141,15 +152,20 @@ def table(rows: Sequence[Row]) -> Table:
             no_wrap=True,
             overflow="ellipsis",
         )
-    for row in sorted(rows, key=lambda row: ORDER.index(row.beat.state)):
-        drawn.add_row(*cells(row), style="dim" if row.beat.state in (*ENDED, "waiting") else "")
+    for row in sorted(rows, key=lambda row: _place(row.beat.state)):
+        words = [Text(word) for word in cells(row)]  # no markup in what files say
+        drawn.add_row(*words, style="dim" if row.beat.state in (*ENDED, "waiting") else "")
     return drawn
+
+
+def _place(state: str) -> int:
+    return ORDER.index(state) if state in ORDER else len(ORDER)
 
 
 def summary(rows: Sequence[Row]) -> str:
     """Return how many runs are in each state, in one line."""
     counts = Counter(row.beat.state for row in rows)
-    said = [f"{counts[state]} {state}" for state in ORDER if counts[state]]
+    said = [f"{counts[state]} {one_line(state)}" for state in sorted(counts, key=_place)]
     return f"{len(rows)} runs: {', '.join(said)}"
 
 
@@ -172,7 +188,7 @@ class _Screen:
 
     def draw(self) -> list[Row]:
         rows = read(self.folder)
-        moving = [row for row in rows if row.beat.state not in (*ENDED, "waiting")]
+        moving = [row for row in rows if row.beat.state not in (*OVER, "waiting")]
         room = max(1, self.live.console.height - 3)  # the header, the summary and the cursor
         parts = [table(moving[:room])] if moving else []
         self.live.update(Group(*parts, Text(summary(rows))), refresh=True)
@@ -209,7 +225,8 @@ def screen(folder: Path) -> Iterator[int | None]:
         pause = 0.0
         while not stop.wait(pause):
             began = time.monotonic()
-            drawn.draw()
+            with contextlib.suppress(UserError):  # the sweep itself says what is wrong
+                drawn.draw()
             pause = _pause(began)
 
     threads = [threading.Thread(target=each, daemon=True) for each in (copy, redraw)]
@@ -236,16 +253,16 @@ def run(args: argparse.Namespace) -> int:
     if not sys.stdout.isatty():
         show(rows)
         return 0
-    drawn, ended = _Screen(folder), {row.id for row in rows if row.beat.state in ENDED}
+    drawn, over = _Screen(folder), {row.id for row in rows if row.beat.state in OVER}
     with drawn.live, contextlib.suppress(KeyboardInterrupt):
-        while len(ended) < len(rows):
+        while any(row.beat.state not in OVER for row in rows):
             began = time.monotonic()
             rows = drawn.draw()
             for row in rows:
-                if row.beat.state in ENDED and row.id not in ended:
-                    ended.add(row.id)
+                if row.beat.state in OVER and row.id not in over:
+                    over.add(row.id)
                     drawn.say(line(row))
-            if len(ended) < len(rows):
+            if any(row.beat.state not in OVER for row in rows):
                 time.sleep(_pause(began))
     show(rows)
     return 0

@@ -8,6 +8,7 @@ Every verb of the command line is a function here that returns a documented data
     extrapolate(curves) -> Extrapolation      extrapolate; `curves_from_frame` makes its curves
     next_runs(pool, ...) -> NextRuns          next
     plan(laws_json, flops) -> Plan            plan
+    predict(laws_json, runs) -> Prediction    predict
     reproduce(name, path) -> Reproduction     reproduce
 
 `read_file`, `from_frame` and `read_runs` make tables.
@@ -24,6 +25,7 @@ from research.scaling.holdout import Holdout, holdout
 from research.scaling.isoflop.fit import IsoflopFit, isoflop
 from research.scaling.next.runs import Losses, NextRuns, next_runs
 from research.scaling.plan.budget import Plan, plan
+from research.scaling.plan.prediction import Prediction, predict
 from research.scaling.reproduce import Reproduction, reproduce
 from research.scaling.summary import PartSummary, summarise, summary
 from research.scaling.table import Table, from_frame, read_file, read_runs
@@ -40,6 +42,7 @@ __all__ = [
     "NextRuns",
     "PartSummary",
     "Plan",
+    "Prediction",
     "Reproduction",
     "Table",
     "backtest",
@@ -54,6 +57,7 @@ __all__ = [
     "lower_envelope",
     "next_runs",
     "plan",
+    "predict",
     "read_file",
     "read_runs",
     "reproduce",

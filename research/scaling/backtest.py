@@ -16,7 +16,8 @@ from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import solve
-from research.scaling.laws import LAWS, Law
+from research.scaling.ladder import ladder
+from research.scaling.laws import LAWS, SIGNED_LAWS, Law
 from research.scaling.table import OWN_GROUP, Table
 from research.scaling.table.columns import rows_where
 
@@ -28,9 +29,9 @@ COLUMNS = {"flops": "C", "params": "N", "data": "D"}
 class Scored:
     """One law's predictions of the held-out rows; a refused one has none, and `refused` says why.
 
-    `error` [rows] is log(predicted / measured); `low` and `high` [rows] bound the log of a new
-    run's loss at the backtest's level, in the same units about the measured value: the interval
-    holds it where low <= 0 <= high. The baseline has no interval.
+    `error` [rows] is log(predicted / measured), or where losses may be below zero their difference;
+    `low` and `high` [rows] bound a new run's at the backtest's level, in the same units about the
+    measured value: the interval holds it where low <= 0 <= high. The baseline has no interval.
     """
 
     law: str
@@ -69,13 +70,22 @@ class Scored:
 
 @dataclass(frozen=True)
 class Backtest:
-    """Every law on one held-out set, best first; `mask` [rows] marks the rows held out."""
+    """Every law on one held-out set, best first; `mask` [rows] marks the rows held out.
+
+    Errors are of log loss, or without `log` (losses of zero or less) of the loss itself.
+    """
 
     holdout: str
     mask: np.ndarray
     level: float
     tested: list[Scored]
     findings: list[Finding] = field(default_factory=list)
+    log: bool = True
+
+    @property
+    def unit(self) -> str:
+        """What errors are of."""
+        return "log loss" if self.log else "loss"
 
     @property
     def laws(self) -> list[Scored]:
@@ -92,6 +102,7 @@ class Backtest:
             "num_fitted": int((~self.mask).sum()),
             "num_held_out": int(self.mask.sum()),
             "level": self.level,
+            "errors": self.unit,
             "laws": [each.to_json() for each in self.tested],
             "warnings": [finding.line for finding in self.findings],
         }
@@ -136,15 +147,24 @@ def held_out(table: Table, text: str) -> np.ndarray:
 
 
 def candidates(table: Table) -> list[Law]:
-    """Laws of the loss that read every one of N and D that varies, and no column there is not."""
+    """Laws of the loss that read every one of N and D that varies, and no column there is not.
+
+    Of N and D that do not vary, or on a ladder, where they move together, none can be told: the
+    laws are those of what varies, or of compute.
+    """
     present = set(table.known(table.frame.columns))
     varying = {name for name in table.known("ND") if np.ptp(np.log(table[name])) > 1e-3}
-    if not varying:
+    line = ladder(table)
+    if not varying or (line is not None and line.ratio is not None):
         varying = {"C"}
+    present -= {"N", "D"} - varying
+    positive = bool((table["L"] > 0).all())
+    laws = LAWS if positive else {**LAWS, **SIGNED_LAWS}
     return [
         law
-        for law in LAWS.values()
+        for law in laws.values()
         if law.target == "loss" and varying <= set(law.variables) <= present
+        if positive or law.signed
     ]
 
 
@@ -175,26 +195,39 @@ def backtest(
     """
     mask = held_out(table, holdout) if isinstance(holdout, str) else np.asarray(holdout, bool)
     seen, unseen = table.select(~mask), table.select(mask)
-    measured = np.log(unseen["L"])
-    baseline = np.log(last_value(seen, unseen["N"])) - measured
+    log = bool((table["L"] > 0).all())
+    if objective.log and not log:
+        raise UserError(
+            f"{table.source}: losses of zero or less, and {objective.name} takes their logarithm:"
+            " give --objective l2"
+        )
+    measured = scaled(unseen["L"], log)
+    baseline = scaled(last_value(seen, unseen["N"]), log) - measured
     tested = [Scored(LAST_VALUE, baseline)]
     for law in candidates(table) if laws is None else laws:
         require_columns(table, law.variables, f"the law {law.name!r}")
-        tested.append(_test(law, seen, unseen, measured, objective, bootstrap, level, seed))
+        ahead = look_ahead(law, seen, unseen, objective, bootstrap, seed, log)
+        tested.append(_test(law, ahead, measured, level if bootstrap else None))
     tested.sort(key=lambda each: each.rmse)
     found = []
     best = tested[0]
     if best.law == LAST_VALUE:
-        text = f"no law beats the last value (RMSE of log loss {best.rmse:.4g})"
+        of = "log loss" if log else "loss"
+        text = f"no law beats the last value (RMSE of {of} {best.rmse:.4g})"
         found.append(Finding(21, "last value", text, {"rmse": best.rmse}))
     name = holdout if isinstance(holdout, str) else f"{int(mask.sum())} rows"
-    return Backtest(name, mask, level, tested, found)
+    return Backtest(name, mask, level, tested, found, log)
+
+
+def scaled(loss: np.ndarray, log: bool) -> np.ndarray:
+    """What errors are differences of: log loss, or the loss itself where it may be below zero."""
+    return np.log(loss) if log else loss
 
 
 @dataclass(frozen=True)
 class Ahead:
     """What a law fitted to some rows says of others: `best` [rows] and `draws` [S, rows] of log
-    loss, and how the fitted runs scatter about it.
+    loss, or of the loss where it may be below zero, and how the fitted runs scatter about it.
     """
 
     best: np.ndarray
@@ -202,20 +235,25 @@ class Ahead:
     spread: intervals.Spread
 
     def interval(self, level: float) -> np.ndarray:
-        """Ends [2, rows] between which `level` of new runs' log losses should lie."""
+        """Ends [2, rows] between which `level` of new runs' (log) losses should lie."""
         return intervals.predictive(self.best, self.draws, self.spread, level)
 
 
 def look_ahead(
-    law: Law, seen: Table, unseen: Table, objective: Objective, bootstrap: int, seed: int
+    law: Law, seen: Table, unseen: Table, objective: Objective, bootstrap: int, seed: int, log=True
 ) -> Ahead | str:
-    """Fit `law` to the table `seen` and predict `unseen`; or the reason why that cannot be done."""
+    """Fit `law` to the table `seen` and predict `unseen`; or the reason why that cannot be done.
+
+    Without `log` both may hold losses of zero or less.
+    """
     if len(seen) < max(law.minimum_rows, len(law.parameters) + 2):
         return f"{len(seen)} rows to fit {law.name}"
     columns = {name: np.asarray(seen[name], float) for name in law.variables}
     for name, column in columns.items():
         if np.ptp(column) <= 1e-3 * np.abs(column).max() and name in ("N", "D", "C"):
             return f"one {name} only"
+    if not (log or law.signed):
+        return "the law is positive, and the losses are not: one such as vocabulary is"
     found = solve(
         law,
         columns,
@@ -228,20 +266,20 @@ def look_ahead(
     )
     ahead = {name: np.asarray(unseen[name], float) for name in law.variables}
     with np.errstate(all="ignore"):
-        best = np.log(law.loss(found.design.to_parameters(found.best), **ahead))
-        draws = np.log(law.loss(found.design.to_parameters(found.draws), **ahead))
+        best = scaled(law.loss(found.design.to_parameters(found.best), **ahead), log)
+        draws = scaled(law.loss(found.design.to_parameters(found.draws), **ahead), log)
     if not np.isfinite(best).all():
         return "its prediction is no positive number"
-    residuals = found.design.predict(found.best[None])[0] - np.log(seen["L"])
+    residuals = found.design.predict(found.best[None], log)[0] - scaled(seen["L"], log)
     num, groups = len(law.parameters), len(np.unique(seen["group"]))
     return Ahead(best, draws, intervals.Spread(intervals.noise_scale(residuals, num), groups, num))
 
 
-def _test(law, seen, unseen, measured, objective, bootstrap, level, seed) -> Scored:
-    ahead = look_ahead(law, seen, unseen, objective, bootstrap, seed)
+def _test(law: Law, ahead: Ahead | str, measured: np.ndarray, level: float | None) -> Scored:
+    """Score `ahead` by what was measured [rows]; without a `level` there are no intervals."""
     if isinstance(ahead, str):
         return Scored(law.name, np.array([]), refused=ahead)
-    if bootstrap == 0:
+    if level is None:
         return Scored(law.name, ahead.best - measured)
     low, high = ahead.interval(level)
     return Scored(law.name, ahead.best - measured, low - measured, high - measured)

@@ -10,7 +10,7 @@ from research.errors import UserError
 from research.scaling.backtest import LAST_VALUE, Backtest, Scored, backtest, candidates, held_out
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.fit import LawFit, fit_law
-from research.scaling.laws import Law
+from research.scaling.laws import WITH_FLOOR, WITHOUT_FLOOR, Law
 from research.scaling.table import Table
 
 # What `auto` holds out in turn; a law is judged by all of them that leave enough to fit.
@@ -51,9 +51,10 @@ def _masks(table: Table, texts: Sequence[str], fewest: int) -> dict[str, np.ndar
 class Choice:
     """The law chosen for a table: `law` is None when none beats the last value.
 
-    `scores` maps every law to its mean RMSE of log loss over the folds it could be tested on;
+    `scores` maps every law to its mean RMSE of (log) loss over the folds it could be tested on;
     `inflation` is by how much the intervals of the chosen law must be widened for its own
-    backtests to hold (at least 1), and `num_tested` from how many held-out runs.
+    backtests to hold (at least 1), and `num_tested` from how many held-out runs. `nested` laws are
+    one power with and without its floor: there the wider one is chosen, not the better one.
     """
 
     law: Law | None
@@ -61,9 +62,12 @@ class Choice:
     folds: list[Backtest]
     inflation: float
     num_tested: int
+    nested: bool = False
 
     def calibrate(self, fit: LawFit) -> LawFit:
         """`fit` of the chosen law, its predictions' intervals widened by `inflation`."""
+        if self.nested:
+            return fit
         return replace(fit, inflation=self.inflation, num_tested=self.num_tested)
 
     @property
@@ -76,9 +80,18 @@ class Choice:
         """The choice in a sentence."""
         shown = ", ".join(f"{name} {self.scores[name]:.4f}" for name in self.ranked[:4])
         kind = self.law.name if self.law else LAST_VALUE
+        if self.nested and self.law:
+            floor = (
+                "with a floor, which may be 0"
+                if self.law in WITH_FLOOR.values()
+                else "without a floor"
+            )
+            tested = f" (RMSE of log loss held out: {shown})" if shown else ""
+            return f"{kind}, {floor}: these runs support a power of one variable{tested}"
         passed = ", ".join(self.ranked[: self.ranked.index(kind)])
         skipped = f"; refused as fits: {passed}" if passed and self.law else ""
-        return f"{kind} predicts held-out runs best (RMSE of log loss: {shown}){skipped}"
+        of = self.folds[0].unit
+        return f"{kind} predicts held-out runs best (RMSE of {of}: {shown}){skipped}"
 
     def to_json(self) -> dict[str, Any]:
         """For laws.json."""
@@ -101,6 +114,9 @@ def choose(
 ) -> Choice:
     """Choose a law by held-out extrapolation, never by fit.
 
+    A power of one variable is fitted with its floor where the rows allow it: the law without one
+    is in it, and wherever few runs cannot tell, its intervals are too short for what a floor does.
+
     Raises:
         UserError: no fold of the table leaves enough rows to fit and to test.
     """
@@ -116,16 +132,15 @@ def choose(
         backtest(table, text, laws, objective=objective, bootstrap=0) for text in folds(table)
     ]
     tested = [fold for fold in tested if any(np.isfinite(e.rmse) for e in fold.laws)]
+    variable = _only_variable(laws)
+    if variable and (not tested or set(laws) <= {WITH_FLOOR[variable], WITHOUT_FLOOR[variable]}):
+        return _nested(table, variable, tested, objective)
     if not tested:
         raise UserError(
             f"{table.source}: {len(table)} rows are too few to compare laws on held-out runs;"
             " name one with --law"
         )
-    scores: dict[str, float] = {}
-    for each in tested[0].tested:
-        errors = [fold[each.law].rmse for fold in tested]
-        if np.isfinite(errors).all():
-            scores[each.law] = float(np.mean(errors))
+    scores = _scores(tested)
     for law in sorted(laws, key=lambda law: scores.get(law.name, np.inf)):
         if scores.get(law.name, np.inf) >= scores[LAST_VALUE]:
             return Choice(None, scores, tested, 1.0, 0)
@@ -137,6 +152,41 @@ def choose(
     options: dict[str, Any] = {"objective": objective, "level": level, "seed": seed}
     again = [backtest(table, fold.mask, [law], **options)[law.name] for fold in tested]
     return Choice(law, scores, tested, *_inflation(again, level))
+
+
+def _scores(tested: list[Backtest]) -> dict[str, float]:
+    """Mean RMSE over the folds of every law that could be tested on each."""
+    scores: dict[str, float] = {}
+    for each in tested[0].tested if tested else []:
+        errors = [fold[each.law].rmse for fold in tested]
+        if np.isfinite(errors).all():
+            scores[each.law] = float(np.mean(errors))
+    return scores
+
+
+def _only_variable(laws: Sequence[Law]) -> str | None:
+    """The one of N, D and C that all of `laws` read and nothing else, or None."""
+    read = {variable for law in laws for variable in law.variables}
+    return read.pop() if len(read) == 1 and read <= set(WITH_FLOOR) else None
+
+
+def _nested(table: Table, variable: str, tested: list[Backtest], objective: Objective) -> Choice:
+    """The power of `variable` with a floor, or without where the rows do not carry one.
+
+    Raises:
+        UserError: they carry neither.
+    """
+    scores, reason = _scores(tested), ""
+    for law in (WITH_FLOOR[variable], WITHOUT_FLOOR[variable]):
+        try:
+            refused = fit_law(table, law, bootstrap=100, objective=objective).refused
+        except UserError as error:
+            refused = str(error)
+        if refused is None:
+            beaten = scores.get(law.name, 0.0) >= scores.get(LAST_VALUE, np.inf)
+            return Choice(None if beaten else law, scores, tested, 1.0, 0, nested=True)
+        reason = reason or refused.removeprefix(f"{table.source}: ")
+    raise UserError(f"{table.source}: {reason}")
 
 
 def calibrated(fit: LawFit, table: Table, *, objective: Objective = HUBER, seed: int = 0) -> LawFit:
@@ -151,7 +201,7 @@ def calibrated(fit: LawFit, table: Table, *, objective: Objective = HUBER, seed:
     if not tested:
         return fit
     inflation, num_tested = _inflation(tested, fit.level)
-    return replace(fit, inflation=inflation, num_tested=num_tested)
+    return replace(fit, inflation=max(fit.inflation, inflation), num_tested=num_tested)
 
 
 def _shortened(table: Table, seed: int) -> Table:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from research.errors import UserError
 from research.scaling.backtest import look_ahead
@@ -71,6 +71,6 @@ def binomial(share: np.ndarray, num: int, level: float = 0.95) -> tuple[np.ndarr
     """Ends of the exact interval for a `share` of `num` (Clopper and Pearson 1934)."""
     tail, hits = (1 - level) / 2, share * num
     with np.errstate(invalid="ignore"):
-        low = stats.beta.ppf(tail, hits, num - hits + 1)
-        high = stats.beta.ppf(1 - tail, hits + 1, num - hits)
+        low = scipy.stats.beta.ppf(tail, hits, num - hits + 1)
+        high = scipy.stats.beta.ppf(1 - tail, hits + 1, num - hits)
     return np.where(hits > 0, low, 0.0), np.where(hits < num, high, 1.0)

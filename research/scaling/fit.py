@@ -1,7 +1,7 @@
 """Fit a law to a table of runs: every start, every bootstrap draw, and the doubts, in one call."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,23 @@ from research.scaling.doubt.profile import Profile, profile, quadratic
 from research.scaling.doubt.support import require_support
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import MANY_ROWS, solve
-from research.scaling.laws import CHINCHILLA, Law
+from research.scaling.ladder import Ladder, ladder
+from research.scaling.laws import CHINCHILLA, SIGNED_LAWS, WITH_FLOOR, WITHOUT_FLOOR, Law
 from research.scaling.plan.optimal import FlopsModel, Optimum, flops_model, optimum
 from research.scaling.table import Table
 
 # Draws kept in laws.json, for whoever predicts from it.
 KEPT_DRAWS = 400
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A run that would go on as the others did: N, D and C as known, and a new run's loss there."""
+
+    at: dict[str, float]
+    loss: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,8 @@ class LawFit:
     `noise` is the standard deviation about the law of log loss, or of the loss itself where losses
     may be below zero (then `log` is false); `span` the range of each column. Intervals of
     predictions, in log loss, are `inflation` times as wide as the draws have them:
-    so wide that they held `num_tested` runs in the table's own backtests (backtest.calibrated).
+    so wide that they held `num_tested` runs in the table's own backtests (backtest.calibrated), or
+    of one variable as `intervals.short` says. `ladder` is what the runs climb, if they do.
     """
 
     law: Law
@@ -67,12 +79,14 @@ class LawFit:
     log: bool = True
     inflation: float = 1.0
     num_tested: int = 0
+    ladder: Ladder | None = None
 
     @property
     def prediction_method(self) -> str:
         """What the intervals of predictions are."""
         if not self.num_tested:
-            return "bootstrap"
+            wide = f" widened x{self.inflation:.2f}, as {self.num_groups} runs ask"
+            return "bootstrap" + (wide if self.inflation > 1 else "")
         return f"bootstrap widened x{self.inflation:.2f} by backtests ({self.num_tested} runs)"
 
     @property
@@ -167,6 +181,19 @@ class LawFit:
             raise UserError(f"the fit was refused: {self.refused}")
         return self.parameters
 
+    @property
+    def rung(self) -> Rung | None:
+        """The next rung of the ladder and its loss; None off a ladder, or where it was refused."""
+        if self.ladder is None or self.parameters is None:
+            return None
+        at = dict(self.ladder.next)
+        if not set(self.law.variables) <= set(at):
+            return None
+        variables = {name: at[name] for name in self.law.variables}
+        (low,), (high,) = self.predict_interval(noise=True, anyway=True, **variables)
+        loss = float(self.predict(anyway=True, **variables))
+        return Rung(at, loss, float(low), float(high))
+
     def to_json(self) -> dict[str, Any]:
         """The content of laws.json, floats in full precision."""
         bounds = self.intervals and {name: list(pair) for name, pair in self.intervals.items()}
@@ -188,11 +215,14 @@ class LawFit:
             "num_draws": len(self.draws),
             "draws": self.draws[:KEPT_DRAWS].tolist(),
             "range": {name: list(ends) for name, ends in self.span.items()},
+            "ratio": self.ladder and self.ladder.to_json(),
+            "next_rung": None if self.rung is None else asdict(self.rung),
             "convention": self.convention,
             "flops": {"factor": self.flops_model.factor, "power": self.flops_model.power},
             "loss_unit": self.loss_unit,
             "data_unit": self.data_unit,
             "noise": self.noise,
+            "log": self.log,
             "warnings": self.warnings,
             "refused": self.refused,
             "rejected": self.rejected,
@@ -315,12 +345,18 @@ def fit_law(
         profiles=profiles,
         draws=draws_published,
         influence=influence(design, best, target, groups, limits, objective, found.errors),
-        span=table.span("NDC"),
+        span=table.span(dict.fromkeys(("N", "D", "C", *law.variables))),
         log=log,
+        inflation=intervals.short(num_groups, len(best)) if _of_one(law) else 1.0,
+        ladder=ladder(table),
         findings=_findings(table, law, found),
         refused=refused,
         rejected=point if refused else None,
     )
+
+
+def _of_one(law: Law) -> bool:
+    return law in WITH_FLOOR.values() or law in WITHOUT_FLOOR.values()
 
 
 def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> None:
@@ -334,9 +370,15 @@ def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> No
         )
     if not law.signed:
         raise UserError(
-            f"{table.source}: losses of zero or less, and the law {law.name!r} is positive;"
-            " one whose floor may be below zero, such as vocabulary, is not"
+            f"{table.source}: the loss is not positive in every row, and the law {law.name!r} is"
+            f" positive; give --law {_signed_one(law)}or another whose floor may be below zero,"
+            " such as vocabulary"
         )
+
+
+def _signed_one(law: Law) -> str:
+    name = f"signed_{law.name}"
+    return f"{name}, " if name in SIGNED_LAWS else ""
 
 
 def _findings(table: Table, law: Law, found: checks.Evidence) -> list[Finding]:

@@ -6,6 +6,7 @@ from research.scaling.doubt.support import require_columns
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.isoflop.fit import budgets, has_budgets
+from research.scaling.ladder import ladder
 from research.scaling.laws import FRONTIER
 from research.scaling.table import Table
 
@@ -14,11 +15,12 @@ def lower_envelope(flops: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """Mask [rows] of points that no point with as little compute beats, on the lower convex hull.
 
     In log-log coordinates every law E + A / C^alpha is convex, so a point above the hull of the
-    others lies above the frontier whatever the law: dropping it keeps lucky small runs out.
+    others lies above the frontier whatever the law: dropping it keeps lucky small runs out. So it
+    is in log C alone, which losses of zero or less take.
     """
     order = np.lexsort((loss, flops))
     hull: list[int] = []
-    x, y = np.log(flops), np.log(loss)
+    x, y = np.log(flops), np.log(loss) if (loss > 0).all() else loss
     lowest = np.inf
     for i in order:
         if loss[i] >= lowest:
@@ -39,10 +41,12 @@ def _above(x: np.ndarray, y: np.ndarray, a: int, b: int, c: int) -> bool:
 def frontier_rows(table: Table) -> np.ndarray:
     """Mask [rows] of the runs the frontier law is fitted to.
 
-    With isoFLOP budgets it is the best run of each; otherwise the lower
-    envelope. The hull of a few isoFLOP groups would throw away budgets that noise lifted, and so
-    lean on the lucky ones.
+    With isoFLOP budgets it is the best run of each; otherwise the lower envelope, and of a ladder,
+    whose runs had no other size to be, every run. The hull of a few isoFLOP groups would throw
+    away budgets that noise lifted, and so lean on the lucky ones.
     """
+    if ladder(table) is not None and table.known("N"):
+        return np.ones(len(table), bool)
     if not has_budgets(table):
         return lower_envelope(table["C"], table["L"])
     labels = budgets(table)

@@ -6,6 +6,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.scaling.backtest import last_value
+from research.scaling.doubt.support import place, require_columns
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier, frontier_rows
@@ -102,16 +103,14 @@ def holdout(
     level: float = 0.95,
     seed: int = 0,
 ) -> Holdout:
-    """Fit `law` without the largest budget and predict its runs (frontier: its best run)."""
-    top = largest_budget(table)
-    rest = table.select(~top, "without the largest budget")
-    if law.name == FRONTIER.name:
-        top = top & frontier_rows(table)
-        # Of the frontier only its far end is predicted; with an envelope that may be several runs.
-        top &= table["C"] == table["C"][top].max()
-    flops = float(table["C"][top].max())
+    """Fit `law` without the largest budget and predict its runs (frontier: its best run).
+
+    A table that holds nothing to predict, or nothing to fit, is `refused` with its reason.
+    """
+    flops = float(table["C"].max())
     options = {"bootstrap": bootstrap, "level": level, "seed": seed}
     try:
+        top, rest = _split(table, law)
         if law.name == FRONTIER.name:
             fit = fit_frontier(rest, **options)
         else:
@@ -120,6 +119,7 @@ def holdout(
         return Holdout(law.name, None, flops, [], [], str(error))
     if fit.refused:
         return Holdout(law.name, fit, flops, [], [], fit.refused)
+    flops = float(table["C"][top].max())
     rows = np.flatnonzero(top)
     variables = {name: table[name][rows] for name in law.variables}
     # Measured runs: how far past a narrow range the law is sound is what this finds out.
@@ -152,3 +152,27 @@ def holdout(
             law.name, fit, flops, predictions, [Finding(21, "last value", text, numbers)], None
         )
     return result
+
+
+def _split(table: Table, law: Law) -> tuple[np.ndarray, Table]:
+    """Mask [rows] of the runs to predict, and the table without the largest budget.
+
+    Raises:
+        UserError: a column is missing, no run is left to fit, or none on the frontier to predict.
+    """
+    require_columns(table, dict.fromkeys((*law.variables, "C")), "the largest budget")
+    top = largest_budget(table)
+    if top.all():
+        raise UserError(f"{place(table)}: every run has the largest budget; add runs of less FLOPs")
+    rest = table.select(~top, "without the largest budget")
+    if law.name != FRONTIER.name:
+        return top, rest
+    # Of the frontier only its far end is predicted; with an envelope that may be several runs.
+    best = top & frontier_rows(table)
+    if not best.any():
+        loss = float(table["L"][top].min())
+        raise UserError(
+            f"{place(table)}: no run of the largest budget is on the frontier: its best loss,"
+            f" {loss:.5g}, was reached with fewer FLOPs"
+        )
+    return best & (table["C"] == table["C"][best].max()), rest

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from research.run import record
 from research.scaling.commands.fit import law_lines
 from research.scaling.holdout import Holdout
 from research.scaling.isoflop.fit import IsoflopFit
@@ -17,10 +16,10 @@ def overview(run_dir: str | Path, bootstrap: int = 1000) -> str:
     Raises:
         UserError: there is no such folder, or no finished trial in it.
     """
-    titles = record.read_json(Path(run_dir) / "study.json")["parts"]
     parts = summary(run_dir, bootstrap=bootstrap)
-    blocks = [_part(titles[name].get("title", name), part) for name, part in parts.items()]
-    return "\n\n".join(blocks)
+    blocks = [_part(part.table.title or name, part) for name, part in parts.items()]
+    notes = [f"note: {note}" for part in parts.values() for note in part.table.notes]
+    return "\n\n".join([*blocks, *notes])
 
 
 def _part(title: str, part: PartSummary) -> str:

@@ -6,6 +6,7 @@ Such a file has a docstring (question, paper, data and licence, columns, cost, e
 """
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -143,8 +144,29 @@ def reproduce(name: str, path: str | Path | None = None) -> Reproduction:
         raise UserError(f"--data: {name} needs no data")
     if paper.data is not None and path is None:
         raise UserError(f"--data: {name} needs a table that is not here; give {paper.data}")
-    lines = paper.lines(None if path is None else Path(path))
+    if path is None:
+        lines = paper.lines(None)
+    else:
+        lines = _lines_of(paper, Path(path))
     return Reproduction(name, paper.title, lines, paper.learned, path and str(path))
+
+
+def _lines_of(paper: Paper, path: Path) -> list[Line]:
+    """The paper's lines from the table at `path`.
+
+    Raises:
+        UserError: the table is not the paper's, or cannot be read.
+    """
+    try:
+        return paper.lines(path)
+    except UserError as error:
+        if not path.exists() or str(error).startswith(f"--data {path}: "):
+            raise
+        # The paper's own code chose rows and columns: the user gave nothing but the file.
+        reason = re.sub(r"^--[a-z]+( [^:]*)?: ", "", str(error))
+    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    raise UserError(f"--data {path}: not the table of {paper.name} ({reason}); give {paper.data}")
 
 
 def table_file(path: Path | None, name: str) -> Path:

@@ -190,9 +190,9 @@ def damaged(path, how):
         ("train.tokens", "removed", r"train.tokens has 0 bytes of 900; delete .*markov-v1"),
         ("train.tokens", "truncated", r"train.tokens has 899 bytes of 900; delete .*markov-v1"),
         ("train.tokens", "changed", r"train.tokens was changed \(sha256\); delete .*markov-v1"),
-        ("meta.json", "removed", r"meta.json is damaged; delete .*markov-v1"),
+        ("meta.json", "removed", r"meta.json: No such file.*; delete .*markov-v1"),
         ("meta.json", "truncated", None),  # only the last newline
-        ("meta.json", "changed", r"meta.json is damaged; delete .*markov-v1"),
+        ("meta.json", "changed", r"meta.json is not JSON.*; delete .*markov-v1"),
     ],
 )
 def test_damaged_files_are_named(small_chain, name, how, message):

@@ -8,6 +8,7 @@ the state that it leads to (ACTIVE when there is none left). `home` is the machi
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,9 @@ def gcloud(words: list[str]) -> int:
     elif verb == "list":
         print(STATE.read_text())
     elif verb == "scp":
-        HOME.joinpath(Path(words[4]).name).write_bytes(Path(words[4]).read_bytes())
+        end = next(index for index, word in enumerate(words) if word.endswith(":"))
+        for path in map(Path, words[4:end]):
+            shutil.copy(path, HOME / path.name)  # the mode too, as scp does
     elif verb == "ssh":
         environment = os.environ | {"HOME": str(HOME)}
         return subprocess.run(

@@ -1,5 +1,6 @@
 """Manifests against Kubernetes' own schemas, made strict; kubectl's part against a stand-in."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -175,9 +176,31 @@ def kubectl(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_values_of_variables_go_as_secrets(kubectl):
+    """Over stdin; what is shown has none, and their Secrets go with the JobSets."""
+    env = {"TOKEN": "hunter2", "SEED": "1e3", "YES": "y"}
+    spec = dataclasses.replace(SPEC, env=tuple(env))
+    backend = Gke()
+    backend.submit(spec, env)
+    documents = list(yaml.safe_load_all((kubectl / "created").read_text()))
+    secrets = [each for each in documents if each["kind"] == "Secret"]
+    for secret in secrets:
+        kubernetes_validate.validate(secret, "1.30", strict=True)
+        assert secret["stringData"] == env
+    text = (kubectl / "created").read_text()
+    assert "SEED: '1e3'" in text and "'YES': 'y'" in text  # kubectl reads a number and a truth
+    assert [each["metadata"]["name"] for each in secrets] == ["lm-0a1b-0", "lm-0a1b-1"]
+    for jobset in documents[len(secrets) :]:
+        check(jobset)
+        (replicated,) = jobset["spec"]["replicatedJobs"]
+        (container,) = replicated["template"]["spec"]["template"]["spec"]["containers"]
+        assert container["envFrom"] == [{"secretRef": {"name": jobset["metadata"]["name"]}}]
+    assert "hunter" not in backend.render(spec) + (kubectl / "calls").read_text()
+
+
 def test_submitting(kubectl):
     backend = Gke(namespace="lab", context="pods")
-    assert backend.submit(SPEC) == ["lm-0a1b-0", "lm-0a1b-1"]
+    assert backend.submit(SPEC, {}) == ["lm-0a1b-0", "lm-0a1b-1"]
     assert (kubectl / "created").read_text() == backend.render(SPEC)
     assert backend.logs("lm-0a1b-0") == "said so\n"
     backend.cancel(["lm-0a1b-0"])
@@ -236,7 +259,7 @@ def test_kubectl_itself_knows_the_options(tmp_path):
         ["create", "--filename=-"],
         ["get", "jobsets", "--output=json"],
         ["logs", "--selector=a=b,c=d", "--tail=-1"],
-        ["delete", "jobsets", "--ignore-not-found", "--wait=false", "one"],
+        ["delete", "jobsets,secrets", "--ignore-not-found", "--wait=false", "one"],
     ):
         done = subprocess.run(
             ["kubectl", "--namespace=lab", *words], env=environment, input=Gke().render(SPEC),

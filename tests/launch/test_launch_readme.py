@@ -78,3 +78,35 @@ def test_the_image_copies_what_it_installs():
     copied = re.search(r"^COPY (.*) \./$", text, re.M)[1].split()
     assert sorted(copied) == sorted(re.findall(r"--requirement (\S+)", text))
     assert all((tiny.ROOT / name).exists() for name in copied)
+
+
+# What goes into an image.
+
+
+def in_image(path: str) -> bool:
+    """Whether .dockerignore lets `path` pass: the last line that fits it or a folder of it says."""
+    passes, parts = True, path.split("/")
+    above = {"/".join(parts[: index + 1]) for index in range(len(parts))}
+    for line in (tiny.ROOT / ".dockerignore").read_text().splitlines():
+        if line and not line.startswith("#"):
+            words = re.split(r"(\*\*/|\*)", line.removeprefix("!"))
+            known = {"**/": "(.*/)?", "*": "[^/]*"}
+            pattern = "".join(known.get(word, re.escape(word)) for word in words)
+            if any(re.fullmatch(pattern, each) for each in above):
+                passes = line.startswith("!")
+    return passes
+
+
+def test_no_secret_gets_into_an_image():
+    places = ("", "research/", "research/run/", "launch/", "experiments/")
+    files = (".env", "key.pem", "id_rsa", "credentials.json", ".secret.py", "token.txt", "a.env")
+    assert not [place + file for place in places for file in files if in_image(place + file)]
+    rest = (".git/config", ".venv/bin/x.py", "runs/a/config.json", "notes.py", "data/x/data.py")
+    assert not [path for path in rest if in_image(path)]
+
+
+def test_all_that_runs_gets_into_an_image():
+    command = ["git", "ls-files", "research", "launch", "experiments", "requirements.txt"]
+    listed = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True, check=True)
+    left = {"launch/Dockerfile", "launch/README.md", "launch/queue.yaml"}
+    assert {path for path in listed.stdout.split() if not in_image(path)} == left

@@ -18,7 +18,7 @@ ONE = JobSpec("lm-0a1b", (*RUN, "--processes", "1", "--group"), array=("text-siz
 TPUS = JobSpec(
     "lm-0a1b",
     (*RUN, "--processes", "32", "--config.model.depth=6", "--group"),
-    env={"LIBTPU_INIT_ARGS": "--xla_a=true --xla_b=1"},
+    env=("LIBTPU_INIT_ARGS",),
     accelerator="v5e",
     topology="8x8",
     slices=2,
@@ -45,7 +45,7 @@ CASES = {
     "gke_slices.yaml": (Gke(queue="tpus", service_account="runner"), JobSpec(**POD)),
     "gke_spot.yaml": (
         Gke(spot=True),
-        JobSpec(**{**POD, "topology": "4x4", "slices": 1, "hosts": 4, "timeout": 0, "env": {}}),
+        JobSpec(**{**POD, "topology": "4x4", "slices": 1, "hosts": 4, "timeout": 0, "env": ()}),
     ),
 }
 

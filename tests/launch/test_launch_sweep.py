@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,13 +12,14 @@ import fsspec
 import pandas as pd
 import pytest
 
-from launch import backends, job, journal, run
+from launch import backends, job, journal, run, variables
 from launch.job import JobSpec, option
 from research.__main__ import main
 from research.scaling.table import read_file, read_runs
 from tests import bucket, tiny
 
 QUEUE: dict[str, tuple[str, str]] = {}
+SENT: list[dict[str, str]] = []  # the variables of each submission
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Memory:
 
     shares_disk: ClassVar[bool] = True
 
-    room: str = option("here", "a word")
+    ID: ClassVar[job.Form] = job.Form(r"[a-z0-9-]+", "the name of an element")
+
+    room: str = option("here", "a word", job.WORD)
 
     def pinned(self) -> "Memory":
         return self
@@ -37,7 +41,8 @@ class Memory:
     def render(self, spec: JobSpec) -> str:
         return "".join(f"{' '.join(spec.command(i))}\n" for i in range(len(spec.array)))
 
-    def submit(self, spec: JobSpec) -> list[str]:
+    def submit(self, spec: JobSpec, env: Mapping[str, str]) -> list[str]:
+        SENT.append(dict(env))
         ids = [spec.element(index) for index in range(len(spec.array))]
         QUEUE.update(dict.fromkeys(ids, (job.WAITING, self.room)))
         return ids
@@ -58,6 +63,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setitem(backends.BACKENDS, "memory", Memory)
     monkeypatch.chdir(tiny.ROOT)
     QUEUE.clear()
+    SENT.clear()
     assert sweep(tmp_path, "--room", "attic") == 0
     return tmp_path / "tiny"
 
@@ -219,6 +225,89 @@ def test_a_study_that_ran_here_has_no_jobs(study, capsys):
     assert "jobs.json: not a record of jobs" in complaint(capsys, "cancel", str(study))
 
 
+# Variables, and whose record it is.
+
+
+def test_values_of_variables_are_in_no_record(study, capsys, monkeypatch):
+    """They reach the backend, at first and at each retry; only their owner's file holds any."""
+    monkeypatch.setenv("BY_NAME", "hunter2")
+    before = os.umask(0)
+    try:
+        QUEUE.clear()
+        words = ["--env", "BY_NAME", "--env", "GIVEN=hunter3"]
+        assert sweep(study.parent, *words) == 0
+        QUEUE.clear()
+        said(capsys, "retry", str(study))
+    finally:
+        os.umask(before)
+    values = {"BY_NAME": "hunter2", "GIVEN": "hunter3"}
+    assert SENT[1:] == [values, values]
+    assert "hunter" not in "".join(capsys.readouterr())
+    holders = [p for p in study.parent.rglob("*") if p.is_file() and b"hunter" in p.read_bytes()]
+    assert holders == [study / "env.json"] and "hunter2" not in holders[0].read_text()
+    assert holders[0].stat().st_mode & 0o777 == 0o600
+    assert (study / "jobs.json").stat().st_mode & 0o777 == 0o644
+    newest = json.loads((study / "jobs.json").read_text())["submissions"][-1]
+    assert newest["spec"]["env"] == list(values)
+    QUEUE.clear()
+    monkeypatch.setenv("BY_NAME", "new")
+    said(capsys, "retry", str(study))
+    assert SENT[-1] == {**values, "BY_NAME": "new"}
+    QUEUE.clear()
+    monkeypatch.delenv("BY_NAME")
+    assert "--env BY_NAME: job tiny-" in complaint(capsys, "retry", str(study))
+    monkeypatch.setenv("BY_NAME", "new")
+    holders[0].chmod(0o640)
+    assert "env.json: others may read it" in complaint(capsys, "retry", str(study))
+    holders[0].chmod(0o600)
+    monkeypatch.setattr(variables.os, "geteuid", lambda: 12345)  # another user of the group
+    assert "--env GIVEN: job tiny-" in complaint(capsys, "retry", str(study), "--trust")
+    assert not QUEUE
+
+
+def test_rendering_shows_no_value(study, capsys):
+    QUEUE.clear()
+    capsys.readouterr()
+    assert sweep(study.parent, "--render", "--env", "GIVEN=hunter2") == 0
+    assert "hunter" not in "".join(capsys.readouterr())
+    assert not (study / "env.json").exists()
+
+
+def test_a_record_of_old_keeps_its_names(study, capsys, monkeypatch):
+    """It held values; they are read no more, for others may have changed them."""
+    content = json.loads((study / "jobs.json").read_text())
+    content.pop("checksum", None)
+    content["submissions"][0]["spec"]["env"] = {"OLD": "1"}
+    (study / "jobs.json").write_text(json.dumps(content))
+    assert set(states(study, capsys).values()) == {("waiting", "attic")}
+    QUEUE.clear()
+    assert "--env OLD: job tiny-" in complaint(capsys, "retry", str(study))
+    monkeypatch.setenv("OLD", "2")
+    said(capsys, "retry", str(study))
+    assert SENT[-1] == {"OLD": "2"}
+
+
+def test_a_retry_runs_what_its_user_wrote(study, capsys, monkeypatch):
+    QUEUE.clear()
+    (study / "jobs.json").chmod(0o664)
+    message = "jobs.json: another user wrote it, or may have"
+    assert message in complaint(capsys, "retry", str(study))
+    (study / "jobs.json").chmod(0o644)
+    monkeypatch.setattr(journal.os, "geteuid", lambda: 12345)
+    assert message in complaint(capsys, "retry", str(study)) and not QUEUE
+    assert set(states(study, capsys).values()) == {("failed", "")}  # who only reads may
+    assert "2 elements submitted again" in said(capsys, "retry", str(study), "--trust")
+
+
+def test_a_retry_of_a_study_that_moved(study, capsys):
+    """Its jobs would write where it was."""
+    QUEUE.clear()
+    moved = study.rename(study.parent / "moved")
+    assert "its jobs write into" in complaint(capsys, "retry", str(moved)) and not QUEUE
+    study.symlink_to(moved)
+    assert "2 elements submitted again" in said(capsys, "retry", str(study))
+
+
 QUICK = ["--config", "experiments/quickstart.py:text"]
 CLOUD = ["--workdir", "gs://bucket/runs"]
 POD = [*QUICK, *CLOUD, "--backend", "gke", "--image", "registry/isoflop"]
@@ -264,7 +353,18 @@ SLURM = ["--backend", "slurm"]
             [*POD, "--topology", "v5e:16x16"],
             "is not divisible by 256 data-parallel devices",
         ),
-        ([*QUICK, "--backend", "slurm", "--env", "A"], "--env 'A': expected NAME=VALUE"),
+        (
+            [*QUICK, *SLURM, "--account", "lab\n#SBATCH --wrap=x"],
+            r"--account 'lab\n#SBATCH --wrap=x': expected letters, digits and",
+        ),
+        ([*QUICK, *SLURM, "--partition=--wrap=x"], "--partition '--wrap=x': expected letters"),
+        ([*QUICK, *SLURM, "--logs_folder", "$(x)"], "--logs_folder '$(x)': expected a folder"),
+        ([*QUICK, *SLURM, "--parallel", "0"], "--parallel 0 must be at least 1"),
+        ([*QUICK, *SLURM, "--memory", "-1"], "--memory -1 must be at least 0"),
+        ([*POD, "--topology", "v5e:4x4", "--namespace=-x"], "--namespace '-x': expected"),
+        ([*QUICK, "--env", "A=1"], "(the workers of this machine inherit your environment"),
+        ([*QUICK, *SLURM, "--env", "A-B=1"], "--env 'A-B=***': expected NAME, set in your"),
+        ([*QUICK, "--backend", "slurm", "--env", "A"], "--env A: not set here; export it first"),
     ],
 )
 def test_bad_options(capsys, monkeypatch, words, message):

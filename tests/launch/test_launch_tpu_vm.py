@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from tests.launch import fake_gcloud
 SPEC = JobSpec(
     "lm-0a1b",
     ("-m", "launch.run", "--config", "study.py", "--workdir", "gs://b/runs", "--group"),
-    env={"LIBTPU_INIT_ARGS": "--a='b c' $HOME"},
+    env=("LIBTPU_INIT_ARGS",),
     accelerator="v5e",
     topology="4x4",
     hosts=4,
@@ -30,6 +31,7 @@ SPEC = JobSpec(
     restarts=1,
     array=("text-size64-trunk",),
 )
+ENV = {"LIBTPU_INIT_ARGS": "--a='b c' $HOME"}
 NAME = "lm-0a1b-0"
 
 
@@ -121,7 +123,7 @@ def end(id: str) -> int:
 def test_an_element_from_queue_to_end(repository, cloud, plan, creates, code, asked, starts):
     (cloud / "plan").write_text("\n".join(plan))
     (cloud / "creates").write_text("\n".join(creates))
-    (id,) = backend().submit(SPEC)
+    (id,) = backend().submit(SPEC, ENV)
     assert end(id) == code, backend().logs(id)
     assert (verbs(cloud), (cloud / "state").read_text()) == (asked.strip(), "")
     trained = (cloud / "trained").read_text().splitlines() if starts else []
@@ -130,11 +132,32 @@ def test_an_element_from_queue_to_end(repository, cloud, plan, creates, code, as
         revision = backend().revision
         assert set((cloud / "env").read_text().splitlines()) == {f"{revision} --a='b c' $HOME"}
         assert (cloud / f"home/isoflop-{revision[:12]}/study.py").read_text() == "PARTS = {}\n"
+    # The value went by a file, which is gone from here and from there, and by nothing else.
+    logs = repository / ".cache/launch"
+    kept = [*logs.iterdir(), cloud / "calls", *(cloud / "home").glob("*.*")]
+    assert not [path for path in kept if path.is_file() and b"--a=" in path.read_bytes()]
+
+
+def test_values_of_variables_are_their_owners(repository, cloud):
+    """While the script runs they are in a file of mode 0600, here and on the machine."""
+    (cloud / "creates").write_text("WAITING_FOR_RESOURCES\n")
+    (id,) = backend().submit(SPEC, ENV)
+    try:
+        (file,) = (repository / ".cache/launch").glob("*.env")
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert shlex.split(file.read_text()) == ["export", *(f"{k}={v}" for k, v in ENV.items())]
+        command = Path(f"/proc/{id.rpartition(':')[2]}/cmdline").read_text()
+        assert "--a=" not in command + file.with_suffix(".sh").read_text()
+        assert "--a=" not in backend().render(SPEC)
+    finally:
+        backend().cancel([id])
+        end(id)
+    assert not file.exists()
 
 
 def test_cancelling_deletes_what_costs(repository, cloud):
     (cloud / "plan").write_text("wait")
-    (id,) = backend().submit(SPEC)
+    (id,) = backend().submit(SPEC, ENV)
     wait((cloud / "waits").exists, id)
     assert backend().states([id]) == {id: (job.RUNNING, "ACTIVE")}
     backend().cancel([id])
@@ -185,7 +208,11 @@ def test_gcloud_takes_every_command(repository, tmp_path, monkeypatch):
     one, two = backend(spot=True), backend(reserved=True, service_account="a@b")
     commands = [
         *(one.create(SPEC, NAME), two.create(several, NAME), one.look(NAME), one.delete(NAME)),
-        *(one.copy(NAME, "study.py"), one.ssh(NAME, "exit"), (*one.delete(NAME), "--async")),
+        *(
+            one.copy(NAME, "study.py", "other.py"),
+            one.ssh(NAME, "exit"),
+            (*one.delete(NAME), "--async"),
+        ),
         *([*tpu_vm.GCLOUD, "list", *one._place, "--format=json"], [*one.look(NAME), "--lok"]),
     ]
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
@@ -198,9 +225,27 @@ def test_gcloud_takes_every_command(repository, tmp_path, monkeypatch):
     assert all("account" in text for text in said[:-1])
 
 
-def test_shipped_code_knows_its_revision(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("told", "dirty"), [("true", True), ("false", False), ("", None), ("no", None)]
+)
+def test_shipped_code_knows_what_it_was_told(tmp_path, monkeypatch, told, dirty):
     """Where there is no repository, nor git, as on TPU VMs and in containers."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("ISOFLOP_REVISION", "0" * 40)
-    found = record._environment.__wrapped__()
-    assert (found["git_revision"], found["dirty"]) == ("0" * 40, False)
+    monkeypatch.setenv("ISOFLOP_DIRTY", told)
+    assert record._code() == {"git_revision": "0" * 40, "dirty": dirty}
+    monkeypatch.delenv("ISOFLOP_DIRTY")
+    assert record._code()["dirty"] is None  # what nobody said is not known
+
+
+def test_a_repository_around_the_code_is_not_its_own(repository, monkeypatch):
+    """As where an archive was unpacked in somebody's repository, or git may not read ours."""
+    monkeypatch.setenv("ISOFLOP_REVISION", "0" * 40)
+    monkeypatch.setenv("ISOFLOP_DIRTY", "true")
+    shipped = repository / "record.py"
+    shipped.write_text("")
+    monkeypatch.setattr(record, "__file__", str(shipped))
+    assert record._code() == {"git_revision": "0" * 40, "dirty": True}
+    subprocess.run(["git", "add", "record.py"], cwd=repository, check=True)
+    found = record._code()
+    assert found["dirty"] is True and found["git_revision"] not in ("", "0" * 40)

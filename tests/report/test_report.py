@@ -12,7 +12,7 @@ from PIL import Image
 from research.errors import UserError
 from research.report import command, stamp
 from research.report.findings import find
-from research.report.load import read_metrics, read_study
+from research.report.load import read_study
 from tests.report.synthetic import PARTS, write_study
 
 UNFINISHED = ("text-24k-1e11-s0", "text-50k-1e12-s0")
@@ -204,13 +204,6 @@ def test_a_part_without_a_score_is_left_out(tmp_path):
         read_study(tmp_path)
 
 
-def test_metrics_survive_a_kill(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 2, "loss": 3}\n{"step": 1, "loss": 4}\n{"step": 2, "loss": 5}\n{"st')
-    assert read_metrics(path) == [{"step": 1, "loss": 4}, {"step": 2, "loss": 5}]
-    assert read_metrics(tmp_path / "none.jsonl") == []
-
-
 def test_errors_are_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
@@ -235,13 +228,19 @@ def test_a_report_is_made_again_only_when_something_changed(report, tmp_path):
     page = command.write_report(folder)
     assert page.read_text() == html
     digest = stamp.stamp(folder, True)
-    assert stamp.is_current(page, digest)
-    assert not stamp.is_current(page, stamp.stamp(folder, False))
-    (tmp_path / "half.html").write_text(html[:100])
-    assert not stamp.is_current(tmp_path / "half.html", digest)
+    assert stamp.is_current(folder, digest)
+    assert not stamp.is_current(folder, stamp.stamp(folder, False))
     other = tmp_path / "other"
     shutil.copytree(folder, other)
-    assert stamp.stamp(other, True) == digest
+    assert stamp.stamp(other, True) == digest and stamp.is_current(other, digest)
+    picture = other / "figures" / "headline.svg"
+    for path in (other / "report.html", picture, other / stamp.FILE):
+        kept = path.read_bytes()
+        for content in (kept[: len(kept) // 2], kept.replace(b"a", b"b", 1), None):
+            path.unlink() if content is None else path.write_bytes(content)
+            assert not stamp.is_current(other, digest), path
+        path.write_bytes(kept)
+    assert stamp.is_current(other, digest)
     result = next(other.glob("*/result.json"))
     result.write_text(result.read_text() + "\n")
     assert stamp.stamp(other, True) != digest

@@ -12,6 +12,7 @@ from research.__main__ import main
 from research.errors import UserError
 from research.run import watch
 from research.run.heartbeat import Beat
+from tests.scaling import planted
 
 
 def beat(state, **more):
@@ -30,13 +31,13 @@ def beats():
     }
 
 
-RESULTS = {"good": ("finished", {"value": 1.25, "unit": "bits/byte"}), "bad": ("diverged", None)}
+RESULTS = {"good": ("finished", 1.25), "bad": ("diverged", None)}
 
 
 def finish(folder, name):
-    status, score = RESULTS[name]
-    result = {"status": status, "steps": 2000, "train_loss": 2.25, "data": {"unit": "tokens"}}
-    result |= {"score": score} if score else {}
+    status, loss = RESULTS[name]
+    more = {"status": status, "steps": 2000, "train_loss": 2.25}
+    result = planted.result(1e6, 1e8, loss, 1e15, part="", **more)
     (folder / name).mkdir(exist_ok=True)
     (folder / name / "progress.json").unlink(missing_ok=True)
     (folder / name / "result.json").write_text(json.dumps(result))
@@ -56,7 +57,7 @@ def study(tmp_path):
 
 
 def test_rows(study):
-    """Trunks are among them; a half-written heartbeat is as good as none."""
+    """Trunks are among them; a damaged heartbeat or result costs its own row alone."""
     rows = {row.id: row for row in watch.read(study)}
     assert list(rows) == ["trunk", "good", "bad", "quick", "gone", "paused", "later"]
     for name, said in beats().items():
@@ -65,7 +66,12 @@ def test_rows(study):
     assert rows["good"].score == "1.2500 bits/byte" and rows["bad"].beat.state == "diverged"
     assert rows["gone"].silent > 7299 and rows["paused"].silent == 0
     (study / "quick" / "progress.json").write_text('{"state": "train')
-    assert watch.read_run(study / "quick").beat == Beat("waiting")
+    (study / "good" / "result.json").write_text("5")
+    watch._ended.cache_clear()
+    rows = {row.id: row for row in watch.read(study)}
+    assert [id for id, row in rows.items() if row.beat.state == "unreadable"] == ["good", "quick"]
+    assert "progress.json is not JSON" in rows["quick"].score
+    assert "good/result.json: expected an object, got 5" in rows["good"].score
 
 
 def test_what_is_printed(study, capsys):

@@ -26,6 +26,8 @@ INSTANCES: dict[str, tuple[dict[str, np.ndarray], tuple[float, ...]]] = {
     "chinchilla": (SURFACE, (1.7, 406.0, 410.0, 0.34, 0.28)),
     "frontier": ({"C": np.geomspace(1e15, 1e21, 12)}, (1.7, 300.0, 0.12)),
     "power": ({"C": np.geomspace(1e15, 1e21, 12)}, (30.0, 0.05)),
+    "size": ({"N": np.geomspace(1e7, 1e10, 12)}, (1.7, 300.0, 0.3)),
+    "size_power": ({"N": np.geomspace(1e7, 1e10, 12)}, (30.0, 0.1)),
     "kaplan": (SURFACE, (6.4e13, 1.8e13, 0.076, 0.103)),
     "muennighoff": (
         _grid(N=np.geomspace(1e7, 1e10, 5), D=AMOUNTS[:4], U=np.geomspace(1e8, 1e10, 4)),

@@ -16,7 +16,7 @@ from research.__main__ import VERBS, main
 from research.scaling.laws import LAWS
 from tests.scaling.planted import grid, losses, planted_study, valleys
 
-LAB = ("fit", "isoflop", "backtest", "extrapolate", "plan", "next", "reproduce")
+LAB = ("fit", "isoflop", "backtest", "extrapolate", "plan", "predict", "next", "reproduce")
 
 
 def command(verb: str):
@@ -94,6 +94,7 @@ SHORT = {
     "extrapolate": "extrapolate curves.csv --curve Task,Model --x Step --y Loss --fit Training==1"
     " --law m2",
     "plan": "plan laws.json --flops 1e23",
+    "predict": "predict laws.json --table target.csv",
     "next": "next --pool pool.csv --params N --data D --loss L --cost FLOPs --target target.csv"
     " --law chinchilla",
     "reproduce": "reproduce hoffmann2022",
@@ -107,6 +108,7 @@ KEYS = {
     "backtest": {"holdout", "laws", "warnings"},
     "extrapolate": {"laws", "predictions", "coverage", "notes"},
     "plan": {"params", "tokens", "loss", "best", "chip_hours", "curve", "warnings"},
+    "predict": {"law", "predictions", "warnings", "fit_warnings"},
     "next": {"rows", "shares", "waiting", "prediction", "low", "high"},
     "reproduce": {"paper", "passed", "lines", "learned"},
 }
@@ -175,9 +177,8 @@ def test_underscores_are_read_as_hyphens(folder, monkeypatch, capsys):
 def test_every_verb_is_a_function_that_returns_a_documented_dataclass():
     readme = scaling.__doc__ or ""
     pairs = re.findall(r"^    (\w+)\(.*?\) -> (\w+)", readme, re.M)
-    assert {"fit_law", "isoflop", "backtest", "extrapolate", "next_runs", "plan", "reproduce"} == {
-        name for name, _ in pairs
-    }
+    names = ("isoflop", "backtest", "extrapolate", "next_runs", "plan", "predict", "reproduce")
+    assert {"fit_law", *names} == {name for name, _ in pairs}
     for name, result in pairs:
         kind = getattr(scaling, result)
         assert getattr(scaling, name).__annotations__["return"] in (kind, result)

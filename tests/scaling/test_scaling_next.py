@@ -366,7 +366,7 @@ def test_mistakes_write_nothing(files, changes, match):
         (lambda f: f.assign(D=-f.D), "column 'D' is not positive in rows 1, 2"),
         (lambda f: f.assign(N=f.N.where(f.index != 3)), "column 'N' is missing .* in row 4"),
         (lambda f: f.assign(hours=np.nan), "column 'hours' is missing"),
-        (lambda f: f.assign(L=-f.L), "column 'L' is not positive in row"),
+        (lambda f: f.assign(L=np.inf), "column 'L' is infinite in row"),
         (lambda f: f.assign(L="x"), "column 'L' is not a number in row"),
         (lambda f: f.head(0), "no rows"),
     ],

@@ -170,8 +170,8 @@ def test_13_a_narrow_range_reaches_ten_times_as_far():
         (fitted(law="chinchila"), "did you mean 'chinchilla'"),
         (fitted({"E": 1, "A": 1, "alpha": 1}, "frontier"), "not of size and data"),
         (fitted({"E": 1.7, "A": 1.0}), "parameter 'B' is missing"),
-        (fitted(draws=[[1.0, 2.0, 3.0]]), "'flops' or 'draws' are damaged"),
-        (fitted(flops={"coefficient": 6}), "'flops' or 'draws' are damaged"),
+        (fitted(draws=[[1.0, 2.0, 3.0]]), "its 'draws' are damaged"),
+        (fitted(flops={"coefficient": 6}), "its 'flops' are damaged"),
         (fitted({**EPOCH, "alpha": 1e-9}, "chinchilla"), None),
     ],
 )

@@ -12,7 +12,7 @@ from research.scaling.commands.options import (
     draw_options,
     read_tables,
 )
-from research.scaling.engine.objective import KINDS, parse
+from research.scaling.doubt.signs import OBJECTIVES, SIGNED, objective_for, signed_too
 
 EXAMPLE = """examples:
   python -m research backtest runs/quickstart --holdout flops:0.3decade
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="flops:0.5decade, params:largest, data:1decade or an expression on the columns",
     )
     add("--law", action="append", help="a law to test; may be repeated (default: all that apply)")
-    add("--objective", default="huber:1e-3", help=", ".join(KINDS))
+    add("--objective", help=OBJECTIVES)
     add_draw_options(parser, bootstrap=400, level=0.9)
     add("--json", action="store_true", help="print the result as JSON")
     add("--out", metavar="FILE", help="write the result here as JSON")
@@ -44,14 +44,15 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or a table that cannot be used; nothing is written then.
     """
-    options = {"objective": parse(args.objective), **draw_options(args)}
+    options = draw_options(args)
     chosen = [laws.get(name) for name in args.law] if args.law else None
-    tables = read_tables(args)
-    part = args.part or next(iter(tables))
-    result = backtest(tables[part], args.holdout, chosen, **options)
-    content = {**result.to_json(), "convention": tables[part].convention}
+    tables = read_tables(args, signed_too(args.objective))
+    table = tables[args.part or next(iter(tables))]
+    objective = objective_for(args.objective, table)
+    result = backtest(table, args.holdout, chosen, objective=objective, **options)
+    content = {**result.to_json(), "convention": table.convention}
     if args.out:
-        write_json(args.out, content)
+        write_json(args.out, content, checksum=False)
     print(json.dumps(content, indent=2) if args.json else "\n".join(lines(result)))
     return 0
 
@@ -59,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
 def lines(result: Backtest) -> list[str]:
     """The table of laws, best first, then the warnings."""
     held, fitted = int(result.mask.sum()), int((~result.mask).sum())
-    said = [f"{held} runs held out ({result.holdout}), {fitted} fitted; errors are of log loss"]
+    said = [
+        f"{held} runs held out ({result.holdout}), {fitted} fitted; errors are of {result.unit}"
+    ]
+    said += [] if result.log else [f"  {SIGNED}"]
     said.append(f"  {'law':<16}{'RMSE':>9}{'bias':>10}{f'in {result.level:.0%}':>9}")
     for each in result.tested:
         if each.refused:

@@ -12,10 +12,11 @@ EXAMPLE = """example:
   python -m research extrapolate curves.csv --curve "Task,Model" --x "Seen Examples" --y Loss \\
       --fit "Training == 1" --law auto --out predictions.csv
 
-Rows for which --fit does not hold are predicted; their y is never read and may be absent. Each law
-is also fitted with the last points of every curve left out; `auto` weighs the laws by what those
-backtests show, curve by curve. Curves that share the first of several --curve columns (a domain)
-lend each other more than others.
+Rows beyond the fitted ones of their curve are predicted; their y is never read and may be absent.
+Rows of one x are averaged (seeds), and points that leave a curve and come back (spikes) are set
+aside. Each law is also fitted with the last points of every curve left out; `auto` weighs the laws
+by what those backtests show, curve by curve. Curves that share the first of several --curve columns
+(a domain) lend each other more than others.
 """
 
 
@@ -25,10 +26,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
     add = parser.add_argument
     add("source", metavar="CURVES", help="a CSV, TSV or Parquet file")
-    add("--curve", required=True, metavar="COLUMNS", help="columns that tell curves apart: A,B")
+    add(
+        "--curve",
+        metavar="COLUMNS",
+        help="columns that tell curves apart: A,B (default: one curve)",
+    )
     add("--x", required=True, metavar="COLUMN", help="what grows: examples, tokens, FLOPs, sizes")
-    add("--y", required=True, metavar="COLUMN", help="loss or error, positive")
+    add("--y", required=True, metavar="COLUMN", help="loss or error, positive, or an accuracy")
     add("--fit", required=True, metavar="EXPRESSION", help='rows to fit: "Training == 1"')
+    add("--where", metavar="EXPRESSION", help="rows to take at all: \"Split == 'val'\"")
+    add(
+        "--best",
+        type=float,
+        metavar="VALUE",
+        help="what y rises to, 1 or 100 for an accuracy; 0: y falls (default: told by its values)",
+    )
     add("--law", default=AUTO, help=f"{AUTO}, or one of {', '.join(NAMES)}")
     add("--level", type=float, default=0.9, help="of the intervals")
     add("--json", action="store_true", help="print backtests and predictions as JSON")
@@ -48,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         x=args.x,
         y=args.y,
         fit=args.fit,
+        where=args.where,
+        best=args.best,
         source=args.source,
     )
     result = extrapolate(curves, args.law, args.level)
@@ -78,7 +92,9 @@ def lines(result: Extrapolation) -> list[str]:
         f" {result.num_backtests} backtests, each leaving out the last points of a curve"
     ]
     if result.backtests:
-        found.append(f"  {'law':<12}{'RMSE of log y':>14}{'leads curves':>14}")
+        best = result.curves.score.best
+        error = f"RMSE of log {f'({best:g} - y)' if best else 'y'}"
+        found.append(f"  {'law':<12}{error:>{max(14, len(error) + 2)}}{'leads curves':>14}")
     for test in result.backtests:
         leads = "" if test.law == AUTO else str(test.leads)
         found.append(f"  {test.law:<12}{test.rmse:>14.4g}{leads:>14}")

@@ -18,10 +18,12 @@ from research.scaling.commands.options import (
     read_tables,
 )
 from research.scaling.doubt.catalogue import CHECKS
-from research.scaling.engine.objective import KINDS, Objective, parse
+from research.scaling.doubt.signs import OBJECTIVES, SIGNED, objective_for, signed_too
+from research.scaling.engine.objective import Objective
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
 from research.scaling.isoflop.fit import has_budgets, isoflop
+from research.scaling.ladder import Ladder
 from research.scaling.laws import Law
 from research.scaling.summary import compare_methods
 from research.scaling.table import Table
@@ -34,7 +36,8 @@ EXAMPLE = """examples:
   python -m research fit tasks.csv --loss error --column loss=val_loss --law loss_to_error \\
       --choices 4
 
-Every warning cites one of 22 checks: --checks lists them. Losses below zero take --objective l2.
+Every warning cites one of 22 checks: --checks lists them. Losses of zero or less are fitted by l2,
+and take a law whose floor may be below zero: signed_chinchilla, signed_frontier, vocabulary.
 """
 
 
@@ -44,11 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
     add_table_options(parser)
     add = parser.add_argument
-    add("--law", default="chinchilla", help=f"auto, a file LAW.py, or {', '.join(laws.LAWS)}")
+    known = ", ".join([*laws.LAWS, *laws.SIGNED_LAWS])
+    add("--law", default="chinchilla", help=f"auto, a file LAW.py, or {known}")
     add("--drop-highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
     add("--choices", type=int, metavar="K", help="answers to choose from, where --loss is an error")
     add("--checks", action=_Checks, nargs=0, help="list the 22 checks that warnings cite, and exit")
-    add("--objective", default="huber:1e-3", help=", ".join(KINDS))
+    add("--objective", help=OBJECTIVES)
     add_draw_options(parser, bootstrap=4000, level=0.95)
     add("--json", action="store_true", help="print the law as JSON")
     add("--out", metavar="FILE", help="write the law here as JSON")
@@ -73,19 +77,22 @@ def run(args: argparse.Namespace) -> int:
     if args.choices is not None and args.choices < 2:
         raise UserError(f"--choices {args.choices}: expected 2 or more")
     law = None if args.law == AUTO else laws.get(args.law)
-    objective, options = parse(args.objective), draw_options(args)
-    tables = read_tables(args, not objective.log, args.choices)
+    options = draw_options(args)
+    tables = read_tables(args, signed_too(args.objective), args.choices)
     first = args.part or next(iter(tables))
     results = {}
     for part, table in tables.items():
         table = _drop_highest(table, args.drop_highest)
         try:
-            results[part] = _fit(table, law, objective, options)
+            results[part] = _fit(table, law, objective_for(args.objective, table), options)
         except UserError as error:
             # A small part of a study (a check, a baseline) must not cost the others their laws.
             if part == first:
                 raise
-            results[part] = [f"refused: {error}"], _nothing(table, args, str(error))
+            name = law.name if law else args.law
+            results[part] = [f"refused: {error}"], _nothing(table, name, args.level, str(error))
+        if law is not None and laws.named(law.name) is None:
+            results[part][1]["law_file"] = args.law  # a hint: it is not run unless named again
     content = results[first][1]
     if first:
         content = {**content, "parts": {part: found for part, (_, found) in results.items()}}
@@ -118,7 +125,8 @@ def _fit(
     if law is None:
         choice = choose(table, objective=objective, level=options["level"], seed=options["seed"])
         if choice.law is None:
-            raise UserError(f"{table.source}: refused by check 21: {choice.line}")
+            more = "add runs of more compute, or name a law with --law"
+            raise UserError(f"{table.source}: refused by check 21: {choice.line}; {more}")
         law = choice.law
     if law.name == laws.FRONTIER.name:
         fit = fit_frontier(table, objective=objective, **options)
@@ -127,13 +135,19 @@ def _fit(
         fit = _with_valleys(fit, table, options)
     if choice is not None:
         fit = choice.calibrate(fit)
-    elif law.terms and law.name != laws.FRONTIER.name:  # of others every backtest is minutes
+    elif _quick(law) and law.name not in (laws.FRONTIER.name, laws.SIZE.name):
         fit = calibrated(fit, table, objective=objective, seed=options["seed"])
     lines, content = law_lines(fit), {**fit.to_json(), "notes": list(table.notes)}
+    content["columns"] = dict(table.columns)
     if choice is not None:
         lines.insert(1, f"  chosen: {choice.line}")
         content["choice"] = choice.to_json()
     return lines, content
+
+
+def _quick(law: Law) -> bool:
+    """Whether its backtests take seconds: of other laws each is minutes."""
+    return bool(law.terms) or law.name in laws.SIGNED_LAWS
 
 
 def _with_valleys(fit: LawFit, table: Table, options: dict[str, Any]) -> LawFit:
@@ -146,13 +160,13 @@ def _with_valleys(fit: LawFit, table: Table, options: dict[str, Any]) -> LawFit:
     return replace(fit, findings=sorted([*fit.findings, *more], key=lambda found: found.code))
 
 
-def _nothing(table: Table, args: argparse.Namespace, reason: str) -> dict[str, Any]:
+def _nothing(table: Table, name: str, level: float, reason: str) -> dict[str, Any]:
     """The schema of laws.json for a part that cannot carry the law at all."""
     return {
-        "law": args.law,
+        "law": name,
         "parameters": None,
         "intervals": None,
-        "level": args.level,
+        "level": level,
         "objective": None,
         "num_runs": len(table),
         "convention": table.convention,
@@ -183,5 +197,16 @@ def law_lines(fit: LawFit) -> list[str]:
             f"  objective {fit.objective:.10g} ({kind}),"
             f" noise of {'log ' if fit.log else ''}loss {fit.noise:.3g}"
         )
+        lines += [] if fit.log else [f"  {SIGNED}"]
+    if fit.ladder is not None:
+        lines += _ladder_lines(fit, fit.ladder)
     lines += [f"  warning {line}" for line in fit.warnings]
     return lines
+
+
+def _ladder_lines(fit: LawFit, line: Ladder) -> list[str]:
+    said, rung = [], fit.rung
+    if rung is not None:
+        place = ", ".join(f"{name} = {value:.4g}" for name, value in rung.at.items())
+        said.append(f"  next rung: {place}: loss {rung.loss:.4f} [{rung.low:.4f}, {rung.high:.4f}]")
+    return said if line.ratio is None else [*said, f"  {line.advice}"]

@@ -14,6 +14,7 @@ from research.scaling.commands.options import (
     draw_options,
     read_tables,
 )
+from research.scaling.doubt.signs import SIGNED, refuse_odd_signs
 from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import (
     duplicates,
@@ -50,8 +51,9 @@ def run(args: argparse.Namespace) -> int:
         UserError: arguments or a table that cannot be read; nothing is written then.
     """
     options = draw_options(args)
-    tables = read_tables(args)
+    tables = read_tables(args, signed_loss=True)
     table = tables[args.part or next(iter(tables))]
+    refuse_odd_signs(table)
     _refuse_constant(table)
     fit = isoflop(table, args.method, **options)
     checks = (mixed_conventions, duplicates, paired_losses)
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     fit = replace(fit, findings=sorted([*doubts, *fit.findings], key=lambda found: found.code))
     content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}
     if args.out:
-        write_json(args.out, content)
+        write_json(args.out, content, checksum=False)
     print(json.dumps(content, indent=2) if args.json else "\n".join(lines(fit)))
     if args.out and not args.json:
         print(f"wrote {args.out}")
@@ -79,6 +81,7 @@ def lines(fit: IsoflopFit) -> list[str]:
     """The exponents, every budget with its optimum or why it was dropped, and the warnings."""
     said = [f"N_opt ~ C^a, D_opt ~ C^b by {fit.method}"]
     said[0] += f"   ({len(fit.kept)} of {len(fit.valleys)} budgets)"
+    said += [] if fit.log else [f"  {SIGNED}"]
     if fit.refused:
         said.append(f"  refused: {fit.refused}")
     elif fit.params_interval and fit.data_interval:

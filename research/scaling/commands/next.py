@@ -10,6 +10,7 @@ import pandas as pd
 from research.errors import UserError
 from research.run.record import write_text
 from research.scaling.commands.options import add_column_options, column_pairs
+from research.scaling.doubt.signs import SIGNED, odd_signs
 from research.scaling.next.runs import Losses, NextRuns, next_runs
 from research.scaling.table import read_frame
 from research.scaling.table.columns import (
@@ -30,6 +31,7 @@ where a run has not been made: the command then lists the runs to make next. Fil
 again; when the budget is spent it predicts the target.
 """
 MADE = ("prediction", "low", "high")
+MOST_SHOWN = 40  # rows of the target that are printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     )
     content = {**result.to_json(), "rows": _labels(pool, result.rows)}
     content["waiting"] = _labels(pool, result.waiting)
+    content["target_rows"] = _labels(target, list(range(len(target))))
     content["scores"] = scores(target, args.loss, result)
     if result.prediction is not None and args.out:
         made = zip(MADE, (result.prediction, result.low, result.high), strict=True)
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(content, indent=2))
     else:
-        print("\n".join(lines(pool, options, result, content, args)))
+        print("\n".join(lines(pool, options, columns[1], result, content, args)))
     return 0
 
 
@@ -136,6 +139,7 @@ def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
 def losses_of(frame: pd.DataFrame, column: str, source: str) -> Losses:
     """The losses of a pool, read cell by cell; empty cells are runs to be made."""
     values = named_column(frame, "--loss", column, source)
+    seen: dict[int, float] = {}
 
     def read(row: int) -> float:
         cell = values.iloc[row]
@@ -148,9 +152,16 @@ def losses_of(frame: pd.DataFrame, column: str, source: str) -> Losses:
             raise UserError(
                 f"{source}: column {column!r} is not a number in row {label} ({str(cell)!r})"
             ) from error
-        if not 0 < value < np.inf:
+        seen[row] = value
+        if np.isinf(value):
             label = values.index[row] + 1
-            raise UserError(f"{source}: column {column!r} is not positive in row {label} ({value})")
+            raise UserError(f"{source}: column {column!r} is infinite in row {label}")
+        if odd_signs(np.array(list(seen.values()))).any():
+            low = min(seen, key=lambda row: seen[row])
+            raise UserError(
+                f"{source}: column {column!r} is not positive in row {values.index[low] + 1}"
+                f" ({seen[low]}), and far below the others: leave it empty where there is none"
+            )
         return value
 
     return Losses(read)
@@ -183,8 +194,8 @@ def _labels(frame: pd.DataFrame, rows: list[int]) -> list[int]:
     return [int(frame.index[row]) + 1 for row in rows]
 
 
-def lines(pool, options, result: NextRuns, content: dict[str, Any], args) -> list[str]:
-    """What was chosen in order, the laws and the scores, as text."""
+def lines(pool, options, target, result: NextRuns, content: dict[str, Any], args) -> list[str]:
+    """What was chosen in order, the laws, the predictions and the scores, as text."""
     shown = {name: pool[column].to_numpy() for name, (_, column) in options.items()}
     head = " ".join(f"{name:>12}" for name in shown)
     text = [f"{'':>4} {'row':>6} {head} {'cost':>12} {'share so far':>13}"]
@@ -205,7 +216,11 @@ def lines(pool, options, result: NextRuns, content: dict[str, Any], args) -> lis
     laws = ", ".join(
         f"{name} {share:.0%}" for name, share in result.weights.items() if share > 0.005
     )
-    text.append(f"laws: {laws}; noise of log loss {result.noise:.2g}")
+    kind = "log loss" if result.log else "loss"
+    text.append(f"laws: {laws}; noise of {kind} {result.noise:.2g}")
+    text += [] if result.log else [SIGNED]
+    if not args.out:
+        text += _predictions(target, content["target_rows"], result)
     found = content["scores"]
     if found:
         r2 = "R2 undefined (one value)" if found["r2"] is None else f"R2 {found['r2']:.3f}"
@@ -215,4 +230,20 @@ def lines(pool, options, result: NextRuns, content: dict[str, Any], args) -> lis
         )
     if args.out:
         text.append(f"wrote {args.out}")
+    return text
+
+
+def _predictions(target: dict[str, np.ndarray], labels: list[int], result: NextRuns) -> list[str]:
+    """The target's rows with their predictions; of a long one the first."""
+    head = " ".join(f"{name:>12}" for name in target)
+    text = [f"{'row':>6} {head} {'prediction':>12} {f'{result.level:.0%} of runs within':>25}"]
+    rows = zip(result.prediction or (), result.low or (), result.high or (), strict=True)
+    for k, numbers in enumerate(rows):
+        if k == MOST_SHOWN:
+            left = len(result.prediction or ()) - k
+            return [*text, f"and {left} more rows: --out FILE.csv writes all"]
+        values = " ".join(f"{float(value[k]):>12.6g}" for value in target.values())
+        text.append(
+            f"{labels[k]:>6} {values} " + " ".join(f"{number:>12.6g}" for number in numbers)
+        )
     return text

@@ -1,6 +1,7 @@
 """The options by which every verb of the law lab names a table and its columns."""
 
 import argparse
+import sys
 from typing import Any
 
 from research.errors import UserError, nearest
@@ -66,6 +67,8 @@ def read_tables(
         if value:
             raise UserError(f"--{name}: only for a table; a run folder knows its own columns")
     tables = read_runs(args.source)
+    for note in (note for table in tables.values() for note in table.notes):
+        print(f"note: {note}", file=sys.stderr)
     if args.part and args.part not in tables:
         raise UserError(
             f"--part: no part {args.part!r} in {args.source}{nearest(args.part, tables)};"

@@ -2,16 +2,28 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from research.errors import UserError
 from research.hardware import PEAK_FLOPS, parse_slice
-from research.run.record import read_json, write_json
-from research.scaling.plan.budget import Choice, Plan, plan
+from research.run.record import write_json
+from research.scaling.commands.laws_json import (
+    add_law_options,
+    amount,
+    assignments,
+    law_content,
+    own_law,
+)
+
+if TYPE_CHECKING:
+    from research.scaling.plan.budget import Choice, Plan
 
 EXAMPLE = """examples:
   python -m research plan laws.json --flops 5.88e23
   python -m research plan laws.json --flops 1e22 --chips v5e:16x16 --mfu 0.4 --out plan.json
   python -m research plan laws.json --flops 1e22 --inference-tokens 1e12 --unique-tokens 2e11
+
+A law of your own is read from its file, which has to be named again: --law FILE.py.
 """
 
 
@@ -20,17 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
     add = parser.add_argument
-    add("laws", metavar="LAWS.json", help="what `fit --out` wrote")
-    add("--flops", type=float, required=True, metavar="C", help="training FLOPs to spend")
-    add("--unique-tokens", type=float, metavar="U", help="data there is without repeats")
-    add("--inference-tokens", type=float, metavar="T", help="tokens to be served afterwards")
+    add_law_options(parser, "plan")
+    add("--flops", required=True, metavar="C", help="training FLOPs to spend")
+    add("--unique-tokens", metavar="U", help="data there is without repeats")
+    add("--inference-tokens", metavar="T", help="tokens to be served afterwards")
     add("--chips", metavar="CHIP:SHAPE", help=f"e.g. v5e:16x16; chips: {', '.join(PEAK_FLOPS)}")
     add("--mfu", type=float, default=0.4, help="share of the chips' peak that is reached")
-    add(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="the law's other variables"
-    )
-    add("--part", help="the part of a study's laws.json (default: its first)")
-    add("--anyway", action="store_true", help="plan even where check 13 says not to extrapolate")
     add("--json", action="store_true", help="print the plan as JSON")
     add("--out", metavar="FILE", help="write the plan here as JSON")
 
@@ -41,54 +48,37 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a file that is no law, a refused law, or a plan the law cannot carry.
     """
-    amounts = (
-        ("--flops", args.flops),
-        ("--unique-tokens", args.unique_tokens),
-        ("--inference-tokens", args.inference_tokens),
+    from research.scaling.plan.budget import plan
+
+    unique, inference = (
+        None if text is None else amount(option, text)
+        for option, text in (
+            ("--unique-tokens", args.unique_tokens),
+            ("--inference-tokens", args.inference_tokens),
+        )
     )
-    for option, value in amounts:
-        if value is not None and not 0 < value < 1e40:
-            raise UserError(f"{option} {value:g}: expected a positive number, such as 1e21")
     if not 0 < args.mfu <= 1:
         raise UserError(f"--mfu {args.mfu:g}: expected a share between 0 and 1, such as 0.4")
     found = plan(
-        _content(args),
-        args.flops,
-        unique=args.unique_tokens,
-        inference=args.inference_tokens,
+        law_content(args),
+        amount("--flops", args.flops),
+        unique=unique,
+        inference=inference,
         chips=parse_slice(args.chips) if args.chips else None,
         mfu=args.mfu,
-        given=dict(_assignment(text) for text in args.set),
+        given=assignments(args.set),
+        own=own_law(args),
         anyway=args.anyway,
     )
     if args.out:
-        write_json(args.out, found.to_json())
+        write_json(args.out, found.to_json(), checksum=False)
     print(json.dumps(found.to_json(), indent=2) if args.json else "\n".join(lines(found)))
     if args.out and not args.json:
         print(f"wrote {args.out}")
     return 0
 
 
-def _content(args: argparse.Namespace) -> dict:
-    content = read_json(args.laws)
-    if args.part is None:
-        return content
-    parts = content.get("parts", {}) if isinstance(content, dict) else {}
-    if args.part not in parts:
-        known = f"it has {', '.join(parts)}" if parts else "it has none"
-        raise UserError(f"--part: no part {args.part!r} in {args.laws}; {known}")
-    return parts[args.part]
-
-
-def _assignment(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name.strip(), float(value)
-    except ValueError as error:
-        raise UserError(f"--set {text!r}: expected NAME=VALUE, such as granularity=8") from error
-
-
-def lines(found: Plan) -> list[str]:
+def lines(found: "Plan") -> list[str]:
     """The plan as an aligned table, the trade-off curve, the hours and the warnings."""
     said = [f"{found.flops:.4g} FLOPs by {found.law}"]
     said += _choice_lines(found.best, found)
@@ -103,17 +93,24 @@ def lines(found: Plan) -> list[str]:
         hours = found.hours
         clock = f"{hours.hours:.4g} hours on {hours.num_chips} {hours.chip}"
         said.append(f"  {hours.chip_hours:.4g} chip-hours at {hours.mfu:.0%} of peak: {clock}")
-    said.append(f"  {'size':>8}{'params':>12}{found.data_unit:>12}{'loss':>10}{'more':>9}  compute")
+    if found.curve:
+        head = f"  {'size':>8}{'params':>12}{found.data_unit:>12}{'loss':>10}{'more':>9}  compute"
+        said.append(head)
     for row in found.curve:
         compute = "never" if row.compute is None else f"x {row.compute:.3f}"
         size = f"x {row.multiple:.3g}"
-        numbers = f"{row.params:>12.4g}{row.data:>12.4g}{row.loss:>10.4f}{row.excess:>9.2%}"
+        excess = f"{row.excess:>9.2%}" if found.relative else f"{row.excess:>9.4f}"
+        numbers = f"{row.params:>12.4g}{row.data:>12.4g}{row.loss:>10.4f}{excess}"
         said.append(f"  {size:>8}{numbers}  {compute}")
-    said.append("  more: loss at the same FLOPs; compute: what this size needs for the best loss")
-    return said + [f"  warning {line}" for line in found.warnings]
+    if found.curve:
+        said.append(
+            "  more: loss at the same FLOPs; compute: what this size needs for the best loss"
+        )
+    said += [f"  warning {line}" for line in found.warnings]
+    return said + [f"  warning of the fit {line}" for line in found.fit_warnings]
 
 
-def _choice_lines(choice: Choice, found: Plan) -> list[str]:
+def _choice_lines(choice: "Choice", found: "Plan") -> list[str]:
     rows = [
         ("params", choice.params, choice.params_interval),
         (found.data_unit, choice.data, choice.data_interval),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from research.scaling.doubt import intervals, rounding
 from research.scaling.doubt.profile import Profile
@@ -65,17 +65,24 @@ def _refusal(found: Evidence) -> str | None:
         have = f"{len(table)} runs for {len(law.parameters)} parameters"
         return f"check 16: {have}; run at least {law.minimum_rows}"
     if np.abs(found.best - found.start).max() < 1e-9:
-        return "check 9: the fit is equal to its start; the optimiser did not move"
+        return (
+            "check 9: the fit is equal to its start; the optimiser did not move:"
+            " add runs over a wider range"
+        )
     bound = _at_bound(found)
     if bound:
         return f"check 9: {bound}; add runs that vary what it multiplies"
     polish = _polish(found)
     if polish > 0.1:
         return (
-            f"check 8: not converged; one more step would move a parameter by {polish:.2g} errors"
+            f"check 8: not converged; one more step would move a parameter by {polish:.2g} errors:"
+            " add runs, or take a law of fewer parameters"
         )
-    if _gain_over_constant(found) < stats.chi2.ppf(found.level, len(found.best) - 1):
-        return "check 12: a constant loss fits as well; the runs differ by no more than their noise"
+    if _gain_over_constant(found) < scipy.stats.chi2.ppf(found.level, len(found.best) - 1):
+        return (
+            "check 12: a constant loss fits as well; the runs differ by no more than their noise:"
+            f" run {' and '.join(law.variables)} over a wider range"
+        )
     return None
 
 

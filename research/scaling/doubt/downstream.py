@@ -5,7 +5,7 @@ the 17 of 46 tasks that are) and where its error goes one way (McKenzie 2023: in
 """
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.laws import Law
@@ -69,7 +69,7 @@ def accuracy(table: Table) -> Finding | None:
     named = any(word in column.lower() for word in ("acc", "exact_match", "pass@", "f1"))
     grows = False
     if table.known("C") and len(table) >= FEWEST and table["L"].max() <= 1:
-        grows = float(stats.spearmanr(table["C"], table["L"]).statistic) > 0.7
+        grows = float(scipy.stats.spearmanr(table["C"], table["L"]).statistic) > 0.7
     if not named and not grows:
         return None
     why = "is called an accuracy" if named else "grows with compute"

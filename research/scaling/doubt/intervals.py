@@ -16,7 +16,7 @@ surfaces each): at a bound the bootstrap is too sure.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import Objective
@@ -41,8 +41,8 @@ def degrees_of_freedom(num_groups: int, num_parameters: int) -> float:
 
 def tails(level: float, degrees: float) -> tuple[float, float]:
     """The two quantile levels whose percentiles are shown, for `degrees` of freedom."""
-    width = stats.t.ppf(0.5 + level / 2, max(degrees, 1))
-    return float(stats.norm.cdf(-width)), float(stats.norm.cdf(width))
+    width = scipy.stats.t.ppf(0.5 + level / 2, max(degrees, 1))
+    return float(scipy.stats.norm.cdf(-width)), float(scipy.stats.norm.cdf(width))
 
 
 def percentile(draws: np.ndarray, level: float, degrees: float) -> np.ndarray:
@@ -67,7 +67,7 @@ def predictive(middle: np.ndarray, draws: np.ndarray, spread: Spread, level: flo
     """
     ends = percentile(draws, level, degrees_of_freedom(spread.num_groups, spread.num_parameters))
     degrees = max(spread.num_groups - spread.num_parameters, 1)
-    own = spread.noise * stats.t.ppf(0.5 + level / 2, degrees)
+    own = spread.noise * scipy.stats.t.ppf(0.5 + level / 2, degrees)
     low, high = np.minimum(ends[0] - middle, 0), np.maximum(ends[1] - middle, 0)
     return middle + np.stack([-np.hypot(low, own), np.hypot(high, own)])
 
@@ -75,6 +75,16 @@ def predictive(middle: np.ndarray, draws: np.ndarray, spread: Spread, level: flo
 def widen(interval: np.ndarray, middle: np.ndarray, factor: float) -> np.ndarray:
     """`interval` [2, rows] with both of its ends `factor` times as far from `middle` [rows]."""
     return middle + factor * (interval - middle)
+
+
+def short(num_groups: int, num_parameters: int) -> float:
+    """By how much intervals of predictions by a power of one variable are to be widened: 1 + P / n.
+
+    Chosen by measurement: such a law is carried past the last of few runs, and the bootstrap knows
+    little of what its neighbours alone hold. On planted ladders of 5 and 8 rungs, with and without
+    a floor, the plain intervals of the loss one rung on held .77 to .95 of the truths at 95%.
+    """
+    return 1 + num_parameters / max(num_groups, 1)
 
 
 def spread(draws: np.ndarray) -> np.ndarray:
@@ -100,9 +110,9 @@ def huber_scale(residuals: np.ndarray, num_parameters: int, objective: Objective
     if np.isinf(delta):
         return float(size**2)
     bend = delta / size
-    inside = 2 * stats.norm.cdf(bend) - 1
-    square = size**2 * (inside - 2 * bend * stats.norm.pdf(bend))
-    square += delta**2 * 2 * stats.norm.sf(bend)
+    inside = 2 * scipy.stats.norm.cdf(bend) - 1
+    square = size**2 * (inside - 2 * bend * scipy.stats.norm.pdf(bend))
+    square += delta**2 * 2 * scipy.stats.norm.sf(bend)
     return float(square / inside / (delta if objective.lad else 1.0))
 
 

@@ -7,7 +7,7 @@ parameter: that is an answer, and the interval then reaches as far as was looked
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from research.scaling import engine
 from research.scaling.doubt import intervals
@@ -51,7 +51,7 @@ def profile(
     `intervals.huber_scale`.
     """
     degrees = max(design.num_rows - len(best), 1)
-    threshold = float(stats.t.ppf(0.5 + level / 2, degrees) ** 2)
+    threshold = float(scipy.stats.t.ppf(0.5 + level / 2, degrees) ** 2)
     target, weights = objective.target(loss), np.ones(design.num_rows)
     result = {}
     for j, name in enumerate(design.law.names):
@@ -89,7 +89,7 @@ def quadratic(
     design: Design, loss: np.ndarray, best: np.ndarray, draws: np.ndarray, *, level: float
 ) -> dict[str, Profile]:
     """The profiles of a table too long to refit: parabolas whose width is the draws' spread."""
-    threshold = float(stats.norm.ppf(0.5 + level / 2) ** 2)
+    threshold = float(scipy.stats.norm.ppf(0.5 + level / 2) ** 2)
     steps = np.concatenate([-STEPS[::-1], STEPS])
     result = {}
     for j, name in enumerate(design.law.names):

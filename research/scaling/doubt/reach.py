@@ -1,12 +1,18 @@
-"""How far a law may be carried (check 13): ten times past its runs, unless they span enough."""
+"""How far a law may be carried (check 13): ten times past its runs, unless they span enough.
+
+Past them is either way: above the largest run and below the smallest.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Decades that N and C must span for a law of them to be carried further.
-WANTED_DECADES = {"N": 1.5, "C": 2.0}
+# Decades that N, D and C must span for a law of them to be carried further.
+WANTED_DECADES = {"N": 1.5, "D": 1.5, "C": 2.0}
 REACH = 10.0
+# Decades past its runs to which no law is carried: that is another unit, or another question.
+FARTHEST_DECADES = {"N": 6.0, "D": 6.0, "C": 12.0}
+ROUNDING = 1e-9
 
 Span = Mapping[str, Sequence[float]]
 
@@ -16,7 +22,7 @@ def decades(span: Span) -> dict[str, float]:
     return {name: float(np.log10(high / low)) for name, (low, high) in span.items()}
 
 
-def narrow(span: Span, names: Sequence[str] = tuple(WANTED_DECADES)) -> str | None:
+def narrow(span: Span, names: Sequence[str]) -> str | None:
     """Which of the columns `names` are too narrow, in words; None when all are wide enough."""
     known = decades({name: span[name] for name in names if name in span})
     short = [name for name, wide in known.items() if wide < WANTED_DECADES[name]]
@@ -27,23 +33,63 @@ def narrow(span: Span, names: Sequence[str] = tuple(WANTED_DECADES)) -> str | No
     )
 
 
-def times_beyond(span: Span, wanted: Mapping[str, np.ndarray | float]) -> tuple[str, float]:
-    """(column, how many times past its largest fitted value `wanted` goes) of the farthest one."""
-    times = {
-        name: float(np.max(np.asarray(value) / span[name][1]))
-        for name, value in wanted.items()
-        if name in span
-    }
-    farthest = max(times, key=lambda name: times[name], default="")
-    return farthest, times.get(farthest, 0.0)
+def beyond(span: Span, wanted: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
+    """Decades [rows] by which `wanted` passes the runs: above 0 past the largest, below 0 short of
+    the smallest, 0 among them. Only of what `span` holds positive ends of.
+    """
+    found = {}
+    for name, value in wanted.items():
+        if name in span and span[name][0] > 0:
+            low, high = np.log10(np.asarray(span[name], float))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                place = np.log10(np.asarray(value, float))
+            past = np.where(place > high, place - high, np.minimum(place - low, 0.0))
+            found[name] = np.where(np.abs(past) < ROUNDING, 0.0, past)
+    return found
+
+
+def said(name: str, past: float) -> str:
+    """`past` decades of the column `name` in words."""
+    if past == 0:
+        return f"{name} is among the runs"
+    end = "above the largest" if past > 0 else "below the smallest"
+    return f"{name} is {10 ** abs(past):.3g} times {end} fitted"
+
+
+def warnings(past: Mapping[str, np.ndarray]) -> list[str]:
+    """One line for each column that goes over `REACH` times past the runs, either way."""
+    ends = [(name, end) for name, value in past.items() for end in (np.max(value), np.min(value))]
+    limit = np.log10(REACH) + ROUNDING
+    return [
+        f"[13 extrapolation] {said(name, float(end))}"
+        for name, end in dict.fromkeys((name, float(end)) for name, end in ends)
+        if abs(end) > limit
+    ]
 
 
 def refusal(
     span: Span, wanted: Mapping[str, np.ndarray | float], names: Sequence[str]
 ) -> str | None:
-    """Why the law may not be carried to `wanted`, or None; `names` of N, C must be wide for it."""
-    column, times = times_beyond(span, wanted)
-    short = narrow(span, [name for name in WANTED_DECADES if name in names])
-    if times <= REACH * (1 + 1e-9) or short is None:
+    """Why the law may not be carried to `wanted`, or None.
+
+    `names` of N, D and C must be wide for it, and so must whichever of them goes too far.
+    """
+    past = {name: float(v.flat[np.abs(v).argmax()]) for name, v in beyond(span, wanted).items()}
+    far = [name for name, value in past.items() if abs(value) > np.log10(REACH) + ROUNDING]
+    far.sort(key=lambda name: -abs(past[name]))
+    for name in far:
+        if abs(past[name]) > FARTHEST_DECADES.get(name, np.inf):
+            text = "too far for any law of these runs: is it in the unit of the fit?"
+            return f"check 13: {said(name, past[name])}, {text}"
+    short = narrow(span, [name for name in WANTED_DECADES if name in names or name in far])
+    if not far or short is None:
         return None
-    return f"check 13: {column} is {times:.3g} times the largest fitted, and {short}"
+    return f"check 13: {said(far[0], past[far[0]])}, and {short}{_widened(span, short)}"
+
+
+def _widened(span: Span, short: str) -> str:
+    """Which runs would make the first narrow column wide enough."""
+    name = short.partition(" ")[0]
+    low, high = span[name]
+    factor = 10 ** WANTED_DECADES[name]
+    return f"; runs at {name} = {high / factor:.2g} or {low * factor:.2g} would widen it"

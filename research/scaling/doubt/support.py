@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from research.errors import UserError, nearest
-from research.scaling.laws import Law
+from research.scaling.ladder import ladder
+from research.scaling.laws import FRONTIER, Law
 from research.scaling.table import Table
 
 OPTIONS = {"N": "--params", "D": "--data", "C": "--flops", "U": "--unique"}
@@ -24,28 +25,40 @@ def require_columns(table: Table, variables: Iterable[str], who: str) -> None:
     Raises:
         UserError: naming the option that gives it, and the table's nearest column.
     """
+    lacking = lacking_column(table, variables, who)
+    if lacking:
+        raise UserError(f"{place(table)}: {lacking}")
+
+
+def lacking_column(table: Table, variables: Iterable[str], who: str) -> str | None:
+    """Which of the `variables` that `who` reads has no column, and the option that gives it."""
     variables = list(variables)
     known = table.known(variables)
     missing = [name for name in variables if name not in known]
     if not missing:
-        return
+        return None
     name, taken = missing[0], set(table.columns.values())
     free = [column for column in table.names if column not in taken]
     near = next(filter(None, (nearest(word, free) for word in (name, *USUAL.get(name, ())))), "")
     option = OPTIONS.get(name)
     how = f"{option} COLUMN" if option else f"--column {name}=COLUMN"
-    raise UserError(f"{_where(table)}: {who} reads {name}: give {how}{near}")
+    return f"{who} reads {name}: give {how}{near}"
 
 
 def require_support(table: Table, law: Law) -> None:
     """Refuse in one line a table that cannot carry `law` whatever its losses are.
 
     Raises:
-        UserError: a variable without a column, no more rows than parameters, one value of a
-            variable, a value that the law has none for, or a constant loss.
+        UserError: a variable without a column, a ladder (ladder.py) for a law of N and D, no more
+            rows than parameters, one value of a variable, a value that the law has none for, or a
+            constant loss.
     """
     require_columns(table, law.variables, f"the law {law.name!r}")
-    where, num = _where(table), len(law.parameters)
+    where, num = place(table), len(law.parameters)
+    if set(law.variables) == {"N", "D"} and num > 3:  # of few the rest is held, and may be told
+        line = ladder(table)
+        if line is not None and line.ratio is not None:
+            raise UserError(f"{where}: {line.advice}; --law {FRONTIER.name} fits what they share")
     if len(table) <= num:
         raise UserError(
             f"{where}: {len(table)} rows cannot fit the {num} parameters of {law.name};"
@@ -63,7 +76,8 @@ def require_support(table: Table, law: Law) -> None:
         raise UserError(f"{where}: the loss is {table['L'][0]:g} in every row; nothing to fit")
 
 
-def _where(table: Table) -> str:
+def place(table: Table) -> str:
+    """Where a message says that something is wrong: the file, or the folder and its part."""
     return table.source if table.part is None else f"{table.source}, part {table.part!r}"
 
 
@@ -86,6 +100,6 @@ def _refuse_values(table: Table, law: Law) -> None:
         if len(rows):
             column = table.columns.get(OPTIONS.get(name, f"--column {name}")[2:], name)
             raise UserError(
-                f"{_where(table)}: column {column!r} is {values[rows[0]]:g} in row"
+                f"{place(table)}: column {column!r} is {values[rows[0]]:g} in row"
                 f" {table.row_number(int(rows[0]))}; the law {law.name!r} takes {name} above 0 only"
             )

@@ -46,7 +46,20 @@ class Autodiff:
     def exponents(self) -> list[int]:
         return [i for i in range(len(self.law.names)) if i not in self.coefficients]
 
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether the law's function is numpy's own where its arguments are: nothing to compile."""
+        assert self.law.function is not None
+        with np.errstate(all="ignore"):
+            values = dict.fromkeys(self.law.names, np.ones(1))
+            first = {name: column[:1] for name, column in self.variables.items()}
+            return isinstance(self.law.function(values, first), np.ndarray)
+
     def predict(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
+        if self.plain:
+            loss = self.law.loss(self.to_parameters(theta), **self.variables)
+            with np.errstate(all="ignore"):
+                return np.log(loss) if log else loss
         return self._blocks(_kernels(self.law, log).predict, theta)[:, : self.num_rows]
 
     def jacobian(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
@@ -117,7 +130,9 @@ class Autodiff:
         return [i for i, p in enumerate(self.law.parameters) if p.logarithmic]
 
     def _least_squares(self, points, linear, loss) -> np.ndarray:
-        """The linear parameters [S, K] of least relative squares, given the others."""
+        """The linear parameters [S, K] of least relative squares, given the others; of least
+        squares where losses may be below zero.
+        """
         base = points.copy()
         base[:, linear] = 0.0
         offset = self.law.loss(base, **self.variables)
@@ -126,11 +141,12 @@ class Autodiff:
             unit = base.copy()
             unit[:, j] = 1.0
             shapes.append(self.law.loss(unit, **self.variables) - offset)
-        matrix = np.nan_to_num(np.stack(shapes, -1) / loss[:, None], posinf=0, neginf=0)
+        weight = loss if (loss > 0).all() else np.full_like(loss, np.ptp(loss) or 1.0)
+        matrix = np.nan_to_num(np.stack(shapes, -1) / weight[:, None], posinf=0, neginf=0)
         scale = np.sqrt((matrix**2).sum(1, keepdims=True)) + 1e-300
         matrix = matrix / scale
         normal = np.einsum("srk,srm->skm", matrix, matrix) + 1e-10 * np.eye(len(linear))
-        wanted = np.einsum("srk,sr->sk", matrix, np.nan_to_num(1 - offset / loss))
+        wanted = np.einsum("srk,sr->sk", matrix, np.nan_to_num((loss - offset) / weight))
         solution = np.linalg.solve(normal, wanted[..., None])[..., 0] / scale[:, 0]
         positive = [self.law.parameters[j].low >= 0 for j in linear]
         # Small is a hundredth of the loss at the rows where the term is largest.
@@ -142,15 +158,14 @@ class Autodiff:
         import jax
 
         # Padding rows weigh nothing.
-        extra = len(next(iter(self.padded.values()))) - self.num_rows
-        rows = [np.pad(row, ((0, 0), (0, extra))) for row in rows]
+        widths = [theta.shape[1], *(len(next(iter(self.padded.values()))) for _ in rows)]
         parts = []
         with jax.enable_x64():
             for start in range(0, len(theta), BLOCK):
-                block = [array[start : start + BLOCK] for array in (theta, *rows)]
-                count = len(block[0])
-                if count < BLOCK:
-                    block = [np.pad(a, ((0, BLOCK - count), (0, 0))) for a in block]
+                block = [np.zeros((BLOCK, width)) for width in widths]
+                count = len(theta[start : start + BLOCK])
+                for padded, array in zip(block, (theta, *rows), strict=True):
+                    padded[:count, : array.shape[1]] = array[start : start + BLOCK]
                 done = kernel(self.padded, count, *block)
                 parts.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], done))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
@@ -166,7 +181,7 @@ class _Kernels:
 
 @functools.cache
 def _kernels(law: Law, log: bool) -> _Kernels:
-    """Compiled functions of (variables, theta [S, P], ...) of one law."""
+    """Functions of (variables, how many problems count, theta [S, P], ...) of one law."""
     import jax
     import jax.numpy as jnp
 
@@ -179,13 +194,9 @@ def _kernels(law: Law, log: bool) -> _Kernels:
         loss = function(dict(zip(law.names, each, strict=True)), variables)
         return jnp.log(loss) if log else loss
 
-    def moments(exact, variables, theta, slope, curvature):
-        slopes = jax.jacfwd(value)(theta, variables)
-        hessian = slopes.T @ (curvature[:, None] * slopes)
-        if exact:
-            # Forward over reverse: runs in a third of the time of forward over forward.
-            hessian += jax.jacfwd(jax.grad(lambda t: slope @ value(t, variables)))(theta)
-        return slopes.T @ slope, hessian
+    def bend(variables, theta, slope):
+        # Forward over reverse: runs in a third of the time of forward over forward.
+        return jax.jacfwd(jax.grad(lambda t: slope @ value(t, variables)))(theta)
 
     # XLA's older emitters compile such small programs in two thirds of the time, and they run
     # no slower (measured on muennighoff, 182 rows: 18 s for 26).
@@ -207,9 +218,20 @@ def _kernels(law: Law, log: bool) -> _Kernels:
 
         return run
 
-    return _Kernels(
-        predict=batched(lambda variables, theta: value(theta, variables)),
-        jacobian=batched(lambda variables, theta: jax.jacfwd(value)(theta, variables)),
-        reweighted=batched(functools.partial(moments, False)),
-        exact=batched(functools.partial(moments, True)),
-    )
+    jacobian = batched(lambda variables, theta: jax.jacfwd(value)(theta, variables))
+    second = batched(bend)
+
+    # Products are NumPy's: XLA takes longer to compile them than they ever run.
+    def reweighted(variables, count, theta, slope, curvature):
+        slopes = np.asarray(jacobian(variables, count, theta))[:count]
+        across = slopes.transpose(0, 2, 1)
+        with np.errstate(all="ignore"):
+            gradient = (across @ slope[:count, :, None])[..., 0]
+            return gradient, (across * curvature[:count, None]) @ slopes
+
+    def exact(variables, count, theta, slope, curvature):
+        gradient, hessian = reweighted(variables, count, theta, slope, curvature)
+        return gradient, hessian + np.asarray(second(variables, count, theta, slope))[:count]
+
+    predict = batched(lambda variables, theta: value(theta, variables))
+    return _Kernels(predict, jacobian, reweighted, exact)

@@ -63,6 +63,7 @@ class Objective:
 
 
 HUBER = Objective()
+L2 = Objective(delta=np.inf, log=False)
 LAD = Objective(delta=SHRINKING[-1], lad=True)
 
 
@@ -75,7 +76,7 @@ def parse(text: str) -> Objective:
     simple = {
         "lad": LAD,
         "log-l2": Objective(delta=np.inf),
-        "l2": Objective(delta=np.inf, log=False),
+        "l2": L2,
         "huber": HUBER,
     }
     if text in simple:

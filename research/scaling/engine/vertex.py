@@ -1,7 +1,7 @@
 """The last step of least absolute deviations: from near a vertex to the vertex itself."""
 
 import numpy as np
-from scipy.optimize import linprog
+import scipy
 
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import Objective
@@ -27,7 +27,7 @@ def polish(
         slopes = design.jacobian(theta, objective.log)
         residual = design.predict(theta[None], objective.log)[0] - target
         num, size = slopes.shape
-        step = linprog(
+        step = scipy.optimize.linprog(
             np.concatenate([np.zeros(size), weights]),
             A_ub=np.block([[slopes, -np.eye(num)], [-slopes, -np.eye(num)]]),
             b_ub=np.concatenate([-residual, residual]),

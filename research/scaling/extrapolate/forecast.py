@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from research.errors import UserError, nearest
 from research.scaling.extrapolate import laws as curve_laws
+from research.scaling.extrapolate.bends import bent_ends
 from research.scaling.extrapolate.combination import Pool, error_scale, weights, widths
 from research.scaling.extrapolate.curves import Curves
 from research.scaling.extrapolate.fit import fit_predict, gather, noise_scale
@@ -38,6 +40,10 @@ TAIL_ROWS = 4  # at least in a fit to a share of the range
 HORIZONS = (1.0, 0.7, 0.5, 0.35, 0.2)  # of the backtests, over that of the forecast
 LONGEST = 0.65  # horizon of a backtest over the range of the curve
 MOST_CHANGE = 3.0  # of log loss, from the last value
+# A bend is said where the laws miss this share of its slope, and it leads that part of the half
+# width away from the forecast.
+MISSED, BENT = 0.5, 0.2
+ROW_PART = 1.2  # of the deviation of rows around their means, which is estimated itself
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,8 @@ class Extrapolation:
             "laws": {b.law: {"rmse": b.rmse, "leads": b.leads} for b in self.backtests},
             "coverage": self.coverage,
             "last_value_wins": list(self.last_value_wins),
+            "best": self.curves.score.best or None,
+            "set_aside": list(self.curves.set_aside),
             "weights": {
                 name: dict(zip(self.candidates, row.tolist(), strict=True))
                 for name, row in zip(self.curves.names, self.weights, strict=True)
@@ -150,11 +158,15 @@ def extrapolate(curves: Curves, law: str = AUTO, level: float = 0.9) -> Extrapol
     problems = _problems(curves)
     chosen = CANDIDATES if law == AUTO else ((law, 1.0),)
     every = tuple(dict.fromkeys((*chosen, *((name, 1.0) for name in NAMES))))
-    noise = noise_scale(gather(curves.x, curves.y, problems.start, problems.stop))
+    points = gather(curves.x, curves.y, problems.start, problems.stop)
+    noise = noise_scale(points)
     last = np.log(curves.y)[problems.stop - 1]
-    forecasts = np.stack([_forecast(curves, problems, noise, *item) for item in every], 1)
+    ends = bent_ends(points, noise)
+    at = np.concatenate([problems.u, np.outer(ends.length, (-0.5, 0.0))], 1)
+    forecasts = np.stack([_forecast(curves, problems, noise, at, *item) for item in every], 1)
     bound = last[:, None, None]
     forecasts = np.clip(forecasts, bound - MOST_CHANGE, bound + MOST_CHANGE)
+    forecasts, inside = forecasts[..., :-2], forecasts[..., -2:]
 
     errors = forecasts - problems.truth[:, None]
     pool = Pool(problems.curve, problems.u.max(1), problems.backtest, curves.groups)
@@ -167,10 +179,14 @@ def extrapolate(curves: Curves, law: str = AUTO, level: float = 0.9) -> Extrapol
     combined = np.where(few[problems.curve, None], last[:, None], (weight[..., None] * part).sum(1))
     span = np.log(curves.x)[problems.stop - 1] - np.log(curves.x)[problems.start]
     progress = problems.u / np.maximum(span, 0.3)[:, None]
-    scale = error_scale(part, weight, combined, noise, last, progress)
+    inside = (weight[..., None] * inside[:, : len(chosen)]).sum(1)
+    missed = ends.missed(*inside.T)
+    onward = np.clip(missed[:, None] * np.maximum(problems.u, 0), -MOST_CHANGE, MOST_CHANGE)
+    scale = error_scale(part, weight, combined, noise, last, progress, onward)
     miss = np.abs(combined - problems.truth)
     half = widths(miss / scale, pool, level)[problems.curve, None] * scale
-    half = np.hypot(half, 2 * curves.scatter[problems.curve, None])
+    row = scipy.stats.norm.ppf((1 + level) / 2) * ROW_PART
+    half = np.hypot(half, row * curves.scatter[problems.curve, None])
     half = np.where(few[problems.curve, None], _drift(problems, last, level), half)
 
     known = problems.known
@@ -179,11 +195,13 @@ def extrapolate(curves: Curves, law: str = AUTO, level: float = 0.9) -> Extrapol
     backtests, wins = _summary(curves, problems, errors, [f"{n}@{s:g}" for n, s in every], miss)
     if law != AUTO:
         backtests = tuple(b for b in backtests if b.law != AUTO)
+    ends_of = (combined - half, combined, combined + half)
+    low, prediction, high = curves.score.bounds(*(np.exp(part[cells]) for part in ends_of))
     return Extrapolation(
         curves=curves,
-        prediction=np.exp(combined[cells]),
-        low=np.exp((combined - half)[cells]),
-        high=np.exp((combined + half)[cells]),
+        prediction=prediction,
+        low=low,
+        high=high,
         law=leading[curves.target],
         level=level,
         candidates=tuple(name if share == 1 else f"{name}@{share:g}" for name, share in chosen),
@@ -192,7 +210,11 @@ def extrapolate(curves: Curves, law: str = AUTO, level: float = 0.9) -> Extrapol
         coverage=float((miss <= half)[known].mean()) if known.any() else None,
         num_backtests=int(problems.backtest.sum()),
         last_value_wins=wins,
-        notes=(*curves.notes, *_notes(curves, problems, few)),
+        notes=(
+            *curves.notes,
+            *_notes(curves, problems, few),
+            *_bent(curves, ends.slope, missed, onward, half),
+        ),
     )
 
 
@@ -242,19 +264,19 @@ def _origins(logs: np.ndarray, horizon: float) -> list[int]:
 
 
 def _forecast(
-    curves: Curves, problems: Problems, noise: np.ndarray, law: str, share: float
+    curves: Curves, problems: Problems, noise: np.ndarray, u: np.ndarray, law: str, share: float
 ) -> np.ndarray:
-    """Log loss [P, columns] by one candidate."""
+    """Log loss [P, columns] at `u` by one candidate."""
     if law == LAST_VALUE:
         last = np.log(curves.y)[problems.stop - 1]
-        return np.broadcast_to(last[:, None], problems.u.shape)
+        return np.broadcast_to(last[:, None], u.shape)
     logs = np.log(curves.x)
     high, low = logs[problems.stop - 1], logs[problems.start]
     whole = gather(curves.x, curves.y, problems.start, problems.stop)
     inside = (whole.mask & (whole.u >= -share * (high - low)[:, None] - 1e-9)).sum(1)
     kept = np.minimum(np.maximum(inside, TAIL_ROWS), whole.count)
     tail = gather(curves.x, curves.y, problems.stop - kept, problems.stop)
-    return fit_predict(curve_laws.LAWS[law], tail, noise, problems.u)
+    return fit_predict(curve_laws.LAWS[law], tail, noise, u)
 
 
 def _heaviest(weight: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -314,7 +336,33 @@ def _notes(curves: Curves, problems: Problems, few: np.ndarray) -> list[str]:
         )
     if not problems.backtest.any():
         notes.append("no curve has points enough for a backtest: the intervals are not calibrated")
-    before = curves.target_x <= curves.x[curves.first[1:] - 1][curves.target]
-    if before.any():
-        notes.append(f"{before.sum()} rows to predict are not beyond their curve's fitted points")
+    return notes
+
+
+def _bent(
+    curves: Curves, slope: np.ndarray, missed: np.ndarray, onward: np.ndarray, half: np.ndarray
+) -> list[str]:
+    """Say which curves rise at their end, or fall there as the laws do not.
+
+    `slope` [P] is that of the end, nan without a bend, `missed` [P] what the laws miss of it, and
+    `onward` [P, columns] where that leads.
+    """
+    num, notes = len(curves), []
+    far = (np.abs(onward[:num]) > BENT * half[:num]).any(1)
+    slope, missed = slope[:num], missed[:num]
+    for bent, what in (
+        (
+            (slope < 0) & (missed < MISSED * slope) & far,
+            "fall faster at their end than before, as in an unfinished cooldown, and the laws do"
+            " not follow",
+        ),
+        (slope > 0, "rise at their end"),
+    ):
+        found = [repr(curves.names[i]) for i in np.flatnonzero(bent)]
+        if found:
+            shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+            notes.append(
+                f"{len(found)} of {num} curves {what} ({shown}): do not trust these forecasts;"
+                " their intervals are widened"
+            )
     return notes

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from research.scaling.doubt.signs import loss_base
 from research.scaling.table import Table
 
 # Gaps in log C no larger than this never part two budgets, larger than the second always do.
@@ -18,9 +19,9 @@ BUDGET_SPAN = 0.4
 class Points:
     """Every (budget, size) of a table, by budget and then size: arrays [P].
 
-    `index` numbers the budget, 0 to count - 1, `x` is log N, `y` log loss (mean over seeds, moved
-    to its budget's compute), `log_data` log D, `repeats` how many runs that differ it stands for,
-    `group` what shares its noise.
+    `index` numbers the budget, 0 to count - 1, `x` is log N, `y` the log of loss less `base` (mean
+    over seeds, moved to its budget's compute), `log_data` log D, `repeats` how many runs that
+    differ it stands for, `group` what shares its noise.
     """
 
     index: np.ndarray
@@ -30,6 +31,17 @@ class Points:
     log_data: np.ndarray
     repeats: np.ndarray
     group: np.ndarray
+    base: float = 0.0
+
+    @property
+    def log(self) -> bool:
+        """Whether `y` is log loss itself: every loss is positive."""
+        return self.base == 0
+
+    @property
+    def noise_unit(self) -> float:
+        """What a unit of `y` is: 1 of log loss, or as much loss where losses may be below zero."""
+        return 1.0 if self.log else float(np.exp(np.median(self.y)))
 
     @property
     def count(self) -> int:
@@ -51,7 +63,10 @@ def budgets(table: Table) -> np.ndarray:
 
     Without a `budget` column rows are sorted by C and cut at the gaps that stand out: budgets that
     were only nearly hit stay whole. The label is then the geometric mean of the cluster's FLOPs.
+    C must be known (see Table.known); no rows have no labels.
     """
+    if not len(table):
+        return np.zeros(0)
     if "budget" in table.frame and pd.api.types.is_numeric_dtype(table.frame["budget"]):
         nominal = table["budget"].astype(float)
         if np.isfinite(nominal).all():
@@ -83,7 +98,7 @@ def _cut(gaps: np.ndarray) -> float:
 
 def has_budgets(table: Table) -> bool:
     """Whether the runs come in isoFLOP groups: 3 or more budgets, most with 3 runs, each narrow."""
-    if not {"N", "C"} <= set(table.known(("N", "C"))):
+    if not len(table) or not {"N", "C"} <= set(table.known(("N", "C"))):
         return False
     labels = budgets(table)
     values, counts = np.unique(labels, return_counts=True)
@@ -104,8 +119,10 @@ def points(table: Table, groups: list[np.ndarray]) -> Points:
 
     Runs that missed their budget are moved to it along the slope of the lowest losses against C.
     """
-    columns: dict[str, list] = {name: [] for name in Points.__dataclass_fields__}
-    drift = _drift(table, groups)
+    columns: dict[str, list] = {name: [] for name in Points.__dataclass_fields__ if name != "base"}
+    base = loss_base(table["L"])
+    logs = np.log(table["L"] - base)
+    drift = _drift(table, groups, logs)
     for budget, rows in enumerate(groups):
         log_flops = float(np.log(table["C"][rows]).mean())
         sizes = np.log(table["N"][rows])
@@ -118,17 +135,17 @@ def points(table: Table, groups: list[np.ndarray]) -> Points:
             columns["index"].append(budget)
             columns["log_flops"].append(log_flops)
             columns["x"].append(x)
-            columns["y"].append(float(np.mean(np.log(table["L"][same]) - drift * missed)))
+            columns["y"].append(float(np.mean(logs[same] - drift * missed)))
             columns["log_data"].append(float(np.mean(np.log(table["D"][same]) - missed)))
             columns["repeats"].append(float(len(same)))
             columns["group"].append(names.pop() if len(names) == 1 else f"seeds {budget} {x}")
-    return Points(**{name: np.array(values) for name, values in columns.items()})
+    return Points(**{name: np.array(values) for name, values in columns.items()}, base=base)
 
 
-def _drift(table: Table, groups: list[np.ndarray]) -> float:
+def _drift(table: Table, groups: list[np.ndarray], logs: np.ndarray) -> float:
     """Power of C by which the lowest loss of a budget falls; 0 when budgets were met exactly."""
     log_flops = [np.log(table["C"][rows]) for rows in groups]
     if max(np.ptp(each) for each in log_flops) < 1e-6 or len(groups) < 2:
         return 0.0
-    lowest = [np.log(table["L"][rows].min()) for rows in groups]
+    lowest = [logs[rows].min() for rows in groups]
     return float(np.polyfit([each.mean() for each in log_flops], lowest, 1)[0])

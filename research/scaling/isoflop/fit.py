@@ -19,6 +19,8 @@ import numpy as np
 
 from research.errors import UserError, nearest
 from research.scaling.doubt import intervals
+from research.scaling.doubt.signs import loss_base
+from research.scaling.doubt.support import lacking_column
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.isoflop import projection, valleys
 from research.scaling.isoflop.budgets import (
@@ -72,7 +74,8 @@ class IsoflopFit:
 
     Exponents are None when `refused` holds a reason. `draws` [num_draws, 2] are the exponents of N
     and of D; `line_draws` [num_draws, 2] slope and intercept of log N_opt on log C; `noise` is the
-    standard deviation of log loss at the floor of a valley; `others` the exponent of N_opt by each
+    standard deviation of log loss at the floor of a valley, or without `log` (losses of zero or
+    less) of the loss there; `others` the exponent of N_opt by each
     method that gives one.
     """
 
@@ -91,6 +94,7 @@ class IsoflopFit:
     findings: list[Finding]
     refused: str | None
     others: dict[str, float] = field(default_factory=dict)
+    log: bool = True
 
     @property
     def kept(self) -> list[Valley]:
@@ -147,6 +151,9 @@ def isoflop(
         known = ", ".join(METHODS)
         raise UserError(f"--method: no method {method!r}{nearest(method, METHODS)}; one of {known}")
     chosen = method or METHODS[0]
+    lacking = lacking_column(table, "NDC", "a valley")
+    if lacking:
+        return _refusal(table, [], chosen, level, lacking)
     groups = budget_rows(table)
     usable = [rows for rows in groups if np.ptp(np.log(table["C"][rows])) <= BUDGET_SPAN]
     runs = points(table, usable) if usable else None
@@ -174,7 +181,8 @@ def isoflop(
             reason = (
                 "check 6: the losses do not curve upwards in size beyond their noise: no valley"
             )
-        return _refusal(table, groups, chosen, level, reason, fitted, notes, shape.noise)
+        noise = shape.noise * runs.noise_unit
+        return _refusal(table, groups, chosen, level, reason, fitted, notes, noise)
     lines = {name: power_law(runs, shape, minima) for name, minima in found.items()}
     lines = {name: line for name, line in lines.items() if line is not None}
     slope, offset, spread = lines[chosen]
@@ -193,12 +201,13 @@ def isoflop(
         params_coefficient=float(np.exp(offset[0])),
         data_coefficient=float(np.exp(offset[1])),
         level=level,
-        noise=shape.noise,
+        noise=shape.noise * runs.noise_unit,
         draws=draws,
         line_draws=np.stack([draws[:, 0], offset[0] - spread[:, 2]], 1),
         findings=notes,
         refused=None,
         others=others,
+        log=runs.log,
     )
 
 
@@ -226,7 +235,7 @@ def _hopeless(runs: Points) -> str | None:
 def _valley(table, usable, runs, shape, minima: Minima, k: int) -> Valley:
     rows, own = usable[k], runs.rows(k)
     x, y = runs.x[own], runs.y[own]
-    parabola = np.polyfit(x, np.exp(y), 2) if len(x) >= 3 else None
+    parabola = np.polyfit(x, runs.base + np.exp(y), 2) if len(x) >= 3 else None
     flops, fault = float(np.exp(runs.budgets[k])), int(minima.fault[0, k])
     if fault:
         why = valleys.REASONS[fault].format(sizes=len(x))
@@ -241,6 +250,7 @@ def _valley(table, usable, runs, shape, minima: Minima, k: int) -> Valley:
         loss, why = level[0], None
     data = log_data(runs, k, minima.place[:1, k])[0]
     size, data, loss = (float(np.exp(value)) for value in (place, data, loss))
+    loss += runs.base
     return Valley(flops, rows, size, data, loss, True, why, parabola, float(minima.error[k]))
 
 
@@ -288,6 +298,7 @@ def _refusal(table, groups, method, level, reason, fitted=None, notes=None, nois
         line_draws=np.zeros((0, 2)),
         findings=notes or [],
         refused=reason,
+        log=loss_base(table["L"]) == 0,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from research.scaling.doubt import intervals
 from research.scaling.doubt.table_checks import Finding
@@ -149,7 +149,7 @@ def _scatter(z: np.ndarray, place: np.ndarray, error: np.ndarray) -> tuple[float
         return 0.0, 1.0
     spare = weights.sum() - (weights**2).sum() / weights.sum()
     extra = max(0.0, (square - degrees) / spare)
-    odd = stats.chi2.sf(square, degrees) < 0.05
+    odd = scipy.stats.chi2.sf(square, degrees) < 0.05
     return float(extra), float(np.sqrt(square / degrees)) if odd else 1.0
 
 

@@ -6,7 +6,7 @@ follows a lopsided valley where the parabola cannot.
 """
 
 import numpy as np
-from scipy.interpolate import Akima1DInterpolator
+import scipy
 
 # Runs nearest the minimum that decide whether there is a valley at all (concave parabola).
 NEAR = 7
@@ -30,7 +30,9 @@ def _parabola(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _akima(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The spline's exact minimum: every knot and every stationary point of every cubic."""
-    cubic = Akima1DInterpolator(x, y, axis=1).c  # [4, n - 1, S], powers of (x - knot) falling
+    cubic = scipy.interpolate.Akima1DInterpolator(
+        x, y, axis=1
+    ).c  # [4, n - 1, S], powers of (x - knot) falling
     a, b, c, d = cubic
     gap = np.diff(x)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter
+from research.scaling.laws.law import Array, Law, Parameter, numerics
 
 _ALPHA = Parameter("alpha", "exponent", "1", 1e-3, 4.0, (0.15, 0.35, 0.7))
 _BETA = Parameter("beta", "exponent", "1", 1e-3, 4.0, (0.15, 0.35, 0.7))
 
 
 def _routed(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
     shift = 1 / (1 / p["E_start"] - 1 / p["E_max"])
     experts = 1 / (1 / (variables["experts"] - 1 + shift) + 1 / p["E_max"])
-    size, experts = jnp.log10(variables["N"]), jnp.log10(experts)
+    size, experts = xp.log10(variables["N"]), xp.log10(experts)
     log_loss = p["a"] * size + p["b"] * experts + p["c"] * size * experts + p["d"]
     return 10.0**log_loss
 
@@ -43,12 +42,11 @@ MOE_CLARK = Law(
 
 
 def _granular(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    finer = p["g"] * jnp.exp(-p["gamma"] * jnp.log(variables["granularity"]))
-    size = (finer + p["a"]) * jnp.exp(-p["alpha"] * jnp.log(variables["N"]))
-    return p["E"] + size + p["b"] * jnp.exp(-p["beta"] * jnp.log(variables["D"]))
+    finer = p["g"] * xp.exp(-p["gamma"] * xp.log(variables["granularity"]))
+    size = (finer + p["a"]) * xp.exp(-p["alpha"] * xp.log(variables["N"]))
+    return p["E"] + size + p["b"] * xp.exp(-p["beta"] * xp.log(variables["D"]))
 
 
 MOE_KRAJEWSKI = Law(
@@ -71,11 +69,10 @@ MOE_KRAJEWSKI = Law(
 
 
 def _streams(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    size = jnp.log(variables["N"]) + jnp.log1p(p["k"] * jnp.log(variables["streams"]))
-    return p["E"] + jnp.exp(p["alpha"] * (jnp.log(p["A"]) - size))
+    size = xp.log(variables["N"]) + xp.log1p(p["k"] * xp.log(variables["streams"]))
+    return p["E"] + xp.exp(p["alpha"] * (xp.log(p["A"]) - size))
 
 
 PARALLEL = Law(
@@ -95,12 +92,11 @@ PARALLEL = Law(
 
 
 def _vocabulary(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    size = p["A_1"] * jnp.exp(-p["alpha"] * jnp.log(variables["N"]))
-    words = p["A_2"] * jnp.exp(-p["alpha_2"] * jnp.log(variables["vocabulary_parameters"]))
-    return p["E"] + size + words + p["B"] * jnp.exp(-p["alpha"] * jnp.log(variables["D"]))
+    size = p["A_1"] * xp.exp(-p["alpha"] * xp.log(variables["N"]))
+    words = p["A_2"] * xp.exp(-p["alpha_2"] * xp.log(variables["vocabulary_parameters"]))
+    return p["E"] + size + words + p["B"] * xp.exp(-p["alpha"] * xp.log(variables["D"]))
 
 
 # alpha_1 = beta as in their fit. Their E enters with a minus sign: their loss is normalised by a
@@ -127,13 +123,13 @@ VOCABULARY = Law(
 
 
 def _precision(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
-    p, log_size = parameters, jnp.log(variables["N"])
+    xp = numerics(parameters, variables)
+    p, log_size = parameters, xp.log(variables["N"])
     for what in ("weight", "activation", "cache"):
-        log_size += jnp.log(-jnp.expm1(-variables[f"{what}_bits"] / p[f"gamma_{what}"]))
-    size = p["A"] * jnp.exp(-p["alpha"] * log_size)
-    return p["E"] + size + p["B"] * jnp.exp(-p["beta"] * jnp.log(variables["D"]))
+        kept = -xp.expm1(-variables[f"{what}_bits"] / p[f"gamma_{what}"])
+        log_size = log_size + xp.log(kept)
+    size = p["A"] * xp.exp(-p["alpha"] * log_size)
+    return p["E"] + size + p["B"] * xp.exp(-p["beta"] * xp.log(variables["D"]))
 
 
 PRECISION = Law(
@@ -160,12 +156,11 @@ PRECISION = Law(
 
 
 def _quantised(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
-    p, log_size, log_data = parameters, jnp.log(variables["N"]), jnp.log(variables["D"])
-    trained = p["A"] * jnp.exp(-p["alpha"] * log_size) + p["B"] * jnp.exp(-p["beta"] * log_data)
+    xp = numerics(parameters, variables)
+    p, log_size, log_data = parameters, xp.log(variables["N"]), xp.log(variables["D"])
+    trained = p["A"] * xp.exp(-p["alpha"] * log_size) + p["B"] * xp.exp(-p["beta"] * log_data)
     power = p["gamma_D"] * log_data - p["gamma_N"] * log_size
-    return p["E"] + trained + p["C_T"] * jnp.exp(power - variables["bits"] / p["gamma_post"])
+    return p["E"] + trained + p["C_T"] * xp.exp(power - variables["bits"] / p["gamma_post"])
 
 
 QUANTISATION = Law(

@@ -7,7 +7,7 @@ at once, in NumPy and coordinates of its own: research/scaling/extrapolate/laws.
 import functools
 from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter, Term
+from research.scaling.laws.law import Array, Law, Parameter, Term, numerics
 
 NEWTON_STEPS = 30
 # Powers are kept within e^-500 to e^500: a loss there is far off the table, and finite.
@@ -42,10 +42,9 @@ M2 = Law(
 
 
 def _m3(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    return p["beta"] * jnp.exp(p["c"] * jnp.log(1 / variables["D"] + p["gamma"]))
+    return p["beta"] * xp.exp(p["c"] * xp.log(1 / variables["D"] + p["gamma"]))
 
 
 M3 = Law(
@@ -122,14 +121,13 @@ M4 = Law(
 def _broken(
     num_breaks: int, parameters: Mapping[str, Array], variables: Mapping[str, Array]
 ) -> Array:
-    import jax.numpy as jnp
-
-    p, log_data = parameters, jnp.log(variables["D"])
+    xp = numerics(parameters, variables)
+    p, log_data = parameters, xp.log(variables["D"])
     exponent = -p["c0"] * log_data
     for i in range(1, num_breaks + 1):
-        sharpness, past = p[f"f{i}"], log_data - jnp.log(p[f"d{i}"])
-        exponent = exponent - p[f"c{i}"] * sharpness * jnp.logaddexp(past / sharpness, 0.0)
-    return p["a"] + p["b"] * jnp.exp(jnp.clip(exponent, -MAX_LOG, MAX_LOG))
+        sharpness, past = p[f"f{i}"], log_data - xp.log(p[f"d{i}"])
+        exponent = exponent - p[f"c{i}"] * sharpness * xp.logaddexp(past / sharpness, 0.0)
+    return p["a"] + p["b"] * xp.exp(xp.clip(exponent, -MAX_LOG, MAX_LOG))
 
 
 def _broken_law(num_breaks: int) -> Law:

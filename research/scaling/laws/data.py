@@ -2,29 +2,28 @@
 
 from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter
+from research.scaling.laws.law import Array, Law, Parameter, numerics
 
 # Beyond e^60 times too many parameters for the data the excess counts no more: no overflow.
 MAX_LOG_EXCESS = 60.0
 
 
 def _repeated(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    log_size, data = jnp.log(variables["N"]), variables["D"]
-    unique = jnp.minimum(variables["U"], data)
+    log_size, data = xp.log(variables["N"]), variables["D"]
+    unique = xp.minimum(variables["U"], data)
     repeats = data / unique - 1
-    saturated = -jnp.expm1(-repeats / p["R_D_star"])
-    log_data = jnp.log(unique) + jnp.log1p(p["R_D_star"] * saturated)
-    ratio = jnp.log(p["alpha"] * p["A"]) - jnp.log(p["beta"] * p["B"])
+    saturated = -xp.expm1(-repeats / p["R_D_star"])
+    log_data = xp.log(unique) + xp.log1p(p["R_D_star"] * saturated)
+    ratio = xp.log(p["alpha"] * p["A"]) - xp.log(p["beta"] * p["B"])
     log_g = ratio / (p["alpha"] + p["beta"])
-    log_optimal = log_g + p["beta"] / p["alpha"] * (jnp.log(unique) + log_g)
-    log_excess = jnp.clip(log_size - log_optimal, 0.0, MAX_LOG_EXCESS)
-    saturated = -jnp.expm1(-jnp.expm1(log_excess) / p["R_N_star"])
-    log_size = log_size - log_excess + jnp.log1p(p["R_N_star"] * saturated)
-    size_term = jnp.exp(jnp.log(p["A"]) - p["alpha"] * log_size)
-    return p["E"] + size_term + jnp.exp(jnp.log(p["B"]) - p["beta"] * log_data)
+    log_optimal = log_g + p["beta"] / p["alpha"] * (xp.log(unique) + log_g)
+    log_excess = xp.clip(log_size - log_optimal, 0.0, MAX_LOG_EXCESS)
+    saturated = -xp.expm1(-xp.expm1(log_excess) / p["R_N_star"])
+    log_size = log_size - log_excess + xp.log1p(p["R_N_star"] * saturated)
+    size_term = xp.exp(xp.log(p["A"]) - p["alpha"] * log_size)
+    return p["E"] + size_term + xp.exp(xp.log(p["B"]) - p["beta"] * log_data)
 
 
 # N_opt, the parameters that U unique tokens deserve, is Chinchilla's optimum for D = U:
@@ -54,11 +53,10 @@ MUENNIGHOFF = Law(
 
 
 def _overtrained(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    size = jnp.exp(-p["eta"] * (2 * jnp.log(variables["N"]) + jnp.log(6.0)))
-    data = jnp.exp(-p["eta"] * (2 * jnp.log(variables["D"]) + jnp.log(6.0)))
+    size = xp.exp(-p["eta"] * (2 * xp.log(variables["N"]) + xp.log(6.0)))
+    data = xp.exp(-p["eta"] * (2 * xp.log(variables["D"]) + xp.log(6.0)))
     return p["E"] + p["a"] * size + p["b"] * data
 
 
@@ -82,10 +80,9 @@ OVERTRAINING = Law(
 
 
 def _error(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    return p["epsilon"] - p["k"] * jnp.exp(-p["gamma"] * variables["loss"])
+    return p["epsilon"] - p["k"] * xp.exp(-p["gamma"] * variables["loss"])
 
 
 LOSS_TO_ERROR = Law(

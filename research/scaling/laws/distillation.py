@@ -2,23 +2,21 @@
 
 from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter
+from research.scaling.laws.law import Array, Law, Parameter, numerics
 
 
 def _bracket(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
     """Log of (A / N^alpha + B / D^beta)^gamma."""
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    size = jnp.log(p["A"]) - p["alpha"] * jnp.log(variables["N"])
-    data = jnp.log(p["B"]) - p["beta"] * jnp.log(variables["D"])
-    return p["gamma"] * jnp.logaddexp(size, data)
+    size = xp.log(p["A"]) - p["alpha"] * xp.log(variables["N"])
+    data = xp.log(p["B"]) - p["beta"] * xp.log(variables["D"])
+    return p["gamma"] * xp.logaddexp(size, data)
 
 
 def _supervised(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
-    return parameters["E"] + jnp.exp(_bracket(parameters, variables))
+    xp = numerics(parameters, variables)
+    return parameters["E"] + xp.exp(_bracket(parameters, variables))
 
 
 _SIZES = (
@@ -41,13 +39,12 @@ SUPERVISED = Law(
 
 
 def _student(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
-    p, log_teacher = parameters, jnp.log(variables["teacher_loss"])
-    gap = log_teacher - jnp.log(variables["supervised_loss"]) - jnp.log(p["d_1"])
+    xp = numerics(parameters, variables)
+    p, log_teacher = parameters, xp.log(variables["teacher_loss"])
+    gap = log_teacher - xp.log(variables["supervised_loss"]) - xp.log(p["d_1"])
     log_excess = _bracket(parameters, variables) - p["c_0"] * log_teacher
-    log_excess = log_excess - p["c_1"] * p["f_1"] * jnp.logaddexp(gap / p["f_1"], 0.0)
-    return variables["teacher_loss"] + jnp.exp(log_excess)
+    log_excess = log_excess - p["c_1"] * p["f_1"] * xp.logaddexp(gap / p["f_1"], 0.0)
+    return variables["teacher_loss"] + xp.exp(log_excess)
 
 
 DISTILLATION = Law(

@@ -2,23 +2,22 @@
 
 from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter
+from research.scaling.laws.law import Array, Law, Parameter, numerics
 
 # A loss of e^500 is far off any table, and finite.
 MAX_LOG = 500.0
 
 
 def _loss(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
-    p, log_size, log_data = parameters, jnp.log(variables["N"]), jnp.log(variables["D"])
+    xp = numerics(parameters, variables)
+    p, log_size, log_data = parameters, xp.log(variables["N"]), xp.log(variables["D"])
 
     def linear(k: int, power: str) -> Array:
-        value = p[f"a_{k}"] * jnp.exp(p[power] * log_size) + p[f"b_{k}"]
-        return jnp.clip(value, -MAX_LOG, MAX_LOG)
+        value = p[f"a_{k}"] * xp.exp(p[power] * log_size) + p[f"b_{k}"]
+        return xp.clip(value, -MAX_LOG, MAX_LOG)
 
-    exponent = jnp.exp(linear(1, "alpha"))
-    return jnp.exp(linear(3, "gamma")) + jnp.exp(linear(2, "beta") - exponent * log_data)
+    exponent = xp.exp(linear(1, "alpha"))
+    return xp.exp(linear(3, "gamma")) + xp.exp(linear(2, "beta") - exponent * log_data)
 
 
 FARSEER = Law(

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter
+from research.scaling.laws.law import Array, Law, Parameter, numerics
 
 
 def _loss(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    size = p["alpha_N"] / p["alpha_D"] * (jnp.log(p["N_c"]) - jnp.log(variables["N"]))
-    data = jnp.log(p["D_c"]) - jnp.log(variables["D"])
-    return jnp.exp(p["alpha_D"] * jnp.logaddexp(size, data))
+    size = p["alpha_N"] / p["alpha_D"] * (xp.log(p["N_c"]) - xp.log(variables["N"]))
+    data = xp.log(p["D_c"]) - xp.log(variables["D"])
+    return xp.exp(p["alpha_D"] * xp.logaddexp(size, data))
 
 
 KAPLAN = Law(

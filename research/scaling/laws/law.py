@@ -111,11 +111,28 @@ class Law:
         given = {name: np.asarray(variables[name], float) for name in self.variables}
         if self.terms:
             return np.asarray(sum_of_powers(self.terms, column, given))
-        import jax
-
         assert self.function is not None
-        with jax.enable_x64():
+        with np.errstate(all="ignore"), _float64():
             return np.asarray(self.function(column, given))
+
+
+def numerics(*mappings: Mapping[str, Array]) -> Any:
+    """numpy, or jax.numpy where any value of the `mappings` is JAX's.
+
+    A law's function written with it is plain numpy until it is to be differentiated.
+    """
+    plain = np.ndarray | np.generic | float | int
+    if all(isinstance(value, plain) for mapping in mappings for value in mapping.values()):
+        return np
+    import jax.numpy as jnp
+
+    return jnp
+
+
+def _float64():
+    import jax  # a function of somebody's own may call jax.numpy
+
+    return jax.enable_x64()
 
 
 def sum_of_powers(terms: tuple[Term, ...], parameters: Mapping, variables: Mapping) -> Array:

@@ -4,16 +4,15 @@ import functools
 from collections.abc import Mapping
 
 from research.errors import UserError
-from research.scaling.laws.law import Array, Law, Parameter
+from research.scaling.laws.law import Array, Law, Parameter, numerics
 
 MAX_DOMAINS = 12
 
 
 def _mixed(num_domains: int, parameters: Mapping[str, Array], variables: Mapping[str, Array]):
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     names = range(1, num_domains)
-    return parameters["c"] + parameters["k"] * jnp.exp(
+    return parameters["c"] + parameters["k"] * xp.exp(
         sum(parameters[f"t_{j}"] * variables[f"r_{j}"] for j in names)
     )
 

@@ -35,6 +35,34 @@ FRONTIER = Law(
     minimum_rows=4,
 )
 
+# The same two of the size alone, for tables that know nothing else, or runs on one ladder.
+SIZE_POWER = Law(
+    name="size_power",
+    formula="L(N) = A / N^alpha",
+    source="Kaplan 2020, equation 1.1 without its constants",
+    parameters=(
+        Parameter("A", "coefficient", "loss * parameters^alpha"),
+        Parameter("alpha", "exponent", "1", *EXPONENT),
+    ),
+    variables=("N",),
+    terms=(Term("A", (("alpha", "N"),)),),
+    minimum_rows=3,
+)
+
+SIZE = Law(
+    name="size",
+    formula="L(N) = E + A / N^alpha",
+    source="Henighan 2020, equation 1.1, of parameters",
+    parameters=(
+        Parameter("E", "floor", "loss"),
+        Parameter("A", "coefficient", "loss * parameters^alpha"),
+        Parameter("alpha", "exponent", "1", *EXPONENT),
+    ),
+    variables=("N",),
+    terms=(Term("E"), Term("A", (("alpha", "N"),))),
+    minimum_rows=4,
+)
+
 CHINCHILLA = Law(
     name="chinchilla",
     formula="L(N, D) = E + A / N^alpha + B / D^beta",

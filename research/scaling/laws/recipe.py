@@ -5,15 +5,14 @@ Their coefficients are "scales": in logs these laws are linear, and one step fro
 
 from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter
+from research.scaling.laws.law import Array, Law, Parameter, numerics
 
 
 def _learning_rate(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
+    xp = numerics(parameters, variables)
     p = parameters
-    power = p["p"] * jnp.log(variables["N"]) + p["q"] * jnp.log(variables["D"])
-    return p["c"] * jnp.exp(power)
+    power = p["p"] * xp.log(variables["N"]) + p["q"] * xp.log(variables["D"])
+    return p["c"] * xp.exp(power)
 
 
 STEP_LEARNING_RATE = Law(
@@ -33,9 +32,8 @@ STEP_LEARNING_RATE = Law(
 
 
 def _batch(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
-    return parameters["c"] * jnp.exp(parameters["q"] * jnp.log(variables["D"]))
+    xp = numerics(parameters, variables)
+    return parameters["c"] * xp.exp(parameters["q"] * xp.log(variables["D"]))
 
 
 STEP_BATCH = Law(
@@ -54,9 +52,8 @@ STEP_BATCH = Law(
 
 
 def _allocation(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax.numpy as jnp
-
-    return parameters["k"] * jnp.exp(parameters["a"] * jnp.log(variables["C"]))
+    xp = numerics(parameters, variables)
+    return parameters["k"] * xp.exp(parameters["a"] * xp.log(variables["C"]))
 
 
 ALLOCATION = Law(

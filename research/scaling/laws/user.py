@@ -41,6 +41,8 @@ def load(path: str | Path) -> Law:
 
 def _checked(law: Law, path: Path) -> Law:
     """The law, if the engine can fit it."""
+    if not isinstance(law.name, str):
+        raise UserError(f"--law: {path}: LAW has the name {law.name!r}; expected a text")
     if bool(law.terms) == (law.function is not None):
         raise UserError(f"--law: {path}: LAW needs either terms or a function")
     kinds = ("floor", "coefficient", "scale", "exponent")

@@ -316,6 +316,8 @@ def candidates(name: str, variables: Sequence[str]) -> list[Candidate]:
     found = general(variables)
     if {"N", "D"} <= set(variables) and len(variables) > 2:
         found.insert(0, published(laws.CHINCHILLA))
+    if len(variables) == 1:
+        return found  # of one variable the additive law is every published one's core
     for law in laws.LAWS.values():
         # Published laws of N and D alone are the additive one, or need far more runs than 20.
         if law.target == "loss" and set(law.variables) == set(variables) != {"N", "D"}:

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from research.errors import UserError
+from research.scaling.doubt.signs import loss_base
 from research.scaling.next.design import best_plan
 from research.scaling.next.laws import candidates
 from research.scaling.next.posterior import (
@@ -49,14 +50,14 @@ class Losses:
         """The loss of a chosen row; None when it has to be run first.
 
         Raises:
-            UserError: a loss that is not positive.
+            UserError: a loss that is not finite.
         """
         self.revealed.append(row)
         value = float(self._read(row))
         if np.isnan(value):
             return None
-        if not 0 < value < np.inf:
-            raise UserError(f"--loss: row {row + 1} was chosen and has loss {value}; expected > 0")
+        if np.isinf(value):
+            raise UserError(f"--loss: row {row + 1} was chosen and has loss {value}")
         return value
 
 
@@ -67,7 +68,8 @@ class NextRuns:
     `rows` [n] are rows of the pool (from 0) with `costs` and cumulative `shares` of the pool's
     cost. `waiting` are chosen rows without a loss: they are to be run next, and there is no
     `prediction` then. `prediction`, `low`, `high` [target rows] bound a run's loss at `level`.
-    `weights` is each law's share of the prediction, `noise` the runs' scatter in log loss.
+    `weights` is each law's share of the prediction, `noise` the runs' scatter in log loss, or
+    without `log` (losses of zero or less) in the loss itself.
     """
 
     rows: list[int]
@@ -81,6 +83,7 @@ class NextRuns:
     prediction: list[float] | None = None
     low: list[float] | None = None
     high: list[float] | None = None
+    log: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """As JSON; rows are numbered from 1."""
@@ -108,7 +111,7 @@ def next_runs(
 
     Raises:
         UserError: a budget or level out of range, a budget that buys no row, a law that does not
-            read these variables, a chosen row whose loss is not positive.
+            read these variables, a chosen row whose loss is not finite.
     """
     _check(cost, budget, level)
     names = tuple(pool)
@@ -123,7 +126,7 @@ def next_runs(
     space = make_space(columns, laws, both)
     # A budget that is exactly some rows' cost buys them, whatever the rounding.
     money = budget * cost.sum() * (1 + ROUNDING)
-    chosen, log_losses, waiting = _choose(space, cost[shown], money, losses, shown, seed)
+    chosen, found, waiting = _choose(space, cost[shown], money, losses, shown, seed)
     rows = [int(shown[row]) for row in chosen]
     costs = cost[rows]
     result = NextRuns(
@@ -136,7 +139,7 @@ def next_runs(
     )
     if waiting:
         return result
-    return _predicted(result, pool, target, both, laws, np.array(log_losses), seed)
+    return _predicted(result, pool, target, both, laws, np.array(found), seed)
 
 
 def _check(cost: np.ndarray, budget: float, level: float) -> None:
@@ -177,11 +180,11 @@ def _subset(
 def _choose(
     space: Space, cost: np.ndarray, budget: float, losses: Losses, names: np.ndarray, seed: int
 ) -> tuple[list[int], list[float], list[int]]:
-    """Chosen rows of the space, their log losses, and those (by name) that have none."""
+    """Chosen rows of the space, their losses, and those (by name) that have none."""
     count = len(cost)
     target = np.arange(count, space.num_rows)
     chosen: list[int] = []
-    log_losses: list[float] = []
+    found: list[float] = []
     belief: Posterior = prior(space)
     left, searched = budget, 0
     while True:
@@ -189,7 +192,7 @@ def _choose(
         affordable[chosen] = False
         rows = np.flatnonzero(affordable)
         if not len(rows):
-            return chosen, log_losses, []
+            return chosen, found, []
         order = best_plan(belief, rows, target, cost[rows], left, len(chosen))
         batch = max(1, len(chosen) // BATCH) if chosen else FIRST
         # The cheapest of the plan first: what they show may change the expensive ones.
@@ -202,17 +205,22 @@ def _choose(
             if loss is None:
                 waiting.append(int(names[row]))
             else:
-                log_losses.append(float(np.log(loss)))
+                found.append(loss)
         if waiting:
-            return chosen, log_losses, waiting
-        thorough = len(chosen) < FEW or len(chosen) >= GROWTH * searched
+            return chosen, found, waiting
+        losses_so_far = np.array(found)
+        # Of losses of zero or less the base moves as their range grows, and the laws with it.
+        base = loss_base(losses_so_far)
+        thorough = base != 0 or len(chosen) < FEW or len(chosen) >= GROWTH * searched
         searched = len(chosen) if thorough else searched
-        belief = update(space, chosen, np.array(log_losses), belief, seed, thorough)
+        known = belief if base == 0 else None
+        belief = update(space, chosen, np.log(losses_so_far - base), known, seed, thorough)
 
 
-def _predicted(result, pool, target, both, laws, log_losses, seed) -> NextRuns:
+def _predicted(result, pool, target, both, laws, found, seed) -> NextRuns:
     """`result` with the predictions of every row of the target, in blocks."""
-    rows = result.rows
+    rows, base = result.rows, loss_base(found)
+    log_losses = np.log(found - base)
     num_targets = len(next(iter(target.values())))
     parts, weights, noise = [], {}, 0.0
     for start in range(0, num_targets, MOST_CANDIDATES):
@@ -222,12 +230,14 @@ def _predicted(result, pool, target, both, laws, log_losses, seed) -> NextRuns:
         belief = update(space, range(len(rows)), log_losses, None, seed, True)
         weights, noise = dict(belief.weights), float(np.sqrt(belief.noise))
         parts.append(_interval(belief, len(rows), result.level))
-    mean, low, high = np.exp(np.concatenate(parts, 1))
+    mean, low, high = base + np.exp(np.concatenate(parts, 1))
+    unit = 1.0 if base == 0 else float(np.exp(np.median(log_losses)))
     return NextRuns(
         **{
             **vars(result),
             "weights": dict(sorted(weights.items(), key=lambda item: -item[1])),
-            "noise": noise,
+            "noise": noise * unit,
+            "log": base == 0,
             "prediction": mean.tolist(),
             "low": low.tolist(),
             "high": high.tolist(),
@@ -240,11 +250,11 @@ def _interval(belief: Posterior, first: int, level: float) -> np.ndarray:
     means, spreads = belief.means[:, first:], belief.spreads[:, first:]
     bounds = []
     for share in ((1 - level) / 2, (1 + level) / 2):
-        width = stats.norm.ppf(share) * spreads
+        width = scipy.stats.norm.ppf(share) * spreads
         low, high = (means + width).min(0), (means + width).max(0)
         for _ in range(60):
             middle = (low + high) / 2
-            below = belief.shares @ stats.norm.cdf((middle - means) / spreads) < share
+            below = belief.shares @ scipy.stats.norm.cdf((middle - means) / spreads) < share
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         bounds.append((low + high) / 2)
     return np.stack([belief.mean[first:], *bounds])

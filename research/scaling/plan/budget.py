@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from research.errors import UserError
+from research.errors import UserError, nearest
 from research.hardware import Slice
 from research.scaling import laws
-from research.scaling.doubt import intervals, reach, rounding
-from research.scaling.plan.optimal import FlopsModel
+from research.scaling.doubt import reach, rounding
+from research.scaling.plan.fitted import FittedLaw, Ladder, read_law
 from research.scaling.plan.surface import (
     Surface,
     best_size,
@@ -26,7 +25,20 @@ from research.scaling.plan.surface import (
 # Sizes of the trade-off curve, as multiples of the best one.
 MULTIPLES = tuple(2.0 ** (k / 2) for k in range(-4, 5))
 
+# What a plan chooses or takes by an option of its own, by the name that --set may call it.
+INSTEAD = {
+    "N": "a plan chooses the size; `predict --params N --flops C` says what a size of yours gives",
+    "D": "a plan chooses the data; `predict --data D --flops C` says what data of yours give",
+    "C": "the budget is --flops",
+    "U": "the data there are without repeats are --unique-tokens",
+}
+
 Interval = tuple[float, float] | None
+
+
+def _hair_above(loss: np.ndarray) -> np.ndarray:
+    """`loss`, and as much as rounding may take from it."""
+    return loss + 1e-12 * np.abs(loss)
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,8 @@ class Hours:
 class TradeOff:
     """A size other than the best: its loss at the same FLOPs, and what the best loss would cost.
 
-    `excess` is loss over the best loss less one; `compute` the multiple of the budget with which
+    `excess` is loss over the best loss less one, or where losses may be below zero their
+    difference; `compute` the multiple of the budget with which
     this size reaches the best loss, None where no amount of data does.
     """
 
@@ -78,7 +91,11 @@ class TradeOff:
 
 @dataclass(frozen=True)
 class Plan:
-    """The best run of a budget; `serving` is the best one when inference is paid for as well."""
+    """The best run of a budget; `serving` is the best one when inference is paid for as well.
+
+    `curve` is empty for a law of runs of one ratio, and not `relative` where losses may be below
+    zero. `warnings` are the plan's, `fit_warnings` those the law came with.
+    """
 
     flops: float
     law: str
@@ -89,8 +106,10 @@ class Plan:
     curve: list[TradeOff]
     data_unit: str
     loss_unit: str
+    relative: bool = True
     prediction_method: str = "bootstrap"
     warnings: list[str] = field(default_factory=list)
+    fit_warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Every field, floats in full precision."""
@@ -110,6 +129,7 @@ def plan(
     chips: Slice | None = None,
     mfu: float = 0.4,
     given: dict[str, float] | None = None,
+    own: laws.Law | None = None,
     anyway: bool = False,
 ) -> Plan:
     """Plan `flops` of training by the law in `content`, the JSON object that `fit` wrote.
@@ -117,124 +137,151 @@ def plan(
     `unique` is the amount of data there is: the law's U where it knows what repeats are worth
     (Muennighoff 2023), else a cap on D. `inference` tokens are served at 2N FLOPs each: then the
     cheapest model of the best loss is planned beside the best (Sardana 2023). `given` are the
-    law's further variables.
+    law's further variables, `own` is the law itself where it is not one of ours.
 
     Raises:
         UserError: the law was refused, reads what was not given, has no best size at `flops`, or
-            would be extrapolated over 10 times past a narrow range without `anyway`.
+            would be carried over 10 times past a narrow range, or past reason, without `anyway`.
     """
-    law, point = _law(content, given or {})
-    warnings = _extrapolation(content, flops, anyway)
-    model, draws = _fitted(content, law)
-    if not len(draws):
-        warnings.append("no draws in the file: no intervals")
-    everything = np.concatenate([point[None], draws])
-    surface = Surface(law, everything, model, unique, given or {})
-    sizes = best_size(surface, flops)
-    if not np.isfinite(sizes[0]):
-        raise UserError(
-            f"the law {law.name!r} has no best size at {flops:.3g} FLOPs:"
-            " its loss falls to the end of every size looked at"
-        )
-    lost = float(np.mean(~np.isfinite(sizes)))
-    if lost > 0.01:
-        warnings.append(f"{lost:.0%} of the draws have no best size: intervals leave them out")
-    surface = Surface(law, everything[np.isfinite(sizes)], model, unique, given or {})
-    sizes = sizes[np.isfinite(sizes)]
-    summary = _Summary(content, surface)
-    params = np.exp(sizes)
-    best = summary.choice(params, model.data(np.asarray(flops), params), inference or 0.0)
-    warnings += _rounded(surface.one(point), best, flops)
-    warnings += _data_said(surface, best, flops)
-    serving = None
-    if inference:
-        smaller = np.exp(cheapest_to_serve(surface, sizes, flops, inference))
-        goal = surface.loss(params[:, None], model.data(np.asarray(flops), params)[:, None]) * (
-            1 + 1e-12
-        )
-        data = data_for(surface, smaller[:, None], goal)[:, 0]
-        serving = summary.choice(smaller, data, inference)
+    fitted = read_law(content, own)
+    _refuse_given(fitted.law, given or {})
+    _refuse_far(fitted, {"C": flops}, anyway)
+    if fitted.ladder is not None and len(fitted.law.variables) == 1:
+        choices, curve = _on_ladder(fitted, fitted.ladder, flops, inference, unique), []
+        warnings = [f"{fitted.ladder.said} in every run that was fitted: so it is in this plan"]
+    else:
+        choices, curve, warnings = _searched(fitted, flops, unique, inference, given or {})
+    best, serving = choices
+    reached = [{"C": flops}, *({"N": c.params, "D": c.data} for c in choices if c)]
+    for wanted in reached[1:]:
+        _refuse_far(fitted, wanted, anyway)
+    ends = {name: np.array([w[name] for w in reached if name in w]) for name in "CND"}
+    far = reach.warnings(reach.beyond(fitted.ranges, ends))
+    if not {"N", "D", "C"} & set(fitted.ranges):
+        far = ["no fitted range in the file: how far this extrapolates is not known"]
+    if not len(fitted.draws):
+        far.append("no draws in the file: no intervals")
     hours = None
     if chips is not None:
         spent = chips.chip_hours(serving.flops if serving else best.flops, mfu)
         hours = Hours(chips.chip, chips.num_chips, mfu, spent, spent / chips.num_chips)
     return Plan(
         flops=float(flops),
-        law=law.name,
-        level=summary.level,
+        law=fitted.law.name,
+        level=fitted.level,
         best=best,
         serving=serving,
         hours=hours,
-        curve=_curve(surface.one(point), best, flops),
-        data_unit=content.get("data_unit") or "tokens",
-        loss_unit=content.get("loss_unit") or "",
-        prediction_method=content.get("prediction_method") or "bootstrap",
-        warnings=warnings,
+        curve=curve,
+        data_unit=fitted.data_unit,
+        loss_unit=fitted.loss_unit,
+        relative=fitted.log,
+        prediction_method=fitted.method,
+        warnings=far + warnings,
+        fit_warnings=fitted.warnings,
     )
 
 
-def _law(content: dict[str, Any], given: dict[str, float]) -> tuple[laws.Law, np.ndarray]:
-    if not isinstance(content, dict) or "law" not in content or "parameters" not in content:
+def _refuse_given(law: laws.Law, given: dict[str, float]) -> None:
+    """What is given besides the budget must be read by the law, and not be what a plan chooses."""
+    if law.target != "loss":
         raise UserError(
-            "not a fitted law: expected the keys 'law' and 'parameters' that fit writes"
+            f"the law {law.name!r} is of the {law.target}: a plan takes one of the loss"
         )
-    if content.get("refused") or content["parameters"] is None:
-        raise UserError(f"the law was refused: {content.get('refused') or 'no reason in the file'}")
-    law = laws.get(str(content["law"]))
-    if not {"N", "D"} <= set(law.variables) or law.target != "loss":
+    for name in given:
+        if name in INSTEAD:
+            raise UserError(f"--set {name}: {INSTEAD[name]}")
+        if name not in law.variables:
+            known = ", ".join(law.variables)
+            near = nearest(name, law.variables)
+            raise UserError(f"--set {name}: the law {law.name!r} reads only {known}{near}")
+    for name in law.variables:
+        if name not in ("N", "D", "C", "U") and name not in given:
+            raise UserError(f"the law {law.name!r} reads {name!r}: give --set {name}=VALUE")
+
+
+def _refuse_far(fitted: FittedLaw, wanted: dict[str, float], anyway: bool) -> None:
+    refused = fitted.too_far(wanted)
+    if refused and not anyway:
+        raise UserError(f"{refused}; --anyway plans it nevertheless")
+
+
+def _on_ladder(
+    fitted: FittedLaw,
+    ladder: Ladder,
+    flops: float,
+    inference: float | None,
+    unique: float | None,
+) -> tuple[Choice, None]:
+    """The run on the line of the fitted ones, under a law of N, D or C alone."""
+    if inference or unique:
+        option = "--inference-tokens" if inference else "--unique-tokens"
+        raise UserError(
+            f"{option}: {ladder.said} in every run fitted, and the law {fitted.law.name!r} cannot"
+            " trade one for the other: runs off that line would let a law of N and D do so"
+        )
+    params = float(ladder.params_for(np.asarray(flops), fitted.model))
+    data = float(ladder.data(np.asarray(params)))
+    values = {"N": params, "D": data, "C": flops}
+    columns = {name: np.full(1, values[name]) for name in fitted.law.variables}
+    loss = fitted.law.loss(fitted.point, **columns)
+    with np.errstate(all="ignore"):
+        drawn = fitted.law.loss(fitted.draws, **columns)
+    choice = Choice(
+        params=params,
+        data=data,
+        loss=float(loss[0]),
+        flops=float(flops),
+        loss_interval=_pair(fitted.loss_interval(loss, drawn)),
+        run_interval=_pair(fitted.run_interval(loss, drawn)),
+    )
+    return choice, None
+
+
+def _searched(
+    fitted: FittedLaw,
+    flops: float,
+    unique: float | None,
+    inference: float | None,
+    given: dict[str, float],
+) -> tuple[tuple[Choice, Choice | None], list[TradeOff], list[str]]:
+    """(best, serving), the trade-off curve and warnings of a law of N and D."""
+    law, model, point = fitted.law, fitted.model, fitted.point
+    if not {"N", "D"} <= set(law.variables):
         raise UserError(
             f"the law {law.name!r} is not of size and data: a plan takes one of L(N, D),"
             " such as chinchilla"
         )
-    lacking = [name for name in law.variables if name not in ("N", "D", "U") and name not in given]
-    if lacking:
-        raise UserError(f"the law {law.name!r} reads {lacking[0]!r}: give --set {lacking[0]}=VALUE")
-    unread = [name for name in given if name not in law.variables]
-    if unread:
-        known = ", ".join(law.variables)
-        raise UserError(f"--set {unread[0]}: the law {law.name!r} reads only {known}")
-    parameters = content["parameters"] if isinstance(content["parameters"], dict) else {}
-    for name in law.names:
-        value = parameters.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            said = f"is {value!r}; expected a number" if name in parameters else "is missing"
-            raise UserError(f"the law {law.name!r}: parameter {name!r} {said}")
-    return law, np.array([float(parameters[name]) for name in law.names])
-
-
-def _fitted(content: dict[str, Any], law: laws.Law) -> tuple[FlopsModel, np.ndarray]:
-    """FLOPs as they were counted, and the bootstrap draws [S, P], S = 0 where the file has none."""
-    try:
-        model = FlopsModel(**content["flops"]) if content.get("flops") else FlopsModel()
-        draws = np.array(content.get("draws") or [], float).reshape(-1, len(law.parameters))
-    except (TypeError, ValueError) as error:
+    everything = np.concatenate([point[None], fitted.draws])
+    surface = Surface(law, everything, model, unique, given)
+    sizes = best_size(surface, flops)
+    if not np.isfinite(sizes[0]):
         raise UserError(
-            f"the law {law.name!r}: its 'flops' or 'draws' are damaged: {error}"
-        ) from error
-    return model, draws
-
-
-def _extrapolation(content: dict[str, Any], flops: float, anyway: bool) -> list[str]:
-    """Check 13: over 10 times past the largest run only from a wide range, or `anyway`."""
-    ranges = content.get("range")
-    if not isinstance(ranges, dict) or "C" not in ranges:
-        return ["no fitted range in the file: how far this extrapolates is not known"]
-    if not all(
-        isinstance(ends, list) and len(ends) == 2 and ends[0] > 0 for ends in ranges.values()
-    ):
-        raise UserError(
-            f"the key 'range' is {ranges!r}; expected [smallest, largest] of N, D and C"
+            f"the law {law.name!r} has no best size at {flops:.3g} FLOPs:"
+            " its loss falls to the end of every size looked at"
         )
-    refused = reach.refusal(ranges, {"C": flops}, ("N", "C"))
-    if refused and not anyway:
-        raise UserError(f"{refused}; --anyway plans it nevertheless")
-    _, times = reach.times_beyond(ranges, {"C": flops})
-    if times <= reach.REACH:
-        return []
-    return [f"[13 extrapolation] {flops:.3g} FLOPs are {times:.3g} times the largest run fitted"]
+    warnings = []
+    lost = float(np.mean(~np.isfinite(sizes)))
+    if lost > 0.01:
+        warnings.append(f"{lost:.0%} of the draws have no best size: intervals leave them out")
+    surface = Surface(law, everything[np.isfinite(sizes)], model, unique, given)
+    sizes = sizes[np.isfinite(sizes)]
+    params = np.exp(sizes)
+    data = model.data(np.asarray(flops), params)
+    best = _choice(fitted, surface, params, data, inference or 0.0)
+    warnings += _rounded(surface.one(point), flops)
+    warnings += _data_said(surface, best, flops)
+    serving = None
+    if inference:
+        smaller = np.exp(cheapest_to_serve(surface, sizes, flops, inference))
+        goal = _hair_above(surface.loss(params[:, None], data[:, None]))
+        needed = data_for(surface, smaller[:, None], goal)[:, 0]
+        serving = _choice(fitted, surface, smaller, needed, inference)
+    curve = _curve(surface.one(point), best, flops, fitted.log)
+    return (best, serving), curve, warnings
 
 
-def _rounded(surface: Surface, best: Choice, flops: float) -> list[str]:
+def _rounded(surface: Surface, flops: float) -> list[str]:
     """Check 17: what the best data per parameter could be, had the law been written out in full."""
     halves = rounding.half_steps(dict(zip(surface.law.names, surface.draws[0], strict=True)))
     if not halves:
@@ -265,70 +312,36 @@ def _data_said(surface: Surface, best: Choice, flops: float) -> list[str]:
     return [f"{text} {surface.unique:.4g} (the best plan would take {free:.4g})"]
 
 
-class _Summary:
-    """Turns one value a draw (the first is the point) into a choice with its intervals."""
-
-    def __init__(self, content: dict[str, Any], surface: Surface):
-        self.surface = surface
-        self.level = content.get("level") or 0.95
-        if not isinstance(self.level, float) or not 0 < self.level < 1:
-            raise UserError(f"the key 'level' is {self.level!r}; expected a share such as 0.95")
-        num_groups = content.get("num_groups") or content.get("num_runs") or 0
-        count = len(surface.law.parameters)
-        self.degrees = intervals.degrees_of_freedom(num_groups, count)
-        self.spare = max(num_groups - count, 1)
-        self.noise = content.get("noise")
-        self.inflation = float(content.get("inflation") or 1.0)
-
-    def choice(self, params: np.ndarray, data: np.ndarray, inference: float = 0.0) -> Choice:
-        """The choice of the first draw, params and data [S]; the others give its intervals."""
-        surface = self.surface
-        here = np.full((len(params), 1), params[0]), np.full((len(params), 1), data[0])
-        losses = surface.loss(*here)[:, 0]
-        loss = self.interval(losses)
-        run = self.with_noise(float(losses[0]), loss)
-        return Choice(
-            params=float(params[0]),
-            data=float(data[0]),
-            loss=float(losses[0]),
-            flops=float(surface.cost(params, data)[0]),
-            serving_flops=float(surface.serving(params, inference)[0]),
-            params_interval=self.interval(params),
-            data_interval=self.interval(data),
-            loss_interval=self.widened(float(losses[0]), loss),
-            run_interval=self.widened(float(losses[0]), run),
-        )
-
-    def interval(self, values: np.ndarray) -> Interval:
-        """Expanded percentiles of all but the first value; None without draws."""
-        if len(values) < 3:
-            return None
-        low, high = np.exp(intervals.percentile(np.log(values[1:]), self.level, self.degrees))
-        return float(low), float(high)
-
-    def widened(self, loss: float, interval: Interval) -> Interval:
-        """As far as the table's own backtests ask for (see LawFit.inflation)."""
-        if interval is None:
-            return None
-        ends = intervals.widen(np.log(interval), np.log(loss), self.inflation)
-        return float(np.exp(ends[0])), float(np.exp(ends[1]))
-
-    def with_noise(self, loss: float, interval: Interval) -> Interval:
-        """The law's interval and a run's own noise, added in quadrature on log loss."""
-        if interval is None or self.noise is None:
-            return None
-        own = self.noise * stats.t.ppf(0.5 + self.level / 2, self.spare)
-        low = np.hypot(min(np.log(interval[0] / loss), 0.0), own)
-        high = np.hypot(max(np.log(interval[1] / loss), 0.0), own)
-        return float(loss * np.exp(-low)), float(loss * np.exp(high))
+def _choice(
+    fitted: FittedLaw, surface: Surface, params: np.ndarray, data: np.ndarray, inference: float
+) -> Choice:
+    """The choice of the first draw, params and data [S]; the others give its intervals."""
+    here = np.full((len(params), 1), params[0]), np.full((len(params), 1), data[0])
+    losses = surface.loss(*here)
+    loss, drawn = losses[0], losses[1:]
+    return Choice(
+        params=float(params[0]),
+        data=float(data[0]),
+        loss=float(loss[0]),
+        flops=float(surface.cost(params, data)[0]),
+        serving_flops=float(surface.serving(params, inference)[0]),
+        params_interval=_pair(fitted.interval(params[1:, None])),
+        data_interval=_pair(fitted.interval(data[1:, None])),
+        loss_interval=_pair(fitted.loss_interval(loss, drawn)),
+        run_interval=_pair(fitted.run_interval(loss, drawn)),
+    )
 
 
-def _curve(surface: Surface, best: Choice, flops: float) -> list[TradeOff]:
+def _pair(ends: np.ndarray | None) -> Interval:
+    return None if ends is None else (float(ends[0, 0]), float(ends[1, 0]))
+
+
+def _curve(surface: Surface, best: Choice, flops: float, relative: bool) -> list[TradeOff]:
     params = best.params * np.array([MULTIPLES])
     data = surface.model.data(np.asarray(flops), params)
     losses = surface.loss(params, data)
     # At the optimum itself rounding may ask for a hair more data than the budget buys.
-    goal = np.full_like(params, best.loss * (1 + 1e-12))
+    goal = _hair_above(np.full_like(params, best.loss))
     needed = surface.cost(params, data_for(surface, params, goal)) / flops
     needed = np.where(params == best.params, 1.0, needed)
     within = data <= surface.most_data * (1 + 1e-9)
@@ -339,7 +352,7 @@ def _curve(surface: Surface, best: Choice, flops: float) -> list[TradeOff]:
             params=float(size),
             data=float(amount),
             loss=float(loss),
-            excess=float(loss / best.loss - 1),
+            excess=float(loss / best.loss - 1 if relative else loss - best.loss),
             compute=float(times) if np.isfinite(times) else None,
         )
         for multiple, size, amount, loss, times, allowed in rows

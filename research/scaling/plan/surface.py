@@ -114,7 +114,8 @@ def cheapest_to_serve(surface: Surface, log_best: np.ndarray, flops: float, toke
     """
     params = np.exp(log_best)[:, None]
     # A hair above: at the optimum itself the only data that reach its loss are its own.
-    target = surface.loss(params, surface.model.data(np.asarray(flops), params)) * (1 + 1e-12)
+    target = surface.loss(params, surface.model.data(np.asarray(flops), params))
+    target = target + 1e-12 * np.abs(target)
 
     def total(shift: np.ndarray) -> np.ndarray:
         smaller = params * np.exp(shift)

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
-from research.run import buckets
-from research.run.record import read_json
+from research.run import buckets, files, record
 from research.scaling.table.columns import (
     finite_numbers,
     named_column,
@@ -131,12 +130,12 @@ def from_frame(
 ) -> Table:
     """Build a Table from any data frame, given the names of its columns.
 
-    `data` may be left out when `flops` is given (then D = C / 6N), and `flops` when `data` is
-    (then C = 6ND); the convention says which was done. What a law does not read may be left out
-    altogether: N, D or C are then NaN. `unique` is the column of unique data (the table's U);
-    `extra` names the column of each further variable that a law reads. With `signed_loss` losses
-    may be zero or less. `choices` is the number of answers to choose from, where the loss is an
-    error (check 22).
+    `data` may be left out when `flops` is given (then D = C / 6N), `flops` when `data` is (then
+    C = 6ND), and `params` when both are (then N = C / 6D); the convention or a note says which was
+    done. What a law does not read may be left out altogether: N, D or C are then NaN. `unique` is
+    the column of unique data (the table's U); `extra` names the column of each further variable
+    that a law reads. With `signed_loss` losses may be zero or less. `choices` is the number of
+    answers to choose from, where the loss is an error (check 22).
 
     Raises:
         UserError: a missing column (the nearest is named), a bad value (its row is numbered), no
@@ -163,6 +162,8 @@ def from_frame(
     notes = ()
     if amount is None and compute is not None and params is not None:
         amount, notes = compute / (6 * size), ("D computed as C / 6N",)
+    if params is None and amount is not None and compute is not None:
+        size, notes = compute / (6 * amount), ("N computed as C / 6D",)
     amount = absent if amount is None else amount
     if compute is None:
         compute = 6 * size * amount
@@ -236,80 +237,81 @@ def read_runs(folder: str | Path) -> dict[str, Table]:
     D the tokens or images, L the score; `group` is the trial.
 
     Raises:
-        UserError: no such folder, no results in it, or a result that lacks a key.
+        UserError: no such folder, or no result in it that can be read. A trial that cannot be
+            read, or was planned and has no result, is named in the notes of the first table.
     """
     folder = buckets.path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder{sibling(folder)}")
-    paths = sorted(folder.glob("*/result.json"))
-    rows = [(path, read_json(path)) for path in paths]
-    rows = [(p, row) for p, row in rows if isinstance(row, dict) and row.get("role") == "trial"]
-    if not rows:
+    runs = files.read_runs(folder)
+    if not runs.trials:
+        for reason in runs.unreadable.values():
+            raise UserError(f"{folder}: no trial in it that can be read: {reason}")
         raise UserError(f"{folder}: no finished trial in it (no */result.json of a trial)")
-    study_path = folder / "study.json"
-    study = read_json(study_path) if study_path.exists() else {}
-    if not isinstance(study, dict):
-        raise UserError(f"{study_path}: not the description of a study")
-    records = [_record(path, row) for path, row in rows]
-    order = list(study.get("parts", {}))
-    order += [p for p in dict.fromkeys(r["part"] for r in records) if p not in order]
-    parts = {part: [record for record in records if record["part"] == part] for part in order}
+    there = record.exists(folder / files.STUDY)
+    study = files.read_description(folder) if there else files.Description()
+    about = study.get("parts", {})
+    order = dict.fromkeys([*about, *(trial["part"] for trial in runs.trials)])
+    parts = {part: [_record(row) for row in runs.trials if row["part"] == part] for part in order}
     parts = {part: chosen for part, chosen in parts.items() if chosen}
     lost = [part for part, chosen in parts.items() if not _usable(pd.DataFrame(chosen)).any()]
     if len(lost) == len(parts):
         raise UserError(f"{folder}: part {lost[0]!r}: every trial diverged")
-    notes = tuple(f"part {part!r} left out: every trial diverged" for part in lost)
+    notes = (
+        *_absent(study, runs),
+        *(f"part {part!r} left out: every trial diverged" for part in lost),
+    )
     tables = {}
     for part in (part for part in parts if part not in lost):
-        title = study.get("parts", {}).get(part, {}).get("title")
+        title = about.get(part, {}).get("title")
         tables[part] = _part_table(pd.DataFrame(parts[part]), part, title, folder, notes)
         notes = ()  # said once
     return tables
 
 
-def _record(path: Path, row: dict) -> dict:
-    try:
-        counted = row["convention"]["params"].partition(",")[0]  # "total, head included"
-        steps = row["steps"]
-        return {
-            "id": row["id"],
-            "part": row["part"],
-            "seed": row["seed"],
-            "size": row["size"],
-            "budget": np.nan if row["budget"] is None else float(row["budget"]),
-            "status": row["status"],
-            "N": float(row["params"][counted]),
-            "D": float(row["data"]["amount"]),
-            "C": float(row["flops"]),
-            "L": _score(row["score"]["value"]),
-            "group": row["id"],
-            "epochs": float(row["data"]["epochs"]),
-            "warmup_fraction": float(row["warmup_fraction"]),
-            "schedule_overhang": float(row["schedule_end_step"]) / max(steps, 1),
-            "learning_rate": float(row["learning_rate"]),
-            "batch_size": float(row["batch_size"]),
-            "trunk": row["trunk"],
-            "convention": f"params: {counted}; flops: {row['convention']['flops']}",
-            "loss_unit": row["score"]["unit"],
-            "score_kind": row["score"]["kind"],
-            "split": row["score"]["split"],
-            "data_unit": row["data"]["unit"],
-            "fingerprint": row["data"]["fingerprint"],
-            "floor": (row["floor"] or {}).get("value"),
-        }
-    except KeyError as error:
-        raise UserError(f"{path}: key {error} is missing; expected a trial's result") from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a trial's result: {error}") from error
+def _absent(study: files.Description, runs: files.Runs) -> list[str]:
+    """What to say of the trials that are no rows."""
+    notes = [f"1 trial could not be read: {reason}" for reason in runs.unreadable.values()]
+    known = [*(trial["id"] for trial in runs.trials), *runs.unreadable]
+    for part, trials in files.missing(study, known).items():
+        some = ", ".join(trials[:4]) + (", ..." if len(trials) > 4 else "")
+        notes.append(f"part {part!r}: {len(trials)} planned trials have no result: {some}")
+    return notes
 
 
-def _score(value: object) -> float:
-    # A diverged trial may carry null or a string such as "nan": it stays a row, flagged by status.
-    return np.nan if value is None else float(value)  # type: ignore[arg-type]
+def _record(row: files.Trial) -> dict:
+    counted, params = files.counted(row)
+    score = row.get("score") or {"unit": UNSTATED, "kind": UNSTATED, "split": UNSTATED}
+    return {
+        "id": row["id"],
+        "part": row["part"],
+        "seed": row["seed"],
+        "size": row["size"],
+        "budget": np.nan if row["budget"] is None else row["budget"],
+        "status": row["status"],
+        "N": float(params),
+        "D": row["data"]["amount"],
+        "C": row["flops"],
+        "L": files.loss(row),
+        "group": row["id"],
+        "epochs": row["data"]["epochs"],
+        "warmup_fraction": row["warmup_fraction"],
+        "schedule_overhang": row["schedule_end_step"] / max(row["steps"], 1),
+        "learning_rate": row["learning_rate"],
+        "batch_size": row["batch_size"],
+        "trunk": row["trunk"],
+        "convention": f"params: {counted}; flops: {row['convention']['flops']}",
+        "loss_unit": score["unit"],
+        "score_kind": score["kind"],
+        "split": score["split"],
+        "data_unit": row["data"]["unit"],
+        "fingerprint": row["data"]["fingerprint"],
+        "floor": (row["floor"] or {}).get("value"),
+    }
 
 
 def _usable(frame: pd.DataFrame) -> pd.Series:
-    return (frame["status"] == "finished") & np.isfinite(frame["L"]) & (frame["L"] > 0)
+    return (frame["status"] == "finished") & np.isfinite(frame["L"])
 
 
 def _part_table(

@@ -4,6 +4,7 @@
 #SBATCH --account=lab
 #SBATCH --array=0-1%2
 #SBATCH --cpus-per-task=16
+#SBATCH --export=ALL,LIBTPU_INIT_ARGS
 #SBATCH --gpus-per-node=8
 #SBATCH --job-name=lm-0a1b
 #SBATCH --mem=200GB
@@ -16,9 +17,6 @@
 #SBATCH --requeue
 #SBATCH --signal=USR2@300
 #SBATCH --time=720
-
-# setup
-export LIBTPU_INIT_ARGS='--xla_a=true --xla_b=1'
 
 # command
 export SUBMITIT_EXECUTOR=slurm

@@ -14,7 +14,7 @@ ship() {
     gcloud compute tpus queued-resources ssh lm-0a1b-0 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=set -e; test -d isoflop-000000000000 && exit 0; mkdir -p isoflop-000000000000.new; tar -xzf lm-0a1b-0.tar.gz -C isoflop-000000000000.new; cd isoflop-000000000000.new; python3 -m pip install --quiet --user uv; ~/.local/bin/uv venv --quiet --clear --relocatable --python 3.12; ~/.local/bin/uv pip install --quiet -r requirements.txt -r requirements-pods.txt; mv ../isoflop-000000000000.new ../isoflop-000000000000'
 }
 run() {
-  gcloud compute tpus queued-resources ssh lm-0a1b-0 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=cd isoflop-000000000000 && ISOFLOP_REVISION=0000000000000000000000000000000000000000 flock ../isoflop.lock .venv/bin/python -m launch.run --config experiments/lm.py --workdir gs://bucket/runs text-size64'
+  gcloud compute tpus queued-resources ssh lm-0a1b-0 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=cd isoflop-000000000000 && ISOFLOP_REVISION=0000000000000000000000000000000000000000 ISOFLOP_DIRTY=false flock ../isoflop.lock .venv/bin/python -m launch.run --config experiments/lm.py --workdir gs://bucket/runs text-size64'
 }
 delete() {
   gcloud compute tpus queued-resources delete lm-0a1b-0 --project=lab --zone=us-west4-a --force --quiet

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # lm-0a1b-0: 2 x v5e:8x8, the code of revision 0000000000000000000000000000000000000000
+# variables, from .cache/launch/lm-0a1b-0.env: LIBTPU_INIT_ARGS
 set -uo pipefail
 
 create() {
@@ -10,11 +11,11 @@ state() {
 }
 ship() {
   git archive --format=tar.gz --output=.cache/launch/lm-0a1b-0.tar.gz 0000000000000000000000000000000000000000 &&
-    gcloud compute tpus queued-resources scp .cache/launch/lm-0a1b-0.tar.gz lm-0a1b-0: --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all &&
+    gcloud compute tpus queued-resources scp .cache/launch/lm-0a1b-0.tar.gz .cache/launch/lm-0a1b-0.env lm-0a1b-0: --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all &&
     gcloud compute tpus queued-resources ssh lm-0a1b-0 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=set -e; test -d isoflop-000000000000 && exit 0; mkdir -p isoflop-000000000000.new; tar -xzf lm-0a1b-0.tar.gz -C isoflop-000000000000.new; cd isoflop-000000000000.new; python3 -m pip install --quiet --user uv; ~/.local/bin/uv venv --quiet --clear --relocatable --python 3.12; ~/.local/bin/uv pip install --quiet -r requirements.txt -r requirements-pods.txt; mv ../isoflop-000000000000.new ../isoflop-000000000000'
 }
 run() {
-  gcloud compute tpus queued-resources ssh lm-0a1b-0 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=cd isoflop-000000000000 && ISOFLOP_REVISION=0000000000000000000000000000000000000000 LIBTPU_INIT_ARGS='"'"'--xla_a=true --xla_b=1'"'"' flock ../isoflop.lock timeout --kill-after=300 43200 .venv/bin/python -m launch.run --config experiments/lm.py --workdir gs://bucket/runs --processes 32 --config.model.depth=6 --group text-size64-trunk'
+  gcloud compute tpus queued-resources ssh lm-0a1b-0 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=cd isoflop-000000000000 && . ../lm-0a1b-0.env && rm ../lm-0a1b-0.env && ISOFLOP_REVISION=0000000000000000000000000000000000000000 ISOFLOP_DIRTY=false flock ../isoflop.lock timeout --kill-after=300 43200 .venv/bin/python -m launch.run --config experiments/lm.py --workdir gs://bucket/runs --processes 32 --config.model.depth=6 --group text-size64-trunk'
 }
 delete() {
   gcloud compute tpus queued-resources delete lm-0a1b-0 --project=lab --zone=us-west4-a --force --quiet
@@ -28,7 +29,7 @@ fail() {
   sleep 30
 }
 
-trap 'trap "" TERM INT HUP; delete' EXIT
+trap 'trap "" TERM INT HUP; rm -f .cache/launch/lm-0a1b-0.env; delete' EXIT
 trap 'exit 143' TERM INT HUP
 while true; do
   case "$(state)" in
@@ -51,6 +52,7 @@ done
 
 #!/usr/bin/env bash
 # lm-0a1b-1: 2 x v5e:8x8, the code of revision 0000000000000000000000000000000000000000
+# variables, from .cache/launch/lm-0a1b-1.env: LIBTPU_INIT_ARGS
 set -uo pipefail
 
 create() {
@@ -61,11 +63,11 @@ state() {
 }
 ship() {
   git archive --format=tar.gz --output=.cache/launch/lm-0a1b-1.tar.gz 0000000000000000000000000000000000000000 &&
-    gcloud compute tpus queued-resources scp .cache/launch/lm-0a1b-1.tar.gz lm-0a1b-1: --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all &&
+    gcloud compute tpus queued-resources scp .cache/launch/lm-0a1b-1.tar.gz .cache/launch/lm-0a1b-1.env lm-0a1b-1: --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all &&
     gcloud compute tpus queued-resources ssh lm-0a1b-1 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=set -e; test -d isoflop-000000000000 && exit 0; mkdir -p isoflop-000000000000.new; tar -xzf lm-0a1b-1.tar.gz -C isoflop-000000000000.new; cd isoflop-000000000000.new; python3 -m pip install --quiet --user uv; ~/.local/bin/uv venv --quiet --clear --relocatable --python 3.12; ~/.local/bin/uv pip install --quiet -r requirements.txt -r requirements-pods.txt; mv ../isoflop-000000000000.new ../isoflop-000000000000'
 }
 run() {
-  gcloud compute tpus queued-resources ssh lm-0a1b-1 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=cd isoflop-000000000000 && ISOFLOP_REVISION=0000000000000000000000000000000000000000 LIBTPU_INIT_ARGS='"'"'--xla_a=true --xla_b=1'"'"' flock ../isoflop.lock timeout --kill-after=300 43200 .venv/bin/python -m launch.run --config experiments/lm.py --workdir gs://bucket/runs --processes 32 --config.model.depth=6 --group text-size96-trunk'
+  gcloud compute tpus queued-resources ssh lm-0a1b-1 --project=lab --zone=us-west4-a --node=all --worker=all --batch-size=all '--command=cd isoflop-000000000000 && . ../lm-0a1b-1.env && rm ../lm-0a1b-1.env && ISOFLOP_REVISION=0000000000000000000000000000000000000000 ISOFLOP_DIRTY=false flock ../isoflop.lock timeout --kill-after=300 43200 .venv/bin/python -m launch.run --config experiments/lm.py --workdir gs://bucket/runs --processes 32 --config.model.depth=6 --group text-size96-trunk'
 }
 delete() {
   gcloud compute tpus queued-resources delete lm-0a1b-1 --project=lab --zone=us-west4-a --force --quiet
@@ -79,7 +81,7 @@ fail() {
   sleep 30
 }
 
-trap 'trap "" TERM INT HUP; delete' EXIT
+trap 'trap "" TERM INT HUP; rm -f .cache/launch/lm-0a1b-1.env; delete' EXIT
 trap 'exit 143' TERM INT HUP
 while true; do
   case "$(state)" in

@@ -1,0 +1,289 @@
+"""What a study's folder says: the one reader of study.json, result.json and provenance.json.
+
+Each file is held to the types below, keys that they do not name are left out, and what it names
+becomes part of a path, so names are checked as well. A run is called as its folder is.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+import msgspec
+
+from research.errors import UserError
+from research.run import buckets, record
+from research.run.record import Count, Number
+from research.terminal import one_line
+
+STUDY, RESULT, PROVENANCE = "study.json", "result.json", "provenance.json"
+Text = Annotated[str, msgspec.Meta(pattern=r"^[^\ud800-\udfff]*$")]  # no half of a character
+LONGEST = 200  # bytes of a name, with room for a suffix
+
+
+class About(TypedDict, total=False):
+    """What a study says of one of its parts."""
+
+    title: Text
+
+
+class Description(TypedDict):
+    """study.json: the question, the parts, and the ids of all trials."""
+
+    study: NotRequired[Text]
+    title: NotRequired[Text | None]
+    question: NotRequired[Text | None]
+    docstring: NotRequired[Text | None]
+    parts: NotRequired[dict[Text, About]]
+    trials: NotRequired[list[Text]]
+
+
+class Data(TypedDict):
+    """The data of a run: `amount` of `unit` (tokens, images) in so many epochs."""
+
+    name: Text
+    amount: Number
+    unit: Text
+    epochs: Number
+    fingerprint: Text
+
+
+class Score(TypedDict):
+    """A validation score; None where the run diverged. Older files say NaN."""
+
+    value: float | Literal["nan", "inf", "-inf"] | None
+    unit: Text
+    kind: Text
+    split: Text
+
+
+class Convention(TypedDict):
+    """What is counted as a parameter, and as a FLOP."""
+
+    params: Text
+    flops: Text
+
+
+class Floor(TypedDict):
+    """What no model can beat."""
+
+    value: Number
+    unit: NotRequired[Text]
+    kind: NotRequired[Text]
+    source: NotRequired[Text]
+
+
+class Goodput(TypedDict):
+    """Where the time went: seconds by phase, their "total" among them; the useful share."""
+
+    share: Number
+    seconds: dict[Text, Number]
+
+
+class Run(TypedDict):
+    """result.json of a trunk, and what it shares with that of a trial."""
+
+    id: Text
+    part: Text
+    role: Literal["trial", "trunk"]
+    status: NotRequired[Text]
+    steps: NotRequired[Count]
+    data: NotRequired[Data]
+    train_loss: NotRequired[float | None]
+    seconds: NotRequired[Number | None]
+    flops_spent: NotRequired[Number | None]
+    goodput: NotRequired[Goodput | None]
+    score: NotRequired[Score | None]
+    trunk: NotRequired[Text | None]
+
+
+class Params(TypedDict, total=False):
+    """Counts of parameters; at least the one that the convention names."""
+
+    total: Count
+    active: Count
+    non_embedding: Count
+    embedding: Count
+
+
+class Trial(Run):
+    """result.json of a trial: a run with a score, a row of the table of runs."""
+
+    status: Text
+    steps: Count
+    data: Data
+    family: Text
+    seed: Count
+    size: Text | int | float | None
+    budget: Number | None
+    params: Params
+    batch_size: Number
+    learning_rate: Number
+    warmup_fraction: Number
+    schedule_end_step: Count
+    flops: Number
+    flops_6nd: NotRequired[Number]
+    convention: Convention
+    floor: Floor | None
+    trunk: Text | None
+    branch_step: NotRequired[Count | None]
+
+
+class Machine(TypedDict):
+    """What a run was trained on."""
+
+    cpu: Text
+    cores: Count | None
+    memory_bytes: Count
+    devices: list[Text]
+
+
+class Provenance(TypedDict):
+    """provenance.json: where a run came from."""
+
+    git_revision: Text
+    dirty: bool
+    versions: dict[Text, Text]
+    python: Text
+    machine: Machine
+    data_fingerprint: Text
+    argv: list[Text]
+    started_at: Text
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a folder in order of id; `unreadable` says by id why one could not be read."""
+
+    trials: list[Trial]
+    trunks: list[Run]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it can be the name of a file in a folder, and no more than that.
+
+    Raises:
+        UserError: when it is empty, too long, hidden, a path, or does not print; `what` says where
+            it stands.
+    """
+    if "/" in name or "\\" in name or not name.isprintable():
+        raise UserError(f"{what} {name[:60]!r}: expected a name that prints, and no path")
+    if not name or name.startswith(".") or len(name.encode()) > LONGEST:
+        raise UserError(f"{what} {name[:60]!r}: expected 1 to {LONGEST} bytes, no dot at first")
+    return name
+
+
+def within(folder: Path, path: Path) -> Path:
+    """Return `path` if no link below `folder` leads it out of there; `folder` may be one itself.
+
+    Raises:
+        UserError: when one does: what lies elsewhere is neither shown nor written over.
+    """
+    if buckets.remote(path):
+        return path
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    if not inside:
+        raise UserError(f"{path} is, or is below, a link that leads out of {folder}")
+    return path
+
+
+def read_description(folder: Path) -> Description:
+    """Read study.json.
+
+    Raises:
+        UserError: when it cannot be read or is not the description of a study.
+    """
+    path = folder / STUDY
+    found: Description = record.read_json(path, Description)
+    for key in ("parts", "trials"):
+        for name in found.get(key, ()):
+            check_name(name, f"{path}: {key}:")
+    for part in found.get("parts", {}).values():
+        if "title" in part:
+            part["title"] = one_line(part["title"])
+    return found
+
+
+def read_result(run: Path) -> Run | Trial:
+    """Read result.json of the folder `run`; it is called as its folder is.
+
+    Raises:
+        UserError: when it cannot be read or is not the result of a run.
+    """
+    path = run / RESULT
+    content = record.read_json(path)
+    found: Run = record.held_to(Run, content, path)
+    if found["role"] == "trial":
+        found = trial = record.held_to(Trial, content, path)
+        name = _convention(trial)
+        if not trial["params"].get(name):  # N has a logarithm
+            raise UserError(f"{path}: params: expected {name!r}, which the convention names")
+    for key in ("part", "trunk"):
+        if name := found.get(key):
+            check_name(str(name), f"{path}: {key}:")
+    found["id"] = run.name
+    return found
+
+
+def read_provenance(run: Path) -> Provenance:
+    """Read provenance.json of the folder `run`.
+
+    Raises:
+        UserError: when it cannot be read or is none.
+    """
+    return record.read_json(run / PROVENANCE, Provenance)
+
+
+def loss(run: Run | Trial) -> float:
+    """The score of a run; NaN where it has none."""
+    score = run.get("score")
+    return math.nan if not score or score["value"] is None else float(score["value"])
+
+
+def counted(trial: Trial) -> tuple[str, int]:
+    """Which count of parameters a trial's convention names, and how many that is."""
+    name = _convention(trial)
+    return name, trial["params"][name]
+
+
+def _convention(trial: Trial) -> str:
+    return trial["convention"]["params"].partition(",")[0]  # "total, head included"
+
+
+def read_runs(folder: Path) -> Runs:
+    """Read every run of the study in `folder` that has a result.
+
+    One that cannot be read is told by the reason, and costs nobody else anything.
+    """
+    trials, trunks, unreadable = [], [], {}
+    for path in sorted(folder.glob(f"*/{RESULT}")):
+        run = path.parent
+        try:
+            check_name(run.name, f"{folder}: run")
+            found = read_result(run)
+        except UserError as error:
+            unreadable[run.name] = str(error)
+            continue
+        (trials if found["role"] == "trial" else trunks).append(found)
+    return Runs(trials, trunks, unreadable)
+
+
+def missing(study: Description, there: Iterable[str]) -> dict[str, list[str]]:
+    """{part: ids of trials} that study.json lists and that are not among those `there`."""
+    found: dict[str, list[str]] = {}
+    known = set(there)
+    for trial in study.get("trials", ()):
+        if trial not in known:
+            found.setdefault(part_of(trial, study), []).append(trial)
+    return found
+
+
+def part_of(trial: str, study: Description) -> str:
+    """The longest name of a part that begins the id of a planned trial."""
+    names = [name for name in study.get("parts", {}) if trial.startswith(f"{name}-")]
+    return max(names, key=len, default="")

@@ -1,0 +1,49 @@
+"""What people's files may say on a terminal: text, and nothing that the terminal would obey."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+CLOSED = 128 + 13  # the exit code of what ends because nobody reads on: SIGPIPE
+
+
+def plain(text: str) -> str:
+    """Return `text` without control characters, marks of direction and halves of characters."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one plain line."""
+    return plain(" ".join(text.split()))
+
+
+class Plain:
+    """A stream that gets only plain text; see `contextlib.redirect_stdout`."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self.stream.write(plain(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def until_closed(main: Callable[[list[str]], int], words: list[str]) -> Any:
+    """Return the exit code of `main`; `CLOSED`, without a word, when its reader has gone.
+
+    As after `| head`. Characters that the terminal does not know are printed as escapes.
+    """
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
+    try:
+        try:
+            code = main(words)
+        except SystemExit as left:  # argparse after --help
+            code = left.code
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return CLOSED
