@@ -165,7 +165,8 @@ def worker(spec: str, folder: Path) -> tuple[int | None, list[str], list[str]]:
 def result(folder: Path) -> dict[str, Any]:
     """A run's result.json without what no two runs share."""
     content = json.loads((folder / "result.json").read_text())
-    return {k: v for k, v in content.items() if k not in ("seconds", "goodput", "finished_at")}
+    own = ("seconds", "goodput", "finished_at", "checksum")
+    return {k: v for k, v in content.items() if k not in own}
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
