@@ -5,14 +5,15 @@ import dataclasses
 import os
 import secrets
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launch import backends, follow, job, journal, local, processes, tpu, variables
 from launch.job import JobSpec
 from launch.run import Element, argv
-from research import hardware, mesh, study
+from research import hardware, mesh, study, trunks
 from research.config import preset_flags
 from research.errors import UserError, nearest
 from research.run import buckets, profiling
@@ -101,24 +102,47 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
     processes.check_arguments(args)
     if args.dry_run:  # measured as a worker runs: on one core
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {processes.THREADS}".strip()
-    loaded = study.load(args.config, flags)
+    loaded = _load(args.config, flags)
+    folder = buckets.path(args.workdir) / loaded.name
     if args.dry_run:
         from research.dryrun import laptop
 
-        print(laptop.table(loaded, workers))
+        left = _left(loaded, folder)
+        print(laptop.table(left, workers) if left.groups else f"{loaded.name}: nothing to run")
         return 0
     if args.render:  # what the workers share among themselves
         words = ["python", *_argv(args, flags, args.processes)]
         print("\n".join(shlex.join([*words, group[0].id]) for group in loaded.groups))
         return 0
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
-    folder = buckets.path(args.workdir) / loaded.name
     code = local.sweep(loaded, args.config, flags, folder, workers, args.processes, args.devices)
     if code == 0:
         from research.scaling.overview import overview
 
         print(overview(folder))
     return code
+
+
+def _load(spec: str, flags: Sequence[str], **options: Any) -> study.Study:
+    """`study.load`, and what the user should know of it on standard error."""
+    loaded = study.load(spec, flags, **options)
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
+    return loaded
+
+
+def _left(loaded: study.Study, folder: Path) -> study.Study:
+    """What a sweep would run in `folder`; all of it, with a word, where it would be refused."""
+    try:
+        study.check_folder(loaded, folder)
+    except UserError as error:
+        print(f"note: {error}", file=sys.stderr)
+        return loaded
+    study.say_former(loaded, folder)
+    left = study.unfinished(loaded, folder)
+    if done := len(loaded.trials) - len(left.trials):
+        print(f"{loaded.name}: {done} of {len(loaded.trials)} trials are finished in {folder}")
+    return left
 
 
 def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -133,7 +157,7 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     spec = _spec(args, flags, tuple(env))
     backend.check(spec)
     devices = _machines(args).devices
-    loaded = study.load(args.config, flags, num_devices=devices, prepared=False)
+    loaded = _load(args.config, flags, num_devices=devices, prepared=False)
     _check_slices(loaded, args.slices, devices)
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     groups = {group[0].id: [trial.id for trial in group] for group in loaded.groups}
@@ -142,6 +166,10 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
         return 0
     folder = buckets.path(args.workdir) / loaded.name
     study.check_folder(loaded, folder)
+    study.say_former(loaded, folder)
+    for group in loaded.groups:  # a trunk that no trial waits for need not be there
+        if not trunks.left(group, {t.id for t in group if trunks.finished(folder, t)}):
+            groups[group[0].id] = [trial.id for trial in group if not trial.branches]
     jobs = journal.read(folder) or journal.Journal(loaded.name, {})
     jobs = dataclasses.replace(jobs, groups=groups)
     left = jobs.unfinished(folder)

@@ -60,12 +60,12 @@ class Journal:
     submissions: tuple[Submission, ...] = ()
 
     def current(self) -> dict[str, tuple[Submission, str]]:
-        """{element: (its newest submission, its id there)}."""
+        """{element: (its newest submission, its id there)} of those that the study still has."""
         found = {}
         for submission in self.submissions:
             for element, id in zip(submission.spec.array, submission.ids, strict=True):
                 found[element] = (submission, id)
-        return found
+        return {element: last for element, last in found.items() if element in self.groups}
 
     def states(self, elements: Iterable[str]) -> dict[str, tuple[str, str]]:
         """{element: (state, where)} of those of `elements` that their backends still know."""

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import processes
-from research import runtime, study, terminal
+from research import runtime, study, terminal, trunks
 from research.errors import Interrupted, UserError
 from research.run import buckets, files, lease, record, watch
+from research.trunks import finished
 
 POLL_SECONDS = 0.5
 
@@ -42,6 +43,7 @@ def sweep(
         Interrupted: after SIGINT or SIGTERM, once every worker has saved its state.
     """
     study.check_folder(loaded, folder)
+    study.say_former(loaded, folder)
     study.write_description(loaded, folder)
     waiting = [trial for trial in loaded.trials if not finished(folder, trial)]
     print(f"{loaded.name}: {len(loaded.trials)} trials, {len(waiting)} to run", flush=True)
@@ -86,15 +88,20 @@ def sweep(
     return 1
 
 
-def finished(folder: Path, trial: study.Trial) -> bool:
-    return record.exists(folder / trial.id / "result.json")
+def _done(folder: Path, group: study.Group) -> bool:
+    from research.processes import from_first
+
+    return not _left(folder, group) and not from_first(bool(_unsampled(folder, group)))
 
 
-def _done(folder: Path, group: Sequence[study.Trial]) -> bool:
-    return all(finished(folder, trial) for trial in group) and not _unsampled(folder, group)
+def _left(folder: Path, group: study.Group) -> study.Group:
+    """What is to run of `group`, the same in every process of a run."""
+    from research.processes import from_first
+
+    return trunks.left(group, {t.id for t in group if from_first(finished(folder, t))})
 
 
-def _unsampled(folder: Path, group: Sequence[study.Trial]) -> study.Trial | None:
+def _unsampled(folder: Path, group: study.Group) -> study.Trial | None:
     """The longest run of a finished group, when its samples are wanted and not there yet."""
     longest = max((t for t in group if not t.branches), key=lambda t: t.config.train.steps)
     home = folder / longest.id
@@ -119,44 +126,46 @@ def work(loaded: study.Study, folder: Path) -> None:
     finish(loaded.name, sorted(loaded.groups, key=_cost, reverse=True), folder)
 
 
-def finish(name: str, groups: Sequence[Sequence[study.Trial]], folder: Path) -> None:
+def finish(name: str, groups: Sequence[study.Group], folder: Path) -> None:
     """Return when `groups` are finished, by this worker or, where others hold runs, by them.
 
     The processes of one run go through this together; the first one says what is next.
     """
-    from research.processes import from_first
-
     while True:
         for group in groups:
-            if not from_first(_done(folder, group)):
+            if not _done(folder, group):
                 run_group(name, group, folder)
-        if from_first(all(_done(folder, group) for group in groups)):
+        if all([_done(folder, group) for group in groups]):
             return
         time.sleep(POLL_SECONDS)  # another worker has the rest: wait for it, or inherit it
 
 
-def run_group(name: str, group: Sequence[study.Trial], folder: Path) -> None:
+def run_group(name: str, group: study.Group, folder: Path) -> None:
     """Train a trunk and its branches, or one lone trial, then sample the longest of them.
 
     What another worker holds is left to it.
     """
-    from research import sample
+    from research import growth, sample
     from research.processes import from_first
     from research.train import Branch, train
 
-    for trial in group:
-        trunk = folder / trial.trunk if trial.trunk else None
-        if trunk and not from_first(record.exists(trunk / "result.json")):
+    left = _left(folder, group)
+    for trial in left:
+        trunk, step = folder / trial.trunk if trial.trunk else None, trial.branch_step
+        if trunk and not from_first(growth.over(trunk, step) and not growth.lacking(trunk, [step])):
             return
         with contextlib.suppress(lease.Held):
             train(
                 trial.config,
                 folder / trial.id,
-                branch=Branch(trunk, trial.branch_step) if trunk else None,
+                branch=Branch(trunk, step) if trunk else None,
                 branches=trial.branches,
                 labels={"id": trial.id, "study": name, "part": trial.config.part},
             )
-    if not from_first(all(finished(folder, trial) for trial in group)):
+            if trial.branches:
+                steps = [each.branch_step for each in left if each.trunk]
+                growth.replay(trial.config, folder / trial.id, steps)
+    if _left(folder, group):
         return
     if trial := _unsampled(folder, group):
         home = folder / trial.id
@@ -165,7 +174,7 @@ def run_group(name: str, group: Sequence[study.Trial], folder: Path) -> None:
             sample.write(home, trial.config.sampling.num)
 
 
-def _cost(group: Sequence[study.Trial]) -> float:
+def _cost(group: study.Group) -> float:
     from research import families
 
     return sum(

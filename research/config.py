@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from research.errors import UserError, nearest
@@ -80,17 +81,49 @@ def override(config: ConfigDict, flags: Iterable[str]) -> None:
         key, equals, text = flag.partition("=")
         if not key.startswith("--config.") or not equals:
             raise UserError(f"unknown argument {flag!r}; config keys are set as --config.key=value")
-        section, names = config, key.removeprefix("--config.").split(".")
-        for depth, name in enumerate(names):
-            if not isinstance(section, ConfigDict) or name not in section:
-                where = ".".join(["config", *names[:depth]])
-                known = list(section) if isinstance(section, ConfigDict) else []
-                raise UserError(f"{key}: {where} has no key {name!r}{nearest(name, known)}")
-            if depth < len(names) - 1:
-                section = section[name]
-        if isinstance(section[names[-1]], ConfigDict):
-            raise UserError(f"{key} is a section; set one of its keys: {', '.join(section[name])}")
-        section[names[-1]] = _parse(key, text, section.get_type(names[-1]))
+        section, name = place(config, key)
+        section[name] = _parse(key, text, section.get_type(name))
+
+
+def assign(config: ConfigDict, key: str, value: Any) -> None:
+    """Set the dotted `key` of `config` to the `value` that an axis of a study gives it.
+
+    Raises:
+        UserError: for an unknown key (nearest named) or a value of another type.
+    """
+    section, name = place(config, f"--config.{key}")
+    kind = section.get_type(name)
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        section[name] = _parse(f"--config.{key}", value, kind)
+    else:
+        section[name] = _typed(f"--config.{key}", value, repr(value), kind)
+
+
+def lookup(config: ConfigDict, key: str) -> Any:
+    """The value of the dotted `key`, which `config` has."""
+    section, name = place(config, f"--config.{key}")
+    return section[name]
+
+
+def place(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
+    """Return the section of `config` and the name in it of `key`, as in --config.model.depth.
+
+    Raises:
+        UserError: when there is no such key (nearest named), or it is a section.
+    """
+    section, names = config, key.removeprefix("--config.").split(".")
+    for depth, name in enumerate(names):
+        if not isinstance(section, ConfigDict) or name not in section:
+            where = ".".join(["config", *names[:depth]])
+            known = list(section) if isinstance(section, ConfigDict) else []
+            raise UserError(f"{key}: {where} has no key {name!r}{nearest(name, known)}")
+        if depth < len(names) - 1:
+            section = section[name]
+    if isinstance(section[names[-1]], ConfigDict):
+        known = ", ".join(section[names[-1]])
+        raise UserError(f"{key} is a section; set one of its keys: {known}")
+    return section, names[-1]
 
 
 def preset_flags(path: str | None) -> list[str]:
@@ -120,6 +153,11 @@ def _parse(key: str, text: str, kind: type) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = {"true": True, "false": False}.get(text.lower(), text)
+    return _typed(key, value, text, kind)
+
+
+def _typed(key: str, value: Any, text: str, kind: type) -> Any:
+    """`value`, which the user wrote as `text`, as a `kind`; only what loses nothing is turned."""
     if kind is float and type(value) is int:
         value = float(value)
     if kind is int and type(value) is float and value.is_integer():
@@ -155,16 +193,16 @@ def to_plain(config: ConfigDict) -> dict:
     return json.loads(config.to_json())
 
 
-def difference(first: dict, second: dict, prefix: str = "") -> list[str]:
-    """Return lines such as `train.steps: 100, now 200` for the keys on which two configs differ."""
-    lines = []
+def changes(first: dict, second: dict, prefix: str = "") -> dict[str, tuple]:
+    """{dotted key: (value in the first, in the second)} of the keys on which two trees differ."""
+    found = {}
     for key in sorted(first.keys() | second.keys()):
         a, b = first.get(key), second.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            lines += difference(a, b, f"{prefix}{key}.")
+            found |= changes(a, b, f"{prefix}{key}.")
         elif a != b:
-            lines.append(f"{prefix}{key}: {a}, now {b}")
-    return lines
+            found[f"{prefix}{key}"] = (a, b)
+    return found
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -176,28 +214,9 @@ def read(folder: Path) -> dict[str, Any]:
     return record.read_json(folder / "config.json", dict[str, Any])
 
 
-def check_folder(folder: Path, config: ConfigDict) -> None:
-    """Raise UserError when the run folder `folder` has another config.json.
-
-    Where its arrays lie may change while a run goes on: `config.hardware`, but for the precision.
-    """
-    path = folder / "config.json"
-    if not record.exists(path):
-        return
-    found = record.read_json(path)
-    changed = ["not a config"]
-    if isinstance(found, dict):
-        changed = difference(found, to_plain(config))
-        changed = [
-            line
-            for line in changed
-            if not line.startswith("hardware.") or line.startswith("hardware.compute_dtype")
-        ]
-    if changed:
-        raise UserError(
-            f"{folder} holds a run of another config ({changed[0]}); "
-            "choose another --workdir or delete it"
-        )
+def difference(first: dict, second: dict) -> list[str]:
+    """Return lines such as `train.steps: 100, now 200` for the keys on which two configs differ."""
+    return [f"{key}: {a}, now {b}" for key, (a, b) in changes(first, second).items()]
 
 
 def parts(module: ModuleType, part: str | None) -> Sequence[str]:
@@ -211,6 +230,6 @@ def from_plain(tree: dict) -> ConfigDict:
     def revive(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: revive(each) for key, each in value.items()}
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(map(revive, value)) if isinstance(value, list) else value
 
     return ConfigDict(revive(tree))

@@ -54,10 +54,12 @@ def check(train: ConfigDict) -> None:
     configs.check_ranges(train, "config.train", RANGES)
     if not 0 < train.learning_rate < math.inf:
         raise UserError(f"config.train.learning_rate={train.learning_rate} must be positive")
-    if train.schedule == "wsd" and train.warmup_steps + train.decay_steps > train.steps:
+    decay = train.decay_steps if train.schedule == "wsd" else 0
+    if train.warmup_steps + decay > train.steps:
+        and_decay = f" + decay_steps={decay}" if decay else ""
         raise UserError(
-            f"config.train: warmup_steps={train.warmup_steps} + decay_steps={train.decay_steps} "
-            f"exceed steps={train.steps}"
+            f"config.train: warmup_steps={train.warmup_steps}{and_decay} exceed "
+            f"steps={train.steps}; give it more steps or a shorter warm-up"
         )
 
 
@@ -86,7 +88,7 @@ def transform(train: ConfigDict) -> optax.GradientTransformation:
 
     def decayed(params):
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: path[-1].key not in UNDECAYED, params
+            lambda path, _: getattr(path[-1], "key", None) not in UNDECAYED, params
         )
 
     return optax.chain(

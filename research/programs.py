@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 
 from research import families, mesh, optim
+from research.errors import UserError
 
 # What a program takes as an argument or never reads; runs that differ only here share it.
 ARGUMENTS = {
@@ -17,6 +19,8 @@ ARGUMENTS = {
     "evaluation": ("examples",),
     "data": ("folder", "seed"),
 }
+WHOLE_BYTES, WHOLE_SHARE = 2**20, 0.01  # of the parameters: less is not worth a word
+log = logging.getLogger("research")
 UNREAD = ("seed", "size", "budget", "recipe", "sampling", "checkpoint", "log_steps")
 
 
@@ -35,16 +39,45 @@ class Programs(NamedTuple):
     batch: jax.sharding.NamedSharding
 
 
+class Closed(ConfigDict):
+    """A section of a config that lacks what runs of one shape may differ in.
+
+    A program that read such a key would have the first run's value for all of them.
+
+    Attributes:
+        closed: {key: its dotted name}; reading one raises UserError.
+    """
+
+    def __init__(self, section: Any, closed: dict[str, str]):
+        super().__init__()
+        object.__setattr__(self, "closed", closed)
+        for key in section:
+            if key not in closed:
+                self[key] = section[key]
+
+    def __getitem__(self, key: str) -> Any:
+        if name := self.closed.get(key):
+            raise UserError(
+                f"a family or optimizer reads {name} inside a compiled program, which runs of "
+                "other values share; let it read a key of config.model instead"
+            )
+        return super().__getitem__(key)
+
+    def __deepcopy__(self, memo: dict) -> "Closed":
+        return Closed({key: copy.deepcopy(self[key], memo) for key in self}, self.closed)
+
+
+def close(config: ConfigDict) -> ConfigDict:
+    """Return `config` without what its programs take as an argument or may not read."""
+    kept = Closed(config, {key: f"config.{key}" for key in UNREAD})
+    for section, keys in ARGUMENTS.items():
+        kept[section] = Closed(config[section], {k: f"config.{section}.{k}" for k in keys})
+    return kept
+
+
 def shape(config: ConfigDict) -> str:
     """What decides the programs of `config`, as text: equal for runs that share them."""
-    kept = copy.deepcopy(config)
-    for key in UNREAD:
-        del kept[key]
-    for section, keys in ARGUMENTS.items():
-        for key in keys:
-            if key in kept[section]:
-                del kept[section][key]
-    return kept.to_json(sort_keys=True)
+    return close(config).to_json(sort_keys=True)
 
 
 def build(config: ConfigDict, devices: Any = None) -> Programs:
@@ -55,7 +88,7 @@ def build(config: ConfigDict, devices: Any = None) -> Programs:
             a topology that is elsewhere.
     """
     grid = mesh.make(config.hardware.mesh, devices)
-    return _build(shape(config), grid, Carried(config))
+    return _build(shape(config), grid, Carried(close(config)))
 
 
 class Carried:
@@ -142,28 +175,50 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
 def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: Any) -> Any:
     """Shardings of the state: optimizer moments and averages lie as their parameters do."""
     flatten = jax.tree_util.tree_flatten_with_path
-    names = {}
+    names, strangers = {}, []
     if hasattr(family, "axes"):
-        axes = family.axes(config)
         params = flatten(shapes["params"])[0]
-        leaves = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
-        names = {path: leaf for (path, _), leaf in zip(params, leaves, strict=True)}
+        leaves = jax.tree.leaves(family.axes(config), is_leaf=_is_axes)
+        pairs = zip(params, leaves, strict=True)
+        names = {path: (axes, leaf.shape) for (path, leaf), axes in pairs}
 
     def logical(path, leaf):
         # ("opt_state", 1, "mu", "stack", "kernel") ends as the parameter ("stack", "kernel") does.
         for start in range(len(path)):
-            if path[start:] in names and len(names[path[start:]]) == leaf.ndim:
-                return names[path[start:]]
+            axes, shape = names.get(path[start:], ((), None))
+            if shape == leaf.shape:
+                return axes
+        strangers.append((path, leaf))
         return (None,) * leaf.ndim
 
     axes = jax.tree_util.tree_map_with_path(logical, shapes)
     layout = mesh.shardings(grid, axes, shapes)
+    _say_whole(layout["params"], strangers if names else [], shapes["params"])
     if config.hardware.shard_optimizer:
         split = functools.partial(mesh.split_further, axes=("slice", "data"))
         for part in ("opt_state", "ema"):
             if part in layout:
                 layout[part] = jax.tree.map(split, layout[part], shapes[part])
     return layout
+
+
+def _is_axes(node: Any) -> bool:
+    """Whether a node of a family's `axes` is the names of one parameter's axes."""
+    return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
+
+
+def _say_whole(layout: Any, strangers: list, params: Any) -> None:
+    """Warn of what each device holds whole though the parameters are split, where it is much."""
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    whole = [(leaf.size * leaf.dtype.itemsize, path) for path, leaf in strangers]
+    much = [(held, path) for held, path in whole if held > max(WHOLE_SHARE * size, WHOLE_BYTES)]
+    if much and not all(each.is_fully_replicated for each in jax.tree.leaves(layout)):
+        held, path = max(much, key=lambda pair: pair[0])
+        log.warning(
+            "%s of the state has no parameter's shape: each device holds it whole, %.1f MiB, "
+            "and %d more such arrays",
+            jax.tree_util.keystr(path), held / 2**20, len(much) - 1,
+        )  # fmt: skip
 
 
 def _at_rest(config: ConfigDict, layout: dict, shapes: dict) -> dict:

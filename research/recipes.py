@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -23,12 +24,12 @@ def ladder(config: ConfigDict, largest_rate: float = 0.016) -> None:
     """
     width = config.size
     head_dim = 32 if width % 32 == 0 else 16 if width % 16 == 0 else 8
-    configs.fill(
-        config.model,
+    model = dict(
         width=width,
         depth=max(2, round(width / 32)),
         num_heads=max(1, width // head_dim),
     )
+    configs.fill(config.model, **{key: model[key] for key in model if key in config.model})
     configs.fill(
         config.train,
         batch_size=16 if width < 64 else 8,
@@ -51,10 +52,15 @@ def horizon(config: ConfigDict) -> None:
             raise UserError(f"config.budget={config.budget} must be positive")
         try:
             example = families.load(config.family).cost(config).train_flops
-        except ZeroDivisionError:
-            example = 0
+        except ZeroDivisionError:  # of a network that cannot be: `study.check` says what is wrong
+            example = 1
+        if example == 0:
+            raise UserError(
+                f"config.budget={config.budget:g} buys no number of steps: family "
+                f"{config.family!r} counts no FLOPs in its `cost`; set config.train.steps"
+            )
+        # A batch that cannot be costs nothing either.
         step = example * train.batch_size
-        # A network or batch that cannot be costs nothing; `study.check` says what is wrong.
         train.steps = max(1, round(config.budget / step)) if step > 0 else 1
     if train.steps is not None:
         configs.fill(train, decay_steps=round(DECAY_FRACTION * train.steps))
@@ -65,10 +71,17 @@ def fixed(config: ConfigDict) -> None:
     horizon(config)
 
 
-RECIPES: dict[str, Callable[[ConfigDict], None]] = {
-    "ladder": ladder,
-    "image_ladder": image_ladder,
-    "fixed": fixed,
+class Recipe(NamedTuple):
+    """A named recipe: its function, and the keys without which it has nothing to go by."""
+
+    fill: Callable[[ConfigDict], None]
+    needs: tuple[str, ...] = ()
+
+
+RECIPES = {
+    "ladder": Recipe(ladder, needs=("size", "model.width")),
+    "image_ladder": Recipe(image_ladder, needs=("size", "model.width")),
+    "fixed": Recipe(fixed),
 }
 
 
@@ -76,16 +89,23 @@ def apply(config: ConfigDict) -> ConfigDict:
     """Fill `config` in place by the recipe it names, and return it.
 
     Raises:
-        UserError: for an unknown recipe, or keys that neither recipe nor user filled.
+        UserError: for an unknown recipe, one whose needs the family does not have, or keys that
+            neither recipe nor user filled.
     """
     if config.recipe not in RECIPES:
         raise UserError(
             f"config.recipe={config.recipe!r} is not one of {', '.join(RECIPES)}"
             f"{nearest(config.recipe, RECIPES)}"
         )
-    if config.recipe.endswith("ladder") and (config.size is None or config.size < 1):
+    recipe = RECIPES[config.recipe]
+    if "model.width" in recipe.needs and "width" not in config.model:
+        raise UserError(
+            f"config.recipe={config.recipe!r} sets config.model.width, which family "
+            f"{config.family!r} does not have; use recipe 'fixed' and set what it leaves open"
+        )
+    if "size" in recipe.needs and (config.size is None or config.size < 1):
         raise UserError(f"config.size is needed by recipe {config.recipe!r}: the width, at least 1")
-    RECIPES[config.recipe](config)
+    recipe.fill(config)
     needed = [
         key for key in configs.unfilled(config) if key not in ("config.size", "config.budget")
     ]

@@ -48,7 +48,12 @@ def sample_run(folder: str | Path, num: int, seed: int = 0) -> np.ndarray:
 
 
 def to_text(tokens: np.ndarray) -> str:
-    """Join token sequences of bytes, one block a sample; what is not UTF-8 shows as a box."""
+    """Join token sequences of bytes, one block a sample; what is not UTF-8 shows as a box.
+
+    Tokens that are no bytes are written as numbers.
+    """
+    if tokens.max(initial=0) > 255:
+        return "".join(" ".join(map(str, row)) + "\n" for row in tokens)
     blocks = [bytes(row.astype(np.uint8)).lstrip(b"\0").decode(errors="replace") for row in tokens]
     return ("\n" + "-" * 72 + "\n").join(block.replace("\0", "\n\n") for block in blocks) + "\n"
 
@@ -80,23 +85,32 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
     Raises:
         UserError: when `out` ends in neither .txt nor .png, or not as the samples need.
     """
-    suffix = ".png" if "resolution" in _settings(folder).data else ".txt"
-    path = Path(out) if out else buckets.path(folder) / f"samples{suffix}"
-    if path.suffix != suffix:
-        raise UserError(f"--out {path}: this run's samples need a name ending in {suffix}")
+    keys = {"resolution": ".png", "length": ".txt"}  # a source of TFDS has both
+    suffixes = [suffix for key, suffix in keys.items() if key in _settings(folder).data]
+    _check_suffix(out, suffixes)
     samples = sample_run(folder, num, seed)
+    suffix = ".txt" if samples.ndim == 2 else ".png"
+    _check_suffix(out, [suffix])
+    path = Path(out) if out else buckets.path(folder) / f"samples{suffix}"
     if processes.first():
         record.write_bytes(path, to_png(samples) if suffix == ".png" else to_text(samples).encode())
     return path
 
 
+def _check_suffix(out: str | Path | None, suffixes: list[str]) -> None:
+    if out and Path(out).suffix not in suffixes:
+        wanted = " or ".join(suffixes)
+        raise UserError(f"--out {out}: this run's samples need a name ending in {wanted}")
+
+
 def _settings(folder: str | Path) -> ConfigDict:
+    """The config of a run, wherever it was trained, with hardware for this machine."""
     path = buckets.path(folder) / "config.json"
     if not record.exists(path):
         raise UserError(f"{folder} is not a run folder: it has no config.json")
     content = config.read(buckets.path(folder))
     with _reading(path):
-        return study.check(config.from_plain(content))
+        return study.here(config.from_plain(content))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """A study is a config and some axes: here they become trials, and trials that share a trunk."""
 
 import copy
+import dataclasses
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,12 @@ import jax
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import data, families, mesh, optim, recipes
+from research import data, defaults, families, identity, mesh, optim, recipes, trunks
 from research.errors import UserError, nearest
 from research.models.attention import KINDS, TILE
 from research.models.transformer import REMAT_POLICIES
 from research.run import files, record
+from research.trunks import Group, Trial
 
 RANGES = {  # [low, high) of keys outside config.train, by section
     "": {"seed": (0, 2**32), "log_steps": (1, math.inf)},
@@ -42,34 +45,18 @@ CHOICES = {  # of keys of config.hardware
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One run: a stable id, its complete config, and where on a trunk it starts.
+class Study:
+    """The trials of an experiment file, grouped: each group is a trunk first, then its branches.
 
     Attributes:
-        trunk: id of the run whose state it continues, or None when it starts from step 0.
-        branch_step: the step at which it leaves the trunk (0 without one).
-        branches: steps at which others leave this run, when it is a trunk itself.
+        notes: what the user should know of how the trials came about, a line each.
     """
-
-    id: str
-    config: ConfigDict
-    trunk: str | None = None
-    branch_step: int = 0
-    branches: tuple[int, ...] = ()
-
-    @property
-    def steps_to_run(self) -> int:
-        return self.config.train.steps - self.branch_step
-
-
-@dataclass(frozen=True)
-class Study:
-    """The trials of an experiment file, grouped: each group is a trunk first, then its branches."""
 
     name: str
     docstring: str
-    groups: tuple[tuple[Trial, ...], ...]
+    groups: tuple[Group, ...]
     parts: dict[str, dict]
+    notes: tuple[str, ...] = ()
 
     @property
     def trials(self) -> list[Trial]:
@@ -92,24 +79,49 @@ def load(
         UserError: for anything in the file or the flags that could not be run.
     """
     module, part = configs.load_experiment(spec)
-    groups: list[tuple[Trial, ...]] = []
-    described = {}
+    groups: list[Group] = []
+    described, notes = {}, []
     for name in configs.parts(module, part):
         with configs.naming(spec):
             all_axes = [dict(axes) for axes in module.get_trials(name)]
         if not all_axes:
             raise UserError(f"{spec}: get_trials({name!r}) gives no trials")
-        trials = [
-            _trial(module, spec, name, axes, flags, num_devices, prepared) for axes in all_axes
-        ]
+        made = [_trial(module, spec, name, axes, flags, num_devices, prepared) for axes in all_axes]
+        trials = _distinct(spec, made, all_axes)
+        if len(trials) < len(made):
+            why = f" with {' '.join(flags)}" if flags else ""
+            notes.append(
+                f"{name}: {len(made)} trials are {len(trials)}{why}: "
+                "those that are the same run are run once"
+            )
         described[name] = {**module.PARTS[name], "trials": len(trials)}
-        groups += share_trunks(trials)
-    study = Study(Path(spec.partition(":")[0]).stem, module.__doc__ or "", tuple(groups), described)
+        groups += trunks.share_trunks(trials)
+    title = Path(spec.partition(":")[0]).stem
+    study = Study(title, module.__doc__ or "", tuple(groups), described, tuple(notes))
     ids = [trial.id for trial in study.trials]
-    repeated = {name for name in ids if ids.count(name) > 1}
-    if repeated:
-        raise UserError(f"{spec}: two trials have the id {min(repeated)!r}; the axes must differ")
+    if repeated := {name for name in ids if ids.count(name) > 1}:
+        raise UserError(f"{spec}: two parts have a trial {min(repeated)!r}; rename one part")
     return study
+
+
+def _distinct(spec: str, trials: list[Trial], all_axes: list[dict]) -> list[Trial]:
+    """Each trial once: those whose axes differ may have become the same run by flags.
+
+    Raises:
+        UserError: for two trials of one id that differ, or that the file itself repeats.
+    """
+    found: dict[str, tuple[Trial, dict]] = {}
+    for trial, axes in zip(trials, all_axes, strict=True):
+        former, former_axes = found.setdefault(trial.id, (trial, axes))
+        if former is trial:
+            continue
+        differ = configs.difference(configs.to_plain(former.config), configs.to_plain(trial.config))
+        if differ or axes == former_axes:
+            raise UserError(
+                f"{spec}: two trials have the id {trial.id!r}"
+                f"{f' ({differ[0]})' if differ else ''}; the axes must differ"
+            )
+    return [trial for trial, _ in found.values()]
 
 
 def load_config(
@@ -134,16 +146,38 @@ def _trial(
 ) -> Trial:
     with configs.naming(spec):
         config = module.get_config(part)
-    settings = [f"--config.{key}={value!r}" for key, value in axes.items()]
-    configs.override(config, [flag.replace("'", "") for flag in settings])
+    for key, value in axes.items():
+        configs.assign(config, key, value)
     configs.override(config, flags)
-    words = [f"{key.rpartition('.')[2]}{_short(value)}" for key, value in axes.items()]
-    name = re.sub(r"[^\w.+-]", "_", "-".join([part, *words]))  # it becomes a folder's name
-    return Trial(name, check(recipes.apply(config), num_devices, prepared))
+    if "budget" in axes and any(flag.startswith("--config.train.steps=") for flag in flags):
+        config.budget = None  # the steps are what is run, whatever the axis asked for
+        axes = {k: v for k, v in axes.items() if k != "budget"} | {"train.steps": None}
+    config = recipes.apply(config)
+    name = _name(part, axes, config)
+    stem = _name(part, {k: v for k, v in axes.items() if k not in trunks.HORIZON}, config)
+    return Trial(name, check(config, num_devices, prepared), stem=stem)
+
+
+def _name(part: str, axes: dict, config: ConfigDict) -> str:
+    """The id of a trial, which becomes a folder's name: its axes, as its config has them.
+
+    A flag may have set a key to something else than the axis did. The axis's own writing is kept
+    where it is the same number.
+    """
+    words = [part]
+    for key, value in axes.items():
+        found = configs.lookup(config, key)
+        words.append(f"{key.rpartition('.')[2]}{_short(value if value == found else found)}")
+    return re.sub(r"[^\w.+-]", "_", "-".join(words))
 
 
 def _short(value) -> str:
-    return f"{value:.3g}".replace("e+", "e") if isinstance(value, float) else str(value)
+    """The shortest writing of a float that no other float has, of at least three digits."""
+    if not isinstance(value, float):
+        return str(value)
+    writings = (f"{value:.{digits}g}" for digits in range(3, 18))
+    short = next((each for each in writings if float(each) == value), str(value))
+    return short.replace("e+", "e")
 
 
 def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = True) -> ConfigDict:
@@ -169,6 +203,33 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
     optim.check(config.train)
     check_hardware(config, num_devices or len(jax.devices()))
     return config
+
+
+def here(config: ConfigDict) -> ConfigDict:
+    """Return the `config` of a run that was trained anywhere, for this machine to read the run.
+
+    Its layout is kept where this machine has such devices, else all of them are replicas; what
+    only training needs is dropped. The precision of its products, which is part of the run, stays.
+
+    Raises:
+        UserError: as `check` does; the run's data need not be here.
+    """
+    config, trained = copy.deepcopy(config), config.hardware
+    config.hardware = defaults.hardware()
+    for key in ("compute_dtype", "unroll", "loss_chunks"):
+        config.hardware[key] = trained.get(key, config.hardware[key])
+    if config.data.name in data.names():
+        check(config, num_devices=1, prepared=False)
+    else:  # a builder of TFDS may be registered by the study's file only
+        check_hardware(config, num_devices=1)
+    layout = copy.deepcopy(config)
+    layout.hardware.mesh.update(trained.mesh)
+    layout.hardware.microbatches = trained.microbatches
+    try:
+        check_hardware(layout, len(jax.devices()))
+    except UserError:
+        return config
+    return layout
 
 
 def check_hardware(config: ConfigDict, num_devices: int) -> None:
@@ -220,47 +281,8 @@ def _spec(key: str, source: ConfigDict) -> dict:
     return _SPECS[key]
 
 
-def share_trunks(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
-    """Group trials that differ only in horizon behind one trunk of constant learning rate.
-
-    A "wsd" run is the same as every longer one until its cooldown begins, so one trunk serves all
-    horizons of a size (Haegele et al. 2024) and each trial trains its cooldown only, bit for bit
-    the run it would have been from step 0.
-    """
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(_trunk_key(trial), []).append(trial)
-    return [_with_trunk(group) for group in groups.values()]
-
-
-def _trunk_key(trial: Trial) -> str:
-    config = copy.deepcopy(trial.config)
-    if config.train.schedule != "wsd" or config.train.decay_steps == 0:
-        return trial.id
-    config.budget = None
-    config.train.steps = config.train.decay_steps = None
-    return str(configs.to_plain(config))
-
-
-def _with_trunk(group: list[Trial]) -> tuple[Trial, ...]:
-    if len(group) == 1:
-        return tuple(group)
-    starts = {
-        trial.id: trial.config.train.steps - trial.config.train.decay_steps for trial in group
-    }
-    longest = max(group, key=lambda trial: trial.config.train.steps)
-    config = copy.deepcopy(longest.config)
-    config.budget = None
-    config.train.steps, config.train.decay_steps = max(starts.values()), 0
-    words = [word for word in longest.id.split("-") if not word.startswith(("budget", "steps"))]
-    name = "-".join([*words, "trunk"])
-    trunk = Trial(name, config, branches=tuple(sorted(set(starts.values()))))
-    branches = [Trial(t.id, t.config, name, starts[t.id]) for t in group]
-    return (trunk, *sorted(branches, key=lambda trial: trial.config.train.steps))
-
-
 def write_description(study: Study, folder: Path) -> None:
-    """Write study.json: the question, the parts and how many trials each has."""
+    """Write study.json: the question, the parts, the trials, and those that left the axes."""
     record.write_json(
         folder / "study.json",
         {
@@ -269,12 +291,57 @@ def write_description(study: Study, folder: Path) -> None:
             "docstring": study.docstring.strip(),
             "parts": study.parts,
             "trials": [trial.id for trial in study.trials],
+            "former": former(study, folder),
         },
     )
+
+
+def former(study: Study, folder: Path) -> list[str]:
+    """Trials of the study's `folder` that have a result and are not among its trials any more."""
+    path = folder / "study.json"
+    before = record.read_json(path) if record.exists(path) else {}
+    lists = [before.get(key) for key in ("former", "trials")] if isinstance(before, dict) else []
+    if not lists or not all(isinstance(names, list | None) for names in lists):
+        raise UserError(f"{path} is not the description of a study; delete it and sweep again")
+    now = {trial.id for trial in study.trials}
+    gone = [name for name in dict.fromkeys(sum(filter(None, lists), [])) if name not in now]
+    return [name for name in gone if record.exists(folder / name / "result.json")]
 
 
 def check_folder(study: Study, folder: Path) -> None:
     """Raise UserError when a trial's folder holds a run of another config."""
     for group in study.groups:
         for trial in group:
-            configs.check_folder(folder / trial.id, trial.config)
+            identity.check_folder(folder / trial.id, trial.config, grows=bool(trial.branches))
+
+
+def unfinished(study: Study, folder: Path) -> Study:
+    """What is left to run of `study` in its `folder`; runs begin where their checkpoints end."""
+    groups = []
+    for group in study.groups:
+        over = {trial.id for trial in group if trunks.finished(folder, trial)}
+        left = [_going_on(trial, folder) for trial in trunks.left(group, over)]
+        groups.append(tuple(t for t in left if t.steps_to_run > 0 or not t.branches))
+    return dataclasses.replace(study, groups=tuple(group for group in groups if group))
+
+
+def _going_on(trial: Trial, folder: Path) -> Trial:
+    names = record.names(folder / trial.id / "checkpoints")
+    steps = [int(name) for name in names if name.isdigit()]
+    return dataclasses.replace(trial, branch_step=max([trial.branch_step, *steps]))
+
+
+def say_former(study: Study, folder: Path) -> None:
+    """Say in one line which trials stay in `folder` though they left the axes of their part."""
+    gone = [name for name in former(study, folder) if name.startswith(_prefixes(study))]
+    if gone:
+        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+        print(
+            f"{study.name}: {len(gone)} trials left the axes and stay as they are, in fits and "
+            f"reports too: {', '.join(gone[:3])}{more}",
+            file=sys.stderr,
+        )
+
+
+def _prefixes(study: Study) -> tuple[str, ...]:
+    return tuple(f"{part}-" for part in study.parts)

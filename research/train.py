@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import cost, data, families, optim, processes, programs
+from research import cost, data, families, growth, identity, optim, processes, programs
 from research.errors import Interrupted
 from research.run import checkpoint, lease, profiling, record
 from research.run.dashboards import Dashboards
@@ -59,10 +59,12 @@ def train(
     """
     result_path = folder / "result.json"
     checkpoint.check(folder)
-    configs.check_folder(folder, config)  # before anything is written, and again once it is ours
+    # Before anything is written, and again once it is ours.
+    identity.check_folder(folder, config, grows=bool(branches))
+    end = config.train.steps if branches else 0
     permanent = (*branches, config.train.steps)
     keeping = checkpoint.writer(folder / "checkpoints", permanent, config.checkpoint.keep)
-    if processes.from_first(record.exists(result_path)):
+    if processes.from_first(processes.first() and growth.over(folder, end)):
         return record.read_json(result_path)
     first = branch.step if branch else 0
     tracing = profiling.Trace(folder / "profile", range(first, config.train.steps))
@@ -70,9 +72,11 @@ def train(
     with holding as check, Stop() as stop, keeping as checkpoints, tracing as trace:
         if processes.first():
             record.discard_unfinished(folder)
-        configs.check_folder(folder, config)
-        if processes.from_first(record.exists(result_path)):
+        identity.check_folder(folder, config, grows=bool(branches))
+        if processes.from_first(processes.first() and growth.over(folder, end)):
             return record.read_json(result_path)
+        if processes.first() and branches:
+            growth.reopen(folder, end)
         clock = Clock(seen(folder))
 
         # 1. What is learned, from what, and at what cost.
@@ -93,9 +97,13 @@ def train(
         # 2. State: its own newest checkpoint, else the trunk's, else fresh.
         program = programs.build(config)
         found = checkpoint.restore_newest(checkpoints, program.state)
-        clock.go_on(found[2]["clock"] if found else None)
+        clock.go_on(found[2].get("clock") if found else None)
         if found:
             start, state, meta = found
+            if "branch" in meta:  # it may have begun before, or after, its trunk was shared
+                trunk, step = meta["branch"]
+                branch = Branch(folder.parent / trunk, step) if trunk else None
+            first = branch.step if branch else 0
         elif branch and (found := _leave_trunk(branch, program.state)):
             start, state, meta = found
         else:
@@ -150,6 +158,7 @@ def train(
                 with clock.within("checkpoint"):
                     rows.flush()
                     extra = {"clock": clock.state(), "status": status, "data": batches.get_state()}
+                    extra |= {"branch": [branch.folder.name if branch else "", first]}
                     checkpoint.save(checkpoints, done, state, extra)
                 saved = time.monotonic()
             if status == "diverged":

@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from research import data, defaults, families, optim, study
-from research.__main__ import VERBS
+from launch import local
+from research import data, defaults, families, optim, recipes, study
+from research.__main__ import VERBS, main
+from research.cost import Ledger
+from research.dryrun import laptop
+from research.errors import UserError
 from research.scaling import fit, laws
 from research.scaling.table import table
 
@@ -57,30 +61,96 @@ def test_study(tmp_path):
     assert {trial.config.model.activation for trial in loaded.trials} == {"relu2", "gelu"}
 
 
-def test_family_learns_the_frequencies(module, monkeypatch):
-    unigram = module("research/families/unigram.py")
-    monkeypatch.setitem(sys.modules, "shown.unigram", unigram)
-    assert families.load("shown.unigram") is unigram
-    config = ConfigDict({"model": unigram.default_model(), "train": optim.default_train()})
+@pytest.fixture
+def bigram(module, monkeypatch):
+    loaded = module("research/families/bigram.py")
+    monkeypatch.setitem(sys.modules, "shown.bigram", loaded)
+    assert families.load("shown.bigram") is loaded
+    return loaded
+
+
+def test_family_learns_the_frequencies(bigram):
+    config = ConfigDict({"model": bigram.default_model(), "train": optim.default_train()})
     config.hardware = defaults.hardware()
     config.data, config.train.weight_decay = {"length": 4}, 0.0
-    config.model.vocab_size = 4
-    counts = np.array([8, 4, 2, 2])
-    tokens = np.repeat(np.arange(4), counts).reshape(4, 4).astype(np.int32)
-    tokens = np.concatenate([np.zeros((4, 1), np.int32), tokens], axis=1)
-    batch = {"tokens": tokens, "mask": np.ones(4, np.float32)}
-    params = unigram.init(config, jax.random.key(0))
+    config.model.update(vocab_size=4, width=2)
+    # After 0 come 1, 1, 1 and 2; after each of these 0: half the tokens cost H(1/4) bits.
+    tokens = np.array([[0, 1, 0, 1, 0], [0, 1, 0, 2, 0]], np.int32)
+    batch = {"tokens": tokens, "mask": np.ones(2, np.float32)}
+    params = bigram.init(config, jax.random.key(0))
     state = {"params": params, "opt_state": optim.init(config, params)}
-    step = jax.jit(
-        lambda s: optim.update(unigram.loss, config, s, batch, jax.random.key(0), 0.03)[0]
-    )
+    step = jax.jit(lambda s: optim.update(bigram.loss, config, s, batch, jax.random.key(0), 0.1)[0])
     for _ in range(400):
         state = step(state)
-    bits = unigram.score(config, state["params"], batch, jax.random.key(0))
-    assert bits["count"] == 16
-    assert bits["total"] / bits["count"] == pytest.approx(1.75, abs=1e-3)  # the entropy of counts
-    assert unigram.sample(config, params, jax.random.key(0), 3).shape == (3, 4)
-    assert unigram.cost(config).total_params == params["logits"].size
+    bits = bigram.score(config, state["params"], batch, jax.random.key(0))
+    entropy = 2 - 0.75 * np.log2(3)
+    assert bits["count"] == 8
+    assert bits["total"] / bits["count"] == pytest.approx(entropy / 2, abs=1e-3)
+    drawn = bigram.sample(config, state["params"], jax.random.key(0), 3)
+    assert drawn.shape == (3, 4) and set(drawn[:, 0]) <= {1, 2} and not drawn[:, 1].any()
+    assert bigram.cost(config).total_params == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+FAMILY_STUDY = '''
+"""Does a bigram's rank pay?"""
+from research import defaults
+
+PARTS = {{
+    "chain": {{
+        "title": "Bigrams of a chain", "family": "shown.bigram", "data": "markov",
+        "unit": "bits/token", "data_unit": "tokens",
+    }}
+}}
+
+
+def get_config(part):
+    config = defaults.config("shown.bigram", "markov")
+    config.part = part
+    config.data.update(folder={folder!r}, length=16, vocab_size=16, order=1, tokens=20_000)
+    config.data.validation_tokens = 2_000
+    config.model.vocab_size = 16
+    config.evaluation.examples = 64
+    config.log_steps = 10
+    return config
+
+
+def get_trials(part):
+    budgets = (5e6, 1e7, 2e7, 4e7)
+    return [{{"size": size, "budget": budget}} for size in (2, 4) for budget in budgets]
+'''
+
+
+def test_family_runs_as_a_whole_study(bigram, tmp_path, capsys):
+    """Dry run, sweep, law, report and samples, under the default recipe."""
+    path = tmp_path / "ranks.py"
+    path.write_text(FAMILY_STUDY.format(folder=str(tmp_path / "data")))
+    loaded, folder = study.load(str(path)), tmp_path / "ranks"
+    assert loaded.groups[0][0].config.recipe == "ladder" and len(loaded.trials) == 8
+    assert "8 trials" in laptop.table(loaded, 2)
+    study.write_description(loaded, folder)
+    local.work(loaded, folder)
+    for words in (
+        ["fit", str(folder), "--law", "frontier", "--bootstrap", "100"],
+        ["report", str(folder)],
+        ["sample", "--run", str(folder / "chain-size4-budget2e07"), "--num", "2"],
+    ):
+        assert main(words) == 0, capsys.readouterr().err
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert "alpha" in capsys.readouterr().out
+    # Besides those asked for, the longest run of each size was sampled on the way.
+    assert len(list(folder.glob("*/samples.txt"))) == 3
+
+
+def test_families_that_a_recipe_cannot_serve(bigram, tmp_path):
+    config = defaults.config("shown.bigram", "markov")
+    config.size, config.budget = 4, 1e9
+    del config.model["width"]
+    with pytest.raises(UserError, match="family 'shown.bigram' does not have; use recipe 'fixed'"):
+        recipes.apply(config)
+    config.recipe, config.train.batch_size = "fixed", 8
+    bigram.cost = lambda config: Ledger({"head": 4}, {"head": 0}, 16)
+    with pytest.raises(UserError, match="counts no FLOPs in its `cost`; set config.train.steps"):
+        recipes.apply(config)
 
 
 def test_law_is_found_where_it_was_planted(tmp_path):

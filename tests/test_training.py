@@ -170,6 +170,16 @@ def test_learning_rates(schedule):
         assert 0.1 <= rates[-1] < 0.102
 
 
+@pytest.mark.parametrize("schedule", optim.SCHEDULES)
+def test_a_warm_up_fits_its_run(schedule):
+    settings = shapes.autoregressive().train
+    settings.update(schedule=schedule, steps=10, warmup_steps=10, decay_steps=0)
+    optim.check(settings)
+    settings.warmup_steps = 11
+    with pytest.raises(UserError, match="warmup_steps=11 exceed steps=10"):
+        optim.check(settings)
+
+
 def test_a_trunk_serves_every_horizon():
     """The stable phase of every horizon has the trunk's rates, so a branch is the run itself."""
     spec = "experiments/quickstart.py:text"

@@ -52,12 +52,13 @@ def load(data: Config, split: str, verify: bool | None = None) -> Source:
     arrays, meta = pack.arrays(split, verify), pack.meta
     if meta["kind"] == "text":
         chain = checked["name"] == "markov"  # its windows are independent draws
+        vocab_size = checked["vocab_size"] if chain else meta.get("vocab_size", 256)  # bytes
         arrays, spec = source.text(
             arrays["tokens"],
             split,
             length=checked["length"],
-            vocab_size=checked["vocab_size"] if chain else 256,
-            unit="bits/token" if chain else "bits/byte",
+            vocab_size=vocab_size,
+            unit="bits/token" if chain or vocab_size > 256 else "bits/byte",
             stride=checked["length"] + 1 if chain else checked["length"],
         )
     else:

@@ -44,6 +44,10 @@ class Writer:
             array = self.open[split, name] = {"file": file, "sha": hashlib.sha256(), **layout}
         if array["dtype"] != rows.dtype.str or array["shape"][1:] != list(rows.shape[1:]):
             raise ValueError(f"{split}.{name}: rows of another shape or type")
+        if name == "tokens" and rows.dtype.itemsize > 1 and rows.size:  # else they are bytes
+            if rows.min() < 0:
+                raise ValueError(f"{split}.{name}: token {rows.min()} is negative")
+            self.facts["vocab_size"] = max(self.facts.get("vocab_size", 0), int(rows.max()) + 1)
         array["shape"][0] += len(rows)
         array["sha"].update(rows.data)
         array["file"].write(rows.data)

@@ -15,14 +15,15 @@ from research.errors import UserError
 class Source:
     """One split of a data set, with random access to its examples.
 
-    A text example is {"tokens": int32 [length + 1]}; example i is the window of `length` + 1
-    tokens from token i * stride on. An image example is {"image": [height, width, channels],
-    uint8 when the data are discrete and float32 otherwise, "label": int32 []}.
+    A text example is {"tokens": int32 [length + 1]}, whatever integers are stored; example i is
+    the window of `length` + 1 tokens from token i * stride on. An image example is
+    {"image": [height, width, channels], uint8 when the data are discrete and float32 otherwise,
+    "label": int32 []}.
 
     Attributes:
         kind: "text" or "image".
         split: "train", "validation" or "test".
-        arrays: {"tokens": uint8 [tokens]} or {"image": [images, h, w, c], "label": [images]}.
+        arrays: {"tokens": integers [tokens]} or {"image": [images, h, w, c], "label": [images]}.
         spec: text {"vocab_size", "length", "stride", "unit", "unique": predicted tokens};
             image {"shape", "num_classes", "class_names", "discrete", "unit", "unique": images}.
         fingerprint: sha256 of the content of all splits of the data set.
@@ -37,12 +38,13 @@ class Source:
     floor: dict[str, Any] | None = None
 
     @functools.cached_property
-    def _windows(self) -> NDArray[np.uint8]:
-        """View the tokens as uint8 [examples, length + 1], without a copy."""
+    def _windows(self) -> NDArray[np.integer]:
+        """View the tokens as [examples, length + 1], without a copy."""
         tokens, length, stride = self.arrays["tokens"], self.spec["length"], self.spec["stride"]
         count = (len(tokens) - length - 1) // stride + 1
+        width = tokens.strides[0]
         return np.lib.stride_tricks.as_strided(
-            tokens, (count, length + 1), (stride, 1), writeable=False
+            tokens, (count, length + 1), (stride * width, width), writeable=False
         )
 
     def __len__(self) -> int:
@@ -64,13 +66,19 @@ class Source:
 
 
 def text(
-    tokens: NDArray[np.uint8], split: str, length: int, vocab_size: int, unit: str, stride: int
+    tokens: NDArray[np.integer], split: str, length: int, vocab_size: int, unit: str, stride: int
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Return the arrays and the spec of a text split.
 
     Raises:
-        UserError: when the split is shorter than one window of `length` + 1 tokens.
+        UserError: when the split is shorter than one window of `length` + 1 tokens, or what is
+            stored are no tokens.
     """
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise UserError(
+            f"the {split} split holds {tokens.dtype} {list(tokens.shape)}; tokens are integers "
+            "in one row"
+        )
     if len(tokens) < length + 1:
         raise UserError(
             f"data.length is {length}, longer than the {split} split of {len(tokens)} tokens"

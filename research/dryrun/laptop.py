@@ -50,7 +50,8 @@ def calibrate(trials: list[Trial]) -> Calibration:
         state, metrics = jax.block_until_ready(program.step(state, *arguments))
         times.append(time.perf_counter() - began)
     rate = _step_flops(cheapest) / float(np.median(times))
-    return Calibration(rates, rate / rates[_width(cheapest)], compiled)
+    # A family that counts no FLOPs is predicted to take no time.
+    return Calibration(rates, rate / rates[_width(cheapest)] or 1.0, compiled)
 
 
 def _product_rate(width: int, seconds: float = 0.2) -> float:
@@ -66,7 +67,7 @@ def _product_rate(width: int, seconds: float = 0.2) -> float:
 
 
 def _width(trial: Trial) -> int:
-    return trial.config.model.width
+    return trial.config.model.get("width") or 64  # of a network that does not say
 
 
 def _step_flops(trial: Trial) -> int:
@@ -80,8 +81,10 @@ def memory_bytes(trial: Trial) -> float:
     ledger, model = families.load(config.family).cost(config), config.model
     copies = 4 + (1 if config.train.ema_decay else 0)  # parameters, gradients, two moments
     positions = config.train.batch_size // config.hardware.accumulation * ledger.tokens
-    per_position = (10 + 2 * model.mlp_ratio) * model.width + 2 * model.num_heads * ledger.tokens
-    activations = positions * per_position * model.depth
+    # Of a network without such parts, a layer of its width.
+    per_position = (10 + 2 * model.get("mlp_ratio", 0)) * _width(trial)
+    per_position += 2 * model.get("num_heads", 0) * ledger.tokens
+    activations = positions * per_position * model.get("depth", 1)
     return 4 * (copies * ledger.total_params + activations) + PROCESS_BYTES
 
 
@@ -105,7 +108,7 @@ def table(loaded: Study, workers: int) -> str:
             seconds = calibration.seconds(_width(trial), spent + scored)
             seconds += 0 if index else calibration.compile_seconds
             examples = config.train.steps * config.train.batch_size
-            text = "length" in config.data
+            text = "length" in data.outline(config.data)
             amount = examples * (config.data.length if text else 1)
             lines.append(
                 f"{trial.id:44s} {ledger.total_params:>10,} {amount:>10,} "

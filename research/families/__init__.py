@@ -10,13 +10,17 @@ A family is a module with
     cost(config) -> research.cost.Ledger
     default_model() -> the keys of config.model
 
-and, where it needs them,
+where params is any pytree of dicts, lists and tuples; and, where it needs them,
 
     axes(config) -> logical axis names of its parameters
     check(config, spec) raises UserError before any compile; `spec` is the data's
     default_sampling(), default_evaluation() -> the keys it reads there
     init_optimizer(config, params), update(config, state, batch, key, learning_rate)
         when its step is not one gradient of `loss`: two players, inner sampling chains
+
+Programs are shared by runs of one shape. So init, loss, score and update may read any key of the
+config but those in which such runs differ (`research.programs.ARGUMENTS` and `UNREAD`, such as
+config.train.steps and config.seed): reading one is an error.
 """
 
 import importlib

@@ -102,8 +102,9 @@ def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array
 
 
 def score_kind(config: ConfigDict) -> dict:
-    """Exact likelihood; a token of the text sources is a byte."""
-    return {"unit": "bits/token" if config.data.name == "markov" else "bits/byte", "kind": "exact"}
+    """Exact likelihood; a token of the text sources is a byte, where there are no more of them."""
+    tokens = config.data.name == "markov" or config.model.vocab_size > 256
+    return {"unit": "bits/token" if tokens else "bits/byte", "kind": "exact"}
 
 
 def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) -> np.ndarray:

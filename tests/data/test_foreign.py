@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from research import data
+from research import data, defaults, recipes, sample, study
 from research.data import foreign, imaging, settings
 from research.errors import UserError
+from research.run import record
+from research.train import train
 
 
 class IsoflopTestWords(tfds.core.GeneratorBasedBuilder):
@@ -124,3 +126,30 @@ def test_without_a_network_a_download_is_refused_at_once(tmp_path, monkeypatch):
 def test_a_misspelt_name_of_tfds_is_hinted():
     with pytest.raises(UserError, match=r"did you mean 'isoflop_test_words'\?"):
         foreign.check_name("isoflop_test_word", settings.names())
+
+
+def test_a_run_on_its_text_is_sampled(tmp_path, monkeypatch):
+    """Its source has a key of images too; and to read the run, the builder need not be known."""
+    made = defaults.config("tests.tiny", "isoflop_test_words")
+    made.recipe, made.size = "ladder", 8
+    made.data.update(folder=str(tmp_path), length=4)
+    made.model.vocab_size = 256
+    made.train.update(steps=2, batch_size=8, warmup_steps=0)
+    made.evaluation.update(batch_size=8, examples=8)
+    run = tmp_path / "run"
+    train(study.check(recipes.apply(made)), run)
+    path = sample.write(run, 2)
+    assert path == run / "samples.txt" and path.stat().st_size
+    with pytest.raises(UserError, match="samples need a name ending in .txt"):
+        sample.write(run, 2, out=tmp_path / "samples.png")
+    with pytest.raises(UserError, match="ending in .png or .txt"):
+        sample.write(run, 2, out=tmp_path / "samples.gif")
+    stored = record.read_json(run / "config.json")
+    stored["data"]["name"] = "registered_elsewhere"
+    record.write_json(run / "config.json", stored)
+    assert sample.sample_run(run, 2).shape == (2, 4)
+
+
+def test_tokens_that_are_no_bytes_are_written_as_numbers():
+    assert sample.to_text(np.array([[0, 300], [7, 65535]])) == "0 300\n7 65535\n"
+    assert sample.to_text(np.array([[0, 104, 105]])) == "hi\n"

@@ -203,6 +203,7 @@ def test_a_good_config_passes_the_check():
     "section, key, value, words",
     [
         ("model", "prediction", "epsilon", "prediction='epsilon' is not one of eps, x0, v"),
+        ("model", "prediction", "x0", "gamma_min=-13.3: the bound divides .* use 'v'"),
         ("model", "loss_weighting", "bounds", "did you mean 'bound'"),
         ("model", "schedule", "cosin", "did you mean 'cosine'"),
         ("model", "patch_size", 3, "patch_size=3 does not divide the 8x8"),
@@ -224,6 +225,21 @@ def test_bad_configs_are_refused(section, key, value, words):
     config[section][key] = value
     with pytest.raises(UserError, match=words):
         diffusion.check(config, SPEC)
+
+
+def test_what_an_error_of_x0_costs():
+    """An error of 1% of the pixels' range: a bit a dimension at the bound's end, or less in v."""
+    gamma, error = jnp.linspace(diffusion.LEAST_GAMMA_OF_X0, 5.0, 20_001), 0.02**2
+    bits = {
+        kind: float(jnp.trapezoid(0.5 * diffusion.process.eps_error_weight(kind, gamma), gamma))
+        * error
+        / np.log(2)
+        for kind in ("x0", "v")
+    }
+    assert 0.5 < bits["x0"] < 1 and bits["v"] < 0.01
+    config = make_config(prediction="x0")
+    config.model.gamma_min = diffusion.LEAST_GAMMA_OF_X0
+    diffusion.check(config, SPEC)
 
 
 def test_text_is_refused():

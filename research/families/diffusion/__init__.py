@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 WEIGHTINGS = ("simple", "bound")
+# In the bound, a squared error e of x0 costs e exp(-gamma_min) / 2 nats: here, an error of 1% of
+# the range of pixels costs about a bit a dimension. That of v costs no more than that of eps.
+LEAST_GAMMA_OF_X0 = -8.0
 
 
 def default_model() -> ConfigDict:
@@ -84,6 +87,12 @@ def check(config: Any, spec: dict[str, Any]) -> None:
                 f"config.{section}.{key}={value!r} is not one of {', '.join(choices)}"
                 + nearest(value, choices)
             )
+    if model.prediction == "x0" and model.gamma_min < LEAST_GAMMA_OF_X0:
+        raise UserError(
+            f"config.model.prediction='x0' with gamma_min={model.gamma_min}: the bound divides its "
+            "error by sigma^2 there, which makes tens of bits of a good network; use 'v', which "
+            f"is x0 preconditioned, or a gamma_min of at least {LEAST_GAMMA_OF_X0}"
+        )
     if "shape" not in spec:
         raise UserError(
             f"config.data.name={config.data.name!r} gives tokens; family 'diffusion' reads "

@@ -1,0 +1,102 @@
+"""A trunk that has ended goes on when its study grows, and gives the states it did not keep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from research import data, optim, processes, programs
+from research.errors import Interrupted, UserError
+from research.run import buckets, checkpoint, lease, record
+from research.run.rows import Rows, read_rows
+from research.run.stop import Stop
+
+
+def over(folder: Path, steps: int = 0) -> bool:
+    """Whether the run in `folder` has ended and went through `steps`, or diverged before.
+
+    Raises:
+        UserError: when its result.json is not one.
+    """
+    path = folder / "result.json"
+    if not record.exists(path):
+        return False
+    if not steps:
+        return True
+    result = record.read_json(path)
+    if not (isinstance(result, dict) and isinstance(result.get("steps"), int)):
+        raise UserError(f"{path} is not the result of a run; delete it, and the run ends again")
+    return result["steps"] >= steps or result.get("status") == "diverged"
+
+
+def lacking(folder: Path, steps: Sequence[int]) -> list[int]:
+    """Those of `steps`, but 0, of which the finished trunk in `folder` has no checkpoint."""
+    kept = record.names(folder / "checkpoints")
+    missing = sorted({step for step in steps if step and str(step) not in kept})
+    diverged = missing and record.read_json(folder / "result.json").get("status") == "diverged"
+    return [] if diverged else missing
+
+
+def reopen(folder: Path, steps: int) -> None:
+    """Let the trunk in `folder`, whose lease is held, go on to `steps` as if it never had ended.
+
+    A run's last row is written at its end, whatever `log_steps`; a longer one has none there. The
+    result goes last: a process that is killed here leaves what the next one opens again.
+    """
+    path = folder / "config.json"
+    if not record.exists(path):
+        return
+    before = record.read_json(path)
+    end, rows = before["train"]["steps"], read_rows(folder / "metrics.jsonl")
+    if end < steps and end % before["log_steps"] and rows and rows[-1]["step"] == end:
+        Rows(folder / "metrics.jsonl", end - 1)
+    result = folder / "result.json"
+    if buckets.remote(result):
+        buckets.remove(result)
+    else:
+        result.unlink(missing_ok=True)
+
+
+def replay(config: ConfigDict, folder: Path, steps: Sequence[int]) -> None:
+    """Train the finished trunk in `folder` again to those of `steps` that it did not keep.
+
+    Each begins with the checkpoint before it. The states are bit for bit those it went through;
+    nothing but the checkpoints changes.
+
+    Raises:
+        lease.Held: when another process works in the folder.
+        Interrupted: after SIGINT or SIGTERM, with the state saved.
+    """
+    absent = lacking(folder, steps)
+    if not processes.from_first(len(absent)):
+        return
+    settings, seed = config.train, jax.random.key(config.seed)
+    kept = [int(name) for name in record.names(folder / "checkpoints") if name.isdigit()]
+    everything = tuple(range(max([*kept, *steps]) + 1))
+    keeping = checkpoint.writer(folder / "checkpoints", everything, config.checkpoint.keep)
+    with lease.holding(folder) as check, Stop() as stop, keeping as checkpoints:
+        source, program = data.load(config.data, "train"), programs.build(config)
+        own, largest = processes.rows(program.batch, settings.batch_size), processes.Largest()
+        for end in steps:
+            if not processes.from_first(end in absent):
+                continue
+            found = checkpoint.restore_newest(checkpoints, program.state, last=end)
+            start, state, meta = found or (0, program.init(seed), {"status": "finished"})
+            batches = data.batches(
+                source, settings.batch_size, config.seed, start_step=start, rows=own
+            )
+            for done in range(start + 1, end + 1):
+                batch = next(batches)
+                batch = processes.place(program.batch, batch, settings.batch_size, own[0])
+                rate = np.float32(optim.learning_rate(settings, done - 1))
+                state, _ = program.step(state, batch, seed, np.int32(done - 1), rate)
+                asked = largest(stop.asked or 0)
+                if done == end or asked:
+                    check()
+                    extra = {**meta, "data": batches.get_state()}
+                    checkpoint.save(checkpoints, done, state, extra)
+                if asked:
+                    checkpoint.wait(checkpoints)
+                    raise Interrupted(f"{folder}: stopped at step {done} of {end}, saved", asked)
