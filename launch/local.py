@@ -15,8 +15,8 @@ from pathlib import Path
 
 from launch import processes
 from research import runtime, study, terminal, trunks
-from research.errors import Interrupted, UserError
-from research.run import buckets, files, lease, record, watch
+from research.errors import Asked, Interrupted, UserError
+from research.run import buckets, files, lease, record, stop, watch
 from research.trunks import finished
 
 POLL_SECONDS = 0.5
@@ -40,7 +40,8 @@ def sweep(
 
     Raises:
         UserError: when the folder holds other configs or cannot be written.
-        Interrupted: after SIGINT or SIGTERM, once every worker has saved its state.
+        Interrupted: after one of `stop.SIGNALS`, once every worker has saved its state, or when
+            workers were killed and none was left for their trials.
     """
     study.check_folder(loaded, folder)
     study.say_former(loaded, folder)
@@ -50,32 +51,30 @@ def sweep(
     if all(_done(folder, group) for group in loaded.groups):
         return 0
     _prepare_data(loaded)
-    teams, asked = [], []
+    teams, asked, ended = [], [], []
 
     def ask(number, _):
         asked.append(number)
         for team in teams:
             processes.ask(team, signal.SIGTERM)
 
-    former = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        cores = processes.cores()
-        command = ["launch.local", spec, str(folder), *flags]
-        with watch.screen(folder) as output:
-            for index in range(workers):
-                own = [cores[(index * count + i) % max(len(cores), 1) :][:1] for i in range(count)]
-                teams.append(processes.start(command, own, devices, output))
-                if asked:  # the newest team has not heard it
-                    processes.ask(teams[-1], signal.SIGTERM)
-                    break
-            watchers = [threading.Thread(target=processes.watch, args=[team]) for team in teams]
-            for watcher in watchers:
-                watcher.start()
-            for watcher in watchers:
-                watcher.join()
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    cores = processes.cores()
+    command = ["launch.local", spec, str(folder), *flags]
+    with stop.heard_by(ask), watch.screen(folder) as output:
+        for index in range(workers):
+            own = [cores[(index * count + i) % max(len(cores), 1) :][:1] for i in range(count)]
+            teams.append(processes.start(command, own, devices, output))
+            if asked:  # the newest team has not heard it
+                processes.ask(teams[-1], signal.SIGTERM)
+                break
+        watchers = [
+            threading.Thread(target=lambda team=team: ended.append(processes.watch(team)))
+            for team in teams
+        ]
+        for watcher in watchers:
+            watcher.start()
+        for watcher in watchers:
+            watcher.join()
     if asked:
         raise Interrupted(f"{folder}: stopped, every run saved", asked[-1])
     left = [trial.id for trial in loaded.trials if not finished(folder, trial)]
@@ -84,7 +83,10 @@ def sweep(
     for process in [team[0] for team in teams]:
         if message := process.line.recv(65536).decode():
             raise UserError(message)
-    print(f"{len(left)} trials did not finish, {left[0]} first", file=sys.stderr)
+    line = f"{folder}: {len(left)} trials did not finish, {left[0]} first"
+    if signals := [signal.Signals(-code).name for _, code in ended if code < 0]:
+        raise Interrupted(f"{line}: a worker was ended by {signals[0]}", signal.SIGTERM)
+    print(line, file=sys.stderr)
     return 1
 
 
@@ -190,9 +192,10 @@ def main(words: Sequence[str]) -> int:
     spec, folder, *flags = words
     runtime.set_up_logging()
     line = runtime.follow()
-    runtime.join()
     try:
-        work(study.load(spec, flags), buckets.path(folder))
+        with stop.at_once():
+            runtime.join()
+            work(study.load(spec, flags), buckets.path(folder))
     except UserError as error:
         if line:
             line.sendall(str(error).encode())
@@ -200,6 +203,9 @@ def main(words: Sequence[str]) -> int:
         return 2
     except Interrupted as error:
         return error.code  # the sweep says it
+    except Asked as error:
+        runtime.leave(error.code)
+        return error.code
     return 0
 
 

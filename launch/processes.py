@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import IO, NamedTuple
 
 from research.errors import AGAIN, Interrupted, UserError
+from research.run import stop
 from research.runtime import LOOPBACK
 
 THREADS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -140,16 +141,17 @@ def run(command: Sequence[str], count: int, devices: int | None = None) -> int:
     """
     every = cores()
     own = [every[i::count] or every[i % len(every) :][:1] if every else [] for i in range(count)]
-    team = start(command, own if count > 1 else [[]], devices)
-    former = {
-        number: signal.signal(number, lambda n, _: ask(team, n))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    team, asked = [], []
+
+    def pass_on(number: int, _: object) -> None:
+        asked.append(number)
+        ask(team, number)
+
+    with stop.heard_by(pass_on):
+        team += start(command, own if count > 1 else [[]], devices)
+        for number in asked:  # before it was there to hear it
+            ask(team, number)
         index, code = watch(team)
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
     if code < 0:
         raise Interrupted(lost(team, index, code), signal.SIGTERM)
     if code not in (0, *IN_ORDER) and (complaints := team[index].complaints):

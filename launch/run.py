@@ -8,17 +8,15 @@ saved, 2 for a mistake of the user's, 1 for an error of ours.
 """
 
 import argparse
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from launch import local
 from research import runtime, study, terminal
 from research.errors import AGAIN, Interrupted, UserError, nearest
-from research.run import buckets, profiling
+from research.run import buckets, profiling, stop
 
 
 def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
@@ -91,12 +89,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--group", required=True)
     args, flags = parser.parse_known_args(words)
     runtime.set_up_logging()
-    # Outside the loop, which saves first, a request to stop ends us where we are.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # SLURM's warning that the time is nearly up (`--signal=USR2@...`) is such a request too.
-    signal.signal(signal.SIGUSR2, _ask_to_stop)
     try:
-        _run(args, flags)
+        with stop.at_once():  # outside the loop, which saves first
+            _run(args, flags)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         runtime.leave(2)
@@ -118,10 +113,6 @@ def _run(args: argparse.Namespace, flags: Sequence[str]) -> None:
     root = buckets.path(args.workdir)
     runtime.prepare(root)
     local.finish(loaded.name, [find_group(loaded, args.group)], root / loaded.name)
-
-
-def _ask_to_stop(*_: Any) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start(words: Sequence[str]) -> None:

@@ -6,10 +6,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from research import config as configs
 from research import runtime, terminal
 from research.errors import Interrupted, UserError, nearest
-from research.run import buckets
+from research.run import stop
 
 VERBS = {
     "sweep": (
@@ -104,7 +103,8 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def train(words: list[str]) -> int:
     from launch import processes
-    from research.run import profiling
+    from research import config as configs
+    from research.run import buckets, profiling
 
     parser = _parser("train")
     _config_arguments(parser)
@@ -180,10 +180,11 @@ def main(words: list[str]) -> int:
     try:
         if verb not in VERBS:
             raise UserError(f"unknown verb {verb!r}{nearest(verb, VERBS)}: {', '.join(VERBS)}")
-        if verb == "sweep":
-            return import_module("launch.command").run(rest, _parser)
-        if verb == "train":
-            return train(rest)
+        if verb in ("sweep", "train"):
+            with stop.at_once():  # outside the loop, which saves first
+                if verb == "train":
+                    return train(rest)
+                return import_module("launch.command").run(rest, _parser)
         if verb == "dryrun":
             return dryrun(rest)
         return _delegate(verb, rest)
@@ -191,12 +192,14 @@ def main(words: list[str]) -> int:
         print(f"error: {terminal.one_line(str(error))}", file=sys.stderr)
         runtime.leave(2)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
-    except Interrupted as error:
-        print(f"{error}; run the same command again to go on", file=sys.stderr)
-        return error.code
+    except (Interrupted, KeyboardInterrupt) as error:
+        said = f"{str(error) or 'stopped'}; run the same command again to go on"
+        with contextlib.suppress(OSError):  # the terminal may be what was closed
+            print(said, file=sys.stderr)
+        code = getattr(error, "code", 130)
+        if not isinstance(error, Interrupted):  # all processes of a run are interrupted alike
+            runtime.leave(code)
+        return code
 
 
 if __name__ == "__main__":

@@ -12,16 +12,28 @@ class UserError(Exception):
 AGAIN = 75  # the exit code that asks for the same command again (EX_TEMPFAIL of sysexits.h)
 
 
+def exit_code(number: int) -> int:
+    """130 after a person's Ctrl-C, and `AGAIN` after the signals of terminals and schedulers."""
+    return 130 if number == signal.SIGINT else AGAIN
+
+
 class Interrupted(Exception):
     """A run was asked to stop by a signal; its state is saved and the same command goes on.
 
-    `code` is the exit code: `AGAIN` after SIGTERM, by which a scheduler takes its machine back,
-    130 after a person's Ctrl-C.
+    `code` is the exit code (`exit_code`).
     """
 
     def __init__(self, message: str, number: int = signal.SIGINT):
         super().__init__(message)
-        self.code = AGAIN if number == signal.SIGTERM else 130
+        self.code = exit_code(number)
+
+
+class Asked(KeyboardInterrupt):
+    """A signal came where nothing is to be saved: as Ctrl-C does, it goes through everything."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.code = exit_code(number)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -79,7 +79,7 @@ def _reduce_on_loopback() -> None:
 
     JAX names no host to it, and by default it takes the address that this machine's name has.
     """
-    from jax._src.lib import _jax
+    from jax._src.lib import _jax  # pyright: ignore[reportPrivateImportUsage]
 
     everywhere = _jax.make_gloo_tcp_collectives
     _jax.make_gloo_tcp_collectives = functools.partial(everywhere, hostname=LOOPBACK)

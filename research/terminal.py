@@ -1,5 +1,6 @@
 """What people's files may say on a terminal: text, and nothing that the terminal would obey."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -29,6 +30,19 @@ class Plain:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+class Patient(Plain):
+    """A stream that drops what it cannot write: a terminal that was closed stops no run."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.flush()
 
 
 def until_closed(main: Callable[[list[str]], int], words: list[str]) -> Any:

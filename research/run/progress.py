@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from research import hardware, processes
+from research import hardware, processes, terminal
 from research.errors import UserError
 from research.run import heartbeat, record, watch
 from research.run.goodput import Clock
@@ -77,7 +77,7 @@ class Progress:
         if self.live:
             width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be redrawn
             line = watch.line(watch.Row(self.folder.name, beat))[:width]
-            print(f"\r\x1b[2K{line}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[2K{line}", end="", file=terminal.Patient(sys.stderr), flush=True)
         ended = time.monotonic()
         self.due = ended + max(SECONDS, (ended - began) / COST)
 
@@ -89,7 +89,7 @@ class Progress:
     def done(self, result: dict[str, Any]) -> None:
         """Print the run's one line."""
         if self.live:
-            print("\r\x1b[2K", end="", file=sys.stderr)
+            print("\r\x1b[2K", end="", file=terminal.Patient(sys.stderr))
         score = result.get("score", {"value": None})
         known = score["value"] is not None
         value = f"{score['value']:.4f} {score['unit']}" if known else result["status"]

@@ -1,34 +1,68 @@
 """Being asked to stop: a signal becomes a wish that the loop reads between two steps."""
 
+import contextlib
 import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from research.errors import Interrupted
+from research.errors import Asked, Interrupted
+
+# Ctrl-C; a machine that wants its place back; a terminal that was closed; a cluster's warning that
+# the time is nearly up, which is the first or the second of the last two.
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+)
+
+
+@contextlib.contextmanager
+def heard_by(handler: Callable[[int, Any], Any]) -> Iterator[None]:
+    """Have `handler` called for each of SIGNALS while inside.
+
+    What was ignored when the process began, as SIGHUP is under nohup, stays ignored. In a thread
+    that gets no signals nothing changes: whoever owns them decides.
+    """
+    former = {}
+    for number in SIGNALS:
+        if signal.getsignal(number) == signal.SIG_IGN and number != signal.SIGINT:
+            continue
+        with contextlib.suppress(ValueError):  # not the main thread
+            former[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, before in former.items():
+            signal.signal(number, before if before is not None else signal.SIG_DFL)
+
+
+def _raise(number: int, _: Any) -> None:
+    raise Asked(number)
+
+
+def at_once() -> contextlib.AbstractContextManager[None]:
+    """Raise `Asked` in the main thread when one of SIGNALS comes: nothing is there to be saved."""
+    return heard_by(_raise)
 
 
 class Stop:
-    """Holds SIGINT (a person) and SIGTERM (a machine that wants its place back) for the loop.
+    """Holds SIGNALS for the loop.
 
-    `asked` is the signal's number, 0 until one comes. In a thread that gets no signals it stays 0:
-    whoever owns them decides.
+    `asked` is the number of the last one, 0 until one comes. In a thread that gets no signals it
+    stays 0: whoever owns them decides.
     """
 
     asked = 0
 
     def __enter__(self) -> "Stop":
-        self.former = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.former[number] = signal.signal(number, self._ask)
-            except ValueError:  # not the main thread
-                pass
+        self.heard = heard_by(self._ask)
+        self.heard.__enter__()
         return self
 
     def _ask(self, number: int, *_: Any) -> None:
         self.asked = number
 
     def __exit__(self, kind: type | None, *_: Any) -> None:
-        for number, handler in self.former.items():
-            signal.signal(number, handler)
+        self.heard.__exit__(None, None, None)
         if self.asked and kind is None:  # too late for this run, so it stops what comes next
             raise Interrupted("stopped", self.asked)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -26,7 +27,7 @@ from rich.text import Text
 from research.errors import UserError
 from research.run import buckets, files, record
 from research.run.heartbeat import Beat, last_beat
-from research.terminal import one_line
+from research.terminal import Patient, one_line
 
 SILENT_SECONDS = 20  # without a heartbeat, before it is worth a word
 ENDED = ("finished", "diverged")
@@ -184,7 +185,8 @@ class _Screen:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.live = Live(console=Console(), auto_refresh=False, transient=True)
+        console = Console(file=cast(IO[str], Patient(sys.stdout)))
+        self.live = Live(console=console, auto_refresh=False, transient=True)
 
     def draw(self) -> list[Row]:
         rows = read(self.folder)

@@ -27,13 +27,17 @@ calm, asked = optim.learning_rate, []
 
 def troubled(settings, step):
     if step == 5 and os.environ.get("SLURM_RESTART_COUNT", "0") == "0" and not asked:
-        calm_handler = signal.getsignal(signal.SIGTERM)
+        def hear(number):
+            calm_handler = signal.getsignal(number)
 
-        def ask(*args):
-            asked.append(args)
-            calm_handler(*args)
+            def ask(*args):
+                asked.append(args)
+                calm_handler(*args)
 
-        signal.signal(signal.SIGTERM, ask)
+            signal.signal(number, ask)
+
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            hear(number)
         trouble = TROUBLES[os.environ.get("SLURM_ARRAY_TASK_ID", "")]
         subprocess.run(trouble, shell=True, check=True)
         end = time.monotonic() + 100

@@ -1,7 +1,14 @@
 """A run that is killed, stopped or started twice ends as an undisturbed one, bit for bit."""
 
+import fcntl
 import os
+import pty
+import select
 import signal
+import subprocess
+import sys
+import termios
+import time
 
 import pytest
 
@@ -10,7 +17,7 @@ from research import study
 from research import train as training
 from research.__main__ import main
 from research.errors import AGAIN, Interrupted, UserError
-from research.run import lease
+from research.run import lease, stop
 from research.train import train
 from tests import tiny
 from tests.reliability.interrupt import of_one_size, stop_at, until_free
@@ -141,13 +148,13 @@ def test_stopping_a_sweep(undisturbed, workdir):
         spec = tiny.write(workdir, poison=poison)
         return tiny.research("sweep", "--config", spec, "--workdir", str(workdir), "--workers", "1")
 
-    for name, step in (("SIGINT", 5), ("SIGTERM", 9), ("SIGKILL", 12)):
+    for name, step in (("SIGINT", 5), ("SIGHUP", 7), ("SIGTERM", 9), ("SIGKILL", 12)):
         code, out, err = sweep(signal_sweep(name, step))
         if name == "SIGKILL":
             assert (code, err) == (-signal.SIGKILL, [])
         else:
             line = f"{folder}: stopped, every run saved; run the same command again to go on"
-            assert (code, err) == (AGAIN if name == "SIGTERM" else 130, [line])
+            assert (code, err) == (130 if name == "SIGINT" else AGAIN, [line])
         until_free(trunk)  # the worker is gone
         assert max(tiny.steps(trunk)) == step + 1
         assert not list(folder.glob("*/result.json"))
@@ -156,12 +163,12 @@ def test_stopping_a_sweep(undisturbed, workdir):
     assert tiny.left(folder) == of_one_size(undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", stop.SIGNALS)
 def test_stopping_a_run(config, whole, tmp_path, monkeypatch, capsys, number):
     run = ["train", "--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path / "run")]
     for step in (5, 6, 18):
         stop_at(monkeypatch, step, number)
-        assert main(run) == (AGAIN if number == signal.SIGTERM else 130)
+        assert main(run) == (130 if number == signal.SIGINT else AGAIN)
         line = f"stopped at step {step + 1} of 25, saved; run the same command again to go on\n"
         assert capsys.readouterr().err == f"{tmp_path / 'run'}: {line}"
         assert max(tiny.steps(tmp_path / "run")) == step + 1
@@ -171,6 +178,58 @@ def test_stopping_a_run(config, whole, tmp_path, monkeypatch, capsys, number):
     for key in ("id", "study", "part"):
         left["result"].pop(key)
     assert left == whole
+
+
+@pytest.mark.parametrize("verb", ["train", "sweep"])
+@pytest.mark.parametrize("number", stop.SIGNALS)
+def test_a_signal_before_the_first_step(tmp_path, number, verb):
+    """Here while the experiment is imported: one line and the code that asks for another start."""
+    act = f"\nimport os\n\nos.kill(os.getpid(), {int(number)})\n"
+    spec = tiny.write(tmp_path, poison=act)
+    code, out, err = tiny.research(verb, "--config", spec, "--workdir", str(tmp_path / "run"))
+    assert code == (130 if number == signal.SIGINT else AGAIN), err
+    assert (out, err) == ([], ["stopped; run the same command again to go on"])
+
+
+def test_what_nohup_had_ignored_stays_ignored(config, whole, tmp_path, monkeypatch):
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop_at(monkeypatch, 5, signal.SIGHUP)
+        run = ["train", "--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path / "run")]
+        assert main(run) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
+@pytest.mark.parametrize("words", [["train"], ["sweep", "--workers", "1"]])
+def test_a_terminal_that_is_closed(workdir, words):
+    """The run saves its state and ends, though nobody hears what it says."""
+    verb, *options = words
+    ours, theirs = pty.openpty()
+    act = f"open({str(workdir / 'there')!r}, 'w').close(); time.sleep(2)"
+    spec = tiny.write(
+        workdir, poison=tiny.poison("research.optim.learning_rate", "args[1] == 5", act)
+    )
+    place = workdir / "run" if verb == "train" else workdir
+    command = [sys.executable, "-m", "research", verb, "--config", spec, "--workdir", str(place)]
+    process = subprocess.Popen(
+        [*command, *options],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, cwd=tiny.ROOT,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(tiny.ROOT)},
+    )  # fmt: skip
+    os.close(theirs)
+    end = time.monotonic() + 100
+    while not (workdir / "there").exists():
+        assert process.poll() is None and time.monotonic() < end
+        if select.select([ours], [], [], 0.05)[0]:
+            os.read(ours, 65536)
+    os.close(ours)
+    assert process.wait(60) == AGAIN
+    run = place if verb == "train" else workdir / "tiny" / "chain-size16-trunk"
+    until_free(run)
+    assert max(tiny.steps(run)) == 6
 
 
 def test_a_signal_too_late_for_a_run_stops_what_comes_next(config, tmp_path, monkeypatch):
