@@ -68,6 +68,7 @@ $(MADE): | python
 $(INSTALLED): requirements.txt $(MADE)
 	@echo "installing requirements.txt into $(VENV) (a few minutes the first time)"
 	@$(PIP) -r requirements.txt
+	@$(RUN) -c 'import sysconfig; open(sysconfig.get_path("purelib") + "/isoflop.pth", "w").write("$(CURDIR)\n")'
 	@touch $@
 
 $(INSTALLED_DEV): requirements-dev.txt requirements-pods.txt $(INSTALLED)

@@ -26,6 +26,11 @@ def run(words: Sequence[str], make_parser: Parser) -> int:
     """Run `sweep`, or one of its subcommands when the first word names it; return the exit code."""
     if words and words[0] in follow.COMMANDS:
         return follow.run(words[0], words[1:], make_parser)
+    if words and not words[0].startswith("-"):
+        raise UserError(
+            f"sweep {words[0]!r}{nearest(words[0], follow.COMMANDS)}: expected options, such as "
+            f"--config FILE, or one of {', '.join(follow.COMMANDS)}"
+        )
     parser = make_parser("sweep")
     parser.add_argument("--config", required=True, help="experiments/NAME.py, or NAME.py:part")
     parser.add_argument("--hardware", metavar="FILE", help="a preset: JSON of config.hardware")

@@ -18,6 +18,7 @@ from research.runtime import LOOPBACK
 THREADS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20.0  # from the first process that leaves in order to the last
+MOST = 1024  # workers, processes of a run, or devices of a process
 IN_ORDER = (130, AGAIN)  # exit codes of a process that was asked to stop and saved its state
 
 
@@ -127,10 +128,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise UserError for a number of workers, processes or devices below 1."""
+    """Raise UserError for a number of workers, processes or devices that no machine runs."""
     for name in ("workers", "processes", "devices"):
-        if (value := getattr(args, name, None)) is not None and value < 1:
+        if (value := getattr(args, name, None)) is None:
+            continue
+        if value < 1:
             raise UserError(f"--{name} {value} must be at least 1")
+        if value > MOST:
+            raise UserError(f"--{name} {value}: more than one machine runs; at most {MOST}")
 
 
 def run(command: Sequence[str], count: int, devices: int | None = None) -> int:

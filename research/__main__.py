@@ -85,15 +85,22 @@ def _parser(verb: str, about: str = "", example: str = "") -> argparse.ArgumentP
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one line, as all of ours are."""
 
+    def parse_known_args(self, args=None, namespace=None):
+        self.given = list(args or ())
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str):
         raise UserError(f"{message}{self._hint(message)}")
 
     def _hint(self, message: str) -> str:
         """The option nearest to the first one that is not known."""
-        _, unknown, words = message.partition("unrecognized arguments: ")
-        options = [word for word in words.split() if word.startswith("-")] if unknown else []
-        word = options[0].partition("=")[0] if options else ""
-        return nearest(word, self._option_string_actions) if word else ""
+        known = self._option_string_actions
+        words = [word.partition("=")[0] for word in self.given if word.startswith("--")]
+        unknown = [w for w in words if w not in known and not w.startswith("--config.")]
+        hint = nearest(unknown[0], known) if unknown else ""
+        if "arguments are required" in message:  # perhaps that one is only misspelt
+            return f"; {unknown[0]!r} is none{hint}" if unknown else ""
+        return hint if "unrecognized arguments" in message else ""
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,13 +173,30 @@ def _hyphenated(word: str) -> str:
     return option.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
+def _version() -> str:
+    """The code's revision, and what it runs on: there are no releases."""
+    from importlib.metadata import version
+    from platform import python_version
+
+    from research.run import record
+
+    code = record.code()
+    revision = code["git_revision"][:12] or "of an unknown revision"
+    changed = " with uncommitted changes" if code["dirty"] else ""
+    return f"isoflop {revision}{changed}, jax {version('jax')}, Python {python_version()}"
+
+
 def main(words: list[str]) -> int:
     """Run one verb; user errors are one line and exit code 2, an interruption is 130 or 75."""
     if not words or words[0] in ("-h", "--help"):
         print("usage: python -m research VERB ...\n")
         for verb, (about, example) in VERBS.items():
             print(f"  {verb:8s} {about}\n           {example}")
+        print("\n  --version  say which code this is")
         return 0 if words else 2
+    if words[0] == "--version":
+        print(_version())
+        return 0
     verb, rest = words[0], words[1:]
     runtime.set_up_logging()
     if verb != "dryrun":  # the threads of a compiler would wait for each other's malloc

@@ -27,6 +27,9 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
     path, _, part = spec.partition(":")
     file = Path(path)
     if not file.is_file():
+        here = Path(__file__).resolve().parent.parent
+        if (here / path).is_file():  # the command was given in another folder
+            raise UserError(f"--config {path}: no such file here; there is {here / path}")
         siblings = [str(p) for p in Path("experiments").glob("*.py")]
         raise UserError(f"--config {path}: no such file{nearest(path, siblings)}")
     module_spec = importlib.util.spec_from_file_location(file.stem, file)

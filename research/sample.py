@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,8 +44,39 @@ def sample_run(folder: str | Path, num: int, seed: int = 0) -> np.ndarray:
         raise UserError(f"--num {num} must be at least 1")
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be from 0 to {2**32 - 1}")
+    _check_memory(num, _settings(folder))
     settings, params = load_run(folder)
     return families.load(settings.family).sample(settings, params, jax.random.key(seed), num)
+
+
+def _check_memory(num: int, settings: ConfigDict) -> None:
+    """Raise UserError where `num` samples, drawn as one batch, would not fit into memory.
+
+    The estimate is of one layer's activations, of what attention keeps of every layer and of the
+    samples themselves, in float32; where it is far too low, the system's own answer is to abort.
+    """
+    model, positions = settings.model, families.load(settings.family).cost(settings).tokens
+    width, heads = model.get("width") or 1, model.get("num_heads") or 1
+    layer = (10 + 2 * (model.get("mlp_ratio") or 4)) * width + 2 * heads * positions
+    values = positions * (layer + 2 * width * (model.get("depth") or 1))
+    if "resolution" in settings.data:
+        values += 32 * settings.data.resolution**2  # pixels of the grid, which is drawn larger
+    most = _free_bytes() // (4 * values)
+    if num > most:
+        raise UserError(
+            f"--num {num}: about {4 * values * num / 2**30:.3g} GiB of memory, of which "
+            f"{_free_bytes() / 2**30:.3g} are free; at most {most}, and --seed draws others"
+        )
+
+
+def _free_bytes() -> int:
+    """Memory that a program may still take; all there is where the system does not say."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(
+            next(line for line in lines if line.startswith("MemAvailable")).split()[1]
+        )
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def to_text(tokens: np.ndarray) -> str:

@@ -152,10 +152,14 @@ def _trial(
     if "budget" in axes and any(flag.startswith("--config.train.steps=") for flag in flags):
         config.budget = None  # the steps are what is run, whatever the axis asked for
         axes = {k: v for k, v in axes.items() if k != "budget"} | {"train.steps": None}
-    config = recipes.apply(config)
+    try:
+        config = check(recipes.apply(config), num_devices, prepared)
+    except UserError as error:
+        values = ", ".join(f"{key}={value}" for key, value in axes.items())
+        raise UserError(f"{error} (the trial of {part} with {values or 'no axes'})") from error
     name = _name(part, axes, config)
     stem = _name(part, {k: v for k, v in axes.items() if k not in trunks.HORIZON}, config)
-    return Trial(name, check(config, num_devices, prepared), stem=stem)
+    return Trial(name, config, stem=stem)
 
 
 def _name(part: str, axes: dict, config: ConfigDict) -> str:

@@ -1,6 +1,8 @@
 """What a sweep would cost: each trial's size, data, FLOPs, minutes and memory; runs nothing."""
 
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -95,8 +97,9 @@ def table(loaded: Study, workers: int) -> str:
     lines = [
         f"{'trial':44s} {'params':>10s} {'data':>17s} {'FLOPs':>9s} {'minutes':>8s} {'memory':>8s}"
     ]
-    total_flops = total_seconds = 0.0
+    total_flops, seconds_of = 0.0, []  # the seconds of each group, which one worker runs
     for group in loaded.groups:
+        seconds_of.append(0.0)
         for index, trial in enumerate(group):
             config = trial.config
             family = families.load(config.family)
@@ -116,14 +119,29 @@ def table(loaded: Study, workers: int) -> str:
                 f"{memory_bytes(trial) / 2**30:6.2f} G"
             )
             total_flops += spent
-            total_seconds += seconds
+            seconds_of[-1] += seconds
     rates = ", ".join(f"{w}: {r / 1e9:.0f}" for w, r in sorted(calibration.product_rate.items()))
     lines += [
-        f"{len(loaded.trials)} trials, {total_flops:.2e} FLOPs, "
-        f"{total_seconds / 60 / workers:.1f} minutes with {workers} workers",
+        f"{len(loaded.trials)} trials, {total_flops:.2e} FLOPs, {_minutes(seconds_of, workers)}",
         f"one core: products by width {rates} GFLOP/s; a train step reaches "
         f"{calibration.share:.0%} of that and compiles in {calibration.compile_seconds:.1f} s",
         "FLOPs are what each run itself spends; a trial that branches off a trunk pays its "
         "cooldown only",
     ]
     return "\n".join(lines)
+
+
+def _minutes(seconds: Sequence[float], workers: int) -> str:
+    """What groups of so many seconds each take together: a core each, and no less than the longest.
+
+    More workers than cores share the cores, and more than groups find nothing to do.
+    """
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    able = min(workers, cores, len(seconds))
+    spent = max(sum(seconds) / able, max(seconds))
+    note = ""
+    if able < workers:
+        why = f"{cores} cores" if able == cores else f"{len(seconds)} groups of trials"
+        note = f" (no faster than with {able}: {why})"
+    return f"{spent / 60:.1f} minutes with {workers} workers{note}"

@@ -242,7 +242,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _code() -> dict[str, Any]:
+def code() -> dict[str, Any]:
     """The revision of this code, and whether files have changes that it lacks; None: unknown."""
 
     def git(*words: str) -> str | None:
@@ -274,7 +274,7 @@ def _environment() -> dict[str, Any]:
         else []
     )
     return {
-        **_code(),
+        **code(),
         "versions": {name: importlib.metadata.version(name) for name in names},
         "python": platform.python_version(),
         "machine": {

@@ -233,9 +233,9 @@ def test_shipped_code_knows_what_it_was_told(tmp_path, monkeypatch, told, dirty)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("ISOFLOP_REVISION", "0" * 40)
     monkeypatch.setenv("ISOFLOP_DIRTY", told)
-    assert record._code() == {"git_revision": "0" * 40, "dirty": dirty}
+    assert record.code() == {"git_revision": "0" * 40, "dirty": dirty}
     monkeypatch.delenv("ISOFLOP_DIRTY")
-    assert record._code()["dirty"] is None  # what nobody said is not known
+    assert record.code()["dirty"] is None  # what nobody said is not known
 
 
 def test_a_repository_around_the_code_is_not_its_own(repository, monkeypatch):
@@ -245,7 +245,7 @@ def test_a_repository_around_the_code_is_not_its_own(repository, monkeypatch):
     shipped = repository / "record.py"
     shipped.write_text("")
     monkeypatch.setattr(record, "__file__", str(shipped))
-    assert record._code() == {"git_revision": "0" * 40, "dirty": True}
+    assert record.code() == {"git_revision": "0" * 40, "dirty": True}
     subprocess.run(["git", "add", "record.py"], cwd=repository, check=True)
-    found = record._code()
+    found = record.code()
     assert found["dirty"] is True and found["git_revision"] not in ("", "0" * 40)
