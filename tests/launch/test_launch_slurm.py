@@ -136,7 +136,8 @@ def test_a_cancelled_job_stays_away(slurm, tmp_path, capsys, monkeypatch):
     study = sweep(tmp_path, {"": f"touch {ready}"}, "--hosts", "2", trials=one)
     wait(ready.exists, study)
     name = "chain-size8-steps12"
-    assert states(study, capsys) == {name: "training"}
+    # Five steps may take less than the second that is between two heartbeats.
+    assert states(study, capsys)[name] in ("compiling", "training")
     assert main(["sweep", "cancel", str(study)]) == 0
     wait(idle, study)
     assert states(study, capsys) == {name: "cancelled"}
