@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launch import processes
@@ -156,7 +156,7 @@ def run_group(name: str, group: study.Group, folder: Path) -> None:
         trunk, step = folder / trial.trunk if trial.trunk else None, trial.branch_step
         if trunk and not from_first(growth.over(trunk, step) and not growth.lacking(trunk, [step])):
             return
-        with contextlib.suppress(lease.Held):
+        with _left_to_others():
             train(
                 trial.config,
                 folder / trial.id,
@@ -171,9 +171,23 @@ def run_group(name: str, group: study.Group, folder: Path) -> None:
         return
     if trial := _unsampled(folder, group):
         home = folder / trial.id
-        with contextlib.suppress(lease.Held), lease.holding(home):
-            record.discard_unfinished(home)
+        with _left_to_others(), lease.holding(home):
             sample.write(home, trial.config.sampling.num)
+
+
+@contextlib.contextmanager
+def _left_to_others() -> Iterator[None]:
+    """Go on where another worker holds a run.
+
+    Of several processes that train one run only the first knows that it lost it: they start again.
+    """
+    import jax
+
+    try:
+        yield
+    except lease.Held as error:
+        if isinstance(error, lease.Lost) and jax.process_count() > 1:
+            raise
 
 
 def _cost(group: study.Group) -> float:
@@ -197,10 +211,10 @@ def main(words: Sequence[str]) -> int:
             runtime.join()
             work(study.load(spec, flags), buckets.path(folder))
     except UserError as error:
-        if line:
+        if line and not isinstance(error, lease.Lost):
             line.sendall(str(error).encode())
-        runtime.leave(2)
-        return 2
+        runtime.leave(error.code)
+        return error.code
     except Interrupted as error:
         return error.code  # the sweep says it
     except Asked as error:

@@ -94,8 +94,8 @@ def main(words: Sequence[str]) -> int:
             _run(args, flags)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        runtime.leave(2)
-        return 2
+        runtime.leave(error.code)
+        return error.code
     except Interrupted as error:  # in all processes of the run alike
         print(f"{error}; exit code {AGAIN}: start me again", file=sys.stderr)
         return AGAIN

@@ -214,8 +214,8 @@ def main(words: list[str]) -> int:
         return _delegate(verb, rest)
     except UserError as error:
         print(f"error: {terminal.one_line(str(error))}", file=sys.stderr)
-        runtime.leave(2)
-        return 2
+        runtime.leave(error.code)
+        return error.code
     except (Interrupted, KeyboardInterrupt) as error:
         said = f"{str(error) or 'stopped'}; run the same command again to go on"
         with contextlib.suppress(OSError):  # the terminal may be what was closed

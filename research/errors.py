@@ -4,12 +4,16 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+AGAIN = 75  # the exit code that asks for the same command again (EX_TEMPFAIL of sysexits.h)
+
 
 class UserError(Exception):
-    """A mistake in a config, a file or a command: one line, shown without a traceback, exit 2."""
+    """A mistake in a config, a file or a command: one line, shown without a traceback.
 
+    `code` is the exit code.
+    """
 
-AGAIN = 75  # the exit code that asks for the same command again (EX_TEMPFAIL of sysexits.h)
+    code = 2
 
 
 def exit_code(number: int) -> int:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from research import data, optim, processes, programs
 from research.errors import Interrupted, UserError
 from research.run import buckets, checkpoint, lease, record
-from research.run.rows import Rows, read_rows
+from research.run.rows import Rows, read_rows, tally
 from research.run.stop import Stop
 
 
@@ -39,8 +39,8 @@ def lacking(folder: Path, steps: Sequence[int]) -> list[int]:
     return [] if diverged else missing
 
 
-def reopen(folder: Path, steps: int) -> None:
-    """Let the trunk in `folder`, whose lease is held, go on to `steps` as if it never had ended.
+def reopen(folder: Path, steps: int, held: lease.Hold) -> None:
+    """Let the trunk in `folder`, held as `held`, go on to `steps` as if it never had ended.
 
     A run's last row is written at its end, whatever `log_steps`; a longer one has none there. The
     result goes last: a process that is killed here leaves what the next one opens again.
@@ -51,7 +51,8 @@ def reopen(folder: Path, steps: int) -> None:
     before = record.read_json(path)
     end, rows = before["train"]["steps"], read_rows(folder / "metrics.jsonl")
     if end < steps and end % before["log_steps"] and rows and rows[-1]["step"] == end:
-        Rows(folder / "metrics.jsonl", end - 1)
+        Rows(folder / "metrics.jsonl", end - 1, lease=held.number)
+    held.check()
     result = folder / "result.json"
     if buckets.remote(result):
         buckets.remove(result)
@@ -75,8 +76,12 @@ def replay(config: ConfigDict, folder: Path, steps: Sequence[int]) -> None:
     settings, seed = config.train, jax.random.key(config.seed)
     kept = [int(name) for name in record.names(folder / "checkpoints") if name.isdigit()]
     everything = tuple(range(max([*kept, *steps]) + 1))
-    keeping = checkpoint.writer(folder / "checkpoints", everything, config.checkpoint.keep)
-    with lease.holding(folder) as check, Stop() as stop, keeping as checkpoints:
+    home, keep, rows = folder / "checkpoints", config.checkpoint.keep, folder / "metrics.jsonl"
+    with (
+        lease.holding(folder) as held,
+        Stop() as stop,
+        checkpoint.writer(home, everything, keep, held) as checkpoints,
+    ):
         source, program = data.load(config.data, "train"), programs.build(config)
         own, largest = processes.rows(program.batch, settings.batch_size), processes.Largest()
         for end in steps:
@@ -94,9 +99,10 @@ def replay(config: ConfigDict, folder: Path, steps: Sequence[int]) -> None:
                 state, _ = program.step(state, batch, seed, np.int32(done - 1), rate)
                 asked = largest(stop.asked or 0)
                 if done == end or asked:
-                    check()
+                    held.check()
                     extra = {**meta, "data": batches.get_state()}
-                    checkpoint.save(checkpoints, done, state, extra)
+                    extra |= {"rows": tally(read_rows(rows), config.log_steps, done)}
+                    checkpoint.save(checkpoints, done, state, extra, held)
                 if asked:
-                    checkpoint.wait(checkpoints)
+                    checkpoint.wait(checkpoints, held)
                     raise Interrupted(f"{folder}: stopped at step {done} of {end}, saved", asked)

@@ -1,6 +1,7 @@
 """The one training loop: batch -> step -> record, for every family."""
 
 import dataclasses
+import logging
 import math
 import time
 from pathlib import Path
@@ -12,15 +13,16 @@ from ml_collections import ConfigDict
 
 from research import config as configs
 from research import cost, data, families, growth, identity, optim, processes, programs
-from research.errors import Interrupted
+from research.errors import Interrupted, UserError
 from research.run import checkpoint, lease, profiling, record
 from research.run.dashboards import Dashboards
 from research.run.goodput import Clock
 from research.run.heartbeat import seen
 from research.run.progress import Progress
-from research.run.rows import Rows, read_rows
+from research.run.rows import Row, Rows, read_rows, tally
 from research.run.stop import Stop
 
+log = logging.getLogger("research")
 SAVE, STOP = 1, 2  # what a process may wish for; STOP + a signal's number says which it was
 
 
@@ -54,7 +56,7 @@ def train(
 
     Raises:
         UserError: when the folder holds another config or cannot be written.
-        lease.Held: when another process trains it, or has taken it from this one.
+        lease.Held: when another process trains it; lease.Lost: when it was taken from this one.
         Interrupted: after SIGINT or SIGTERM, with the state saved.
     """
     result_path = folder / "result.json"
@@ -63,20 +65,23 @@ def train(
     identity.check_folder(folder, config, grows=bool(branches))
     end = config.train.steps if branches else 0
     permanent = (*branches, config.train.steps)
-    keeping = checkpoint.writer(folder / "checkpoints", permanent, config.checkpoint.keep)
     if processes.from_first(processes.first() and growth.over(folder, end)):
         return record.read_json(result_path)
     first = branch.step if branch else 0
     tracing = profiling.Trace(folder / "profile", range(first, config.train.steps))
-    holding = lease.holding(folder)
-    with holding as check, Stop() as stop, keeping as checkpoints, tracing as trace:
-        if processes.first():
-            record.discard_unfinished(folder)
+    with (
+        lease.holding(folder) as held,
+        Stop() as stop,
+        checkpoint.writer(
+            folder / "checkpoints", permanent, config.checkpoint.keep, held
+        ) as checkpoints,
+        tracing as trace,
+    ):
         identity.check_folder(folder, config, grows=bool(branches))
         if processes.from_first(processes.first() and growth.over(folder, end)):
             return record.read_json(result_path)
         if processes.first() and branches:
-            growth.reopen(folder, end)
+            growth.reopen(folder, end, held)
         clock = Clock(seen(folder))
 
         # 1. What is learned, from what, and at what cost.
@@ -88,7 +93,7 @@ def train(
         step_flops = ledger.train_flops * batch_size
         unit = "tokens" if source.kind == "text" else "images"
         progress = Progress(
-            folder, check, clock, settings.steps, batch_size * amount, unit, step_flops
+            folder, held.check, clock, settings.steps, batch_size * amount, unit, step_flops
         )
         if processes.first():
             record.write_json(folder / "config.json", configs.to_plain(config))
@@ -98,8 +103,10 @@ def train(
         program = programs.build(config)
         found = checkpoint.restore_newest(checkpoints, program.state)
         clock.go_on(found[2].get("clock") if found else None)
+        kept = [1, 0]  # rows that the state counts on; those of the trunk are the trunk's
         if found:
             start, state, meta = found
+            kept = meta.get("rows")
             if "branch" in meta:  # it may have begun before, or after, its trunk was shared
                 trunk, step = meta["branch"]
                 branch = Branch(folder.parent / trunk, step) if trunk else None
@@ -108,10 +115,12 @@ def train(
             start, state, meta = found
         else:
             start, state, meta = 0, program.init(jax.random.key(config.seed)), {}
-        checkpoint.forget_after(checkpoints, start)
+            branch, first = None, 0
+        checkpoint.forget_after(checkpoints, start, held)
 
         # 3. The loop. Metrics are read one step late, so that the device never waits for them.
-        rows = Rows(folder / "metrics.jsonl", start, processes.first())
+        rows = Rows(folder / "metrics.jsonl", start, processes.first(), held.number, kept)
+        earlier = _trunk_rows(branch) if branch else []
         dashboards = Dashboards(folder, config, labels or {}, unit, clock.began, rows.rows)
         own = processes.rows(program.batch, batch_size)
         batches = data.batches(source, batch_size, config.seed, start_step=start, rows=own)
@@ -149,22 +158,23 @@ def train(
                 row |= {"learning_rate": optim.learning_rate(settings, at - 1)}
                 row |= {name: float(value) for name, value in read.items()}
                 row |= {"seconds": clock.seconds}
-                check()
+                held.check()
                 rows.add(row)
                 dashboards.row(row)
                 progress.loss = row["loss"]
             if save_due:
-                check()
+                held.check()
                 with clock.within("checkpoint"):
                     rows.flush()
                     extra = {"clock": clock.state(), "status": status, "data": batches.get_state()}
                     extra |= {"branch": [branch.folder.name if branch else "", first]}
-                    checkpoint.save(checkpoints, done, state, extra)
+                    extra |= {"rows": tally(rows.rows, config.log_steps, done)}
+                    checkpoint.save(checkpoints, done, state, extra, held)
                 saved = time.monotonic()
             if status == "diverged":
                 break
             if wish >= STOP and done < settings.steps:
-                checkpoint.wait(checkpoints)
+                checkpoint.wait(checkpoints, held)
                 progress.say("stopped", done)
                 where = f"{folder}: stopped at step {done} of {settings.steps}, saved"
                 raise Interrupted(where, wish - STOP)
@@ -179,16 +189,16 @@ def train(
         status = "diverged" if score and score["value"] is None else status
         result = {**(labels or {}), "family": config.family, "status": status}
         result |= _measures(config, ledger, source, ran, branch, seconds)
-        earlier = read_rows(branch.folder / "metrics.jsonl") if branch else []
         earlier = [r for r in earlier if r["step"] <= first and r["step"] % config.log_steps == 0]
         recent = rows.recent_loss(earlier) if status == "finished" else None
         result |= {"role": "trunk" if branches else "trial", "train_loss": recent}
+        result |= {"rows": len(rows.rows)}
         result |= {"score": score} if score else {}
         dashboards.done(result)
         clock.enter("checkpoint")
-        checkpoint.wait(checkpoints)
+        checkpoint.wait(checkpoints, held)
         result |= {"goodput": clock.goodput(), "finished_at": record.now()}
-        check()
+        held.check()
         if processes.first():
             progress.close()
             record.write_json(result_path, result)
@@ -228,7 +238,26 @@ def _score(config: ConfigDict, state: dict, status: str) -> dict[str, Any]:
 def _leave_trunk(branch: Branch, shapes: Any) -> tuple[int, Any, dict] | None:
     """The trunk's state at `branch`, or an earlier one where it is damaged: they are one run."""
     trunk = checkpoint.reader(branch.folder / "checkpoints")
-    return checkpoint.restore_newest(trunk, shapes, last=branch.step)
+    found = checkpoint.restore_newest(trunk, shapes, last=branch.step)
+    if found is None:
+        log.warning("%s has no sound checkpoint; what left it trains from step 0", branch.folder)
+    return found
+
+
+def _trunk_rows(branch: Branch) -> list[Row]:
+    """The rows of the trunk, as many as its result says where it has one: it may be going on."""
+    path, metrics = branch.folder / "result.json", branch.folder / "metrics.jsonl"
+
+    def count() -> int | None:
+        return record.read_json(path).get("rows") if record.exists(path) else None
+
+    expected = count()
+    try:
+        return read_rows(metrics, expected)
+    except UserError:
+        if expected == count():
+            raise
+        return read_rows(metrics)
 
 
 def _measures(config, ledger, source, ran, branch, seconds) -> dict[str, Any]:

@@ -5,7 +5,6 @@ does not depend on the network, and this one compiles in no time. EMA is on, so 
 every part a state can have.
 """
 
-import json
 import logging
 import multiprocessing
 import os
@@ -26,7 +25,8 @@ from launch import local, processes
 from research import runtime, study
 from research.__main__ import main
 from research.cost import Ledger
-from research.run import checkpoint
+from research.run import checkpoint, record
+from research.run.rows import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = (12, 18, 25)
@@ -164,15 +164,14 @@ def worker(spec: str, folder: Path) -> tuple[int | None, list[str], list[str]]:
 
 def result(folder: Path) -> dict[str, Any]:
     """A run's result.json without what no two runs share."""
-    content = json.loads((folder / "result.json").read_text())
-    own = ("seconds", "goodput", "finished_at", "checksum")
-    return {k: v for k, v in content.items() if k not in own}
+    content = record.read_json(folder / "result.json")
+    return {k: v for k, v in content.items() if k not in ("seconds", "goodput", "finished_at")}
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     """A run's metrics without the seconds."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    found = read_rows(folder / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
 
 
 def state(folder: Path) -> dict[str, bytes]:

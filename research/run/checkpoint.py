@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import itertools
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -16,12 +18,20 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from research import processes
 from research.errors import UserError
-from research.run import buckets
-from research.run.lease import Held
+from research.run import buckets, record, unfinished
+from research.run.lease import NOBODY, Hold
 from research.run.mirror import Mirror
 
 SPARE_BYTES = 2**20  # on disk beside the arrays: metadata, indices, partly filled blocks
+DAMAGED = ".damaged"  # ends the name of a checkpoint that is set aside
+# What TensorStore says of bytes that are not what was written, and of those it cannot get at.
+BROKEN = ("DATA_LOSS", "NOT_FOUND", "OUT_OF_RANGE", "Error decoding", "compressed stream")
+UNREADABLE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "OS error", "ESTALE")
 log = logging.getLogger("research")
+
+
+class Damaged(ValueError):
+    """A checkpoint whose content is not what was saved."""
 
 
 def reader(folder: Path) -> ocp.CheckpointManager:
@@ -36,7 +46,11 @@ def check(folder: Path) -> None:
 
 
 def _kept_in(checkpoints: ocp.CheckpointManager) -> Path:
-    return checkpoints.bucket if isinstance(checkpoints, Mirror) else checkpoints.directory
+    return (
+        checkpoints.bucket
+        if isinstance(checkpoints, Mirror)
+        else buckets.path(str(checkpoints.directory))
+    )
 
 
 def _mirrored(folder: Path) -> bool:
@@ -53,56 +67,61 @@ def _manager(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.Checkpo
 
 @contextlib.contextmanager
 def writer(
-    folder: Path, permanent: tuple[int, ...] = (), keep: int = 2
+    folder: Path, permanent: tuple[int, ...] = (), keep: int = 2, held: Hold = NOBODY
 ) -> Iterator[ocp.CheckpointManager]:
     """Open the manager of `folder`: it keeps the newest `keep` steps and the `permanent` ones.
 
     On leaving, what is being written is finished; what cannot be, or was left by a process that
-    was killed, is removed. The caller holds the run's lock.
+    lost the run, is removed. The caller holds the run's folder as `held`.
 
     Raises:
         UserError: when a checkpoint cannot be written.
+        Lost: when another process has taken the folder.
     """
+    local = not buckets.remote(folder)
     if processes.first():
-        _discard_unfinished(folder)
+        unfinished.discard(folder, range(held.number))
     policy = policies.AnyPreservationPolicy(
         [policies.LatestN(keep), policies.CustomSteps(steps=permanent)]
     )
-    options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=True)
-    with _one_line(folder):
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policy,
+        create=True,
+        temporary_path_class=unfinished.under(held) if local else None,
+    )
+    with _one_line(folder, held):
         checkpoints = _manager(folder, options)
     try:
         yield checkpoints
-        with _one_line(folder):
+        with _one_line(folder, held):
             _finish(checkpoints)
             # Whoever was killed between a save and this left one too many.
             for step in {*sorted(checkpoints.all_steps())[:-keep]} - {*permanent}:
                 checkpoints.delete(step)
             _finish(checkpoints)
             checkpoints.close()
-    except BaseException as error:
+    except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to report
             checkpoints.close()
-        if processes.first() and not isinstance(error, Held):  # else they may be another's
-            _discard_unfinished(folder)
+        if processes.first():
+            unfinished.discard(folder, range(held.number, held.number + 1))
         raise
 
 
-def _discard_unfinished(folder: Path) -> None:
-    if buckets.remote(folder):
-        return  # Orbax marks what is finished there, and overlooks the rest
-    for unfinished in folder.glob("*.orbax-checkpoint-tmp"):
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
 @contextlib.contextmanager
-def _one_line(folder: str | Path) -> Iterator[None]:
-    """Turn what Orbax and TensorStore raise for a full or broken disk into a UserError."""
+def _one_line(folder: str | Path, held: Hold = NOBODY) -> Iterator[None]:
+    """Turn what Orbax and TensorStore raise for a full or broken disk into a UserError.
+
+    Where another process has taken the run, that is the reason, whatever they raise.
+    """
     try:
         yield
-    except (OSError, ValueError) as error:  # TensorStore says ValueError
+    except UserError:
+        raise
+    except Exception as error:  # TensorStore's are ValueErrors, Orbax's of many kinds
+        held.check()
         full = "No space left on device" in str(error)
-        reason = "No space left on device" if full else str(error).partition("\n")[0][:200]
+        reason = "No space left on device" if full else _said(error)
         raise UserError(f"cannot write {folder}: {reason}") from error
 
 
@@ -144,15 +163,20 @@ def _mix(words: Any) -> Any:
 _sum_on_devices = jax.jit(functools.partial(_sum, jnp))
 
 
-def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict) -> None:
+def save(
+    checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict, held: Hold = NOBODY
+) -> None:
     """Start saving `state` and the JSON `meta` as `step`; returns before the write is done.
 
     Raises:
         UserError: when this one, or the one before, cannot be written.
+        Lost: when another process has taken the run.
     """
-    content = {**meta, "checksum": checksum(state)}
+    content = {**meta, "checksum": checksum(state), "layout": _layout(state)}
+    content = json.loads(json.dumps(content))
+    content["seal"] = record.digest(content)
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(content))
-    with _one_line(_kept_in(checkpoints)):
+    with _one_line(_kept_in(checkpoints), held):
         # TensorStore's threads fail noisily on a full disk, so they are not let on one.
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
         folder = str(checkpoints.directory)
@@ -162,13 +186,14 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict) 
         checkpoints.save(step, args=items, force=True)
 
 
-def wait(checkpoints: ocp.CheckpointManager) -> None:
+def wait(checkpoints: ocp.CheckpointManager, held: Hold = NOBODY) -> None:
     """Return once every save is on disk.
 
     Raises:
         UserError: when one cannot be written.
+        Lost: when another process has taken the run.
     """
-    with _one_line(_kept_in(checkpoints)):
+    with _one_line(_kept_in(checkpoints), held):
         _finish(checkpoints)
 
 
@@ -182,14 +207,83 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, shapes: Any) -> tuple
     """Return (state, meta) of `step`, laid out as `shapes` (ShapeDtypeStructs with shardings).
 
     Raises:
-        ValueError: when the content is not what was saved; Orbax raises its own for broken files.
+        Damaged: when the content is not what was saved; Orbax raises its own for broken files.
+        UserError: when it is a state of other arrays than `shapes`.
     """
-    items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), meta=ocp.args.JsonRestore())
-    restored = checkpoints.restore(step, args=items)
-    state, meta = restored["state"], restored["meta"]
+    where = f"{_kept_in(checkpoints)}/{step}"
+    for part in ("meta", "state"):
+        if not record.exists(buckets.path(where) / part):
+            raise Damaged(f"it has no {part}")
+    meta = checkpoints.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    if not isinstance(meta, dict) or not isinstance(meta.get("checksum"), int):
+        raise Damaged("its description is not what was saved")
+    if "seal" in meta and meta.pop("seal") != record.digest(meta):
+        raise Damaged("its description does not match its checksum")
+    saved, expected = meta.pop("layout", None), _layout(shapes)
+    if saved is not None and saved != expected:
+        key = min(k for k in {*saved, *expected} if saved.get(k) != expected.get(k))
+        raise UserError(
+            f"checkpoint {where} is not of this network ({key}: {saved.get(key, 'none')}, now "
+            f"{expected.get(key, 'none')}); nothing was changed: choose another --workdir"
+        )
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+    state = checkpoints.restore(step, args=items)["state"]
     if meta["checksum"] != checksum(state):
-        raise ValueError("its content does not match its checksum")
+        raise Damaged("its content does not match its checksum")
     return state, meta
+
+
+def _layout(state: Any) -> dict[str, str]:
+    """What is known of the arrays of a state before they are read: {path: "float32[8, 16]"}."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """`error` and what it came from."""
+    found = [error]
+    while (origin := found[-1].__cause__ or found[-1].__context__) and origin not in found:
+        found.append(origin)
+    return found
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, in a line: Orbax's own are pages, those they came from are not."""
+    return (str(_chain(error)[-1]).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _unreadable(folder: Path) -> str:
+    """Why some file below a local `folder` cannot be read; empty where all can."""
+    if buckets.remote(folder):
+        return ""
+    try:
+        for path in folder.rglob("*"):
+            if not path.is_dir():
+                with path.open("rb") as file:
+                    while file.read(2**20):
+                        pass
+    except OSError as error:
+        return f"{error.filename or path}: {error.strerror or error}"
+    return ""
+
+
+def _broken(error: BaseException) -> bool:
+    """Whether `error` proves that files which can be read are not what was written.
+
+    A file that cannot be read proves nothing, nor does a lack of memory or what we do not know.
+    """
+    chain = _chain(error)
+    if any(isinstance(each, MemoryError) for each in chain):
+        return False
+    if any(isinstance(e, OSError) and not isinstance(e, FileNotFoundError) for e in chain):
+        return False
+    said = " ".join(map(str, chain))
+    if any(word in said for word in UNREADABLE):
+        return False
+    kinds = (Damaged, FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError)
+    return isinstance(error, kinds) or any(word in said for word in BROKEN)
 
 
 def restore_newest(
@@ -197,25 +291,46 @@ def restore_newest(
 ) -> tuple[int, Any, dict] | None:
     """Return (step, state, meta) of the newest sound checkpoint, or None when there is none.
 
-    Those after step `last` are passed over; one that cannot be read is reported in one warning.
+    Those after step `last` are passed over; one that is proven broken is reported in one warning.
+
+    Raises:
+        UserError: when one cannot be read and nothing proves it broken: it may be sound, so that
+            going on from an earlier one would throw work away.
     """
     steps = [step for step in checkpoints.all_steps() if last is None or step <= last]
     for step in sorted(steps, reverse=True):
-        restored, error = None, "another process could not read it"
+        restored, broken, reason = None, False, "another process could not read it"
         try:
             restored = restore(checkpoints, step, shapes)
-        except Exception as found:  # Orbax and TensorStore raise many kinds for broken files
-            error = (str(found).splitlines() or [type(found).__name__])[0][:120]
+        except UserError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            unreadable = _unreadable(_kept_in(checkpoints) / str(step))
+            broken, reason = _broken(error) and not unreadable, unreadable or _said(error)
         if processes.all_agree(restored is not None) and restored:
             return step, *restored
-        log.warning(
-            "checkpoint %s/%d is damaged (%s); using the one before",
-            _kept_in(checkpoints), step, error,
-        )  # fmt: skip
+        where = f"{_kept_in(checkpoints)}/{step}"
+        if not processes.all_agree(restored is not None or broken):
+            raise UserError(
+                f"cannot read checkpoint {where}: {reason}; nothing was changed: run again when it "
+                "can be read, or move it away to go on from the one before"
+            )
+        log.warning("checkpoint %s is damaged (%s); using the one before", where, reason)
     return None
 
 
-def forget_after(checkpoints: ocp.CheckpointManager, step: int) -> None:
-    """Delete the checkpoints after `step`: damaged ones, whose steps will be saved again."""
-    for later in [each for each in checkpoints.all_steps() if each > step]:
-        checkpoints.delete(later)
+def forget_after(checkpoints: ocp.CheckpointManager, step: int, held: Hold = NOBODY) -> None:
+    """Set the checkpoints after `step` aside: damaged ones, whose steps will be saved again."""
+    later = [each for each in checkpoints.all_steps() if each > step]
+    folder = _kept_in(checkpoints)
+    for each in later:
+        if buckets.remote(folder):  # where nothing is renamed
+            checkpoints.delete(each)
+        elif processes.first():
+            held.check()
+            names = (f"{each}{DAMAGED}{number or ''}" for number in itertools.count())
+            free = next(name for name in names if not (folder / name).exists())
+            (folder / str(each)).rename(folder / free)
+    if later:
+        processes.from_first(0)  # nobody looks before all are moved
+        checkpoints.reload()

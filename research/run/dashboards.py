@@ -27,8 +27,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from research import config as configs
 from research import processes
-from research.errors import UserError
-from research.run import buckets, record
+from research.run.appending import Appending
 
 FILE = "events.out.tfevents.metrics"  # TensorBoard knows its files by "tfevents"
 PLACE = ("step", "amount", "flops", "seconds")  # columns that say where a row is: no curve
@@ -96,37 +95,29 @@ class TensorBoard:
 
     A point's time is `began` and the row's own seconds, so that TensorBoard's relative axis is
     time in the loop. Each record is written at once: a kill leaves whole ones, and at most a piece
-    of the last, which the next process writes over. In a bucket the file is there at the end.
+    of the last. In a bucket the file is there at the end.
     """
 
     def __init__(self, path: Path, began: float):
-        self.path, self.began, self.content = path, began, b""
-        # In place, not renamed: a TensorBoard that has the file open reads on in it.
-        self._write("wb", Event(wall_time=began, file_version="brain.Event:2"))
+        self.began = began
+        start = Event(wall_time=began, file_version="brain.Event:2")
+        self.file = Appending(path, _record(start))
 
     def draw(self, curves: dict[str, float], row: Row) -> None:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in curves.items()]
         time = self.began + row["seconds"]
-        self._write("ab", Event(wall_time=time, step=row["step"], summary=Summary(value=values)))
+        event = Event(wall_time=time, step=row["step"], summary=Summary(value=values))
+        self.file.add(_record(event))
 
     def close(self) -> None:
-        if buckets.remote(self.path):
-            record.write_bytes(self.path, self.content)
+        self.file.flush()
 
-    def _write(self, mode: str, event: Event) -> None:
-        """Write a record: length, its masked CRC-32C, content, its masked CRC-32C."""
-        content = event.SerializeToString()
-        length = struct.pack("<Q", len(content))
-        parts = [(part, struct.pack("<I", masked_crc32c(part))) for part in (length, content)]
-        whole = b"".join(b"".join(part) for part in parts)
-        if buckets.remote(self.path):
-            self.content += whole
-            return
-        try:
-            with self.path.open(mode, buffering=0) as file:
-                file.write(whole)
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
+
+def _record(event: Event) -> bytes:
+    """An event as the file holds it: length, its masked CRC-32C, content, its masked CRC-32C."""
+    content = event.SerializeToString()
+    parts = (struct.pack("<Q", len(content)), content)
+    return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in parts)
 
 
 def wandb_wanted() -> bool:

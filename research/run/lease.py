@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from research import processes
-from research.errors import UserError
+from research.errors import AGAIN, UserError
 from research.run import record
 
 EXPIRY_SECONDS = 60.0  # a counter that stands still for so long has no holder
@@ -42,6 +42,22 @@ class Holder(TypedDict, total=False):
     released: bool
 
 
+class Lost(Held):
+    """Another process took the folder over: no mistake of anybody's, the same command may go on."""
+
+    code = AGAIN
+
+
+class Hold(NamedTuple):
+    """A folder that is held under lease `number`; `check` raises Lost when it is no longer."""
+
+    number: int
+    check: Callable[[], None]
+
+
+NOBODY = Hold(0, lambda: None)  # for a folder that no other process knows of
+
+
 class Lease:
     """A held lease: it beats until `release`, or until another process has taken the folder."""
 
@@ -52,9 +68,9 @@ class Lease:
         self.thread.start()
 
     def check(self) -> None:
-        """Raise Held when another process has taken the folder; call it before each write."""
+        """Raise Lost when another process has taken the folder; call it before each write."""
         if record.exists(_file(self.folder, self.number + 1)):
-            raise Held(f"{self.folder}: this process was silent for too long; another has taken it")
+            raise Lost(f"{self.folder}: this process was silent for too long; another has taken it")
 
     def release(self) -> None:
         """Let go, so that whoever comes next need not wait."""
@@ -95,8 +111,8 @@ def take(folder: Path) -> Lease:
 
 
 @contextlib.contextmanager
-def holding(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold `folder`, the first process of a run for all; yields what to call before each write.
+def holding(folder: Path) -> Iterator[Hold]:
+    """Hold `folder`, the first process of a run for all, which then guards what is written there.
 
     Raises:
         Held: in every process, when another run has the folder.
@@ -108,13 +124,20 @@ def holding(folder: Path) -> Iterator[Callable[[], None]]:
             held = take(folder)
         except UserError as found:
             error = found
-    if not processes.from_first(held is not None):
+    number = processes.from_first(held.number if held else 0)
+    if not number:
         raise error
     try:
         _check_shared(folder)
-        yield held.check if held else lambda: None
+        if held is None:
+            yield Hold(number, lambda: None)
+        else:
+            record.guards[folder] = held.check
+            record.discard_unfinished(folder)
+            yield Hold(number, held.check)
     finally:
         if held:
+            record.guards.pop(folder, None)
             held.release()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
-from research.run import buckets
+from research.run import buckets, record
 
 COMMITTED = "COMMITTED"
 
@@ -29,6 +29,7 @@ class Mirror(ocp.CheckpointManager):
 
     def publish(self) -> None:
         """Make the bucket hold the steps that are finished here, and no others."""
+        record.guard(self.bucket / COMMITTED)
         kept, published = {str(step) for step in self.all_steps()}, self._published()
         for step in sorted(kept - published, key=int):
             buckets.remove(self.bucket / step)  # what a killed process left of it

@@ -84,6 +84,7 @@ class Progress:
     def close(self) -> None:
         """Remove the heartbeat; call it before the result is written."""
         if self.speaks:
+            self.check()
             (self.folder / heartbeat.FILE).unlink(missing_ok=True)
 
     def done(self, result: dict[str, Any]) -> None:

@@ -3,17 +3,21 @@
 It may be in a bucket (`research.run.buckets`), which does as much for each of its objects.
 """
 
+import contextlib
 import datetime
 import functools
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import re
+import secrets
+import stat
 import subprocess
 import sys
-import tempfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +36,21 @@ KINDS = {
 Number = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
+# What says, for each folder that this process holds (`run.lease`), that it still does.
+guards: dict[Path, Callable[[], None]] = {}
+
+
+def guard(path: Path) -> None:
+    """Raise Lost when `path` is below a folder that this process held and another has taken.
+
+    Between the temporary file and its rename this is a fence: whoever takes a folder over first
+    removes the temporary files it finds there (`discard_unfinished`), so that a process that is
+    stopped after this check has nothing left to rename.
+    """
+    for folder, check in list(guards.items()):
+        if str(path).startswith(f"{folder}/"):
+            check()
+
 
 def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:
     """Write `data` so that `path` holds either its old content or all of the new one.
@@ -40,24 +59,41 @@ def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:
 
     Raises:
         UserError: when the folder cannot be written or the disk is full; `path` is untouched.
+        Lost: when another process has taken the folder.
     """
     path = buckets.path(path)
     if buckets.remote(path):
+        guard(path)
         return buckets.write(path, data)
-    temporary = None
+    begin(path, data, durable).close()
+
+
+def begin(path: Path, data: bytes, durable: bool = True) -> io.FileIO:
+    """Write a local file as `write_bytes` does, and return it open at its end.
+
+    A new file has the rights that the umask leaves, one that is replaced keeps its own.
+    """
+    temporary, file = path.parent / f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}", None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        file = temporary.open("xb", buffering=0)
+        written = 0
+        while written < len(data):  # a large one takes several calls
+            written += file.write(memoryview(data)[written:])
+        if durable:
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        guard(path)
         os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        return file
+    except BaseException as error:
+        if file is not None:
+            file.close()
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        guard(path)  # another process may have cleared it away
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
@@ -78,21 +114,6 @@ def create(path: Path, data: bytes) -> bool:
         return False
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def append(path: Path, text: str) -> None:
-    """Append `text` to a local file that is there, all of it or nothing.
-
-    Raises:
-        UserError: when it cannot be written.
-    """
-    size = path.stat().st_size
-    try:
-        with path.open("a") as file:
-            file.write(text)
-    except OSError as error:
-        os.truncate(path, size)  # no half of a line
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def exists(path: Path) -> bool:
@@ -131,7 +152,7 @@ def write_json(
     """
     if checksum and isinstance(content, dict):
         plain = json.loads(json.dumps(content))  # as it will be read: keys are text, tuples lists
-        content = {**plain, CHECKSUM: _checksum(plain)}
+        content = {**plain, CHECKSUM: digest(plain)}
     write_text(path, json.dumps(content, indent=2) + "\n", durable)
 
 
@@ -191,7 +212,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _checksum(content: dict[str, Any]) -> str:
+def digest(content: dict[str, Any]) -> str:
+    """A checksum of JSON, whatever the order of its keys and the blanks between them."""
     return f"{CRC} {zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
@@ -200,7 +222,7 @@ def _as_written(content: dict[str, Any]) -> bool:
     said = [
         k for k, v in content.items() if k == CHECKSUM or isinstance(v, str) and v.startswith(CRC)
     ]
-    return not said or said == [CHECKSUM] and content.pop(CHECKSUM) == _checksum(content)
+    return not said or said == [CHECKSUM] and content.pop(CHECKSUM) == digest(content)
 
 
 def _mismatch(kind: Any, said: str, content: Any) -> str:

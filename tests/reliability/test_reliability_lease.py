@@ -157,7 +157,8 @@ def test_a_holder_that_slept_stops_before_it_writes(config, tmp_path, monkeypatc
     with pytest.raises(lease.Held, match="silent for too long; another has taken it"):
         train(config, folder)
     assert rows == [(folder / "metrics.jsonl").read_bytes()]
-    assert tiny.steps(folder) == {4, 8} and not (folder / "result.json").exists()
+    # What was being saved when the folder was taken is given up.
+    assert tiny.steps(folder) in ({4}, {4, 8}) and not (folder / "result.json").exists()
 
 
 def test_a_holder_that_slept_through_the_end_writes_no_result(config, tmp_path, monkeypatch):

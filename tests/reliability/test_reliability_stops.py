@@ -29,7 +29,7 @@ KILLS = {
     "during a step": tiny.poison("research.optim.learning_rate", "args[1] == 7"),
     "in the middle of a checkpoint": tiny.poison("os.rename", "'orbax' in str(args[0])"),
     "before a checkpoint gets its name": tiny.poison(
-        "os.rename", "str(args[0]).endswith('12.orbax-checkpoint-tmp')"
+        "os.rename", "'/12.orbax-checkpoint-tmp-' in str(args[0])"
     ),
     "before a trunk's result gets its name": tiny.poison(
         "os.replace", "str(args[1]).endswith('trunk/result.json')"
@@ -56,7 +56,7 @@ def test_kill_9_at_every_moment(undisturbed, workdir):
         code, out, err = tiny.worker(tiny.write(workdir, poison=poison), folder)
         assert (code, err) == (-signal.SIGKILL, []), (moment, err)
         if moment == "in the middle of a checkpoint":
-            (half,) = folder.glob("*/checkpoints/*.orbax-checkpoint-tmp")
+            (half,) = folder.glob("*/checkpoints/*.orbax-checkpoint-tmp-*")
             assert list(half.iterdir())
         if moment.endswith("result gets its name"):
             assert len(list(folder.glob("*/.result.json.*"))) == 1, moment
@@ -285,7 +285,7 @@ def test_a_branch_is_the_run_from_step_0(config, tmp_path):
     """Bit for bit: parameters, moments, average, score and metrics."""
     loaded = study.load(str(tmp_path / "tiny.py"), ["--config.sampling.num=0"])
     local.work(loaded, tmp_path / "tiny")
-    apart = ("trunk", "branch_step", "flops_spent", "id", "study", "part")
+    apart = ("trunk", "branch_step", "flops_spent", "id", "study", "part", "rows")
     for trial, start in zip(loaded.groups[0][1:], tiny.BRANCHES, strict=True):
         branch, alone = tmp_path / "tiny" / trial.id, tmp_path / "alone" / trial.id
         assert trial.trunk and trial.branch_step == start

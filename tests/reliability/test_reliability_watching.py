@@ -1,5 +1,7 @@
 """What a run says of itself is right after kills and stops, and gone when it is over."""
 
+import json
+
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -61,7 +63,7 @@ def test_a_run_killed_and_stopped_on_the_way(config, tmp_path, monkeypatch):
     assert seconds.pop("total") == pytest.approx(sum(seconds.values()), rel=1e-12)
     assert all(value > 0 for value in seconds.values())
     assert result["goodput"]["share"] == seconds["useful"] / sum(seconds.values())
-    whole = tiny.json.loads((tmp_path / "whole" / "result.json").read_text())["goodput"]["seconds"]
+    whole = json.loads((tmp_path / "whole" / "result.json").read_text())["goodput"]["seconds"]
     assert whole["lost"] == whole["away"] == 0 < whole["useful"]
 
 

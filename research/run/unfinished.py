@@ -1,0 +1,66 @@
+"""Checkpoints that are being written: folders named by the lease under which they are.
+
+Orbax writes `40.orbax-checkpoint-tmp` and renames it. Here the number of the lease follows, so that
+a process that lost its run and wakes never meets the folder in which its heir is writing. Whoever
+takes a run over first removes what lower leases left (`discard`): a process that was stopped just
+before its rename then has nothing left to rename.
+"""
+
+import contextlib
+import re
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from orbax.checkpoint.path import atomicity
+
+from research.run import buckets, record
+from research.run.lease import Hold
+
+NAME = re.compile(re.escape(atomicity.TMP_DIR_SUFFIX) + r"(?:-(\d+))?(?:\.[0-9a-f]{8})?$")
+
+
+def under(held: Hold) -> type[atomicity.AtomicRenameTemporaryPath]:
+    """Return how Orbax names and finishes what it writes under the lease `held`."""
+
+    class Fenced(atomicity.AtomicRenameTemporaryPath):
+        @classmethod
+        def from_final(cls, final_path: Any, **options: Any) -> "Fenced":
+            path = super().from_final(final_path, **options)
+            path._tmp_path = path.get().parent / f"{path.get().name}-{held.number}"
+            return path
+
+        async def create(self) -> Any:
+            held.check()
+            return await super().create()
+
+        async def finalize(self) -> None:
+            held.check()
+            final = Path(self.get_final())
+            if final.exists():  # finished by a process that had already lost the run
+                remove(final)
+            await super().finalize()
+
+    return Fenced
+
+
+def discard(folder: Path, numbers: range) -> None:
+    """Remove what was left unfinished in `folder` under one of the leases `numbers`.
+
+    A folder without a number, as Orbax names it by itself, counts as lease 0. In a bucket Orbax
+    marks what is finished and overlooks the rest.
+    """
+    if buckets.remote(folder):
+        return
+    for name in record.names(folder):
+        if (found := NAME.search(name)) and int(found[1] or 0) in numbers:
+            remove(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder at once for everybody: under another name before its first file goes."""
+    doomed = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    with contextlib.suppress(FileNotFoundError):  # its writer was quicker
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
