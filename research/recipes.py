@@ -50,16 +50,18 @@ def horizon(config: ConfigDict) -> None:
     if train.steps is None and config.budget is not None:
         if not 0 < config.budget < math.inf:
             raise UserError(f"config.budget={config.budget} must be positive")
+        # A network, a window or a batch that cannot be costs nothing: `study.check` says what is
+        # wrong with it.
         try:
-            example = families.load(config.family).cost(config).train_flops
-        except ZeroDivisionError:  # of a network that cannot be: `study.check` says what is wrong
-            example = 1
-        if example == 0:
+            ledger = families.load(config.family).cost(config)
+            example, real = ledger.train_flops, ledger.total_params > 0 and ledger.tokens > 0
+        except ZeroDivisionError:
+            example, real = 0, False
+        if example == 0 and real:
             raise UserError(
                 f"config.budget={config.budget:g} buys no number of steps: family "
                 f"{config.family!r} counts no FLOPs in its `cost`; set config.train.steps"
             )
-        # A batch that cannot be costs nothing either.
         step = example * train.batch_size
         train.steps = max(1, round(config.budget / step)) if step > 0 else 1
     if train.steps is not None:

@@ -362,16 +362,13 @@ def _of_one(law: Law) -> bool:
 def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> None:
     if log:
         return
+    row = table.row_number(int(np.flatnonzero(table["L"] <= 0)[0]))
+    where = f"{table.source}: the loss {table.columns.get('L', 'L')!r} is not positive in row {row}"
     if objective.log:
-        row = table.row_number(int(np.flatnonzero(table["L"] <= 0)[0]))
-        raise UserError(
-            f"{table.source}: the loss is not positive in row {row};"
-            f" {objective.name} takes its logarithm: give --objective l2"
-        )
+        raise UserError(f"{where}; {objective.name} takes its logarithm: give --objective l2")
     if not law.signed:
         raise UserError(
-            f"{table.source}: the loss is not positive in every row, and the law {law.name!r} is"
-            f" positive; give --law {_signed_one(law)}or another whose floor may be below zero,"
+            f"{where}, and the law {law.name!r} is positive; give --law {_signed_one(law)}or another whose floor may be below zero,"
             " such as vocabulary"
         )
 

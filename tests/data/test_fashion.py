@@ -111,7 +111,7 @@ def test_without_files_or_network_both_remedies_are_named(config, monkeypatch):
     "content, message",
     [
         (b"not gzip", "train-labels-idx1-ubyte.gz cannot be read as gzip"),
-        (gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x01"), "is not the file of Fashion-MNIST"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x01", mtime=0), "is not the file of Fashion-MNIST"),
     ],
 )
 def test_a_wrong_file_is_named(upstream, config, content, message):
