@@ -169,12 +169,12 @@ def open_builder(
 def prepare(builder: tfds.core.DatasetBuilder, progress: bool = False) -> None:
     """Prepare `builder` unless it is; TFDS renames the finished folder into place.
 
-    What a killed preparation left is removed first: the caller holds the lock of the source.
+    What a killed preparation of the same left is removed first: the caller holds its lock.
     """
     home = Path(builder.data_dir)
     if not home.exists():
-        for stale in home.parent.glob("incomplete.*"):
-            shutil.rmtree(stale)
+        for stale in home.parent.glob(f"incomplete.*_{home.name}"):
+            shutil.rmtree(stale, ignore_errors=True)
     with _quiet(progress):
         builder.download_and_prepare()
 

@@ -2,6 +2,7 @@
 
 `folder/packed/<key>/` appears whole or not at all: it is written beside under a hidden name,
 synced and renamed. A process that is killed leaves only hidden files, which the next one removes.
+What a checksum or the format proves broken is said to be damaged; what cannot be read is not.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import json
 import os
 import shutil
 import sys
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -124,7 +125,7 @@ class Pack:
             verify: whether to hash the content; by default only arrays up to 64 MiB are.
 
         Raises:
-            UserError: when a file is missing, truncated, or not what was prepared.
+            UserError: when a file is missing, truncated, not what was prepared, or cannot be read.
         """
         if split not in self.meta["splits"]:
             known = ", ".join(self.meta["splits"])
@@ -136,14 +137,17 @@ class Pack:
         for name, layout in self.meta["splits"][split].items():
             path, dtype, shape = self.folder / f"{split}.{name}", layout["dtype"], layout["shape"]
             expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            found = path.stat().st_size if path.exists() else 0
-            if found != expected:
-                raise UserError(f"{path} has {found} bytes of {expected}; {_remedy(self.folder)}")
-            array = np.asarray(np.memmap(path, dtype, "r", shape=tuple(shape)))
-            if verify or (verify is None and expected <= VERIFIED_BYTES):
-                if hashlib.sha256(array.data).hexdigest() != layout["sha256"]:
-                    raise UserError(f"{path} was changed (sha256); {_remedy(self.folder)}")
-            loaded[name] = array
+            with _reading(path, self.folder), path.open("rb") as file:
+                found = os.fstat(file.fileno()).st_size
+                if found != expected:
+                    raise UserError(
+                        f"{path} has {found} bytes of {expected}; {_remedy(self.folder)}"
+                    )
+                if verify or (verify is None and expected <= VERIFIED_BYTES):
+                    # Read, not mapped: a disk that fails then raises, and kills nobody.
+                    if hashlib.file_digest(file, "sha256").hexdigest() != layout["sha256"]:
+                        raise UserError(f"{path} was changed (sha256); {_remedy(self.folder)}")
+                loaded[name] = np.asarray(np.memmap(file, dtype, "r", shape=tuple(shape)))
         return loaded
 
 
@@ -155,31 +159,40 @@ def ensure(
     Two processes may call this at once: one makes the pack and the other waits for it.
 
     Raises:
-        UserError: when the folder cannot be written, the disk is full, or meta.json is damaged.
+        UserError: when the folder cannot be written, the disk is full, or meta.json is damaged or
+            cannot be read.
     """
     home = folder / "packed" / key
-    if not home.exists():
+    path = home / "meta.json"
+    if not _there(home):
         with _writing(folder), lock(folder, name):
-            if not home.exists():
+            if not _there(home):
                 _make(home, name, identity, fill)
+    with _reading(path, home):
+        data = path.read_bytes()
     try:
-        content = record.read_json(home / "meta.json", dict[str, Any])
+        content = record.parse_json(data, path, dict[str, Any])
         kind = ImageMeta if content.get("kind") == "image" else Meta
-        meta: dict[str, Any] = record.held_to(kind, content, home / "meta.json")
+        meta: dict[str, Any] = record.held_to(kind, content, path)
     except UserError as error:
         raise UserError(f"{error}; {_remedy(home)}") from error
     if meta["fingerprint"] != _fingerprint(meta["splits"]):
-        raise UserError(f"{home / 'meta.json'}: another fingerprint; {_remedy(home)}")
+        raise UserError(f"{path}: another fingerprint; {_remedy(home)}")
     return Pack(home, meta)
 
 
 @contextlib.contextmanager
 def lock(folder: Path, name: str) -> Iterator[None]:
-    """Hold the preparation of `name` in `folder`; the system frees it when a process dies."""
+    """Hold the preparation of `name` in `folder`; the system frees it when a process dies.
+
+    Every config of a TFDS data set has the same lock, since lm1b and lm1b/plain_text are made in
+    one place. Whoever may write the folder may hold its locks.
+    """
     import filelock
 
+    name = name.partition("/")[0]
     folder.mkdir(parents=True, exist_ok=True)
-    held = filelock.FileLock(folder / f".{name}.lock")
+    held = filelock.FileLock(folder / f".{name}.lock", mode=folder.stat().st_mode & 0o666)
     try:
         held.acquire(timeout=0)
     except filelock.Timeout:
@@ -193,15 +206,15 @@ def lock(folder: Path, name: str) -> Iterator[None]:
 
 def _make(home: Path, name: str, identity: dict[str, Any], fill: Callable[[Writer], None]) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
-    for stale in home.parent.glob(f".{home.name}.*"):  # left by a process that was killed
-        shutil.rmtree(stale)
-    temporary = Path(tempfile.mkdtemp(dir=home.parent, prefix=f".{home.name}."))
+    for stale in home.parent.glob(f".{home.name}.*{record.TEMPORARY}"):
+        shutil.rmtree(stale, ignore_errors=True)  # of a killed process: the lock is ours
+    temporary = home.parent / f".{home.name}.{uuid.uuid4().hex}{record.TEMPORARY}"
+    temporary.mkdir()
     writer = Writer(temporary)
     try:
         fill(writer)
         writer.finish(name, identity)
         writer.close()
-        temporary.chmod(0o755)
         _sync(temporary)
         os.replace(temporary, home)
         _sync(home.parent)
@@ -221,13 +234,42 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
+def _there(home: Path) -> bool:
+    with _reading(home):
+        try:
+            home.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _reading(path: Path, home: Path | None = None) -> Iterator[None]:
+    """Say in one line that `path` cannot be read; of a pack in `home`, that it is not there."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        if home and isinstance(error, FileNotFoundError):  # a pack appears whole or not at all
+            raise UserError(f"{path} is missing; {_remedy(home)}") from error
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        raise UserError(
+            f"cannot read {path}: {reason}; nothing was changed, and it need not be damaged:"
+            " run again when it can be read"
+        ) from error
+
+
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
+    """Say in one line which file of `folder`, or which source outside of it, was in the way."""
     try:
         yield
     except OSError as error:
+        reason, name = error.strerror or error, error.filename
+        where = f" ({name})" if name and Path(name) != folder else ""
+        if where and not Path(name).absolute().is_relative_to(folder.absolute()):
+            raise UserError(f"cannot read {name}: {reason}; nothing was prepared") from error
         raise UserError(
-            f"data.folder {folder} cannot be written: {error.strerror or error};"
+            f"data.folder {folder} cannot be written: {reason}{where};"
             " choose another with data.folder or ISOFLOP_DATA"
         ) from error
 

@@ -34,7 +34,7 @@ def prepare(data: Data) -> Pack:
     fill = fills.get(data["name"], _fill_foreign)
     # One TFDS data set serves every resolution.
     config = _digest({key: value for key, value in made.items() if key != "resolution"})
-    name = data["name"].replace("/", "-")
+    name = data["name"]
     return ensure(folder, name, key(data, made), made, lambda w: fill(w, data, folder, config))
 
 

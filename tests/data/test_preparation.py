@@ -187,10 +187,10 @@ def damaged(path, how):
 @pytest.mark.parametrize(
     "name, how, message",
     [
-        ("train.tokens", "removed", r"train.tokens has 0 bytes of 900; delete .*markov-v1"),
+        ("train.tokens", "removed", r"train.tokens is missing; delete .*markov-v1"),
         ("train.tokens", "truncated", r"train.tokens has 899 bytes of 900; delete .*markov-v1"),
         ("train.tokens", "changed", r"train.tokens was changed \(sha256\); delete .*markov-v1"),
-        ("meta.json", "removed", r"meta.json: No such file.*; delete .*markov-v1"),
+        ("meta.json", "removed", r"meta.json is missing; delete .*markov-v1"),
         ("meta.json", "truncated", None),  # only the last newline
         ("meta.json", "changed", r"meta.json is not JSON.*; delete .*markov-v1"),
     ],
