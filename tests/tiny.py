@@ -109,7 +109,7 @@ def poison(function: str, when: str, act: str = DIE) -> str:
 
 
 FORKS = multiprocessing.get_context("forkserver")  # imports are paid once, not once a process
-FORKS.set_forkserver_preload(["research.sample", "research.scaling.overview", __name__])
+FORKS.set_forkserver_preload(["research.sample", "research.report.command", __name__])
 
 
 class Started:

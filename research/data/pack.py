@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from research.errors import UserError
 from research.run import record
+from research.run.alone import lock
 
 VERIFIED_BYTES = 64 * 2**20  # larger arrays are hashed by the data verb only, not by every run
 
@@ -165,7 +165,8 @@ def ensure(
     home = folder / "packed" / key
     path = home / "meta.json"
     if not _there(home):
-        with _writing(folder), lock(folder, name):
+        # TFDS makes lm1b and lm1b/plain_text in one place, so they have one lock.
+        with _writing(folder), lock(folder, name.partition("/")[0], f"preparing {name}"):
             if not _there(home):
                 _make(home, name, identity, fill)
     with _reading(path, home):
@@ -179,29 +180,6 @@ def ensure(
     if meta["fingerprint"] != _fingerprint(meta["splits"]):
         raise UserError(f"{path}: another fingerprint; {_remedy(home)}")
     return Pack(home, meta)
-
-
-@contextlib.contextmanager
-def lock(folder: Path, name: str) -> Iterator[None]:
-    """Hold the preparation of `name` in `folder`; the system frees it when a process dies.
-
-    Every config of a TFDS data set has the same lock, since lm1b and lm1b/plain_text are made in
-    one place. Whoever may write the folder may hold its locks.
-    """
-    import filelock
-
-    name = name.partition("/")[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    held = filelock.FileLock(folder / f".{name}.lock", mode=folder.stat().st_mode & 0o666)
-    try:
-        held.acquire(timeout=0)
-    except filelock.Timeout:
-        print(f"waiting for another process that prepares {name} ...", file=sys.stderr)
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def _make(home: Path, name: str, identity: dict[str, Any], fill: Callable[[Writer], None]) -> None:

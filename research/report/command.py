@@ -14,8 +14,8 @@ from research.report.chapters import headline, make_chapter
 from research.report.findings import find, find_in
 from research.report.load import read_study
 from research.report.page import render
-from research.run import files
-from research.run.record import write_text
+from research.run import alone, files
+from research.run.record import TEMPORARY, write_text
 from research.scaling.commands.options import add_table_options, read_tables
 from research.scaling.table import Table
 
@@ -74,9 +74,28 @@ def write_report(folder: str | Path, pictures: bool = True) -> Path:
     """Write the report of the run folder `folder` and return the path of its page.
 
     A report that would come out the same, from the same runs by the same code, is left as it is.
+    Of two processes at once, one makes it and the other waits for it.
+
+    Raises:
+        UserError: when the folder has no finished trial, or cannot be written.
     """
     folder = Path(folder)
-    digest, page = stamp.stamp(folder, pictures), folder / "report.html"
+    page = folder / "report.html"
+    if stamp.is_current(folder, stamp.stamp(folder, pictures)):
+        return page
+    if not (folder / files.STUDY).is_file():
+        return _write_report(folder, page, pictures)  # which says what is wrong
+    try:
+        with alone.lock(folder, "report", f"writing {page}"):
+            return _write_report(folder, page, pictures)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {error.filename or page}: {reason}") from error
+
+
+def _write_report(folder: Path, page: Path, pictures: bool) -> Path:
+    """Write the report of `folder`, which no other process does meanwhile."""
+    digest = stamp.stamp(folder, pictures)
     if stamp.is_current(folder, digest):
         return page
     study = read_study(folder)
@@ -84,9 +103,12 @@ def write_report(folder: str | Path, pictures: bool = True) -> Path:
     found = [(part, findings[part.name]) for part in study.parts]
     chapters = [make_chapter(part, laws) for part, laws in found]
     time = spent.figure(study.seconds) if len(study.seconds) else None
+    target = files.within(folder, folder / "figures")
+    left = [*folder.glob(f".report.*{TEMPORARY}"), *target.glob(f".*{TEMPORARY}")]
+    for unfinished in left:  # by a report that was killed
+        unfinished.unlink(missing_ok=True)
     written = [page]
     if pictures:
-        target = files.within(folder, folder / "figures")
         first = [(part, laws) for part, laws in found if part.floor is None][:2]
         spec = export.print_spec(export.to_spec(headline(first or found[:2])))
         written += export.write_pictures(spec, target, "headline")

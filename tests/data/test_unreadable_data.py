@@ -5,12 +5,13 @@ import os
 import stat
 from pathlib import Path
 
+import filelock
 import pytest
 
 from research import data
 from research.data import builders, pack, stdlib
 from research.errors import UserError
-from research.run import record
+from research.run import alone, record
 
 FAULTS = {
     "permission": (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
@@ -103,7 +104,7 @@ def test_a_lock_is_open_to_whoever_may_write_the_folder(tmp_path):
     tmp_path.chmod(0o770)
     former = os.umask(0o077)
     try:
-        with pack.lock(tmp_path, "markov"):
+        with alone.lock(tmp_path, "markov", "preparing"):
             assert stat.S_IMODE((tmp_path / ".markov.lock").stat().st_mode) == 0o660
     finally:
         os.umask(former)
@@ -123,13 +124,15 @@ def test_only_unfinished_packs_of_the_same_key_are_removed(small_chain):
     }  # fmt: skip
 
 
-def test_configs_of_one_data_set_wait_for_each_other(tmp_path):
+def test_configs_of_one_data_set_wait_for_each_other(tmp_path, capsys):
     """TFDS makes mnist and mnist/3.0.1 in one place, and each would clear what the other writes."""
-    import filelock
 
-    with pack.lock(tmp_path, "mnist/3.0.1"):
+    def fill(writer):
         with pytest.raises(filelock.Timeout):
             filelock.FileLock(tmp_path / ".mnist.lock").acquire(timeout=0)
+        writer.facts["kind"] = "text"
+
+    assert pack.ensure(tmp_path, "mnist/3.0.1", "mnist-3.0.1-v1", {}, fill).meta["splits"] == {}
 
 
 def test_what_tfds_writes_of_another_version_is_left(tmp_path):
