@@ -1,9 +1,10 @@
-"""Kill workers of a sweep at random moments; what is left must be what an undisturbed one leaves.
+"""Kill workers of a sweep again and again; what is left must be what an undisturbed one leaves.
 
     python -m tests.reliability.soak --kills 100 --seed 0
 
-Some workers pretend to be on machines of their own, a new one each life, so that what they held
-is taken over only when its lease expires; the others' is free as soon as they are gone.
+Half of the workers are killed from outside at random; the others die by themselves while they
+delete an old checkpoint, or give a new one its name. Some pretend to be on machines of their own,
+a new one each life, so that what they held is taken over only when its lease expires.
 """
 
 import argparse
@@ -16,82 +17,83 @@ import time
 from pathlib import Path
 
 from tests import tiny
+from tests.reliability import dying
 
-TRIALS = [
-    {"size": size, "train.steps": steps} for size in (8, 12, 16, 20, 24) for steps in tiny.STEPS
-]
-TRIALS += [{"size": size, "train.steps": 60} for size in (8, 12, 16, 20, 24)]
+SIZES, STEPS = (8, 12, 16, 20, 24, 28), (*tiny.STEPS, 60, 100, 150, 225, 300)
+TRIALS = [{"size": size, "train.steps": steps} for size in SIZES for steps in STEPS]
 WORKERS = 3
-EXPIRY_SECONDS = 3.0
-
-# For the end of the experiment file, which every worker reads.
-ELSEWHERE = f"""
-import os, uuid
-
-from research.run import lease
-
-lease.EXPIRY_SECONDS = {EXPIRY_SECONDS}
-if os.getpid() % {WORKERS} == 0:
-    machine = str(uuid.uuid4())
-    lease._space = lambda: machine
-"""
+MEAN = 0.8  # seconds between two kills from outside
 
 
-def run(spec: str, folder: Path, kills: int, mean: float, seed: int) -> dict[str, int]:
-    """Run the sweep of `spec` to its end in `folder`, killing a worker at random `kills` times.
+def run(
+    spec: str, folder: Path, kills: int, seed: int = 0, mean: float = MEAN
+) -> tuple[collections.Counter, collections.Counter]:
+    """Run the sweep of `spec` to its end in `folder`, while `kills` of its workers die.
 
     Args:
-        mean: seconds between two kills, exponentially distributed.
+        mean: seconds between two kills from outside, exponentially distributed.
 
     Returns:
-        The kills, and how often each run was said to be finished.
+        How many died at each moment, and how often each run was said to be finished.
     """
-    draw, killed, said = random.Random(seed), 0, collections.Counter()
-    workers = [tiny.Started(tiny.one_worker, spec, str(folder)) for _ in range(WORKERS)]
+    draw, died, said = random.Random(seed), collections.Counter(), collections.Counter()
+    workers: list[tuple[str, tiny.Started]] = []
+
+    def start() -> None:
+        where = "elsewhere" if draw.random() < 1 / WORKERS else "here"
+        moment = draw.choice([*dying.MOMENTS, *[""] * len(dying.MOMENTS)])
+        if died.total() + len(workers) >= kills:  # each that lives may still die
+            where, moment = "here", ""
+        words = (spec, str(folder), where, moment, str(draw.randint(1, 12)))
+        workers.append((moment, tiny.Started(dying.worker, *words)))
+
+    for _ in range(WORKERS):
+        start()
     due = time.monotonic() + draw.expovariate(1 / mean)
     while workers:
         time.sleep(0.02)
-        if killed < kills and time.monotonic() >= due:
-            draw.choice(workers).process.kill()
-            killed += 1
+        if died.total() < kills and time.monotonic() >= due:
+            draw.choice(workers)[1].process.kill()
             due = time.monotonic() + draw.expovariate(1 / mean)
-        for worker in [each for each in workers if not each.process.is_alive()]:
-            workers.remove(worker)
+        for each in [each for each in workers if not each[1].process.is_alive()]:
+            workers.remove(each)
+            moment, worker = each
             code, out, err = worker.end()
             said.update(line.split()[0] for line in out if " params " in line)
             if code == -signal.SIGKILL:
-                workers.append(tiny.Started(tiny.one_worker, spec, str(folder)))
+                died[moment or "anywhere"] += 1
+                start()
             elif code:
                 raise AssertionError((code, err))
-    return {"kills": killed, **said}
+    return died, said
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--mean", type=float, default=1.0, help="seconds between two kills")
+    parser.add_argument("--mean", type=float, default=MEAN, help="seconds between kills outside")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         spec = tiny.write(base, TRIALS)
-        run(spec, base / "tiny", kills=0, mean=1.0, seed=0)
+        run(spec, base / "tiny", kills=0)
         undisturbed = tiny.left(base / "tiny")
         began = time.monotonic()
-        spec = tiny.write(base, TRIALS, poison=ELSEWHERE)
-        counts = run(spec, base / "disturbed", args.kills, args.mean, args.seed)
-        seconds, kills = time.monotonic() - began, counts.pop("kills")
+        died, said = run(spec, base / "disturbed", args.kills, args.seed, args.mean)
+        seconds = time.monotonic() - began
         left = tiny.left(base / "disturbed")
         leases = [len(list((base / "disturbed" / run / ".lease").iterdir())) for run in undisturbed]
     lost = undisturbed.keys() - left.keys()
-    changed = [run for run in left if left[run] != undisturbed[run]]
-    doubled = [run for run, count in counts.items() if count > 1]
+    changed = [run for run in left if left[run] != undisturbed.get(run)]
+    doubled = [run for run, count in said.items() if count > 1]
     print(
-        f"{len(undisturbed)} runs ({len(TRIALS)} trials), {WORKERS} workers, {kills} kills in "
-        f"{seconds:.0f} s (seed {args.seed}), runs taken up {sum(leases)} times: {len(lost)} lost, "
-        f"{len(doubled)} doubled, {len(changed)} not bit-identical"
+        f"{len(undisturbed)} runs ({len(TRIALS)} trials), {WORKERS} workers, {died.total()} kills "
+        f"in {seconds:.0f} s (seed {args.seed}), runs taken up {sum(leases)} times: "
+        f"{len(lost)} lost, {len(doubled)} doubled, {len(changed)} not bit-identical"
     )
-    return int(bool(lost or changed or doubled or kills < args.kills))
+    print("\n".join(f"{count:5} kills: {moment}" for moment, count in died.most_common()))
+    return int(bool(lost or changed or doubled or died.total() < args.kills))
 
 
 if __name__ == "__main__":

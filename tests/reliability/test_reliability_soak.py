@@ -1,12 +1,12 @@
-"""`make soak` in small: workers of a sweep are killed at random, nothing is lost or done twice."""
+"""`make soak` in small: workers of a sweep die at random, nothing is lost or done twice."""
 
 from tests import tiny
 from tests.reliability import soak
 
 
 def test_workers_killed_at_random(undisturbed, workdir):
-    spec = tiny.write(workdir, tiny.TWO_SIZES, poison=soak.ELSEWHERE)
-    counts = soak.run(spec, workdir / "tiny", kills=6, mean=0.7, seed=0)
-    assert counts.pop("kills") > 0  # a fast machine may end before the sixth
-    assert max(counts.values()) == 1
+    spec = tiny.write(workdir, tiny.TWO_SIZES)
+    died, said = soak.run(spec, workdir / "tiny", kills=6, mean=0.7)
+    assert died.total() > 0  # a fast machine may end before the sixth
+    assert max(said.values()) == 1
     assert tiny.left(workdir / "tiny") == undisturbed
