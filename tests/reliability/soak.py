@@ -37,7 +37,7 @@ def run(
         How many died at each moment, and how often each run was said to be finished.
     """
     draw, died, said = random.Random(seed), collections.Counter(), collections.Counter()
-    workers: list[tuple[str, tiny.Started]] = []
+    workers: dict[tiny.Started, str] = {}  # and what each would die of
 
     def start() -> None:
         where = "elsewhere" if draw.random() < 1 / WORKERS else "here"
@@ -45,26 +45,31 @@ def run(
         if died.total() + len(workers) >= kills:  # each that lives may still die
             where, moment = "here", ""
         words = (spec, str(folder), where, moment, str(draw.randint(1, 12)))
-        workers.append((moment, tiny.Started(dying.worker, *words)))
+        workers[tiny.Started(dying.worker, *words)] = moment
 
-    for _ in range(WORKERS):
-        start()
-    due = time.monotonic() + draw.expovariate(1 / mean)
-    while workers:
-        time.sleep(0.02)
-        if died.total() < kills and time.monotonic() >= due:
-            draw.choice(workers)[1].process.kill()
-            due = time.monotonic() + draw.expovariate(1 / mean)
-        for each in [each for each in workers if not each[1].process.is_alive()]:
-            workers.remove(each)
-            moment, worker = each
-            code, out, err = worker.end()
-            said.update(line.split()[0] for line in out if " params " in line)
-            if code == -signal.SIGKILL:
-                died[moment or "anywhere"] += 1
-                start()
-            elif code:
-                raise AssertionError((code, err))
+    try:
+        for _ in range(WORKERS):
+            start()
+        due = time.monotonic() + draw.expovariate(1 / mean)
+        while workers:
+            time.sleep(0.02)
+            if died.total() < kills and time.monotonic() >= due:
+                worker = draw.choice(list(workers))
+                worker.process.kill()
+                workers[worker] = "killed from outside"
+                due = time.monotonic() + draw.expovariate(1 / mean)
+            for worker in [each for each in workers if not each.process.is_alive()]:
+                moment = workers.pop(worker)
+                code, out, err = worker.end()
+                said.update(line.split()[0] for line in out if " params " in line)
+                if code == -signal.SIGKILL:
+                    died[moment] += 1
+                    start()
+                elif code:
+                    raise AssertionError((code, err))
+    finally:
+        for worker in workers:  # of a soak that failed
+            worker.process.kill()
     return died, said
 
 
@@ -92,7 +97,7 @@ def main() -> int:
         f"in {seconds:.0f} s (seed {args.seed}), runs taken up {sum(leases)} times: "
         f"{len(lost)} lost, {len(doubled)} doubled, {len(changed)} not bit-identical"
     )
-    print("\n".join(f"{count:5} kills: {moment}" for moment, count in died.most_common()))
+    print("\n".join(f"{count:5} died: {moment}" for moment, count in died.most_common()))
     return int(bool(lost or changed or doubled or died.total() < args.kills))
 
 
