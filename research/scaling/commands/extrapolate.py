@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
     add = parser.add_argument
-    add("source", metavar="CURVES", help="a CSV, TSV or Parquet file")
+    add("source", metavar="CURVES", help="a table (CSV, JSON lines, W&B export, Parquet; - is standard input)")
     add(
         "--curve",
         metavar="COLUMNS",

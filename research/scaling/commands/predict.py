@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="D", help="tokens or images")
     add("--flops", metavar="C", help="training FLOPs")
     add("--unique", metavar="U", help="unique tokens or images, where data repeat")
-    add("--table", metavar="TABLE", help="predict each row of a CSV, TSV or Parquet file")
+    add("--table", metavar="TABLE", help="predict each row of a table (CSV, JSON lines, Parquet)")
     add("--where", metavar="EXPRESSION", help="rows of the table to take")
     add("--json", action="store_true", help="print the predictions as JSON")
     add(
