@@ -58,9 +58,11 @@ def sentences(part: Part, found: Findings) -> list[str]:
         best = found.held_out.iloc[-1]
         predicted = Quantity("", "", best.predicted, best.low, best.high)
         budget = best.C if math.isnan(best.budget) else best.budget
-        lines.append(words.prediction_sentence(predicted, best.loss, part.unit, budget))
+        lines.append(
+            words.prediction_sentence(predicted, best.loss, part.unit, budget, _relative(part))
+        )
         if len(found.held_out) > 1:
-            lines.append(_held_out_sentence(found))
+            lines.append(_held_out_sentence(part, found))
     if part.floor is not None:
         lines.append(_floor_sentence(part))
     return lines
@@ -68,7 +70,8 @@ def sentences(part: Part, found: Findings) -> list[str]:
 
 def _relative(part: Part) -> bool:
     """Return whether a share of the loss means anything: a density's bits may pass zero."""
-    return part.floor is None or part.floor["value"] > 0
+    losses = part.runs[part.runs.usable].loss
+    return (losses > 0).all() and (part.floor is None or part.floor["value"] > 0)
 
 
 def _drop_words(part: Part, drop: Drop) -> str:
@@ -77,12 +80,12 @@ def _drop_words(part: Part, drop: Drop) -> str:
     return f"−{drop.before - drop.after:.2g} {part.unit}"
 
 
-def _held_out_sentence(found: Findings) -> str:
+def _held_out_sentence(part: Part, found: Findings) -> str:
     held = found.held_out
-    error = (held.predicted / held.loss - 1).abs().mean()
+    error = words.error_words(held.predicted, held.loss, part.unit, _relative(part))
     inside = int(held.loss.between(held.low, held.high).sum())
     return (
-        f"Over all {len(held)} held-out runs the mean error is {words.percent(error)}; "
+        f"Over all {len(held)} held-out runs the mean error is {error}; "
         f"{inside} of {len(held)} lie inside their interval."
     )
 
@@ -129,8 +132,8 @@ def _tiles(part: Part, found: Findings) -> list[dict[str, str]]:
         tiles.append((f"C^{found.size.value:.2f}", "growth of the optimal parameters"))
     if len(found.held_out):
         row = found.held_out.iloc[-1]
-        error = abs(row.predicted / row.loss - 1)
-        tiles.append((words.percent(error), "error at the held-out budget"))
+        error = words.error_words(row.predicted, row.loss, part.unit, _relative(part))
+        tiles.append((error, "error at the held-out budget"))
     return [{"value": value, "meaning": meaning} for value, meaning in tiles]
 
 
@@ -346,7 +349,8 @@ def headline(chapters: list[tuple[Part, Findings]]) -> alt.HConcatChart:
             lines.append(f"best N grows as C^{found.size.value:.2f}")
         if len(found.held_out):
             row = found.held_out.iloc[-1]
-            lines.append(f"held-out error {words.percent(abs(row.predicted / row.loss - 1))}")
+            error = words.error_words(row.predicted, row.loss, part.unit, _relative(part))
+            lines.append(f"held-out error {error}")
         title = alt.TitleParams(part.title, subtitle=" · ".join(lines) or "no law yet")
         chart = loss_chart(part, found, part_labels(part), 330, interactive=False)
         panels.append(chart.properties(width=430, title=title))

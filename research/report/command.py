@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--{option}: only for a table; {args.source} is a folder")
     if not args.out and not os.path.isfile(args.source):
         raise UserError("--out: name the page; it has no place beside a pipe")
-    print(write_page(read_tables(args)[""], args.out or f"{args.source}.html"))
+    print(write_page(read_tables(args, signed_loss=True)[""], args.out or f"{args.source}.html"))
     return 0
 
 

@@ -8,6 +8,7 @@ from research.scaling import laws
 from research.scaling.backtest import backtest
 from research.scaling.coverage import coverage
 from research.scaling.doubt import intervals
+from research.scaling.doubt.signs import law_for, objective_for
 from research.scaling.fit import LawFit
 from research.scaling.holdout import largest_budget
 from research.scaling.plan.optimal import optimum
@@ -23,11 +24,11 @@ def ladder(table: Table) -> pd.DataFrame:
     """Columns law, error (RMSE of log loss on the largest budget, %), bias (%), baseline.
 
     Best first; laws that could not be fitted to the other budgets are left out. No rows for a part
-    too small to compare laws on.
+    too small to compare laws on, or with losses of zero or less.
     """
     empty = pd.DataFrame({"law": [], "error": [], "bias": [], "baseline": []})
     mask = largest_budget(table)
-    if len(table) < FEWEST_RUNS or mask.sum() < 2 or mask.all():
+    if len(table) < FEWEST_RUNS or mask.sum() < 2 or mask.all() or (table["L"] <= 0).any():
         return empty
     tested = backtest(table, mask, [laws.get(name) for name in LADDER], bootstrap=0).tested
     rows = [
@@ -52,7 +53,8 @@ def covered(table: Table) -> pd.DataFrame:
     if len(table) < FEWEST_RUNS:
         return pd.DataFrame({name: [] for name in columns})
     try:
-        found = coverage(table)
+        law, objective = law_for(laws.CHINCHILLA, table), objective_for(None, table)
+        found = coverage(table, law, objective=objective)
     except UserError:
         return pd.DataFrame({name: [] for name in columns})
     rows = [100 * values for values in (found.levels, found.share, found.low, found.high)]
@@ -82,7 +84,10 @@ def profiles(fit: LawFit | None) -> pd.DataFrame:
 
 
 def trade_off(fit: LawFit | None, flops: float) -> pd.DataFrame:
-    """Columns multiple (of N_opt), N, excess, low, high: loss above the best of `flops` (%)."""
+    """Columns multiple (of N_opt), N, excess, low, high: loss above the best of `flops` (%).
+
+    No rows where losses may be below zero, of which no share means anything.
+    """
     if fit is None or fit.law.name != laws.CHINCHILLA.name or not fit.parameters:
         return pd.DataFrame({"multiple": [], "N": [], "excess": [], "low": [], "high": []})
     point = np.array([[fit.parameters[name] for name in fit.law.names]])

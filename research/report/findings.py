@@ -15,7 +15,7 @@ from research.scaling.doubt.support import place
 from research.scaling.fit import LawFit, Rung
 from research.scaling.holdout import Holdout, largest_budget
 from research.scaling.isoflop.fit import IsoflopFit, Valley
-from research.scaling.laws import FRONTIER, Law
+from research.scaling.laws import Law
 from research.scaling.plan.optimal import flops_model, optimum
 from research.scaling.summary import PartSummary, summarise, summary
 from research.scaling.table import Table
@@ -193,7 +193,7 @@ def _accepted(fit: LawFit | None) -> LawFit | None:
 
 
 def _of_compute(fit: LawFit | None) -> LawFit | None:
-    return fit if fit is not None and fit.law.name == FRONTIER.name else None
+    return fit if fit is not None and fit.law.variables == ("C",) else None
 
 
 def _refusals(lab: PartSummary) -> list[str]:

@@ -117,7 +117,7 @@ def _loss_exponent(parameters: np.ndarray, model: FlopsModel) -> np.ndarray:
 
 
 def _has_optimum(fit: LawFit | None) -> TypeGuard[LawFit]:
-    return fit is not None and fit.law.name == laws.CHINCHILLA.name and bool(fit.parameters)
+    return fit is not None and fit.law.name in laws.ADDITIVE and bool(fit.parameters)
 
 
 def _point(fit: LawFit) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from research.report.axes import count, power_of_ten
 from research.report.findings import GROWS, Drop, Quantity
 from research.scaling.fit import Rung
@@ -53,9 +55,18 @@ def growth_sentence(what: str, exponent: Quantity) -> str:
     return " ".join(f"Optimal {what} grow as C^{exponent.value:.3g} {ends} {source}".split()) + "."
 
 
-def prediction_sentence(predicted: Quantity, measured: float, unit: str, budget: float) -> str:
+def error_words(predicted, measured, unit: str, relative: bool) -> str:
+    """Return the mean error of predictions, as a share of the loss if zero means zero."""
+    if relative:
+        return percent(float(np.mean(np.abs(predicted / measured - 1))))
+    return f"{float(np.mean(np.abs(predicted - measured))):.2g} {unit}"
+
+
+def prediction_sentence(
+    predicted: Quantity, measured: float, unit: str, budget: float, relative: bool
+) -> str:
     """Say what the law foretold for `budget` FLOPs it never saw, and what was measured."""
-    error = percent(abs(predicted.value / measured - 1))
+    error = error_words(predicted.value, measured, unit, relative)
     verdict = ""
     ends = interval(predicted.low, predicted.high, ".4g")
     if ends:

@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 
 from research.errors import UserError
-from research.scaling.backtest import look_ahead
+from research.scaling.backtest import look_ahead, scaled
 from research.scaling.choice import folds
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.laws import CHINCHILLA, Law
@@ -49,12 +49,13 @@ def coverage(
         UserError: no fold leaves enough rows to fit and to test.
     """
     inside, used = [], {}
+    log = bool((table["L"] > 0).all())
     for text, mask in folds(table).items():
         seen, unseen = table.select(~mask), table.select(mask)
-        ahead = look_ahead(law, seen, unseen, objective, bootstrap, seed)
+        ahead = look_ahead(law, seen, unseen, objective, bootstrap, seed, log)
         if isinstance(ahead, str):
             continue
-        measured = np.log(unseen["L"])
+        measured = scaled(unseen["L"], log)
         ends = np.stack([ahead.interval(level) for level in levels])  # [K, 2, rows]
         inside.append((ends[:, 0] <= measured) & (measured <= ends[:, 1]))
         used[text] = mask

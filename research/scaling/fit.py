@@ -16,7 +16,7 @@ from research.scaling.doubt.support import require_support
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import MANY_ROWS, solve
 from research.scaling.ladder import Ladder, ladder
-from research.scaling.laws import CHINCHILLA, SIGNED_LAWS, WITH_FLOOR, WITHOUT_FLOOR, Law
+from research.scaling.laws import ADDITIVE, CHINCHILLA, SIGNED_LAWS, WITH_FLOOR, WITHOUT_FLOOR, Law
 from research.scaling.plan.optimal import FlopsModel, Optimum, flops_model, optimum
 from research.scaling.table import Table
 
@@ -135,12 +135,12 @@ class LawFit:
         return np.exp(ends) if self.log else ends
 
     def optimal(self, flops: float, *, anyway: bool = False) -> Optimum:
-        """The best N and D for `flops`, with intervals (chinchilla only).
+        """The best N and D for `flops`, with intervals (of the laws in ADDITIVE).
 
         Raises:
             UserError: another law, or as `predict`.
         """
-        if self.law.name != CHINCHILLA.name:
+        if self.law.name not in ADDITIVE:
             raise UserError(f"the law {self.law.name!r} has no compute-optimal size")
         point = np.array([self._accepted()[name] for name in self.law.names])
         self._within_reach({"C": flops}, anyway)
@@ -148,8 +148,9 @@ class LawFit:
         with np.errstate(all="ignore"):
             spread = optimum(self.draws, flops, self.flops_model)
         low, high = intervals.percentile(spread, self.level, self.degrees)
-        loss = np.log([low[2], high[2]])
-        low[2], high[2] = np.exp(intervals.widen(loss, np.log(best[2]), self.inflation))
+        scaled, back = (np.log, np.exp) if self.log else (np.asarray, np.asarray)
+        loss = scaled(np.array([low[2], high[2]]))
+        low[2], high[2] = back(intervals.widen(loss, scaled(best[2]), self.inflation))
         ends = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
         return Optimum(
             flops=float(flops),
@@ -256,7 +257,7 @@ def fit_law(
     """
     require_support(table, law)
     loss, ones, groups = table["L"], np.ones(len(table)), table["group"]
-    log = bool((loss > 0).all())
+    log = bool((loss > 0).all()) and (objective.log or law.name not in SIGNED_LAWS)
     _refuse_signs(table, law, objective, log)
     found_by = solve(
         law,

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from research.scaling.doubt.signs import law_for
 from research.scaling.doubt.support import require_columns
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.isoflop.fit import budgets, has_budgets
 from research.scaling.ladder import ladder
-from research.scaling.laws import FRONTIER
+from research.scaling.laws import FRONTIER, Law
 from research.scaling.table import Table
 
 
@@ -64,8 +65,11 @@ def fit_frontier(
     level: float = 0.95,
     seed: int = 0,
     objective: Objective = HUBER,
+    law: Law | None = None,
 ) -> LawFit:
     """Fit L(C) = E + A / C^alpha (Henighan 2020) to the frontier of `table`.
+
+    Where a loss is zero or less E may be of either sign, or as `law` has it.
 
     Raises:
         UserError: the frontier has no more points than the law has parameters.
@@ -74,6 +78,5 @@ def fit_frontier(
     mask = frontier_rows(table)
     note = f"frontier: {int(mask.sum())} of {len(table)} runs"
     chosen = table.select(mask, note)
-    return fit_law(
-        chosen, FRONTIER, bootstrap=bootstrap, level=level, seed=seed, objective=objective
-    )
+    law = law or law_for(FRONTIER, table)
+    return fit_law(chosen, law, bootstrap=bootstrap, level=level, seed=seed, objective=objective)

@@ -1,11 +1,13 @@
 """The honest test of a law: leave out the largest budget, fit the rest, predict it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from research.errors import UserError
 from research.scaling.backtest import last_value
+from research.scaling.doubt.signs import law_for, objective_for
 from research.scaling.doubt.support import place, require_columns
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.fit import LawFit, fit_law
@@ -22,8 +24,9 @@ TOP_FACTOR = 1.8
 class Prediction:
     """One held-out run: what the law said before seeing it, and what was measured.
 
-    `low` and `high` bound a new run's loss at `level` (noise included); `error` is
-    log(predicted / measured); `last_value` is the baseline that predicts no further progress.
+    `low` and `high` bound a new run's loss at `level` (noise included); `last_value` is the
+    baseline that predicts no further progress. Errors are of log loss, or of the loss itself where
+    losses may be below zero (then `log` is false).
     """
 
     id: str
@@ -35,16 +38,20 @@ class Prediction:
     low: float
     high: float
     last_value: float
+    log: bool = True
 
     @property
     def error(self) -> float:
-        """log(predicted / measured): about the relative error."""
-        return float(np.log(self.predicted / self.measured))
+        """log(predicted / measured), about the relative error; or predicted less measured."""
+        return self._error(self.predicted)
 
     @property
     def last_value_error(self) -> float:
-        """log(last value / measured)."""
-        return float(np.log(self.last_value / self.measured))
+        """The same of the last value."""
+        return self._error(self.last_value)
+
+    def _error(self, value: float) -> float:
+        return float(np.log(value / self.measured)) if self.log else value - self.measured
 
     @property
     def inside(self) -> bool:
@@ -69,7 +76,7 @@ class Holdout:
 
     @property
     def mean_error(self) -> float:
-        """Mean absolute log error over the held-out runs; nan when refused."""
+        """Mean absolute error over the held-out runs; nan when refused."""
         return _mean([abs(p.error) for p in self.predictions])
 
     @property
@@ -81,6 +88,11 @@ class Holdout:
     def num_inside(self) -> int:
         """How many measured losses lie inside their interval."""
         return sum(p.inside for p in self.predictions)
+
+    def shown(self, error: float, sign: str = "") -> str:
+        """An error as people read it: in percent, or of losses below zero in their unit."""
+        log = all(p.log for p in self.predictions)
+        return f"{error:{sign}.2%}" if log else f"{error:{sign}.4f}"
 
 
 def _mean(values: list[float]) -> float:
@@ -108,13 +120,14 @@ def holdout(
     A table that holds nothing to predict, or nothing to fit, is `refused` with its reason.
     """
     flops = float(table["C"].max())
-    options = {"bootstrap": bootstrap, "level": level, "seed": seed}
+    options: dict[str, Any] = {"bootstrap": bootstrap, "level": level, "seed": seed}
+    options["objective"] = objective_for(None, table)
     try:
         top, rest = _split(table, law)
         if law.name == FRONTIER.name:
-            fit = fit_frontier(rest, **options)
+            fit = fit_frontier(rest, law=law_for(law, table), **options)
         else:
-            fit = fit_law(rest, law, **options)
+            fit = fit_law(rest, law_for(law, table), **options)
     except UserError as error:
         return Holdout(law.name, None, flops, [], [], str(error))
     if fit.refused:
@@ -140,14 +153,16 @@ def holdout(
             low=float(low[k]),
             high=float(high[k]),
             last_value=float(baseline[k]),
+            log=fit.log,
         )
         for k, row in enumerate(rows)
     ]
     result = Holdout(law.name, fit, flops, predictions, [], None)
     if result.mean_error >= result.last_value_error:
         numbers = {"law": result.mean_error, "last_value": result.last_value_error}
-        text = f"on the largest budget {law.name} errs by {result.mean_error:.2%}, no better than"
-        text += f" the last value ({result.last_value_error:.2%})"
+        ours, last = result.shown(result.mean_error), result.shown(result.last_value_error)
+        text = f"on the largest budget {law.name} errs by {ours}, no better than"
+        text += f" the last value ({last})"
         return Holdout(
             law.name, fit, flops, predictions, [Finding(21, "last value", text, numbers)], None
         )

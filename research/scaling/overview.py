@@ -58,10 +58,11 @@ def _held_out(ahead: Holdout) -> list[str]:
     for p in ahead.predictions:
         lines.append(
             f"  {p.id:38s} predicted {p.predicted:.4f} [{p.low:.4f}, {p.high:.4f}]  "
-            f"measured {p.measured:.4f}  error {p.error:+.2%}"
+            f"measured {p.measured:.4f}  error {ahead.shown(p.error, '+')}"
         )
     lines.append(
-        f"  mean error {ahead.mean_error:.2%}; last value {ahead.last_value_error:.2%}; "
+        f"  mean error {ahead.shown(ahead.mean_error)};"
+        f" last value {ahead.shown(ahead.last_value_error)}; "
         f"{ahead.num_inside} of {len(ahead.predictions)} inside"
     )
     return lines

@@ -6,12 +6,13 @@ from pathlib import Path
 from research.errors import UserError
 from research.scaling.doubt.checks import Finding
 from research.scaling.doubt.intervals import spread
+from research.scaling.doubt.signs import law_for, objective_for
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
 from research.scaling.holdout import Holdout, holdout
 from research.scaling.isoflop.fit import IsoflopFit, disagreement, isoflop
 from research.scaling.ladder import ladder
-from research.scaling.laws import CHINCHILLA, FRONTIER, WITH_FLOOR, WITHOUT_FLOOR
+from research.scaling.laws import ADDITIVE, CHINCHILLA, FRONTIER, WITH_FLOOR, WITHOUT_FLOOR
 from research.scaling.plan.optimal import optimum
 from research.scaling.table import Table, read_runs
 
@@ -51,13 +52,21 @@ def summary(
 def summarise(
     table: Table, *, bootstrap: int = 2000, level: float = 0.95, seed: int = 0
 ) -> PartSummary:
-    """The same for one table; laws the table cannot carry are None and named in `refused`."""
+    """The same for one table; laws the table cannot carry are None and named in `refused`.
+
+    Raises:
+        UserError: a few losses of zero or less that look mistaken.
+    """
     options = {"bootstrap": bootstrap, "level": level, "seed": seed}
+    objective = objective_for(None, table)
     refused: dict[str, str] = {}
     fits: dict[str, LawFit | None] = {}
     for name, law_fit in (
-        ("chinchilla", lambda: fit_law(table, CHINCHILLA, **options)),
-        ("frontier", lambda: of_one_variable(table, **options)),
+        (
+            "chinchilla",
+            lambda: fit_law(table, law_for(CHINCHILLA, table), objective=objective, **options),
+        ),
+        ("frontier", lambda: of_one_variable(table, objective=objective, **options)),
     ):
         try:
             fit = law_fit()
@@ -110,7 +119,7 @@ def of_one_variable(table: Table, **options) -> LawFit:
 
 def compare_methods(fit: LawFit | None, valleys: IsoflopFit) -> Finding | None:
     """Check 7: does the law's exponent of N_opt agree with the valleys'? None where it does."""
-    if fit is None or fit.parameters is None or fit.law.name != CHINCHILLA.name:
+    if fit is None or fit.parameters is None or fit.law.name not in ADDITIVE:
         return None
     exponent = fit.optimal(1.0, anyway=True).params_exponent
     error = spread(optimum(fit.draws, 1.0, fit.flops_model)[:, 3])

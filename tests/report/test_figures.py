@@ -101,9 +101,11 @@ def test_sentences_carry_their_intervals():
     bare = words.growth_sentence("images", Quantity("", "b", 0.5))
     assert bare == "Optimal images grow as C^0.5."
     predicted = Quantity("", "", 2.31, 2.30, 2.33)
-    said = words.prediction_sentence(predicted, 2.29, "bits/byte", 3e12)
+    said = words.prediction_sentence(predicted, 2.29, "bits/byte", 3e12, relative=True)
     assert "predicted 2.31 [2.3, 2.33] bits/byte and 2.29 was measured" in said
     assert "error 0.87%; the measurement lies outside the interval" in said
+    said = words.prediction_sentence(predicted, 2.29, "bits/byte", 3e12, relative=False)
+    assert "error 0.02 bits/byte;" in said
 
 
 def test_size_order_is_by_parameters():

@@ -27,6 +27,7 @@ def power(*columns):
 
 
 LADDER = np.logspace(7, 9, 8)
+BUDGETS = [(n, c / (6 * n)) for c in (1e18, 1e19, 1e20, 1e21) for n in LADDER]
 WIDE = np.logspace(8, 11, 12)
 # name: (columns, rows)
 TABLES = {
@@ -46,6 +47,9 @@ TABLES = {
     "compute alone": ("CL", [(10.0**k, 3 * k**-0.3) for k in range(14, 20)]),
     "one run of so much compute": ("CL", [(1e14, 3.0)]),
     "losses alone": ("L", [(3.0,), (2.0,), (1.0,)]),
+    "losses of either sign": ("NDL", [(n, d, power(n, d) - 2.5) for n, d in BUDGETS]),
+    "losses below zero": ("NDL", [(n, d, power(n, d) - 90) for n, d in BUDGETS]),
+    "sizes alone, losses of either sign": ("NL", [(n, power(n, 1e9) - 4) for n in LADDER]),
     "one row": ("NDL", [(1e7, 1e9, 3.0)]),
     "two rows": ("NDL", [(1e7, 1e9, 3.0), (1e8, 1e10, 2.5)]),
     "one row ten times": ("NDL", [(1e7, 1e9, 3.0)] * 10),
@@ -202,3 +206,14 @@ def test_a_part_whose_first_trial_has_just_ended_costs_the_other_nothing(tmp_pat
     said = overview.overview(folder, bootstrap=100)
     text, image = said.split("Image\n=====")
     assert "chinchilla fitted below" in text and "no prediction" in image
+
+
+def test_the_page_of_signed_losses_draws_their_law_and_no_share_of_a_loss(tmp_path, capsys):
+    path, page = tmp_path / "table.csv", tmp_path / "page.html"
+    options = write(path, *TABLES["losses of either sign"])
+    code, _ = check(["report", str(path), *options, "--out", str(page)], capsys)
+    text = page.read_text()
+    assert code == 0 and "E of either sign" in text
+    sentence = text.split("lowers validation loss")[1].split(".</")[0]
+    assert "%" not in sentence and "from" in sentence
+    assert "-0.8" in text  # the floor, 1.7 - 2.5

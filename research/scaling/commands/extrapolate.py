@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
     add = parser.add_argument
-    add("source", metavar="CURVES", help="a table (CSV, JSON lines, W&B export, Parquet; - is standard input)")
+    add(
+        "source",
+        metavar="CURVES",
+        help="a table (CSV, JSON lines, W&B export, Parquet; - is standard input)",
+    )
     add(
         "--curve",
         metavar="COLUMNS",

@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
     add = parser.add_argument
-    add("--pool", metavar="TABLE", required=True, help="runs that could be made (CSV, JSON lines, Parquet)")
+    add(
+        "--pool",
+        metavar="TABLE",
+        required=True,
+        help="runs that could be made (CSV, JSON lines, Parquet)",
+    )
     add("--target", metavar="TABLE", required=True, help="runs to predict; needs no loss")
     add_column_options(parser)
     add("--cost", metavar="COLUMN", required=True, help='a column, or an expression: "6*N*D"')

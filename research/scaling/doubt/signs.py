@@ -9,6 +9,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.scaling.engine.objective import HUBER, KINDS, L2, Objective, parse
+from research.scaling.laws import SIGNED_LAWS, Law
 from research.scaling.table import Table
 from research.scaling.table.columns import LARGEST
 
@@ -36,6 +37,12 @@ def objective_for(text: str | None, table: Table) -> Objective:
         return parse(text)
     refuse_odd_signs(table)
     return HUBER if (table["L"] > 0).all() else L2
+
+
+def law_for(law: Law, table: Table) -> Law:
+    """`law`, or where a loss is zero or less the same with a floor of either sign, if there is."""
+    positive = (table["L"] > 0).all()
+    return law if positive else SIGNED_LAWS.get(f"signed_{law.name}", law)
 
 
 def odd_signs(loss: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from research.scaling.laws.signed import SIGNED_LAWS
 from research.scaling.laws.user import load
 
 __all__ = [
+    "ADDITIVE",
     "CHINCHILLA",
     "FRONTIER",
     "LAWS",
@@ -53,6 +54,8 @@ LAWS = {
     )
 }
 
+# The sum of a power of N and one of D, which has a best size for so much compute.
+ADDITIVE = (CHINCHILLA.name, f"signed_{CHINCHILLA.name}")
 # Of one variable, a power of it with and without a floor.
 WITH_FLOOR = {"C": FRONTIER, "N": SIZE, "D": M2}
 WITHOUT_FLOOR = {"C": POWER, "N": SIZE_POWER, "D": M1}
