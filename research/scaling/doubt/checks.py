@@ -222,7 +222,8 @@ def split_losses(found: Evidence) -> Finding | None:
     frame, total = found.table.frame, float(np.var(found.residuals))
     for column in frame.columns:
         values = frame[column]
-        if values.dtype.kind in "fiub" or total < 1e-20:
+        told = column == "group" and found.table.checkpoints is not None  # runs, as check 15 says
+        if told or values.dtype.kind in "fiub" or total < 1e-20:
             continue
         values = values.astype(str)
         if not 2 <= values.nunique() <= 20:
