@@ -370,8 +370,8 @@ def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> No
         raise UserError(f"{where}; {objective.name} takes its logarithm: give --objective l2")
     if not law.signed:
         raise UserError(
-            f"{where}, and the law {law.name!r} is positive; give --law {_signed_one(law)}or another whose floor may be below zero,"
-            " such as vocabulary"
+            f"{where}, and the law {law.name!r} is positive; give --law {_signed_one(law)}or"
+            " another whose floor may be below zero, such as vocabulary"
         )
 
 
