@@ -1,6 +1,7 @@
 """Tables as people have them: every layout reads back to the same numbers, or gets one line."""
 
 import bz2
+import functools
 import gzip
 import io
 import json
@@ -352,15 +353,17 @@ CHART = (
 def test_a_chart_of_wandb_has_a_column_a_run(tmp_path):
     (tmp_path / "w.csv").write_text(CHART)
     frame = read_frame(tmp_path / "w.csv")
-    words = {"curve": "run", "x": "Step", "fit": "Step < 20", "source": "w.csv"}
-    curves = curves_from_frame(frame, y="val/loss", **words)
+    read = functools.partial(
+        curves_from_frame, frame, curve="run", x="Step", fit="Step < 20", source="w.csv"
+    )
+    curves = read(y="val/loss")
     assert curves.names == ("run-a", "a - b")
     np.testing.assert_array_equal(curves.x[:3], [1, 3, 5])
     np.testing.assert_allclose(curves.y[0], 3)
     (note,) = curves.notes
     assert "a column a run: 2 runs read as rows of 'run' and 'val/loss'" in note
     with pytest.raises(UserError, match="no column 'val/los'.*mean 'val/loss'.*Step, run, val/lo"):
-        curves_from_frame(frame, y="val/los", **words)
+        read(y="val/los")
 
 
 def test_names_with_slashes_work_where_columns_are_named_and_in_expressions(tmp_path):

@@ -132,3 +132,17 @@ def test_many_rows_and_odd_columns_cost_little():
     )
     frame = frame.assign(tags=[["a"]] * len(frame), nested=[{}] * len(frame), empty=np.nan)
     assert runs(frame.assign(D=frame["D"] * 1e9)).checkpoints == "N"
+
+
+def test_15_next_says_that_its_pool_holds_checkpoints(tmp_path, capsys):
+    amounts = np.linspace(1e8, 2e9, 12)
+    rows = [(n, d, 1.7 + 400 / n**0.34 + 400 / d**0.28) for n in (1e7, 3e7, 1e8) for d in amounts]
+    pool, ends = tmp_path / "pool.csv", tmp_path / "ends.csv"
+    head = "N,D,L\n"
+    pool.write_text(head + "".join(f"{n},{d},{y}\n" for n, d, y in rows))
+    ends.write_text(head + "".join(f"{n},{d},{y}\n" for n, d, y in rows[11::12]))
+    options = "--params N --data D --loss L --cost 6*N*D --law additive --budget 0.5".split()
+    for path, warned in ((pool, True), (ends, False)):
+        assert main(["next", "--pool", str(path), "--target", str(ends), *options]) in (0, 2)
+        said = capsys.readouterr().out
+        assert ("36 rows of the pool look like checkpoints of 3 runs" in said) == warned

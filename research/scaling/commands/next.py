@@ -19,6 +19,7 @@ from research.scaling.table.columns import (
     named_column,
     positive_numbers,
 )
+from research.scaling.table.series import series_of
 
 EXAMPLE = """examples:
   python -m research next --pool pool.csv --params N --data D --loss L --cost "6*N*D" \\
@@ -95,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     content["waiting"] = _labels(pool, result.waiting)
     content["target_rows"] = _labels(target, list(range(len(target))))
     content["scores"] = scores(target, args.loss, result)
+    content["warnings"] = _checkpoints(pool, columns[0])
     if result.prediction is not None and args.out:
         made = zip(MADE, (result.prediction, result.low, result.high), strict=True)
         write_text(args.out, target.assign(**dict(made)).to_csv(index=False))
@@ -102,7 +104,27 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(content, indent=2))
     else:
         print("\n".join(lines(pool, options, columns[1], result, content, args)))
+        for warning in content["warnings"]:
+            print(f"warning {warning}")
     return 0
+
+
+def _checkpoints(pool: pd.DataFrame, columns: dict[str, np.ndarray]) -> list[str]:
+    """Check 15: rows of the pool that look like checkpoints of a few runs, by their N and D alone.
+
+    Losses are read only where they are paid for, and are taken to fall.
+    """
+    if not {"N", "D"} <= set(columns):
+        return []
+    frame = pool.assign(N=columns["N"], D=columns["D"], L=1 / columns["D"])
+    series = series_of(frame)
+    if series is None:
+        return []
+    return [
+        f"[15 checkpoints] {len(pool)} rows of the pool look like checkpoints of"
+        f" {len(set(series[0]))} runs: each is priced and trusted as a run of its own, and the"
+        " intervals are too narrow; keep one row a run, by --where"
+    ]
 
 
 def _variables(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
