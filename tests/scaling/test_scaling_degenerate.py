@@ -217,3 +217,24 @@ def test_the_page_of_signed_losses_draws_their_law_and_no_share_of_a_loss(tmp_pa
     sentence = text.split("lowers validation loss")[1].split(".</")[0]
     assert "%" not in sentence and "from" in sentence
     assert "-0.8" in text  # the floor, 1.7 - 2.5
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(table=tables())
+def test_any_small_table_through_what_reads_a_law_and_through_extrapolate(table, tmp_path, capsys):
+    path, law = tmp_path / "table.csv", tmp_path / "laws.json"
+    options = write(path, *table)
+    law.unlink(missing_ok=True)
+    x = table[0][0]
+    check(["extrapolate", str(path), "--x", x, "--y", "L", "--fit", f"{x} <= 1e8"], capsys)
+    for name in ("auto", "chinchilla", "power"):
+        words = ["fit", str(path), *options, "--bootstrap", "100", "--law", name]
+        code, _ = check([*words, "--out", str(law)], capsys)
+        if code == 0:
+            check(["plan", str(law), "--flops", "1e20"], capsys)
+            check(["predict", str(law), "--params", "1e8", "--data", "1e9"], capsys)
