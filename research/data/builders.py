@@ -157,11 +157,16 @@ def open_builder(
 ) -> tfds.core.DatasetBuilder:
     """Return a builder of this project, prepared under `folder`/tfds."""
     with _quiet():
-        builder = kind(
-            data_dir=str(folder / "tfds"),
-            file_format="array_record",
-            config=_Config(config, settings),
-        )
+        try:
+            builder = kind(
+                data_dir=str(folder / "tfds"),
+                file_format="array_record",
+                config=_Config(config, settings),
+            )
+        except Exception as error:  # of the JSON beside the records, by protobuf
+            home = folder / "tfds" / kind.name / config
+            reason = str(error).strip().partition("\n")[0][:120]
+            raise UserError(f"TFDS cannot open {home}: {reason}") from error
     prepare(builder)
     return builder
 
@@ -186,11 +191,29 @@ def read(builder: Any, split: str, skip: str = "") -> Iterator[dict[str, Any]]:
         builder: a prepared builder.
         split: a split of it.
         skip: the image feature to leave encoded, as bytes.
+
+    Raises:
+        UserError: when what TFDS prepared cannot be read or is damaged.
     """
     decoders: Any = {skip: tfds.decode.SkipDecoding()} if skip else None
-    source = builder.as_data_source(split=split, decoders=decoders)
+    with _one_line(Path(builder.data_dir)):
+        source = builder.as_data_source(split=split, decoders=decoders)
     for start in range(0, len(source), 1024):
-        yield from source.__getitems__(range(start, min(start + 1024, len(source))))
+        with _one_line(Path(builder.data_dir)):
+            examples = source.__getitems__(range(start, min(start + 1024, len(source))))
+        yield from examples
+
+
+@contextlib.contextmanager
+def _one_line(home: Path) -> Iterator[None]:
+    """Say in one line that what TFDS prepared in `home` cannot be read, or is damaged."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # array_record's, of any kind
+        reason = str(error).strip().partition("\n")[0][:120]
+        if reason.startswith("Corrupted"):  # by its checksums
+            raise UserError(f"{home} is damaged ({reason}); delete it and run again") from error
+        raise UserError(f"cannot read {home}: {reason}; nothing was changed") from error
 
 
 @contextlib.contextmanager

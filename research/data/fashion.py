@@ -64,6 +64,8 @@ def _idx(path: Path, sha256: str) -> NDArray[np.uint8]:
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:  # of the file, not of its format
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
         raise UserError(f"{path} cannot be read as gzip: {error}; {REMEDIES}") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{path} is not the file of Fashion-MNIST (sha256); {REMEDIES}")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -148,3 +149,34 @@ def test_what_tfds_writes_of_another_version_is_left(tmp_path):
     builder: object = Builder()
     builders.prepare(builder)  # pyright: ignore[reportArgumentType]
     assert [path.name for path in home.iterdir()] == ["incomplete.ABCDEF_3.0.0"]
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE = {
+    "flipped": ("*train.array_record*", flip, "1.0.0 is damaged .Corrupted.*; delete it"),
+    "removed": ("*train.array_record*", Path.unlink, "cannot read .*1.0.0: .*No such file"),
+    "no JSON": (
+        "dataset_info.json",
+        lambda file: file.write_text("{"),
+        "TFDS cannot open .*glyphs",
+    ),
+}
+
+
+@pytest.mark.parametrize("pattern, damage, said", DAMAGE.values(), ids=DAMAGE)
+def test_what_tfds_prepared_is_damaged(small_glyphs, tmp_path, pattern, damage, said):
+    """The records from which packs of other resolutions are made."""
+    config = small_glyphs.copy_and_resolve_references()
+    config.folder = str(tmp_path / "data")
+    shutil.copytree(Path(small_glyphs.folder, "tfds"), tmp_path / "data" / "tfds")
+    (file,) = tmp_path.rglob(pattern)
+    damage(file)
+    with pytest.raises(UserError, match=said) as caught:
+        data.load(config, "train")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "data" / "packed").iterdir())
