@@ -41,7 +41,7 @@ dryrun: $(INSTALLED_DEV)  ## compile every large config for its pod, hold the me
 coverage: $(INSTALLED_DEV)  ## measure how often intervals hold planted truths (about 10 minutes)
 	$(RUN) -m tests.scaling.coverage $(ARGS)
 
-soak: $(INSTALLED_DEV)  ## kill the workers of a sweep 100 times and compare what is left (about 5 minutes)
+soak: $(INSTALLED_DEV)  ## kill the workers of a sweep 100 times and compare what is left (about 3 minutes)
 	$(RUN) -m tests.reliability.soak $(ARGS)
 
 lint: $(INSTALLED_DEV)  ## check format, style and types (changes nothing)

@@ -2,8 +2,8 @@
 
     python -m tests.reliability.soak --kills 100 --seed 0
 
-Half of the workers are killed from outside at random; the others die by themselves while they
-delete an old checkpoint, or give a new one its name. Some pretend to be on machines of their own,
+Workers are killed from outside at random, and most would die by themselves soon, while they delete
+an old checkpoint or give a new one its name. Some pretend to be on machines of their own,
 a new one each life, so that what they held is taken over only when its lease expires.
 """
 
@@ -22,7 +22,7 @@ from tests.reliability import dying
 SIZES, STEPS = (8, 12, 16, 20, 24, 28), (*tiny.STEPS, 60, 100, 150, 225, 300)
 TRIALS = [{"size": size, "train.steps": steps} for size in SIZES for steps in STEPS]
 WORKERS = 3
-MEAN = 0.8  # seconds between two kills from outside
+MEAN = 1.0  # seconds between two kills from outside
 
 
 def run(
@@ -41,10 +41,10 @@ def run(
 
     def start() -> None:
         where = "elsewhere" if draw.random() < 1 / WORKERS else "here"
-        moment = draw.choice([*dying.MOMENTS, *[""] * len(dying.MOMENTS)])
+        moment = draw.choice([*dying.MOMENTS, ""])
         if died.total() + len(workers) >= kills:  # each that lives may still die
             where, moment = "here", ""
-        words = (spec, str(folder), where, moment, str(draw.randint(1, 12)))
+        words = (spec, str(folder), where, moment, str(draw.randint(1, 6)))
         workers[tiny.Started(dying.worker, *words)] = moment
 
     try:
