@@ -116,7 +116,7 @@ def train(
         else:
             start, state, meta = 0, program.init(jax.random.key(config.seed)), {}
             branch, first = None, 0
-        checkpoint.forget_after(checkpoints, start, held)
+        checkpoint.tidy(checkpoints, start, permanent, config.checkpoint.keep, held)
 
         # 3. The loop. Metrics are read one step late, so that the device never waits for them.
         rows = Rows(folder / "metrics.jsonl", start, processes.first(), held.number, kept)

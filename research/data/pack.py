@@ -92,6 +92,9 @@ class Floor(TypedDict):
     unit: str
     kind: str
     source: str
+    entropy_rate: NotRequired[record.Number]
+    sample_value: NotRequired[record.Number]
+    standard_error: NotRequired[record.Number]
 
 
 class Meta(TypedDict):
@@ -102,6 +105,7 @@ class Meta(TypedDict):
     fingerprint: str
     splits: dict[str, dict[str, Layout]]
     floor: NotRequired[Floor]
+    vocab_size: NotRequired[record.Count]
 
 
 class ImageMeta(Meta):

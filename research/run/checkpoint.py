@@ -95,10 +95,6 @@ def writer(
         yield checkpoints
         with _one_line(folder, held):
             _finish(checkpoints)
-            # Whoever was killed between a save and this left one too many.
-            for step in {*sorted(checkpoints.all_steps())[:-keep]} - {*permanent}:
-                checkpoints.delete(step)
-            _finish(checkpoints)
             checkpoints.close()
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to report
@@ -319,18 +315,33 @@ def restore_newest(
     return None
 
 
-def forget_after(checkpoints: ocp.CheckpointManager, step: int, held: Hold = NOBODY) -> None:
-    """Set the checkpoints after `step` aside: damaged ones, whose steps will be saved again."""
-    later = [each for each in checkpoints.all_steps() if each > step]
-    folder = _kept_in(checkpoints)
-    for each in later:
+def tidy(
+    checkpoints: ocp.CheckpointManager,
+    start: int,
+    permanent: tuple[int, ...] = (),
+    keep: int = 2,
+    held: Hold = NOBODY,
+) -> None:
+    """Leave what a run that goes on from step `start` keeps; call it before the first save.
+
+    Checkpoints after `start` are damaged, and their steps will be saved again: they are set aside.
+    Of those up to it a process that was killed in its clean-up left too many, or a part of one.
+    """
+    folder, steps = _kept_in(checkpoints), sorted(checkpoints.all_steps())
+    sound = [step for step in steps if step <= start]
+    needless = {*sound[:-keep]} - {*permanent}
+    gone = [step for step in steps if step > start or step in needless]
+    for step in gone:
         if buckets.remote(folder):  # where nothing is renamed
-            checkpoints.delete(each)
+            checkpoints.delete(step)
         elif processes.first():
             held.check()
-            names = (f"{each}{DAMAGED}{number or ''}" for number in itertools.count())
+            if step in needless:
+                unfinished.remove(folder / str(step))
+                continue
+            names = (f"{step}{DAMAGED}{number or ''}" for number in itertools.count())
             free = next(name for name in names if not (folder / name).exists())
-            (folder / str(each)).rename(folder / free)
-    if later:
+            (folder / str(step)).rename(folder / free)
+    if gone:
         processes.from_first(0)  # nobody looks before all are moved
         checkpoints.reload()

@@ -79,15 +79,16 @@ def test_only_whole_checkpoints_come_back_from_s3(config, root):
 
 
 @pytest.mark.parametrize("scheme", ["", "s3://"])
-def test_a_checkpoint_too_many_goes_when_the_run_ends(root, tmp_path, scheme):
+def test_a_checkpoint_too_many_goes_when_the_run_goes_on(root, tmp_path, scheme):
     """Whoever is killed between a save and its clean-up leaves one; 1 is a branch's, and stays."""
     folder = buckets.path(f"{scheme}bucket/checkpoints" if scheme else tmp_path / "checkpoints")
     state = {"w": jnp.arange(4.0)}
     with checkpoint.writer(folder, (1,), keep=4) as checkpoints:
         for step in (1, 2, 3, 4):
             checkpoint.save(checkpoints, step, state, {})
-    with checkpoint.writer(folder, (1,), keep=2):
-        pass
+    with checkpoint.writer(folder, (1,), keep=2) as checkpoints:
+        checkpoint.tidy(checkpoints, 4, (1,), keep=2)
+        assert checkpoints.all_steps() == [1, 3, 4]
     assert sorted(record.names(folder)) == ["1", "3", "4"]
 
 

@@ -137,7 +137,7 @@ def test_two_damaged_ones_of_one_step_are_both_kept(config, stopped):
             assert found is not None
             step, state, meta = found
             assert step == 8
-            checkpoint.forget_after(checkpoints, step)
+            checkpoint.tidy(checkpoints, step)
             if number == 0:
                 checkpoint.save(checkpoints, 12, state, meta)
     names = {path.name for path in (stopped / "checkpoints").iterdir()}
