@@ -11,12 +11,14 @@ import pytest
 from research.__main__ import main
 from research.errors import UserError
 from research.run import watch
+from research.run.goodput import State
 from research.run.heartbeat import Beat
 from tests.scaling import planted
 
 
 def beat(state, **more):
-    clock = {"began": time.time() - 90, "at": time.time() - more.pop("silent", 0.0), "spent": {}}
+    silent = more.pop("silent", 0.0)
+    clock = State(began=time.time() - 90, at=time.time() - silent, spent={})
     return Beat(state, clock=clock, unit="tokens", steps=2000, **more)
 
 
