@@ -83,8 +83,7 @@ def write_report(folder: str | Path, pictures: bool = True) -> Path:
     page = folder / "report.html"
     if stamp.is_current(folder, stamp.stamp(folder, pictures)):
         return page
-    if not (folder / files.STUDY).is_file():
-        return _write_report(folder, page, pictures)  # which says what is wrong
+    read_study(folder)  # which says what is wrong, before anything is written
     try:
         with alone.lock(folder, "report", f"writing {page}"):
             return _write_report(folder, page, pictures)

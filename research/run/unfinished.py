@@ -18,7 +18,7 @@ from orbax.checkpoint.path import atomicity
 from research.run import buckets, record
 from research.run.lease import Hold
 
-NAME = re.compile(re.escape(atomicity.TMP_DIR_SUFFIX) + r"(?:-(\d+))?(?:\.[0-9a-f]{8})?$")
+NAME = re.compile(re.escape(atomicity.TMP_DIR_SUFFIX) + r"(?:-(\d+))?(?:\.[0-9a-f]{8})*$")
 
 
 def under(held: Hold) -> type[atomicity.AtomicRenameTemporaryPath]:
@@ -59,8 +59,12 @@ def discard(folder: Path, numbers: range) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder at once for everybody: under another name before its first file goes."""
-    doomed = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    """Remove a folder at once for everybody: under another name before its first file goes.
+
+    What is left of it by a process that is killed meanwhile, any later lease discards.
+    """
+    mark = "" if atomicity.TMP_DIR_SUFFIX in path.name else atomicity.TMP_DIR_SUFFIX
+    doomed = path.parent / f".{path.name}{mark}.{secrets.token_hex(4)}"
     with contextlib.suppress(FileNotFoundError):  # its writer was quicker
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)

@@ -364,13 +364,14 @@ def _of_one(law: Law) -> bool:
 def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> None:
     if log:
         return
-    row = table.row_number(int(np.flatnonzero(table["L"] <= 0)[0]))
-    where = f"{table.source}: the loss {table.columns.get('L', 'L')!r} is not positive in row {row}"
+    low = np.flatnonzero(table["L"] <= 0)
+    where = f" in row {table.row_number(int(low[0]))}" if len(low) else ""
+    said = f"{table.source}: the loss {table.columns.get('L', 'L')!r} is not positive{where}"
     if objective.log:
-        raise UserError(f"{where}; {objective.name} takes its logarithm: give --objective l2")
+        raise UserError(f"{said}; {objective.name} takes its logarithm: give --objective l2")
     if not law.signed:
         raise UserError(
-            f"{where}, and the law {law.name!r} is positive; give --law {_signed_one(law)}or"
+            f"{said}, and the law {law.name!r} is positive; give --law {_signed_one(law)}or"
             " another whose floor may be below zero, such as vocabulary"
         )
 

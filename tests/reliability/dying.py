@@ -8,6 +8,7 @@ import os
 import signal
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from research.run import lease
@@ -23,7 +24,7 @@ def _removes_old(*args: Any, **kwargs: Any) -> bool:
 
 def _names_new(source: Any, target: Any, **kwargs: Any) -> bool:
     """Whether `os.rename` gives a whole checkpoint its name."""
-    return str(source).endswith(".orbax-checkpoint-tmp")
+    return Path(target).name.isdigit()
 
 
 # {moment: (function of os, whether this call of it counts, whether it is made before death)}

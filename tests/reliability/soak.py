@@ -19,10 +19,10 @@ from pathlib import Path
 from tests import tiny
 from tests.reliability import dying
 
-SIZES, STEPS = (8, 12, 16, 20, 24, 28), (*tiny.STEPS, 60, 100, 150, 225, 300)
+SIZES, STEPS = (8, 12, 16, 20, 24, 28), (*tiny.STEPS, 60, 100, 150, 225, 300, 400, 500)
 TRIALS = [{"size": size, "train.steps": steps} for size in SIZES for steps in STEPS]
 WORKERS = 3
-MEAN = 1.0  # seconds between two kills from outside
+MEAN = 0.8  # seconds between two kills from outside
 
 
 def run(
@@ -97,6 +97,10 @@ def main() -> int:
         f"in {seconds:.0f} s (seed {args.seed}), runs taken up {sum(leases)} times: "
         f"{len(lost)} lost, {len(doubled)} doubled, {len(changed)} not bit-identical"
     )
+    for each in changed:
+        kept = undisturbed.get(each, {})
+        differ = [part for part in left[each] if left[each][part] != kept.get(part)]
+        print(f"  {each}: {', '.join(differ)} differ")
     print("\n".join(f"{count:5} died: {moment}" for moment, count in died.most_common()))
     return int(bool(lost or changed or doubled or died.total() < args.kills))
 
