@@ -15,7 +15,7 @@ from pathlib import Path
 
 from launch import processes
 from research import runtime, study, terminal, trunks
-from research.errors import Asked, Interrupted, UserError
+from research.errors import Interrupted, UserError
 from research.run import buckets, files, lease, record, stop, watch
 from research.trunks import finished
 
@@ -207,7 +207,7 @@ def main(words: Sequence[str]) -> int:
     runtime.set_up_logging()
     line = runtime.follow()
     try:
-        with stop.at_once():
+        with stop.at_once():  # outside the loop, which saves first
             runtime.join()
             work(study.load(spec, flags), buckets.path(folder))
     except UserError as error:
@@ -217,9 +217,6 @@ def main(words: Sequence[str]) -> int:
         return error.code
     except Interrupted as error:
         return error.code  # the sweep says it
-    except Asked as error:
-        runtime.leave(error.code)
-        return error.code
     return 0
 
 

@@ -89,19 +89,16 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--group", required=True)
     args, flags = parser.parse_known_args(words)
     runtime.set_up_logging()
+    again = f"; exit code {AGAIN}: start me again"
     try:
-        with stop.at_once():  # outside the loop, which saves first
+        with stop.at_once(f"stopped{again}\n", AGAIN):  # outside the loop, which saves first
             _run(args, flags)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         runtime.leave(error.code)
         return error.code
     except Interrupted as error:  # in all processes of the run alike
-        print(f"{error}; exit code {AGAIN}: start me again", file=sys.stderr)
-        return AGAIN
-    except KeyboardInterrupt:
-        print(f"stopped; exit code {AGAIN}: start me again", file=sys.stderr)
-        runtime.leave(AGAIN)
+        print(f"{error}{again}", file=sys.stderr)
         return AGAIN
     return 0
 

@@ -10,6 +10,7 @@ from research import runtime, terminal
 from research.errors import Interrupted, UserError, nearest
 from research.run import stop
 
+AGAIN = "; run the same command again to go on"
 VERBS = {
     "sweep": (
         "run every trial of a study, then fit its laws",
@@ -205,7 +206,7 @@ def main(words: list[str]) -> int:
         if verb not in VERBS:
             raise UserError(f"unknown verb {verb!r}{nearest(verb, VERBS)}: {', '.join(VERBS)}")
         if verb in ("sweep", "train"):
-            with stop.at_once():  # outside the loop, which saves first
+            with stop.at_once(f"stopped{AGAIN}\n"):  # outside the loop, which saves first
                 if verb == "train":
                     return train(rest)
                 return import_module("launch.command").run(rest, _parser)
@@ -217,13 +218,9 @@ def main(words: list[str]) -> int:
         runtime.leave(error.code)
         return error.code
     except (Interrupted, KeyboardInterrupt) as error:
-        said = f"{str(error) or 'stopped'}; run the same command again to go on"
         with contextlib.suppress(OSError):  # the terminal may be what was closed
-            print(said, file=sys.stderr)
-        code = getattr(error, "code", 130)
-        if not isinstance(error, Interrupted):  # all processes of a run are interrupted alike
-            runtime.leave(code)
-        return code
+            print(f"{str(error) or 'stopped'}{AGAIN}", file=sys.stderr)
+        return getattr(error, "code", 130)  # of Ctrl-C in a verb that only reads
 
 
 if __name__ == "__main__":

@@ -32,14 +32,6 @@ class Interrupted(Exception):
         self.code = exit_code(number)
 
 
-class Asked(KeyboardInterrupt):
-    """A signal came where nothing is to be saved: as Ctrl-C does, it goes through everything."""
-
-    def __init__(self, number: int):
-        super().__init__()
-        self.code = exit_code(number)
-
-
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the closest of `choices`, or an empty string."""
     lowered = {choice.lower(): choice for choice in choices}

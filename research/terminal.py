@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from research.run import stop
 
 CLOSED = 128 + 13  # the exit code of what ends because nobody reads on: SIGPIPE
 
@@ -57,6 +60,8 @@ def until_closed(main: Callable[[list[str]], int], words: list[str]) -> Any:
         except SystemExit as left:  # argparse after --help
             code = left.code
         sys.stdout.flush()
+        for number in stop.SIGNALS:  # all is done; the interpreter, which winds down, knows no more
+            signal.signal(number, signal.SIG_IGN)
         return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit

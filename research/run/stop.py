@@ -1,11 +1,13 @@
 """Being asked to stop: a signal becomes a wish that the loop reads between two steps."""
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from research.errors import Asked, Interrupted
+from research.errors import Interrupted, exit_code
 
 # Ctrl-C; a machine that wants its place back; a terminal that was closed; a cluster's warning that
 # the time is nearly up, which is the first or the second of the last two.
@@ -36,13 +38,25 @@ def heard_by(handler: Callable[[int, Any], Any]) -> Iterator[None]:
             signal.signal(number, before if before is not None else signal.SIG_DFL)
 
 
-def _raise(number: int, _: Any) -> None:
-    raise Asked(number)
+def at_once(said: str = "", code: int | None = None) -> contextlib.AbstractContextManager[None]:
+    """End this process when one of SIGNALS comes while inside: nothing is there to be saved.
 
+    Not by an exception: one that is raised in a finalizer or in a callback of the collector is
+    printed and forgotten, and the import of an extension may crash by it.
 
-def at_once() -> contextlib.AbstractContextManager[None]:
-    """Raise `Asked` in the main thread when one of SIGNALS comes: nothing is there to be saved."""
-    return heard_by(_raise)
+    Args:
+        said: what is then written to stderr.
+        code: the exit code; None: what `exit_code` gives the signal.
+    """
+
+    def end(number: int, _: Any) -> None:
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # closed, or being written to
+            sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            os.write(2, said.encode())
+        os._exit(exit_code(number) if code is None else code)
+
+    return heard_by(end)
 
 
 class Stop:

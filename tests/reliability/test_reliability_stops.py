@@ -183,12 +183,41 @@ def test_stopping_a_run(config, whole, tmp_path, monkeypatch, capsys, number):
 @pytest.mark.parametrize("verb", ["train", "sweep"])
 @pytest.mark.parametrize("number", stop.SIGNALS)
 def test_a_signal_before_the_first_step(tmp_path, number, verb):
-    """Here while the experiment is imported: one line and the code that asks for another start."""
-    act = f"\nimport os\n\nos.kill(os.getpid(), {int(number)})\n"
+    """Here while the experiment is imported: one line and the code that asks for another start.
+
+    It comes in a callback of the collector, where an exception would be printed and forgotten.
+    """
+    act = f"""
+import gc, os
+
+gc.callbacks.append(lambda *_: os.kill(os.getpid(), {int(number)}))
+gc.collect()
+gc.callbacks.pop()
+"""
     spec = tiny.write(tmp_path, poison=act)
     code, out, err = tiny.research(verb, "--config", spec, "--workdir", str(tmp_path / "run"))
     assert code == (130 if number == signal.SIGINT else AGAIN), err
     assert (out, err) == ([], ["stopped; run the same command again to go on"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_second_signal_changes_nothing(tmp_path, number):
+    """As from a shell that passes its own SIGHUP on, or a person who presses Ctrl-C twice.
+
+    The second one comes when all is said and the interpreter winds down.
+    """
+    ask = f"os.kill(os.getpid(), {int(number)})"
+    act = f"__import__('atexit').register(lambda: {ask}); {ask}"
+    poison = tiny.poison("research.optim.learning_rate", "args[1] == 5", act)
+    run = tmp_path / "run"
+    command = ["train", "--config", tiny.write(tmp_path, poison=poison), "--workdir", str(run)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "research", *command], capture_output=True, text=True,
+        cwd=tiny.ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    line = f"{run}: stopped at step 6 of 25, saved; run the same command again to go on\n"
+    code = 130 if number == signal.SIGINT else AGAIN
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", line)
 
 
 def test_what_nohup_had_ignored_stays_ignored(config, whole, tmp_path, monkeypatch):
