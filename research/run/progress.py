@@ -99,5 +99,6 @@ class Progress:
             f"{self.folder.name:44s} {result['params']['total']:>10,} params "
             f"{result['flops']:9.2e} FLOPs "
             f"{result['seconds']:6.1f} s {rate:6.1f} GFLOP/s  {value}",
+            file=terminal.Patient(sys.stdout),  # whose reader may have gone; what is next has not
             flush=True,
         )

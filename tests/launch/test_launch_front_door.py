@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from launch import processes
-from research import sample, study
+from research import sample, study, terminal
 from research.__main__ import main
 from research.dryrun import laptop
 from research.errors import UserError
@@ -106,3 +106,16 @@ def test_a_reader_that_goes_away(tmp_path, words):
     process.stdout.close()
     assert process.stderr.read().decode().count("\n") <= ("status" in words)
     process.wait()
+
+
+def test_a_sweep_whose_reader_goes_away(tmp_path):
+    """Runs are worth more than lines that nobody reads: all are trained, and nothing is said."""
+    command = ["sweep", "--config", tiny.write(tmp_path), "--workdir", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "research", *command], cwd=tiny.ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert b"3 trials" in process.stdout.readline()
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", terminal.CLOSED)
+    assert len(list(tmp_path.glob("tiny/*-steps*/result.json"))) == 3
