@@ -204,7 +204,8 @@ def main(words: list[str]) -> int:
         runtime.keep_memory()
     try:
         if verb not in VERBS:
-            raise UserError(f"unknown verb {verb!r}{nearest(verb, VERBS)}: {', '.join(VERBS)}")
+            known = (*VERBS, "--version", "--help")
+            raise UserError(f"unknown verb {verb!r}{nearest(verb, known)}: {', '.join(VERBS)}")
         if verb in ("sweep", "train"):
             with stop.at_once(f"stopped{AGAIN}\n"):  # outside the loop, which saves first
                 if verb == "train":

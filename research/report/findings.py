@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from research.errors import UserError
 from research.report import doubts, outlook
@@ -312,7 +312,7 @@ def _budget(valley: Valley, runs: Table) -> float:
 def _minimum_interval(valley: Valley, level: float) -> tuple[float, float]:
     """Ends of the best size: normal in its log, with the error that redraws of the runs gave it."""
     assert valley.params is not None and valley.error is not None
-    factor = math.exp(valley.error * float(stats.norm.ppf(0.5 + level / 2)))
+    factor = math.exp(valley.error * float(scipy.stats.norm.ppf(0.5 + level / 2)))
     return valley.params / factor, valley.params * factor
 
 

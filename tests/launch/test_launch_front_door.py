@@ -24,6 +24,7 @@ def complaint(capsys, *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("version", "unknown verb 'version' (did you mean '--version'?)"),
         ("sweep stats runs", "sweep 'stats' (did you mean 'status'?)"),
         ("sweep Collect", "sweep 'Collect' (did you mean 'collect'?)"),
         ("sweep --confg x", "required: --config; '--confg' is none (did you mean '--config'?)"),
@@ -41,6 +42,12 @@ def complaint(capsys, *words: str) -> str:
 )
 def test_mistakes(capsys, words, message):
     assert message in complaint(capsys, *words.split())
+
+
+def test_the_help_of_a_report_loads_no_statistics():
+    command = [sys.executable, "-X", "importtime", "-m", "research", "report", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tiny.ROOT)
+    assert " scipy.stats." not in done.stderr  # which does not list what SciPy loads by attribute
 
 
 def test_the_version(capsys):

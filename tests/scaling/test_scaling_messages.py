@@ -167,5 +167,5 @@ def test_help_is_there_at_once():
         command = [sys.executable, "-X", "importtime", "-m", "research", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout
-        for heavy in ("jax", "scipy.stats", "flax"):
+        for heavy in ("jax", "scipy.stats._stats_py", "flax"):
             assert not any(line.endswith(f" {heavy}") for line in done.stderr.splitlines()), heavy
