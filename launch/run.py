@@ -94,7 +94,7 @@ def main(words: Sequence[str]) -> int:
         with stop.at_once(f"stopped{again}\n", AGAIN):  # outside the loop, which saves first
             _run(args, flags)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {terminal.one_line(str(error))}", file=sys.stderr)
         runtime.leave(error.code)
         return error.code
     except Interrupted as error:  # in all processes of the run alike
