@@ -191,14 +191,9 @@ def _left_to_others() -> Iterator[None]:
 
 
 def _cost(group: study.Group) -> float:
-    from research import families
+    from research import cost
 
-    return sum(
-        families.load(t.config.family).cost(t.config).train_flops
-        * t.config.train.batch_size
-        * t.steps_to_run
-        for t in group
-    )
+    return sum(cost.ledger(t.config).step_flops * t.steps_to_run for t in group)
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,50 +1,88 @@
-"""The one FLOP and parameter ledger: counted from the architecture, by group, for every family.
+"""The one FLOP and parameter ledger: what a family's functions compute, read from their programs.
 
-Convention: a product [m, k] x [k, n] is 2 m k n FLOPs; attention scores are counted dense
-(a causal mask saves nothing here); look-ups, norms, activations and the optimizer count zero;
-the backward pass is twice the forward. It reads "6ND plus attention", with the head inside.
+Nothing here knows an architecture. A function is traced with abstract arrays and its jaxpr walked:
+a matrix product [m, k] x [k, n] is 2 m k n FLOPs, a convolution 2 for each pair of a kernel's tap
+and an input under it, a scan its body times its length, a branch the dearest one. Attention scores
+are counted dense (a causal mask saves nothing here); look-ups, norms and activations count zero.
+The backward pass is whatever the step computes, twice the forward of a network that is all
+trained: it reads "6ND plus attention", with the head inside.
+
+What is traced is the neutral program, dense attention without remat or chunks on one device, so
+that hardware never changes science; `executed` counts what a config's hardware does beside it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from research.models import moe
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from research import data, defaults, families, programs
+from research.errors import UserError
 
 CONVENTION = {
     "params": "total, embeddings and head included",
-    "flops": "ledger: matrix products, attention (dense) and head; backward = 2 x forward",
+    "flops": "ledger: matrix products and convolutions of the train step, attention dense, "
+    "head inside; nothing computed again",
 }
+UNREADABLE = ("pallas_call", "ffi_call", "pure_callback", "io_callback", "tpu_custom_call")
+CONTAINERS = ("stack", "blocks")  # scopes that only hold others, as classes' names do
+TABLES = ("vocab", "class", "position", "output")  # axes of look-up tables and of the head
 
 
-@dataclass(frozen=True)
 class Ledger:
-    """Parameters and forward FLOPs of one example, each by group.
+    """Parameters and FLOPs of a config, each traced when first asked for.
 
-    Attributes:
-        params: parameter count by group; groups sum to the network's total.
-        forward_flops: FLOPs of one example's forward pass by group.
-        tokens: positions the stack processes for one example (text tokens, image patches).
-        idle_params: parameters that a position does not meet: the experts it is not sent to.
+    Scopes are modules' paths such as "attention/qkv".
     """
 
-    params: Mapping[str, int]
-    forward_flops: Mapping[str, int]
-    tokens: int
-    idle_params: int = 0
+    def __init__(self, config: ConfigDict, spec: dict[str, Any]):
+        self._config, self._spec = config, spec  # of the neutral program, and the data's
+        self._family = families.load(config.family)
+        self._declared = getattr(self._family, "unread_flops", lambda config: {})(config)
 
-    @property
-    def total_params(self) -> int:
-        return sum(self.params.values())
+    @functools.cached_property
+    def _shapes(self) -> Any:
+        return jax.eval_shape(lambda: self._family.init(self._config, jax.random.key(0)))
 
-    @property
-    def active_params(self) -> int:
-        """Parameters that a position meets."""
-        return self.total_params - self.idle_params
+    @functools.cached_property
+    def _parameters(self) -> tuple[dict[str, int], int, int]:
+        return _parameters(self._config, self._family, self._shapes)
 
-    @property
-    def non_embedding_params(self) -> int:
-        """Parameters without look-up tables and the head (Kaplan 2020's N)."""
-        return sum(n for group, n in self.params.items() if group not in ("embedding", "head"))
+    def _count(self, function: Callable, batch_size: int, *rest: str) -> dict[str, int]:
+        """FLOPs by scope of a function of config, parameters, a batch and `rest` of _inputs."""
+        declared = {scope: flops * batch_size for scope, flops in self._declared.items()}
+        inputs = _inputs(self._spec, batch_size)
+        arguments = (self._shapes, *(inputs[name] for name in rest))
+        of = f"config.family={self._config.family!r}"
+        return count(
+            functools.partial(function, self._config), *arguments, declared=declared, of=of
+        )
+
+    @functools.cached_property
+    def forward_flops(self) -> dict[str, int]:
+        """FLOPs of the loss of one example, by scope."""
+        return self._count(self._family.loss, 1, "batch", "key", "step")
+
+    @functools.cached_property
+    def score_flops(self) -> int:
+        """FLOPs of the score of one example."""
+        return sum(self._count(self._family.score, 1, "scored", "key").values())
+
+    @functools.cached_property
+    def step_flops(self) -> int:
+        """FLOPs of one train step at `config.train.batch_size`.
+
+        They are forward, backward, and all else that a family's or an optimizer's update computes.
+        """
+        step, size = functools.partial(_step, self._family), self._config.train.batch_size
+        return sum(self._count(step, size, "batch", "key", "step").values())
 
     @property
     def flops(self) -> int:
@@ -52,77 +90,231 @@ class Ledger:
         return sum(self.forward_flops.values())
 
     @property
-    def train_flops(self) -> int:
-        """Forward and backward FLOPs of one example."""
-        return 3 * self.flops
+    def tokens(self) -> int:
+        """Positions the network processes for one example: text tokens, image patches."""
+        if hasattr(self._family, "positions"):
+            return self._family.positions(self._config)
+        return self._spec.get("length", 1)
+
+    @property
+    def params(self) -> dict[str, int]:
+        """Parameters by scope, which sum to the network's total."""
+        return self._parameters[0]
+
+    @property
+    def total_params(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self._shapes))
+
+    @property
+    def active_params(self) -> int:
+        """Parameters that a position meets: not the experts it is not sent to."""
+        return self.total_params - self._parameters[2]
+
+    @property
+    def non_embedding_params(self) -> int:
+        """Parameters without look-up tables and the head (Kaplan 2020's N)."""
+        return self.total_params - self._parameters[1]
 
 
-def add(*tables: Mapping[str, int]) -> dict[str, int]:
-    """Sum tables group by group."""
-    total: dict[str, int] = {}
-    for table in tables:
-        for group, count in table.items():
-            total[group] = total.get(group, 0) + count
-    return total
+def groups(table: Mapping[str, int]) -> dict[str, int]:
+    """Sum a table of scopes by the first part of each: "attention/qkv" is of "attention"."""
+    total: Counter[str] = Counter()
+    for scope, count in table.items():
+        total[scope.partition("/")[0]] += count
+    return dict(total)
 
 
-def stack(model, length: int, modulated: bool = False) -> Ledger:
-    """Count `models.transformer.Stack`: `depth` blocks over `length` positions.
+def ledger(config: ConfigDict) -> Ledger:
+    """Return the ledger of `config`, traced once a process for each shape.
+
+    `train.steps` and what else its programs never read may still be open.
+
+    Raises:
+        UserError: when the FLOPs cannot be read; see `count`.
+    """
+    neutral = programs.close(config)
+    neutral.hardware = defaults.hardware()
+    neutral.hardware.unroll = 1  # a block is traced once, whatever the depth
+    spec = data.outline(config.data)
+    return _ledger(neutral.to_json(sort_keys=True), programs.Carried((neutral, spec)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _ledger(shape: str, carried: programs.Carried) -> Ledger:
+    del shape
+    return Ledger(*carried.held)
+
+
+def executed(config: ConfigDict) -> dict[str, int]:
+    """FLOPs of a step by scope as `config.hardware` computes it: what remat makes again is in it.
+
+    A tiled kernel of attention cannot be read; it computes what attention in chunks does.
+    """
+    shape = copy.deepcopy(programs.close(config))
+    shape.hardware.mesh = defaults.hardware().mesh
+    shape.hardware.unroll = 1
+    if shape.hardware.attention != "dense":
+        shape.hardware.attention = "chunked"
+    spec = data.outline(config.data)
+    return _executed(shape.to_json(sort_keys=True), programs.Carried((shape, spec)))
+
+
+@functools.lru_cache(maxsize=256)
+def _executed(shape: str, carried: programs.Carried) -> dict[str, int]:
+    del shape
+    config, spec = carried.held
+    family = families.load(config.family)
+    params = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
+    inputs = _inputs(spec, config.train.batch_size)
+    arguments = (params, *(inputs[name] for name in ("batch", "key", "step")))
+    return count(functools.partial(_step, family, config), *arguments)
+
+
+def _step(family: Any, config: ConfigDict, params: Any, batch: Any, key: Any, step: Any) -> Any:
+    """One train step from parameters alone, the optimizer's state made on the way."""
+    state = programs.fresh(config, family, params)
+    return programs.update(config, family, state, batch, key, step, np.float32(0))
+
+
+def _inputs(spec: dict[str, Any], size: int) -> dict[str, Any]:
+    """What training and scoring a batch of `size` examples are given, without arrays."""
+    shapes = data.batch_shapes(spec, size)
+    batch = {name: jax.ShapeDtypeStruct(*each) for name, each in shapes.items()}
+    return {
+        "batch": batch,
+        "scored": batch | {"mask": jax.ShapeDtypeStruct((size,), np.float32)},
+        "key": jax.eval_shape(lambda: jax.random.key(0)),
+        "step": jax.ShapeDtypeStruct((), np.int32),
+    }
+
+
+def _parameters(config: ConfigDict, family: Any, params: Any) -> tuple[dict[str, int], int, int]:
+    """Parameters by scope, those of tables and the head, and those a position does not meet."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    axes = [(None,) * leaf.ndim for _, leaf in leaves]
+    if hasattr(family, "axes"):
+        axes = jax.tree.leaves(family.axes(config), is_leaf=programs.is_axes)
+    table: Counter[str] = Counter()
+    embedding = idle = 0
+    for (path, leaf), names in zip(leaves, axes, strict=True):
+        words = [str(getattr(k, "key", getattr(k, "idx", k))) for k in path]
+        scope = [word for word in words if word not in CONTAINERS]
+        table["norm" if "norm" in names else "/".join(scope[:-1] or scope)] += leaf.size
+        if any(name in TABLES for name in names):
+            embedding += leaf.size
+        if "experts" in names:
+            experts = leaf.shape[names.index("experts")]
+            met = config.model.get("experts_per_token", experts)
+            idle += leaf.size * (experts - met) // experts
+    return dict(table), embedding, idle
+
+
+def count(
+    function: Callable, *arguments: Any, declared: Mapping[str, int] | None = None, of: str = ""
+) -> dict[str, int]:
+    """FLOPs by scope of what `function` computes of `arguments`, arrays or their shapes.
 
     Args:
-        model: `config.model`; every key of `transformer.default_model` may count. A mixture of
-            experts is charged for all its slots, filled or not: that is what a machine computes.
-        modulated: whether each block carries adaLN-zero modulation of one condition.
+        declared: FLOPs by scope of each loop or kernel there that cannot be read.
+        of: what a refusal names first.
+
+    Raises:
+        UserError: for a product inside a loop of unknown length, or a kernel that is not a jaxpr,
+            in a scope that is not declared.
     """
-    depth, width, heads = model.depth, model.width, model.num_heads
-    kv_heads = model.num_kv_heads or heads
-    qkv = (heads + 2 * kv_heads) * (width // heads)
-    hidden = round(width * model.mlp_ratio)
-    up = hidden * (2 if model.activation == "swiglu" else 1)
-    bias = 1 if model.bias else 0
-    norm = width * (1 + bias)
-    params = {
-        "attention": width * qkv + width * width + bias * (qkv + width),
-        "norm": 0 if modulated else 2 * norm,
-    }
-    flops = {
-        "attention": 2 * length * (width * qkv + width * width),
-        "attention_scores": 2 * 2 * length * length * width,
-    }
-    perceptron, idle = width * up + hidden * width, 0
-    if model.num_experts:
-        slots = model.num_experts * moe.capacity(model, length)
-        params |= {"router": width * model.num_experts, "experts": model.num_experts * perceptron}
-        flops |= {"router": 2 * length * params["router"], "experts": 2 * slots * perceptron}
-        idle = (model.num_experts - model.experts_per_token) * perceptron
-    else:
-        params["mlp"] = perceptron + bias * (up + width)
-        flops["mlp"] = 2 * length * perceptron
-    if model.qk_norm:
-        params["norm"] += 2 * (width // heads)
-    if modulated:
-        params["modulation"] = 6 * width * (width + 1)
-        flops["modulation"] = 2 * 6 * width * width
-    return Ledger(
-        {group: depth * n for group, n in params.items()},
-        {group: depth * n for group, n in flops.items()},
-        length,
-        depth * idle,
-    )
+    total: Counter[str] = Counter()
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    for primitive, scope, flops in _read(jaxpr, (), declared or {}):
+        if flops is None:
+            raise UserError(
+                f"{of or 'a function'}: the FLOPs of `{primitive}` in scope {scope or 'none'!r} "
+                "cannot be read from the program; put it into a jax.named_scope and let the "
+                "family's unread_flops(config) give that scope's FLOPs of one example"
+            )
+        total[scope] += flops
+    return dict(total)
 
 
-def decoder(model, length: int) -> Ledger:
-    """Count `models.decoder.Decoder` on one sequence of `length` tokens."""
-    blocks = stack(model, length)
-    table = model.vocab_size * model.width
-    params = {
-        "embedding": table + model.max_length * model.width,
-        "final_norm": model.width * (2 if model.bias else 1),
-        "head": 0 if model.tie_embeddings else table,
-    }
-    return Ledger(
-        add(blocks.params, params),
-        add(blocks.forward_flops, {"head": 2 * length * table}),
-        length,
-        blocks.idle_params,
-    )
+def _read(
+    jaxpr: Any, outer: tuple[str, ...], declared: Mapping[str, int]
+) -> Iterator[tuple[str, str, int | None]]:
+    """(primitive, scope, FLOPs) of each equation that has any; None where they are not known."""
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        scopes = (*outer, str(equation.source_info.name_stack))
+        inner = list(_inner(name, params))
+        if name == "dot_general":
+            yield name, _scope(scopes), _dot(equation)
+        elif name == "ragged_dot_general":
+            rows, features = (v.aval.shape for v in equation.invars[:2])
+            yield name, _scope(scopes), 2 * math.prod(rows) * features[-1]
+        elif name == "conv_general_dilated":
+            yield name, _scope(scopes), _convolution(equation)
+        elif name == "cond":
+            branches = [list(_read(branch, scopes, declared)) for branch in inner]
+            yield from max(branches, key=lambda found: sum(flops or 0 for *_, flops in found))
+        elif name in UNREADABLE:
+            yield name, _scope(scopes), declared.get(_scope(scopes))
+        elif name == "while":
+            if any(True for each in inner for _ in _read(each, scopes, declared)):
+                yield name, _scope(scopes), declared.get(_scope(scopes))
+        else:
+            times = params["length"] if name == "scan" else 1
+            if name == "shard_map":
+                times = params["mesh"].size
+            for each in inner:
+                for primitive, scope, flops in _read(each, scopes, declared):
+                    yield primitive, scope, None if flops is None else times * flops
+
+
+def _inner(name: str, params: Mapping[str, Any]) -> Iterator[Any]:
+    """The jaxprs that an equation runs."""
+    values = list(params.values())
+    if name == "custom_linear_solve":  # beside it lie the transposed solver and the products
+        values = [params["jaxprs"].solve]
+    elif name == "linear_call":  # and its transpose
+        values = [params["callee"]]
+    for value in values:
+        for each in value if isinstance(value, (tuple, list)) else (value,):
+            each = getattr(each, "jaxpr", each)
+            if hasattr(each, "eqns"):
+                yield each
+
+
+def _dot(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2 * math.prod(left[a] for a in contracted) * math.prod(equation.outvars[0].aval.shape)
+
+
+def _convolution(equation: Any) -> int:
+    """2 for each tap of a kernel with an input under it: neither padding nor a hole of dilation.
+
+    So a transposed convolution, and each of the two gradients, count as the convolution does.
+    """
+    params, (x, kernel) = equation.params, (v.aval.shape for v in equation.invars)
+    numbers = params["dimension_numbers"]
+    out = equation.outvars[0].aval.shape
+    pairs = 1
+    for index, axis in enumerate(numbers.lhs_spec[2:]):
+        low, _ = params["padding"][index]
+        hole = params["lhs_dilation"][index]
+        position = np.arange(out[numbers.out_spec[2 + index]])[:, None]
+        position = position * params["window_strides"][index] - low
+        tap = np.arange(kernel[numbers.rhs_spec[2 + index]]) * params["rhs_dilation"][index]
+        place = position + tap
+        inside = (place >= 0) & (place <= (x[axis] - 1) * hole) & (place % hole == 0)
+        pairs *= int(inside.sum())
+    batch = x[numbers.lhs_spec[0]] // params["batch_group_count"]
+    inputs, outputs = (kernel[numbers.rhs_spec[1]], kernel[numbers.rhs_spec[0]])
+    return 2 * batch * inputs * outputs * pairs
+
+
+def _scope(stacks: tuple[str, ...]) -> str:
+    """The module's path in name stacks such as "transpose(jvp(DiT))/stack/Block/mlp/up".
+
+    Names of transformations, of classes, of containers and of einsums are left out.
+    """
+    words = re.sub(r"\w+\(|\)", "", "/".join(stacks)).split("/")
+    kept = (w for w in words if w and w not in CONTAINERS and not w[0].isupper() and "->" not in w)
+    return "/".join(kept)

@@ -1,9 +1,36 @@
 """The whole config of a trial, every key with its default: nothing a run uses is hidden."""
 
+import math
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from research import config as configs
 from research import data, families, mesh, optim
+
+RANGES = {  # [low, high) of keys outside config.train, by section
+    "": {"seed": (0, 2**32), "log_steps": (1, math.inf)},
+    "evaluation": {"batch_size": (1, math.inf), "examples": (1, math.inf)},
+    "checkpoint": {
+        "keep": (1, math.inf),
+        "every_steps": (0, math.inf),
+        "every_seconds": (0, math.inf),
+    },
+    "sampling": {"num": (0, math.inf)},
+    "hardware": {
+        "unroll": (1, math.inf),
+        "accumulation": (1, 2**31),
+        "microbatches": (0, 2**31),
+        "loss_chunks": (1, 2**31),
+    },
+}
+
+
+def check_ranges(config: ConfigDict) -> None:
+    """Raise UserError for a number of `config` that is out of its range, but config.train's."""
+    for section, ranges in RANGES.items():
+        tree = config[section] if section else config
+        configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)
 
 
 def hardware() -> ConfigDict:

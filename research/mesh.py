@@ -46,6 +46,9 @@ RULES: dict[str, tuple[str, ...]] = {
     # never split
     "head_dim": (),
     "norm": (),
+    "position": (),  # of a table of them
+    "class": (),
+    "output": (),  # what the network predicts of a position
 }
 GATHERED = ("embed", "expert_embed", "modulation")  # split at rest, whole in a product
 

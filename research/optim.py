@@ -103,19 +103,22 @@ def init(config: ConfigDict, params: Any) -> Any:
     return transform(config.train).init(params)
 
 
-def update(loss: Callable, config: ConfigDict, state: dict, batch: dict, key, rate) -> tuple:
+def update(
+    loss: Callable, config: ConfigDict, state: dict, batch: dict, key, step, rate
+) -> tuple[dict, dict]:
     """One gradient step of `loss`, over `hardware.accumulation` micro-batches.
 
     Args:
-        loss: a family's `loss(config, params, batch, key) -> (scalar, metrics)`.
+        loss: a family's `loss(config, params, batch, key, step) -> (scalar, metrics)`.
         state: {"params", "opt_state", ...}; other entries pass through.
+        step: how many steps were before this one, a scalar.
         rate: learning rate, a scalar.
 
     Returns:
         The new state and metrics, the loss and the gradient's global norm among them.
     """
     count = config.hardware.accumulation
-    gradient = jax.value_and_grad(lambda p, b, k: loss(config, p, b, k), has_aux=True)
+    gradient = jax.value_and_grad(lambda p, b, k: loss(config, p, b, k, step), has_aux=True)
     if count == 1:
         (value, metrics), grads = gradient(state["params"], batch, key)
     else:

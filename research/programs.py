@@ -92,10 +92,10 @@ def build(config: ConfigDict, devices: Any = None) -> Programs:
 
 
 class Carried:
-    """Hands a config through `lru_cache` without being part of the cache's key."""
+    """Hands what it holds through `lru_cache` without being part of the cache's key."""
 
-    def __init__(self, config: ConfigDict):
-        self.config = copy.deepcopy(config)
+    def __init__(self, held: Any):
+        self.held = copy.deepcopy(held)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Carried)
@@ -104,13 +104,24 @@ class Carried:
         return 0
 
 
+def fresh(config: ConfigDict, family: Any, params: Any) -> dict[str, Any]:
+    """The state that training begins with from `params`."""
+    init_optimizer = getattr(family, "init_optimizer", optim.init)
+    return {"params": params, "opt_state": init_optimizer(config, params)}
+
+
+def update(config: ConfigDict, family: Any, state: Any, batch: Any, key: Any, step: Any, rate: Any):
+    """One train step of the family: its own, or that of one gradient of its loss."""
+    if hasattr(family, "update"):
+        return family.update(config, state, batch, key, step, rate)
+    return optim.update(family.loss, config, state, batch, key, step, rate)
+
+
 @functools.lru_cache(maxsize=8)
 def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
     del key
-    config = carried.config
+    config = carried.held
     family = families.load(config.family)
-    update = getattr(family, "update", None) or functools.partial(optim.update, family.loss)
-    init_optimizer = getattr(family, "init_optimizer", optim.init)
     decay = config.train.ema_decay
 
     def on_grid(function):
@@ -123,17 +134,16 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
         return traced
 
     def init(key):
-        params = family.init(config, key)
-        state = {"params": params, "opt_state": init_optimizer(config, params)}
+        state = fresh(config, family, family.init(config, key))
         # A copy, so that donating the state never hands over one buffer twice.
-        return {**state, "ema": jax.tree.map(jnp.copy, params)} if decay else state
+        return {**state, "ema": jax.tree.map(jnp.copy, state["params"])} if decay else state
 
     @on_grid
     def step(state, batch, key, index, learning_rate):
         key = jax.random.fold_in(key, index)
         state = jax.device_put(state, working)  # of what is offloaded; nothing else moves
         ema = state.pop("ema", None)
-        state, metrics = update(config, state, batch, key, learning_rate)
+        state, metrics = update(config, family, state, batch, key, index, learning_rate)
         if decay:
             # Early steps average over what there is: min(decay, (1 + t) / (10 + t)).
             weight = jnp.minimum(decay, (1 + index) / (10 + index))
@@ -178,7 +188,7 @@ def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: An
     names, strangers = {}, []
     if hasattr(family, "axes"):
         params = flatten(shapes["params"])[0]
-        leaves = jax.tree.leaves(family.axes(config), is_leaf=_is_axes)
+        leaves = jax.tree.leaves(family.axes(config), is_leaf=is_axes)
         pairs = zip(params, leaves, strict=True)
         names = {path: (axes, leaf.shape) for (path, leaf), axes in pairs}
 
@@ -202,8 +212,8 @@ def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: An
     return layout
 
 
-def _is_axes(node: Any) -> bool:
-    """Whether a node of a family's `axes` is the names of one parameter's axes."""
+def is_axes(node: Any) -> bool:
+    """Whether a node of a family's `axes` is the names of one parameter's axes, a leaf."""
     return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
 
 

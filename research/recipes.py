@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import families
+from research import cost, data, defaults, families
 from research.errors import UserError, nearest
 
 DECAY_FRACTION = 0.2  # of the run, in the cooldown (Haegele et al. 2024, section 4)
@@ -45,27 +45,31 @@ def image_ladder(config: ConfigDict) -> None:
 
 
 def horizon(config: ConfigDict) -> None:
-    """Fill train.steps and train.decay_steps from `budget` by the family's own ledger."""
+    """Fill train.steps and train.decay_steps from `budget` by the ledger."""
     train = config.train
     if train.steps is None and config.budget is not None:
         if not 0 < config.budget < math.inf:
             raise UserError(f"config.budget={config.budget} must be positive")
-        # A network, a window or a batch that cannot be costs nothing: `study.check` says what is
-        # wrong with it.
-        try:
-            ledger = families.load(config.family).cost(config)
-            example, real = ledger.train_flops, ledger.total_params > 0 and ledger.tokens > 0
-        except ZeroDivisionError:
-            example, real = 0, False
-        if example == 0 and real:
-            raise UserError(
-                f"config.budget={config.budget:g} buys no number of steps: family "
-                f"{config.family!r} counts no FLOPs in its `cost`; set config.train.steps"
-            )
-        step = example * train.batch_size
-        train.steps = max(1, round(config.budget / step)) if step > 0 else 1
+        if train.batch_size is not None:
+            train.steps = _steps(config)
     if train.steps is not None:
         configs.fill(train, decay_steps=round(DECAY_FRACTION * train.steps))
+
+
+def _steps(config: ConfigDict) -> int:
+    """How many steps the budget buys of a network that can be built on these data."""
+    defaults.check_ranges(config)
+    configs.check_ranges(config.train, "config.train", {"batch_size": (1, 2**31)})
+    family = families.load(config.family)
+    if hasattr(family, "check"):
+        family.check(config, data.outline(config.data))
+    step = cost.ledger(config).step_flops
+    if step == 0:
+        raise UserError(
+            f"config.budget={config.budget:g} buys no number of steps: a step of family "
+            f"{config.family!r} has no matrix product and no convolution; set config.train.steps"
+        )
+    return max(1, round(config.budget / step))
 
 
 def fixed(config: ConfigDict) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import config, families, processes, programs, study
+from research import config, cost, families, processes, programs, study
 from research.errors import UserError
 from research.run import buckets, checkpoint, record
 
@@ -55,7 +55,7 @@ def _check_memory(num: int, settings: ConfigDict) -> None:
     The estimate is of one layer's activations, of what attention keeps of every layer and of the
     samples themselves, in float32; where it is far too low, the system's own answer is to abort.
     """
-    model, positions = settings.model, families.load(settings.family).cost(settings).tokens
+    model, positions = settings.model, cost.ledger(settings).tokens
     width, heads = model.get("width") or 1, model.get("num_heads") or 1
     layer = (10 + 2 * (model.get("mlp_ratio") or 4)) * width + 2 * heads * positions
     values = positions * (layer + 2 * width * (model.get("depth") or 1))

@@ -14,29 +14,13 @@ import jax
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import data, defaults, families, identity, mesh, optim, recipes, trunks
+from research import cost, data, defaults, families, identity, mesh, optim, recipes, trunks
 from research.errors import UserError, nearest
 from research.models.attention import KINDS, TILE
 from research.models.transformer import REMAT_POLICIES
 from research.run import files, record
 from research.trunks import Group, Trial
 
-RANGES = {  # [low, high) of keys outside config.train, by section
-    "": {"seed": (0, 2**32), "log_steps": (1, math.inf)},
-    "evaluation": {"batch_size": (1, math.inf), "examples": (1, math.inf)},
-    "checkpoint": {
-        "keep": (1, math.inf),
-        "every_steps": (0, math.inf),
-        "every_seconds": (0, math.inf),
-    },
-    "sampling": {"num": (0, math.inf)},
-    "hardware": {
-        "unroll": (1, math.inf),
-        "accumulation": (1, 2**31),
-        "microbatches": (0, 2**31),
-        "loss_chunks": (1, 2**31),
-    },
-}
 CHOICES = {  # of keys of config.hardware
     "remat": tuple(REMAT_POLICIES),
     "attention": tuple(KINDS),
@@ -189,9 +173,7 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
     family = families.load(config.family)
     if config.part:
         files.check_name(config.part, "config.part:")
-    for section, ranges in RANGES.items():
-        tree = config[section] if section else config
-        configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)
+    defaults.check_ranges(config)
     if prepared:
         spec = _spec(str(configs.to_plain(config.data)), config.data)
     else:
@@ -263,7 +245,7 @@ def check_hardware(config: ConfigDict, num_devices: int) -> None:
             "config.hardware.attention='splash' cannot split positions over mesh.sequence="
             f"{sizes['sequence']}; use chunked"
         )
-    positions = families.load(config.family).cost(config).tokens
+    positions = cost.ledger(config).tokens
     if hardware.attention == "splash" and positions % TILE:
         raise UserError(
             f"config.hardware.attention='splash' works on tiles of {TILE} positions, which do not "

@@ -85,12 +85,11 @@ def train(
         clock = Clock(seen(folder))
 
         # 1. What is learned, from what, and at what cost.
-        family = families.load(config.family)
         source = data.load(config.data, "train")
-        ledger = family.cost(config)
+        ledger = cost.ledger(config)
         settings, batch_size = config.train, config.train.batch_size
         amount = config.data.length if source.kind == "text" else 1  # tokens or images an example
-        step_flops = ledger.train_flops * batch_size
+        step_flops = ledger.step_flops
         unit = "tokens" if source.kind == "text" else "images"
         progress = Progress(
             folder, held.check, clock, settings.steps, batch_size * amount, unit, step_flops
@@ -266,7 +265,7 @@ def _measures(config, ledger, source, ran, branch, seconds) -> dict[str, Any]:
     examples = settings.steps * settings.batch_size
     text = source.kind == "text"
     amount = examples * (config.data.length if text else 1)
-    flops = examples * ledger.train_flops
+    flops = settings.steps * ledger.step_flops
     return {
         "seed": config.seed,
         "size": config.size,
@@ -276,7 +275,7 @@ def _measures(config, ledger, source, ran, branch, seconds) -> dict[str, Any]:
             "active": ledger.active_params,
             "non_embedding": ledger.non_embedding_params,
             "embedding": ledger.total_params - ledger.non_embedding_params,
-            "groups": dict(ledger.params),
+            "groups": cost.groups(ledger.params),
         },
         "data": {
             "name": config.data.name,
@@ -293,7 +292,7 @@ def _measures(config, ledger, source, ran, branch, seconds) -> dict[str, Any]:
         "schedule": settings.schedule,
         "schedule_end_step": settings.steps,
         "flops": flops,
-        "flops_spent": ran * settings.batch_size * ledger.train_flops,
+        "flops_spent": ran * ledger.step_flops,
         "flops_6nd": 6 * ledger.active_params * ledger.tokens * examples,
         "convention": cost.CONVENTION,
         "floor": data.load(config.data, "validation").floor,

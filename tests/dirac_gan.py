@@ -9,8 +9,6 @@ import numpy as np
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research.cost import Ledger
-
 
 def default_model() -> ConfigDict:
     return ConfigDict(dict(penalty=1.0))
@@ -20,7 +18,7 @@ def init(config, key):
     return {"generator": {"theta": jnp.ones(())}, "discriminator": {"psi": jnp.ones(())}}
 
 
-def loss(config, params, batch, key):
+def loss(config, params, batch, key, step):
     product = params["generator"]["theta"] * params["discriminator"]["psi"]
     return -jax.nn.softplus(-product), {}
 
@@ -29,13 +27,13 @@ def init_optimizer(config, params):
     return {"turns": jnp.zeros((), jnp.int32)}
 
 
-def update(config, state, batch, key, learning_rate):
+def update(config, state, batch, key, step, learning_rate):
     theta, psi = state["params"]["generator"]["theta"], state["params"]["discriminator"]["psi"]
     psi += learning_rate * (jax.nn.sigmoid(-theta * psi) * theta - config.model.penalty * psi)
     theta -= learning_rate * jax.nn.sigmoid(-theta * psi) * psi
     params = {"generator": {"theta": theta}, "discriminator": {"psi": psi}}
     turns = {"turns": state["opt_state"]["turns"] + 1}
-    value, _ = loss(config, params, batch, key)
+    value, _ = loss(config, params, batch, key, step)
     return {**state, "params": params, "opt_state": turns}, {"loss": value, "theta": theta}
 
 
@@ -49,7 +47,3 @@ def score_kind(config):
 
 def sample(config, params, key, num):
     return np.full((num, 1, 1, 1), params["generator"]["theta"])
-
-
-def cost(config):
-    return Ledger({"generator": 1, "discriminator": 1}, {"discriminator": 2}, 1)

@@ -9,8 +9,6 @@ import numpy as np
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research.cost import Ledger
-
 
 def default_model() -> ConfigDict:
     return ConfigDict(dict(chain=50, step_size=0.02))
@@ -36,7 +34,7 @@ def langevin(config, params, x, key):
     return jax.lax.scan(move, x, jax.random.split(key, config.model.chain))[0]
 
 
-def loss(config, params, batch, key):
+def loss(config, params, batch, key, step):
     data = batch["image"][:, 0, 0, 0]
     negative = jax.lax.stop_gradient(langevin(config, params, data, key))
     return energy(params, data).mean() - energy(params, negative).mean(), {}
@@ -54,7 +52,3 @@ def score_kind(config):
 
 def sample(config, params, key, num):
     return np.asarray(langevin(config, params, jnp.zeros(num), key))[:, None, None, None]
-
-
-def cost(config):
-    return Ledger({"energy": 2}, {"energy": 4 * (2 + config.model.chain)}, 1)

@@ -67,7 +67,7 @@ def loss_and_gradient(make, devices: list, folder: str, **hardware) -> list[np.n
     def run(params, batch):
         with jax.sharding.use_abstract_mesh(grid.abstract_mesh):
             return jax.value_and_grad(
-                lambda params: family.loss(config, params, batch, jax.random.key(1))[0]
+                lambda params: family.loss(config, params, batch, jax.random.key(1), 0)[0]
             )(params)
 
     def place(array, sharding):  # every process has all of it

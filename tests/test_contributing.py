@@ -7,14 +7,14 @@ from pathlib import Path
 from types import ModuleType
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from launch import local
-from research import data, defaults, families, optim, recipes, study
+from research import cost, data, defaults, families, optim, recipes, study
 from research.__main__ import VERBS, main
-from research.cost import Ledger
 from research.dryrun import laptop
 from research.errors import UserError
 from research.scaling import fit, laws
@@ -61,6 +61,9 @@ def test_study(tmp_path):
     assert {trial.config.model.activation for trial in loaded.trials} == {"relu2", "gelu"}
 
 
+KEY = jax.random.key(0)
+
+
 @pytest.fixture
 def bigram(module, monkeypatch):
     loaded = module("research/families/bigram.py")
@@ -79,7 +82,7 @@ def test_family_learns_the_frequencies(bigram):
     batch = {"tokens": tokens, "mask": np.ones(2, np.float32)}
     params = bigram.init(config, jax.random.key(0))
     state = {"params": params, "opt_state": optim.init(config, params)}
-    step = jax.jit(lambda s: optim.update(bigram.loss, config, s, batch, jax.random.key(0), 0.1)[0])
+    step = jax.jit(lambda s: optim.update(bigram.loss, config, s, batch, KEY, 0, 0.1)[0])
     for _ in range(400):
         state = step(state)
     bits = bigram.score(config, state["params"], batch, jax.random.key(0))
@@ -88,7 +91,6 @@ def test_family_learns_the_frequencies(bigram):
     assert bits["total"] / bits["count"] == pytest.approx(entropy / 2, abs=1e-3)
     drawn = bigram.sample(config, state["params"], jax.random.key(0), 3)
     assert drawn.shape == (3, 4) and set(drawn[:, 0]) <= {1, 2} and not drawn[:, 1].any()
-    assert bigram.cost(config).total_params == sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 FAMILY_STUDY = '''
@@ -127,6 +129,10 @@ def test_family_runs_as_a_whole_study(bigram, tmp_path, capsys):
     loaded, folder = study.load(str(path)), tmp_path / "ranks"
     assert loaded.groups[0][0].config.recipe == "ladder" and len(loaded.trials) == 8
     assert "8 trials" in laptop.table(loaded, 2)
+    ledger = cost.ledger(loaded.trials[0].config)
+    width, count = loaded.trials[0].config.model.width, loaded.trials[0].config.train.batch_size
+    assert ledger.total_params == 2 * 16 * width and ledger.tokens == 16
+    assert ledger.step_flops == 3 * count * ledger.flops == 3 * count * 2 * 16 * 16 * width
     study.write_description(loaded, folder)
     local.work(loaded, folder)
     for words in (
@@ -148,8 +154,9 @@ def test_families_that_a_recipe_cannot_serve(bigram, tmp_path):
     with pytest.raises(UserError, match="family 'shown.bigram' does not have; use recipe 'fixed'"):
         recipes.apply(config)
     config.recipe, config.train.batch_size = "fixed", 8
-    bigram.cost = lambda config: Ledger({"head": 4}, {"head": 0}, 16)
-    with pytest.raises(UserError, match="counts no FLOPs in its `cost`; set config.train.steps"):
+    bigram.init = lambda config, key: {"bias": jnp.zeros(config.model.vocab_size)}
+    bigram.nats = lambda params, tokens: -jax.nn.log_softmax(params["bias"])[tokens[:, 1:]]
+    with pytest.raises(UserError, match="no matrix product and no convolution; set config.train"):
         recipes.apply(config)
 
 

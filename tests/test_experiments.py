@@ -31,14 +31,14 @@ def test_every_experiment_loads(file):
 
 def test_quickstart_is_the_study_it_claims_to_be(flags):
     """Sizes, spans, horizons and seeds, counted from the trials themselves."""
-    from research import families
+    from research import cost
 
     trials = study.load("experiments/quickstart.py", flags).trials
     for part, sizes, decades in (("text", 6, 1.5), ("images", 5, 1.2)):
         chosen = [trial for trial in trials if trial.config.part == part]
         horizons: dict[int, set] = {}
         for trial in chosen:
-            params = families.load(trial.config.family).cost(trial.config).total_params
+            params = cost.ledger(trial.config).total_params
             horizons.setdefault(params, set()).add(trial.config.train.steps)
         assert len(horizons) >= sizes
         assert max(horizons) / min(horizons) >= 10**decades

@@ -24,7 +24,6 @@ from ml_collections.config_dict import placeholder
 from launch import local, processes
 from research import runtime, study
 from research.__main__ import main
-from research.cost import Ledger
 from research.run import checkpoint, record
 from research.run.rows import read_rows
 
@@ -231,7 +230,7 @@ def _nats(params, tokens):
     return jax.nn.logsumexp(logits, -1) - chosen
 
 
-def loss(config, params, batch, key):
+def loss(config, params, batch, key, step):
     return _nats(params, batch["tokens"]).mean(), {}
 
 
@@ -249,9 +248,3 @@ def sample(config, params, key, num):
     logits = params["before"]["kernel"] @ params["after"]["kernel"].T
     drawn = jax.random.categorical(key, logits[0], shape=(num, config.data.length))
     return np.asarray(drawn + ord("a"), np.int32)
-
-
-def cost(config):
-    size = config.model.vocab_size * config.model.width
-    flops = 2 * size * config.model.vocab_size * config.data.length
-    return Ledger({"embedding": size, "head": size}, {"head": flops}, config.data.length)

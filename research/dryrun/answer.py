@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from research import families
+from research import cost
 from research.dryrun.estimate import Estimate
 
 
@@ -78,7 +78,7 @@ def _times(value: int | None, count: int) -> int | None:
 def lines(found: Estimate) -> list[str]:
     """Return the answer as a table for people: GiB, seconds, chip-hours, money."""
     step, run, wanted, config = found.step, found.run, found.wanted, found.config
-    ledger = families.load(config.family).cost(config)
+    ledger = cost.ledger(config)
     rows = [
         f"{config.part}: {count(ledger.total_params)} parameters on {wanted}, "
         f"{wanted.num_chips} chips; mesh {mesh_words(found.sizes)}; remat {config.hardware.remat}",

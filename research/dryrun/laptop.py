@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from research import data, families, programs
+from research import cost, data, programs
 from research.study import Study, Trial
 
 PROCESS_BYTES = 5e8  # an interpreter with JAX and its compiler loaded
@@ -73,14 +73,13 @@ def _width(trial: Trial) -> int:
 
 
 def _step_flops(trial: Trial) -> int:
-    config = trial.config
-    return families.load(config.family).cost(config).train_flops * config.train.batch_size
+    return cost.ledger(trial.config).step_flops
 
 
 def memory_bytes(trial: Trial) -> float:
     """Rough peak of one worker: state, gradients and the activations a backward pass keeps."""
     config = trial.config
-    ledger, model = families.load(config.family).cost(config), config.model
+    ledger, model = cost.ledger(config), config.model
     copies = 4 + (1 if config.train.ema_decay else 0)  # parameters, gradients, two moments
     positions = config.train.batch_size // config.hardware.accumulation * ledger.tokens
     # Of a network without such parts, a layer of its width.
@@ -102,12 +101,9 @@ def table(loaded: Study, workers: int) -> str:
         seconds_of.append(0.0)
         for index, trial in enumerate(group):
             config = trial.config
-            family = families.load(config.family)
-            ledger = family.cost(config)
+            ledger = cost.ledger(config)
             spent = _step_flops(trial) * trial.steps_to_run
-            scored = 0 if trial.branches else config.evaluation.examples * ledger.flops
-            if hasattr(config.evaluation, "time_samples"):
-                scored *= config.evaluation.time_samples
+            scored = 0 if trial.branches else config.evaluation.examples * ledger.score_flops
             seconds = calibration.seconds(_width(trial), spent + scored)
             seconds += 0 if index else calibration.compile_seconds
             examples = config.train.steps * config.train.batch_size

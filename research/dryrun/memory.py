@@ -169,7 +169,7 @@ def kept(config: ConfigDict) -> Kept:
 @functools.lru_cache(maxsize=64)
 def _kept(shape: str, carried: Carried) -> Kept:
     del shape
-    bytes_of = functools.partial(_residual_bytes, carried.config)
+    bytes_of = functools.partial(_residual_bytes, carried.held)
     shallow, wide, deep, both = bytes_of(2, 1), bytes_of(2, 2), bytes_of(3, 1), bytes_of(3, 2)
     layer = both - deep - wide + shallow
     outside = wide - shallow - 2 * layer

@@ -145,7 +145,7 @@ class Share:
 def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...]) -> Share:
     """Return one device's share of a step of `config` on a mesh of `sizes`."""
     model, hardware = config.model, config.hardware
-    ledger = families.load(config.family).cost(config)
+    ledger = cost.ledger(config)
     replicas = mesh.replicas(sizes)
     micro_batches, stages = hardware.accumulation, sizes["stage"]
     examples = config.train.batch_size // replicas // micro_batches
@@ -201,36 +201,14 @@ def moment_bytes(config: ConfigDict, ours: Share) -> float:
 
 def step_flops(config: ConfigDict) -> int:
     """Useful FLOPs of a step: forward and backward over the whole batch, by the ledger."""
-    return families.load(config.family).cost(config).train_flops * config.train.batch_size
+    return cost.ledger(config).step_flops
 
 
 def head_flops(config: ConfigDict) -> int:
     """FLOPs of a step in the head, its logits made again in the backward pass included."""
-    forward = families.load(config.family).cost(config).forward_flops
-    passes = 3 + (config.hardware.loss_chunks > 1)
-    head = forward["head"] if "vocab_size" in config.model else 0
-    return passes * head * config.train.batch_size
+    return cost.groups(cost.executed(config)).get("head", 0)
 
 
 def repeated_flops(config: ConfigDict) -> int:
-    """FLOPs of a step that are spent again in its backward pass: work, but not useful work.
-
-    "full" and "attention" run each block's forward pass again, less its last product, whose result
-    nobody reads; all policies but "none" and "attention" make attention's output anew. Attention
-    that does not keep its weights makes them anew in any case, one of its two products, and a loss
-    in chunks its logits.
-    """
-    ledger = families.load(config.family).cost(config)
-    modulated = "image_shape" in config.model
-    blocks = cost.stack(config.model, ledger.tokens, modulated).forward_flops
-    hardware, scores = config.hardware, blocks["attention_scores"]
-    products = 3 if config.model.activation == "swiglu" else 2
-    again = 0 if hardware.attention == "dense" else scores // 2
-    if hardware.remat in ("full", "attention"):
-        last = blocks["mlp"] // products if "mlp" in blocks else 0  # experts' results are weighed
-        again += sum(blocks.values()) - last - scores
-    if hardware.remat not in ("none", "attention"):
-        again += scores
-    if hardware.loss_chunks > 1:
-        again += ledger.forward_flops["head"] if "vocab_size" in config.model else 0
-    return again * config.train.batch_size
+    """FLOPs of a step that are spent again in its backward pass: work, but not useful work."""
+    return sum(cost.executed(config).values()) - step_flops(config)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
-from research import families, programs, study
+from research import cost, programs, study
 from research.dryrun import command, topology
 from research.dryrun import price as prices
 from research.dryrun.estimate import Estimate, Run, estimate
@@ -71,7 +71,7 @@ def _line(trial: Trial, found: Estimate, width: int, prices_of: prices.Prices) -
         if peak is None
         else f"{peak * found.wanted.kind.devices_per_chip / 2**30:.2f} GiB"
     )
-    params = families.load(trial.config.family).cost(trial.config).total_params
+    params = cost.ledger(trial.config).total_params
     return (
         f"{trial.id:{width}s} {params:>14,} {run.tokens:>17,} {run.steps:>9,} {said:>10s} "
         f"{'yes' if found.fits else 'NO':>4s} {found.step.seconds_floor:8.4f} s "

@@ -7,7 +7,6 @@ import numpy as np
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from research import cost as ledger
 from research.errors import UserError
 from research.models import common, decoder, moe, transformer
 
@@ -86,9 +85,9 @@ def cross_entropy(
     return decoder.nats(params, x, tokens[:, 1:], config.hardware.loss_chunks), measures
 
 
-def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array):
+def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array, step: jax.Array):
     """Mean nats a token over batch["tokens"] [batch, length + 1]."""
-    del key
+    del key, step
     nats, measures = cross_entropy(config, params, batch["tokens"])
     return nats.mean() + moe.penalty(config.model, measures), measures
 
@@ -128,8 +127,3 @@ def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) 
         return jax.lax.scan(step, tokens, jnp.arange(length - 1))[0]
 
     return np.asarray(jax.jit(run)())
-
-
-def cost(config: ConfigDict) -> ledger.Ledger:
-    """Ledger of one sequence of config.data.length tokens."""
-    return ledger.decoder(config.model, config.data.length)

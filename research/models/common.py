@@ -67,8 +67,14 @@ def parameter(
     module: nn.Module, name: str, init: Callable, axes: Sequence[str | None], shape: Sequence[int]
 ) -> jax.Array:
     """Declare a parameter of `module` with its logical axis names; returns its value."""
-    value: Any = module.param(name, lambda *a: Named(init(*a), tuple(axes)), tuple(shape))
-    return value
+    return declared(module, name, lambda *a: Named(init(*a), tuple(axes)), tuple(shape))
+
+
+def declared(module: nn.Module, name: str, init: Callable, *arguments: Any) -> Any:
+    """`module.param`, which would trace `init` at each use to compare shapes: half of a trace."""
+    if module.has_variable("params", name):
+        return nn.meta.unbox(module.get_variable("params", name))
+    return module.param(name, init, *arguments)
 
 
 class Dense(nn.Module):

@@ -37,7 +37,7 @@ class Decoder(nn.Module):
         if model.tie_embeddings:
             x *= model.width**0.5  # unit-variance inputs from a unit-logit head
         if model.max_length:
-            normal, axes = nn.initializers.normal(0.02), (None, "embed")
+            normal, axes = nn.initializers.normal(0.02), ("position", "embed")
             table = parameter(self, "positions", normal, axes, (model.max_length, model.width))
             x += table[: x.shape[1]]
         x, measures = Stack(model, self.hardware, causal=True, name="stack")(x)
@@ -53,11 +53,13 @@ def _head(params: Params, dtype: jnp.dtype) -> jax.Array:
     return gathered(head.astype(dtype), ("vocab", "embed"))
 
 
+@jax.named_scope("head")
 def logits(params: Params, x: jax.Array) -> jax.Array:
     """Next-token logits [batch, length, vocab_size], float32, from the decoder's output."""
     return _logits(x, _head(params, x.dtype))
 
 
+@jax.named_scope("head")
 def nats(params: Params, x: jax.Array, targets: jax.Array, chunks: int = 1) -> jax.Array:
     """Nats of the tokens `targets` [batch, length] given the decoder's output.
 

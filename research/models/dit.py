@@ -89,7 +89,7 @@ class DiT(nn.Module):
                 model.num_classes + (model.class_dropout > 0),
                 nn.initializers.normal(0.02),
             )
-            table = parameter(self, "label", normal, (None, "embed"), (rows, *embed))
+            table = parameter(self, "label", normal, ("class", "embed"), (rows, *embed))
             condition += table[label].astype(dtype)
         x, measures = Stack(model, self.hardware, causal=False, name="stack")(x, condition)
         modulation = Dense(
@@ -99,5 +99,5 @@ class DiT(nn.Module):
         x = Norm(model.norm, affine=False, name="final_norm")(x) * (1 + scale) + shift
         features = (patch * patch * (self.out_channels or channels),)
         x = constrain(x, "batch", "length", None)
-        x = Dense(features, ("embed", None), True, 0.0, dtype, name="final")(x)
+        x = Dense(features, ("embed", "output"), True, 0.0, dtype, name="final")(x)
         return unpatchify(x, patch, height, width).astype(jnp.float32), measures

@@ -17,7 +17,7 @@ from research.errors import UserError, nearest
 from research.mesh import constrain, size
 from research.models import pipeline
 from research.models.attention import Attention
-from research.models.common import Dense, Norm
+from research.models.common import Dense, Norm, declared
 from research.models.mlp import ACTIVATIONS, MLP
 from research.models.moe import MoE
 
@@ -183,7 +183,7 @@ class Stack(nn.Module):
         if hardware.remat != "none":
             policy = REMAT_POLICIES[hardware.remat]
             body = jax.checkpoint(body, policy=policy, prevent_cse=straight and stages == 1)
-        layers = self.param("blocks", init)
+        layers = declared(self, "blocks", init)
         if stages > 1:
             parts = hardware.microbatches or stages
             x, measures = pipeline.run(body, layers, x, condition, stages, parts)

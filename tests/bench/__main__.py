@@ -27,9 +27,9 @@ LARGE = ["--width=256", "--depth=6", "--heads=8", "--length=256", "--batch=16"]
 
 def flops_per_token(shape: argparse.Namespace) -> float:
     """Forward and backward FLOPs a token, by the project's own ledger."""
-    from research.families import autoregressive
+    from research import cost
 
-    return autoregressive.cost(step.config(shape)).train_flops / shape.length
+    return cost.ledger(step.config(shape)).step_flops / shape.length
 
 
 def matrix_product(size: int = 2048) -> Callable[[float], float]:

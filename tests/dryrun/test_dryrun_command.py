@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from research import config, families, study
+from research import config, cost, study
 from research.__main__ import main
 from research.dryrun import gpu, price
 
@@ -49,8 +49,7 @@ def test_the_answer_has_every_part_and_they_agree(answer):
     assert chip["peak_bytes"] >= chip["arguments_bytes"] + chip["temporaries_bytes"]
     assert chip["fits"] is True and found["compile_seconds"] > 0 and found["unknown"] == []
     chosen = study.load_config(BIG[2], SMALL, num_devices=8, prepared=False)
-    cost = families.load("autoregressive").cost(chosen)
-    assert step["flops"] == 16 * cost.train_flops
+    assert step["flops"] == cost.ledger(chosen).step_flops
     assert step["seconds_floor"] == max(
         step["seconds_compute"], step["seconds_memory"], step["seconds_network"]
     )
@@ -63,7 +62,7 @@ def test_the_answer_has_every_part_and_they_agree(answer):
 def test_arguments_are_what_the_shardings_say(answer):
     """Parameters and two moments, split over fsdp and tensor, the scalars beside them."""
     chosen = study.load_config(BIG[2], SMALL, num_devices=8, prepared=False)
-    params = families.load("autoregressive").cost(chosen).total_params
+    params = cost.ledger(chosen).total_params
     found = answer("--mesh", "fsdp=8")
     norms = 4 * 64 + 64  # of two layers, and the last one: on every device
     split = 3 * 4 * ((params - norms) / 8 + norms)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from research import families, study
+from research import cost, study
 from research.__main__ import main
 from research.dryrun import command, price
 from research.dryrun.estimate import estimate
@@ -36,12 +36,12 @@ def load(name, *flags, chips=8):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_those_published(name):
     config = load(name)
-    assert families.load(config.family).cost(config).total_params == PUBLISHED[name]
+    assert cost.ledger(config).total_params == PUBLISHED[name]
 
 
 def test_seven_billion_of_diffusion():
     config = load("dit_7b")
-    assert 6.9e9 < families.load("diffusion").cost(config).total_params < 7.1e9
+    assert 6.9e9 < cost.ledger(config).total_params < 7.1e9
 
 
 @pytest.mark.slow

@@ -16,19 +16,18 @@ from ml_collections.config_dict import placeholder
 
 from research.errors import UserError, nearest
 from research.families.diffusion import bound, process, samplers, schedule
-from research.families.diffusion.ledger import cost
 from research.models import common, moe, transformer
 from research.models.dit import DiT
 
 __all__ = [
     "axes",
     "check",
-    "cost",
     "default_evaluation",
     "default_model",
     "default_sampling",
     "init",
     "loss",
+    "positions",
     "sample",
     "score",
     "score_kind",
@@ -183,13 +182,19 @@ def predict_eps(config: Any, params: common.Params) -> bound.Predict:
     return predict
 
 
+def positions(config: Any) -> int:
+    """Positions the network processes for one image."""
+    height, width, _ = config.model.image_shape
+    return (height // config.model.patch_size) * (width // config.model.patch_size)
+
+
 def examples(batch: dict[str, Array]) -> Array:
     """Weight of each row, [batch]: 1 for an example, 0 for padding."""
     return batch.get("mask", jnp.ones(batch["image"].shape[0]))
 
 
 def loss(
-    config: Any, params: common.Params, batch: dict[str, Array], key: Array
+    config: Any, params: common.Params, batch: dict[str, Array], key: Array, step: Array
 ) -> tuple[Array, dict[str, Array]]:
     """Training loss of one batch and its metrics.
 
@@ -197,6 +202,7 @@ def loss(
     `bound` is the variational bound in bits per dimension (Kingma 2021), one time per image.
     The metric `bound` is that bound in either case, from the same times and noise.
     """
+    del step
     model, image, label = config.model, batch["image"], batch.get("label")
     x0, path = pixels(image), make_schedule(config)
     time_key, noise_key, drop_key = jax.random.split(key, 3)
