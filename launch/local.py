@@ -148,8 +148,9 @@ def run_group(name: str, group: study.Group, folder: Path) -> None:
     What another worker holds is left to it.
     """
     from research import growth, sample
+    from research.beginning import Branch
     from research.processes import from_first
-    from research.train import Branch, train
+    from research.train import train
 
     left = _left(folder, group)
     for trial in left:

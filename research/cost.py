@@ -68,7 +68,12 @@ class Ledger:
     @functools.cached_property
     def forward_flops(self) -> dict[str, int]:
         """FLOPs of the loss of one example, by scope."""
-        return self._count(self._family.loss, 1, "batch", "key", "step")
+
+        def loss(config: ConfigDict, params: Any, *rest: Any) -> Any:
+            state = programs.fresh(config, self._family, params)
+            return programs.loss_of(self._family, state)(config, params, *rest)
+
+        return self._count(loss, 1, "batch", "key", "step")
 
     @functools.cached_property
     def score_flops(self) -> int:

@@ -1,12 +1,14 @@
 """The whole config of a trial, every key with its default: nothing a run uses is hidden."""
 
 import math
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import config as configs
 from research import data, families, mesh, optim
+from research.errors import UserError
 
 RANGES = {  # [low, high) of keys outside config.train, by section
     "": {"seed": (0, 2**32), "log_steps": (1, math.inf)},
@@ -63,7 +65,16 @@ def config(family: str, source: str) -> ConfigDict:
             budget=placeholder(float),  # FLOPs of the run, from step 0; sets train.steps
             seed=0,
             train=optim.default_train(),
-            evaluation=dict(batch_size=64, examples=2048),
+            evaluation=dict(
+                evaluators=("validation",),  # the first gives a run its score
+                batch_size=64,
+                examples=2048,
+                every_steps=0,  # of a run, scored along it too; 0: only at its end
+                steps=(),  # ... and at these
+            ),
+            # Parameters that a run begins with: those of `run`, a folder, whose path matches one
+            # of `parts`; `reference` fills the frozen ones of a family that has any.
+            init_from=dict(run="", parts=("*",), reference=""),
             sampling=dict(num=8),
             checkpoint=dict(every_seconds=60.0, every_steps=0, keep=2),
             log_steps=20,
@@ -76,3 +87,22 @@ def config(family: str, source: str) -> ConfigDict:
         if hasattr(module, f"default_{section}"):
             tree[section].update(getattr(module, f"default_{section}")())
     return tree
+
+
+def complete(found: dict[str, Any]) -> dict[str, Any]:
+    """A config.json of any age, its later keys at their defaults: what was run before they were."""
+    try:
+        default = configs.to_plain(config(found["family"], found["data"]["name"]))
+    except (KeyError, TypeError, UserError):  # of no family that is here
+        return found
+
+    def filled(tree: dict, default: dict) -> dict:
+        missing = {key: default[key] for key in default if key not in tree}
+        both = {
+            key: filled(value, default[key])
+            for key, value in tree.items()
+            if isinstance(value, dict) and isinstance(default.get(key), dict)
+        }
+        return {**tree, **missing, **both}
+
+    return filled(found, default)

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import recipes
+from research import defaults, recipes
 from research.errors import UserError
 from research.run import record
 
@@ -27,7 +27,7 @@ def check_folder(folder: Path, config: ConfigDict, grows: bool = False) -> None:
     found = record.read_json(path)
     if not isinstance(found, dict):
         raise UserError(f"{path} is not a config; choose another --workdir or delete {folder}")
-    changed = configs.changes(found, configs.to_plain(config))
+    changed = configs.changes(defaults.complete(found), configs.to_plain(config))
     free = (*FREE, "train.steps") if grows else FREE
     changed = {k: v for k, v in changed.items() if k.startswith(BOUND) or not k.startswith(free)}
     if not changed:

@@ -16,7 +16,7 @@ from research.errors import UserError
 # What a program takes as an argument or never reads; runs that differ only here share it.
 ARGUMENTS = {
     "train": ("steps", "learning_rate", "schedule", "warmup_steps", "decay_steps"),
-    "evaluation": ("examples",),
+    "evaluation": ("examples", "evaluators", "every_steps", "steps"),
     "data": ("folder", "seed"),
 }
 WHOLE_BYTES, WHOLE_SHARE = 2**20, 0.01  # of the parameters: less is not worth a word
@@ -27,14 +27,17 @@ UNREAD = ("seed", "size", "budget", "recipe", "sampling", "checkpoint", "log_ste
 class Programs(NamedTuple):
     """Jitted functions and the layout of the state they share.
 
-    init(key) -> state; step(state, batch, key, index, learning_rate) -> (state, metrics), the old
-    state is donated; score(params, batch, key) -> {"total", "count"}.
-    State is {"params", "opt_state"} and, when averaged, "ema".
+    init(key) -> state; begin(params) -> the state in their place; step(state, batch, key, index,
+    learning_rate) -> (state, metrics), the old state is donated; judge(function) -> the compiled
+    function of params, batch and key, whose first argument, the config, is given.
+    State is {"params", "opt_state"} and, when averaged, "ema"; "reference" where parameters lie
+    frozen beside the trained ones.
     """
 
     init: Callable
+    begin: Callable
     step: Callable
-    score: Callable
+    judge: Callable
     state: Any  # ShapeDtypeStructs with shardings
     batch: jax.sharding.NamedSharding
 
@@ -105,16 +108,36 @@ class Carried:
 
 
 def fresh(config: ConfigDict, family: Any, params: Any) -> dict[str, Any]:
-    """The state that training begins with from `params`."""
+    """The state that training begins with from `params`.
+
+    Copies, so that donating the state never hands over one buffer twice.
+    """
     init_optimizer = getattr(family, "init_optimizer", optim.init)
-    return {"params": params, "opt_state": init_optimizer(config, params)}
+    state = {"params": params, "opt_state": init_optimizer(config, params)}
+    if config.train.ema_decay:
+        state["ema"] = jax.tree.map(jnp.copy, params)
+    if hasattr(family, "reference"):
+        state["reference"] = jax.tree.map(jnp.copy, family.reference(config, params))
+    return state
+
+
+def saved(state: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a state that change, which every checkpoint holds."""
+    return {name: part for name, part in state.items() if name != "reference"}
+
+
+def loss_of(family: Any, state: dict[str, Any]) -> Callable:
+    """The family's loss, given the frozen reference of the state where there is one."""
+    if "reference" in state:
+        return functools.partial(family.loss, reference=state["reference"])
+    return family.loss
 
 
 def update(config: ConfigDict, family: Any, state: Any, batch: Any, key: Any, step: Any, rate: Any):
     """One train step of the family: its own, or that of one gradient of its loss."""
     if hasattr(family, "update"):
         return family.update(config, state, batch, key, step, rate)
-    return optim.update(family.loss, config, state, batch, key, step, rate)
+    return optim.update(loss_of(family, state), config, state, batch, key, step, rate)
 
 
 @functools.lru_cache(maxsize=8)
@@ -134,9 +157,7 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
         return traced
 
     def init(key):
-        state = fresh(config, family, family.init(config, key))
-        # A copy, so that donating the state never hands over one buffer twice.
-        return {**state, "ema": jax.tree.map(jnp.copy, state["params"])} if decay else state
+        return fresh(config, family, family.init(config, key))
 
     @on_grid
     def step(state, batch, key, index, learning_rate):
@@ -152,9 +173,11 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
             )
         return state, metrics
 
-    @on_grid
-    def score(params, batch, key):
-        return family.score(config, params, batch, key)
+    @functools.cache
+    def judge(function):
+        judged = on_grid(functools.partial(function, config))
+        shardings = (layout["params"], split, everywhere)
+        return jax.jit(judged, in_shardings=shardings, out_shardings=everywhere)
 
     shapes = jax.eval_shape(init, jax.random.key(0))
     working = _layout(family, config, grid, shapes)
@@ -168,11 +191,8 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
             in_shardings=(layout, split, everywhere, everywhere, everywhere),
             out_shardings=(layout, everywhere),
         ),
-        score=jax.jit(
-            score,
-            in_shardings=(layout["params"], split, everywhere),
-            out_shardings=everywhere,
-        ),
+        begin=jax.jit(lambda params: fresh(config, family, params), out_shardings=layout),
+        judge=judge,
         state=jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             shapes,

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -11,27 +10,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import config, cost, families, processes, programs, study
+from research import cost, families, processes, trained
 from research.errors import UserError
-from research.run import buckets, checkpoint, record
-
-
-def load_run(folder: str | Path) -> tuple[ConfigDict, dict]:
-    """Return a run's config and its newest parameters (their average, when one is kept).
-
-    Raises:
-        UserError: when the folder holds no run, or none of its checkpoints can be read.
-    """
-    folder, settings = buckets.path(folder), _settings(folder)
-    with _reading(folder / "config.json"):
-        shapes = programs.build(settings).state
-    found = checkpoint.restore_newest(checkpoint.reader(folder / "checkpoints"), shapes)
-    if found is None:
-        raise UserError(f"{folder} has no checkpoint that can be read; train it first")
-    step, state, meta = found
-    if meta.get("status") == "diverged":
-        raise UserError(f"{folder} diverged at step {step}; there is nothing to sample")
-    return settings, processes.whole(state.get("ema", state["params"]))
+from research.run import buckets, record
 
 
 def sample_run(folder: str | Path, num: int, seed: int = 0) -> np.ndarray:
@@ -44,8 +25,8 @@ def sample_run(folder: str | Path, num: int, seed: int = 0) -> np.ndarray:
         raise UserError(f"--num {num} must be at least 1")
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be from 0 to {2**32 - 1}")
-    _check_memory(num, _settings(folder))
-    settings, params = load_run(folder)
+    _check_memory(num, trained.settings(folder))
+    settings, params = trained.load(folder)
     return families.load(settings.family).sample(settings, params, jax.random.key(seed), num)
 
 
@@ -118,7 +99,7 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
         UserError: when `out` ends in neither .txt nor .png, or not as the samples need.
     """
     keys = {"resolution": ".png", "length": ".txt"}  # a source of TFDS has both
-    suffixes = [suffix for key, suffix in keys.items() if key in _settings(folder).data]
+    suffixes = [suffix for key, suffix in keys.items() if key in trained.settings(folder).data]
     _check_suffix(out, suffixes)
     samples = sample_run(folder, num, seed)
     suffix = ".txt" if samples.ndim == 2 else ".png"
@@ -133,26 +114,6 @@ def _check_suffix(out: str | Path | None, suffixes: list[str]) -> None:
     if out and Path(out).suffix not in suffixes:
         wanted = " or ".join(suffixes)
         raise UserError(f"--out {out}: this run's samples need a name ending in {wanted}")
-
-
-def _settings(folder: str | Path) -> ConfigDict:
-    """The config of a run, wherever it was trained, with hardware for this machine."""
-    path = buckets.path(folder) / "config.json"
-    if not record.exists(path):
-        raise UserError(f"{folder} is not a run folder: it has no config.json")
-    content = config.read(buckets.path(folder))
-    with _reading(path):
-        return study.here(config.from_plain(content))
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # whatever a family makes of a config that is none
-        raise UserError(f"{path} is not the config of a run: {error}") from error
 
 
 def add_arguments(parser) -> None:

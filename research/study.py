@@ -14,11 +14,22 @@ import jax
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import cost, data, defaults, families, identity, mesh, optim, recipes, trunks
+from research import (
+    cost,
+    data,
+    defaults,
+    evaluation,
+    families,
+    identity,
+    mesh,
+    optim,
+    recipes,
+    trunks,
+)
 from research.errors import UserError, nearest
 from research.models.attention import KINDS, TILE
 from research.models.transformer import REMAT_POLICIES
-from research.run import files, record
+from research.run import buckets, files, record
 from research.trunks import Group, Trial
 
 CHOICES = {  # of keys of config.hardware
@@ -180,6 +191,8 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
         spec = data.outline(config.data)
     if hasattr(family, "check"):
         family.check(config, spec)
+    evaluation.check(config, spec)
+    _check_origin(config, family)
     examples = spec["unique"] // spec.get("length", 1) if prepared else math.inf
     if config.train.batch_size > examples:
         raise UserError(
@@ -189,6 +202,16 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
     optim.check(config.train)
     check_hardware(config, num_devices or len(jax.devices()))
     return config
+
+
+def _check_origin(config: ConfigDict, family: ModuleType) -> None:
+    """Raise UserError for a `config.init_from` that names no run, or what no family keeps."""
+    for key in ("run", "reference"):
+        folder = config.init_from[key]
+        if folder and not record.exists(buckets.path(folder) / "config.json"):
+            raise UserError(f"config.init_from.{key}={folder}: not a run folder, no config.json")
+    if config.init_from.reference and not hasattr(family, "reference"):
+        raise UserError(f"config.init_from.reference: family {config.family!r} keeps no reference")
 
 
 def here(config: ConfigDict) -> ConfigDict:

@@ -38,11 +38,12 @@ def update(config, state, batch, key, step, learning_rate):
 
 
 def score(config, params, batch, key):
-    return {"total": jnp.abs(params["generator"]["theta"]), "count": jnp.ones(())}
+    distance = {"total": jnp.abs(params["generator"]["theta"]), "count": jnp.ones(())}
+    return {"distance": distance}
 
 
-def score_kind(config):
-    return {"unit": "distance", "kind": "exact"}
+def score_kinds(config):
+    return {"distance": {"unit": "distance", "kind": "exact", "better": "lower"}}
 
 
 def sample(config, params, key, num):

@@ -43,11 +43,11 @@ def loss(config, params, batch, key, step):
 def score(config, params, batch, key):
     x, mask = batch["image"][:, 0, 0, 0], batch["mask"]
     nats = energy(params, x) + 0.5 * (params["log_variance"] + jnp.log(2 * jnp.pi))
-    return {"total": (nats * mask).sum() / jnp.log(2), "count": mask.sum()}
+    return {"likelihood": {"total": (nats * mask).sum() / jnp.log(2), "count": mask.sum()}}
 
 
-def score_kind(config):
-    return {"unit": "bits/dim", "kind": "exact"}
+def score_kinds(config):
+    return {"likelihood": {"unit": "bits/dim", "kind": "exact", "better": "lower"}}
 
 
 def sample(config, params, key, num):

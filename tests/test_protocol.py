@@ -106,7 +106,7 @@ def test_no_family_or_optimizer_of_ours_reads_it():
         key = jax.eval_shape(lambda: jax.random.key(0))
         program.step.eval_shape(program.state, batch, key, np.int32(0), np.float32(0))
         batch["mask"] = jax.ShapeDtypeStruct((config.train.batch_size,), np.float32)
-        program.score.eval_shape(program.state["params"], batch, key)
+        program.judge(load(config.family).score).eval_shape(program.state["params"], batch, key)
 
 
 PYTREE = """

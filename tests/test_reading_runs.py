@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from research import config as configs
-from research import defaults, recipes, sample, study
+from research import defaults, recipes, sample, study, trained
 from research.errors import UserError
 from research.run import record
 from research.train import train
@@ -71,4 +71,4 @@ def test_old_and_foreign_hardware(tmp_path):
         study.here(configs.from_plain(old))
     record.write_json(tmp_path / "config.json", {"hardware": 3})
     with pytest.raises(UserError, match="is not the config of a run"):
-        sample.load_run(tmp_path)
+        trained.load(tmp_path)

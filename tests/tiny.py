@@ -237,11 +237,11 @@ def loss(config, params, batch, key, step):
 def score(config, params, batch, key):
     nats = _nats(params, batch["tokens"]) * batch["mask"][:, None]
     count = batch["mask"].sum() * config.data.length
-    return {"total": nats.sum() / jnp.log(2.0), "count": count}
+    return {"likelihood": {"total": nats.sum() / jnp.log(2.0), "count": count}}
 
 
-def score_kind(config):
-    return {"unit": "bits/token", "kind": "exact"}
+def score_kinds(config):
+    return {"likelihood": {"unit": "bits/token", "kind": "exact", "better": "lower"}}
 
 
 def sample(config, params, key, num):

@@ -5,8 +5,9 @@ A family is a module with
     default_model() -> the keys of config.model
     init(config, key) -> params
     loss(config, params, batch, key, step) -> (scalar, metrics)
-    score(config, params, batch, key) -> {"total": summed bits, "count": bytes or dimensions}
-    score_kind(config) -> {"unit", "kind"}
+    score(config, params, batch, key) -> {name: {"total": summed bits, "count": bytes or pixels}}
+    score_kinds(config) -> {name: {"unit", "kind", "better"}}, the first its main one; kind is
+        "exact", "upper bound", "lower bound" or "estimate", better is "lower" or "higher"
     sample(config, params, key, num) -> array
 
 where params is any pytree of dicts, lists and tuples; and, where it needs them,
@@ -16,6 +17,9 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     default_sampling(), default_evaluation() -> the keys it reads there
     init_optimizer(config, params), update(config, state, batch, key, step, learning_rate)
         when its step is not one gradient of `loss`: two players, inner sampling chains
+    reference(config, params) -> parameters that lie frozen beside the trained ones, made from
+        those that training begins with or filled by config.init_from.reference; `loss` then takes
+        them as `reference`
     positions(config) -> how many positions the network processes for one example, where these
         are not the tokens of a text
     unread_flops(config) -> FLOPs of one example by name scope, where a loop of unknown length or
@@ -36,7 +40,7 @@ FAMILIES = {
     "autoregressive": "research.families.autoregressive",
     "diffusion": "research.families.diffusion",
 }
-PROTOCOL = ("default_model", "init", "loss", "score", "score_kind", "sample")
+PROTOCOL = ("default_model", "init", "loss", "score", "score_kinds", "sample")
 
 
 def load(name: str) -> ModuleType:

@@ -93,17 +93,19 @@ def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array,
 
 
 def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
-    """Bits of the batch and the number of tokens they spell."""
+    """Bits of the batch and the number of tokens they spell, as "likelihood"."""
     del key
     nats, _ = cross_entropy(config, params, batch["tokens"])
     mask = jnp.broadcast_to(batch["mask"][:, None], nats.shape)
-    return {"total": (nats * mask).sum() / jnp.log(2.0), "count": mask.sum()}
+    bits = {"total": (nats * mask).sum() / jnp.log(2.0), "count": mask.sum()}
+    return {"likelihood": bits}
 
 
-def score_kind(config: ConfigDict) -> dict:
+def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
     """Exact likelihood; a token of the text sources is a byte, where there are no more of them."""
     tokens = config.data.name == "markov" or config.model.vocab_size > 256
-    return {"unit": "bits/token" if tokens else "bits/byte", "kind": "exact"}
+    unit = "bits/token" if tokens else "bits/byte"
+    return {"likelihood": {"unit": unit, "kind": "exact", "better": "lower"}}
 
 
 def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) -> np.ndarray:

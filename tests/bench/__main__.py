@@ -29,7 +29,7 @@ def flops_per_token(shape: argparse.Namespace) -> float:
     """Forward and backward FLOPs a token, by the project's own ledger."""
     from research import cost
 
-    return cost.ledger(step.config(shape)).step_flops / shape.length
+    return cost.ledger(step.config(shape)).step_flops / (shape.batch * shape.length)
 
 
 def matrix_product(size: int = 2048) -> Callable[[float], float]:

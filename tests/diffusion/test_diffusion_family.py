@@ -63,9 +63,18 @@ def compiled(function, config) -> Any:
     return jax.jit(lambda params, batch, key: function(config, params, batch, key))
 
 
+def loss(config, params, batch, key):
+    return diffusion.loss(config, params, batch, key, 0)
+
+
 def run(function, config, params, batch, key=3):
     """`function(config, params, batch, key)`, compiled once for each config."""
     return compiled(function, FrozenConfigDict(config))(params, batch, jax.random.key(key))
+
+
+def bound(config, params, batch, key=3):
+    """The score's summed bits and dimensions."""
+    return run(diffusion.score, config, params, batch, key)["bound"]
 
 
 @pytest.mark.parametrize("prediction, discrete", KINDS)
@@ -73,7 +82,7 @@ def test_loss_of_a_silent_network_is_the_targets_power(prediction, discrete):
     """`simple` is then the mean square of eps, x_0 or v."""
     config = make_config(prediction=prediction, discrete=discrete)
     batch = make_batch(discrete=discrete)
-    value, metrics = run(diffusion.loss, config, silent_params(config), batch)
+    value, metrics = run(loss, config, silent_params(config), batch)
     image = batch["image"] / 127.5 - 1 if discrete else batch["image"]
     power = {"eps": 1.0, "x0": np.mean(image**2)}
     alpha_squared = np.mean(1 / (1 + np.exp(np.linspace(-13.3, 5, 10_001))))
@@ -89,8 +98,8 @@ def test_training_bound_is_the_score(prediction, discrete):
     batch, params = make_batch(discrete=discrete), make_params(config)
     training, scores = [], []
     for key in range(24):
-        training.append(float(run(diffusion.loss, config, params, batch, key)[1]["bound"]))
-        result = run(diffusion.score, config, params, batch, key)
+        training.append(float(run(loss, config, params, batch, key)[1]["bound"]))
+        result = bound(config, params, batch, key)
         scores.append(float(result["total"] / result["count"]))
     error = (np.var(training) + np.var(scores)) ** 0.5 / 24**0.5
     assert np.mean(training) == pytest.approx(np.mean(scores), abs=3.5 * float(error))
@@ -101,13 +110,13 @@ def test_loss_weighting_changes_the_loss_not_the_metric():
     batch, losses, bounds = make_batch(), [], []
     for weighting in diffusion.WEIGHTINGS:
         config = make_config(loss_weighting=weighting)
-        value, metrics = run(diffusion.loss, config, make_params(config), batch)
+        value, metrics = run(loss, config, make_params(config), batch)
         losses.append(float(value))
         bounds.append(float(metrics["bound"]))
     assert bounds[0] == bounds[1] == losses[1] != losses[0]
 
 
-@pytest.mark.parametrize("function", [diffusion.loss, diffusion.score])
+@pytest.mark.parametrize("function", [loss, diffusion.score])
 def test_masked_rows_do_not_count(function):
     config = make_config()
     params, batch = make_params(config), make_batch()
@@ -117,7 +126,7 @@ def test_masked_rows_do_not_count(function):
     first, second = (run(function, config, params, each) for each in (batch, other))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     if function is diffusion.score:
-        assert first["count"] == 64 * 64
+        assert first["bound"]["count"] == 64 * 64
 
 
 def test_a_batch_without_a_mask_counts_whole():
@@ -127,19 +136,23 @@ def test_a_batch_without_a_mask_counts_whole():
 def test_score_is_deterministic_and_better_with_more_times():
     config, batch = make_config(), make_batch()
     params = make_params(config)
-    totals = [run(diffusion.score, config, params, batch, key)["total"] for key in range(24)]
-    assert totals[3] == run(diffusion.score, config, params, batch, 3)["total"] != totals[4]
+
+    def total(key):
+        return bound(config, params, batch, key)["total"]
+
+    totals = [total(key) for key in range(24)]
+    assert totals[3] == total(3) != totals[4]
     config.evaluation.time_samples = 64
-    better = [run(diffusion.score, config, params, batch, key)["total"] for key in range(24)]
+    better = [total(key) for key in range(24)]
     assert np.std(better) < np.std(totals) / 2.5
 
 
 def test_score_of_a_process_in_steps_is_higher():
     config, batch = make_config(), make_batch()
     params = silent_params(config)
-    continuous = run(diffusion.score, config, params, batch)["total"]
+    continuous = bound(config, params, batch)["total"]
     config.evaluation.time_steps = 20
-    assert run(diffusion.score, config, params, batch)["total"] > 1.2 * continuous
+    assert bound(config, params, batch)["total"] > 1.2 * continuous
 
 
 def test_labels_matter_only_with_classes():
@@ -148,7 +161,7 @@ def test_labels_matter_only_with_classes():
     for num_classes, same in ((3, False), (0, True)):
         config = make_config(num_classes=num_classes)
         params = make_params(config)
-        totals = [run(diffusion.score, config, params, each)["total"] for each in (batch, other)]
+        totals = [bound(config, params, each)["total"] for each in (batch, other)]
         assert bool(totals[0] == totals[1]) is same
 
 
@@ -157,9 +170,9 @@ def test_dropped_labels_are_the_null_class():
     dropping, keeping = make_config(class_dropout=1 - 1e-7), make_config(class_dropout=1e-9)
     params, batch = make_params(dropping), make_batch()
     null = dict(batch, label=np.full(96, 3, np.int32))
-    value, _ = run(diffusion.loss, dropping, params, batch)
-    assert value == run(diffusion.loss, keeping, params, null)[0]
-    assert value != run(diffusion.loss, keeping, params, batch)[0]
+    value, _ = run(loss, dropping, params, batch)
+    assert value == run(loss, keeping, params, null)[0]
+    assert value != run(loss, keeping, params, batch)[0]
 
 
 @pytest.mark.parametrize("sampler, discrete", [("ddpm", True), ("ddim", False)])

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch import local
-from research import study
-from research import train as training
+from research import evaluation, study
 from research.__main__ import main
 from research.errors import Interrupted
 from research.scaling.table import read_runs
@@ -160,7 +159,7 @@ def test_a_diverged_run_that_was_killed(config, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_score", die)
+        patch.setattr(evaluation, "final", die)
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path / "run")
     train(config, tmp_path / "run")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from launch import local
-from research import study
+from research import evaluation, study
 from research import train as training
 from research.__main__ import main
 from research.errors import UserError
@@ -162,13 +162,13 @@ def test_a_holder_that_slept_stops_before_it_writes(config, tmp_path, monkeypatc
 
 
 def test_a_holder_that_slept_through_the_end_writes_no_result(config, tmp_path, monkeypatch):
-    original = training.evaluate
+    original = evaluation.final
 
     def late(*args):
         elsewhere(tmp_path / "run", 2)
         return original(*args)
 
-    monkeypatch.setattr(training, "evaluate", late)
+    monkeypatch.setattr(evaluation, "final", late)
     with pytest.raises(lease.Held):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()

@@ -13,8 +13,7 @@ import time
 import pytest
 
 from launch import local
-from research import study
-from research import train as training
+from research import evaluation, study
 from research.__main__ import main
 from research.errors import AGAIN, Interrupted, UserError
 from research.run import lease, stop
@@ -34,7 +33,7 @@ KILLS = {
     "before a trunk's result gets its name": tiny.poison(
         "os.replace", "str(args[1]).endswith('trunk/result.json')"
     ),
-    "before a trial's score": tiny.poison("research.train.evaluate", "True"),
+    "before a trial's score": tiny.poison("research.evaluation.final", "True"),
     "before a trial's result gets its name": tiny.poison(
         "os.replace", "str(args[1]).endswith('steps18/result.json')"
     ),
@@ -262,13 +261,13 @@ def test_a_terminal_that_is_closed(workdir, words):
 
 
 def test_a_signal_too_late_for_a_run_stops_what_comes_next(config, tmp_path, monkeypatch):
-    original = training.evaluate
+    original = evaluation.final
 
     def late(*args):
         os.kill(os.getpid(), signal.SIGINT)
         return original(*args)
 
-    monkeypatch.setattr(training, "evaluate", late)
+    monkeypatch.setattr(evaluation, "final", late)
     with pytest.raises(Interrupted, match="^stopped$"):
         train(config, tmp_path / "run")
     assert tiny.result(tmp_path / "run")["status"] == "finished"

@@ -30,7 +30,7 @@ __all__ = [
     "positions",
     "sample",
     "score",
-    "score_kind",
+    "score_kinds",
 ]
 
 WEIGHTINGS = ("simple", "bound")
@@ -230,7 +230,7 @@ def loss(
 
 def score(
     config: Any, params: common.Params, batch: dict[str, Array], key: Array
-) -> dict[str, Array]:
+) -> dict[str, dict[str, Array]]:
     """Variational bound of the rows not masked: summed bits and number of dimensions.
 
     Each image is seen at `evaluation.time_samples` times spread evenly over log-SNR; the
@@ -254,12 +254,13 @@ def score(
     )
     nats += bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
     rows = examples(batch)
-    return {"total": jnp.sum(rows * nats) / np.log(2), "count": jnp.sum(rows) * x0[0].size}
+    bits = {"total": jnp.sum(rows * nats) / np.log(2), "count": jnp.sum(rows) * x0[0].size}
+    return {"bound": bits}
 
 
-def score_kind(config: Any) -> dict[str, str]:
+def score_kinds(config: Any) -> dict[str, dict[str, str]]:
     """What `score` measures."""
-    return {"unit": "bits/dim", "kind": "upper bound"}
+    return {"bound": {"unit": "bits/dim", "kind": "upper bound", "better": "lower"}}
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -1,0 +1,144 @@
+"""What a network is judged by: evaluators, run at the end of a run and, where asked, along it.
+
+`config.evaluation.evaluators` names them. An evaluator is a module of pure functions:
+
+    score_kinds(config) -> {name: {"unit", "kind", "better"}}, the first its main one; kind is
+        "exact", "upper bound", "lower bound" or "estimate", better is "lower" or "higher"
+    update(config, params, batch, key) -> statistics of one batch, a pytree that adds up over
+        batches, so that it is the same on one device and on many; compiled
+    finish(config, sums) -> {name: value} from the statistics of all batches, on the host
+
+and, where it needs them, SPLIT ("validation" by default), default_evaluation() -> the keys it
+reads in config.evaluation, and check(config, spec). The first score of the first evaluator is the
+run's `score`, which laws are fitted to unless another is named; all are in `scores`.
+"""
+
+import importlib
+import math
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from research import data, processes, programs
+from research.errors import UserError, nearest
+
+EVALUATORS = {
+    "validation": "research.evaluation.validation",
+    "training": "research.evaluation.training",
+}
+PROTOCOL = ("score_kinds", "update", "finish")
+
+Scores = dict[str, dict[str, Any]]
+
+
+def load(name: str) -> ModuleType:
+    """Return the evaluator `name`: one of EVALUATORS, or the dotted path of any module.
+
+    Raises:
+        UserError: for an unknown name, or a module that lacks part of the protocol.
+    """
+    if "." not in name and name not in EVALUATORS:
+        raise UserError(
+            f"config.evaluation.evaluators: {name!r} is not one of {', '.join(EVALUATORS)}"
+            f"{nearest(name, EVALUATORS)}"
+        )
+    try:
+        module = importlib.import_module(EVALUATORS.get(name, name))
+    except ModuleNotFoundError as error:
+        raise UserError(f"config.evaluation.evaluators: {name!r}: {error}") from error
+    if missing := [each for each in PROTOCOL if not hasattr(module, each)]:
+        raise UserError(f"config.evaluation.evaluators: {name!r} lacks {', '.join(missing)}")
+    return module
+
+
+def check(config: ConfigDict, spec: dict[str, Any]) -> None:
+    """Raise UserError for evaluators that are unknown, out of step, or measure one thing twice."""
+    settings, found = config.evaluation, set()
+    if not settings.evaluators:
+        raise UserError(
+            "config.evaluation.evaluators names none; 'validation' gives a run its score"
+        )
+    for name in settings.evaluators:
+        module = load(name)
+        if hasattr(module, "check"):
+            module.check(config, spec)
+        if twice := found & set(module.score_kinds(config)):
+            raise UserError(f"config.evaluation.evaluators: two of them give {min(twice)!r}")
+        found |= set(module.score_kinds(config))
+    for key, steps in (("every_steps", (settings.every_steps,)), ("steps", settings.steps)):
+        for step in steps:
+            if type(step) is not int or step < 0 or step % config.log_steps:
+                raise UserError(
+                    f"config.evaluation.{key}: {step!r} must be a multiple of config.log_steps="
+                    f"{config.log_steps}, whose rows the scores are written to"
+                )
+
+
+def due(config: ConfigDict, step: int) -> bool:
+    """Whether a run is scored after `step` steps, which need not be its end."""
+    every = config.evaluation.every_steps
+    return step in config.evaluation.steps or bool(every and step % every == 0)
+
+
+def row(config: ConfigDict, state: dict[str, Any]) -> dict[str, float]:
+    """The scores of a state by the names of a row's columns: "score" is the main one."""
+    values = {name: each["value"] for name, each in scores(config, trained(config, state)).items()}
+    main = next(iter(values))
+    return {"score": values.pop(main)} | {f"score_{name}": value for name, value in values.items()}
+
+
+def final(config: ConfigDict, state: dict[str, Any], status: str) -> Scores:
+    """The scores of a run that has ended; their values are None when it diverged."""
+    if status == "finished":
+        found = scores(config, trained(config, state))
+        if math.isfinite(next(iter(found.values()))["value"]):
+            return found
+    return {
+        name: {"value": None, **kind, "split": _split(module), "examples": 0}
+        for module in map(load, config.evaluation.evaluators)
+        for name, kind in module.score_kinds(config).items()
+    }
+
+
+def trained(config: ConfigDict, state: dict[str, Any]) -> Any:
+    """The parameters of a state that are judged and sampled: their average, when one is kept."""
+    return state.get("ema", state["params"])
+
+
+def scores(config: ConfigDict, params: Any) -> Scores:
+    """Every score of `params`: {name: {"value", "unit", "kind", "better", "split", "examples"}}."""
+    found: Scores = {}
+    for name in config.evaluation.evaluators:
+        found |= evaluate(config, params, name)
+    return found
+
+
+def evaluate(
+    config: ConfigDict, params: Any, name: str = "validation", split: str | None = None
+) -> Scores:
+    """What evaluator `name` finds on `config.evaluation.examples` examples, the same for every run.
+
+    Args:
+        split: of the data, in place of the evaluator's own.
+    """
+    module, size = load(name), config.evaluation.batch_size
+    split = split or _split(module)
+    program = programs.build(config)
+    update = program.judge(module.update)
+    source, sums, examples = data.load(config.data, split), None, 0.0
+    for index, batch in enumerate(data.eval_batches(source, size, config.evaluation.examples)):
+        examples += float(batch["mask"].sum())
+        key = jax.random.fold_in(jax.random.key(0), index)
+        found = update(params, processes.place(program.batch, batch, size), key)
+        found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found)
+        sums = found if sums is None else jax.tree.map(np.add, sums, found)
+    values, about = module.finish(config, sums), {"split": split, "examples": int(examples)}
+    kinds = module.score_kinds(config)
+    return {each: {"value": float(values[each]), **kinds[each], **about} for each in kinds}
+
+
+def _split(module: ModuleType) -> str:
+    return getattr(module, "SPLIT", "validation")
