@@ -13,12 +13,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from launch import local
-from research import cost, data, defaults, families, optim, recipes, study
+from research import cost, data, defaults, evaluation, families, optim, recipes, study
 from research.__main__ import VERBS, main
 from research.dryrun import laptop
 from research.errors import UserError
+from research.families import autoregressive
 from research.scaling import fit, laws
 from research.scaling.table import table
+from tests import shapes
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
@@ -45,8 +47,9 @@ def module(tmp_path, monkeypatch):
 
 
 def test_one_file_for_each_kind_of_idea():
-    assert len(BLOCKS) == len(CODE) == 4
-    assert {path.split("/")[-2] for path in CODE} == {"experiments", "families", "laws", "data"}
+    assert len(BLOCKS) == len(CODE)
+    kinds = {"experiments", "families", "evaluation", "laws", "data"}
+    assert {path.split("/")[-2] for path in CODE} == kinds
 
 
 def test_study(tmp_path):
@@ -158,6 +161,19 @@ def test_families_that_a_recipe_cannot_serve(bigram, tmp_path):
     bigram.nats = lambda params, tokens: -jax.nn.log_softmax(params["bias"])[tokens[:, 1:]]
     with pytest.raises(UserError, match="no matrix product and no convolution; set config.train"):
         recipes.apply(config)
+
+
+def test_evaluator(module, monkeypatch):
+    loaded = module("research/evaluation/surprise.py")
+    monkeypatch.setitem(sys.modules, "shown.surprise", loaded)
+    config = shapes.autoregressive(vocab=16)
+    config.evaluation.evaluators = ("validation", "shown.surprise")
+    study.check(config)
+    params = autoregressive.init(config, KEY)
+    found = evaluation.scores(config, params)
+    assert found["surprise"]["value"] == 0  # an even guess costs 4 bits
+    params["head"] = params["head"].at[3].set(1e3 * params["embedding"].mean())
+    assert 0 < evaluation.scores(config, params)["surprise"]["value"] <= 1
 
 
 def test_law_is_found_where_it_was_planted(tmp_path):
