@@ -2,11 +2,12 @@
 
 import ast
 import contextlib
+import importlib
 import importlib.util
 import json
 import math
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,6 +50,24 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
             f"{nearest(part, module.PARTS)}"
         )
     return module, part or None
+
+
+def part(key: str, name: str, table: Mapping[str, str], needs: Sequence[str]) -> ModuleType:
+    """Return the module that `key` names: one of `table`, or the dotted path of any module.
+
+    Raises:
+        UserError: for an unknown name (nearest named), or a module without one of its `needs`.
+    """
+    if "." not in name and name not in table:
+        raise UserError(f"{key}={name!r} is not one of {', '.join(table)}{nearest(name, table)}")
+    try:
+        module = importlib.import_module(table.get(name, name))
+    except ModuleNotFoundError as error:
+        raise UserError(f"{key}={name!r}: {error}") from error
+    missing = [each for each in needs if not hasattr(module, each)]
+    if missing:
+        raise UserError(f"{key}={name!r} lacks {', '.join(missing)}")
+    return module
 
 
 @contextlib.contextmanager
@@ -177,6 +196,27 @@ def fill(section: ConfigDict, **derived: Any) -> None:
     for key, value in derived.items():
         if section[key] is None:
             section[key] = value
+
+
+def complete(
+    section: ConfigDict, name: str, keys: Mapping[str, Any], allowed: Mapping[str, Any] = {}
+) -> None:
+    """Give `section`, called `name`, those of `keys` that it lacks, with their defaults.
+
+    Raises:
+        UserError: for a key that is neither among them nor `allowed` (nearest named), or for a
+            value of another type than the default.
+    """
+    known = {**keys, **allowed}
+    for key in section:
+        value = section[key]
+        if key not in known:
+            raise UserError(f"{name} has no key {key!r}{nearest(key, known)}")
+        if known[key] is not None and type(value) is not type(known[key]):
+            value = _typed(f"{name}.{key}", value, repr(value), type(known[key]))
+            with section.ignore_type():
+                section[key] = value
+    section.update({key: keys[key] for key in keys if key not in section})
 
 
 def unfilled(config: ConfigDict, prefix: str = "config") -> list[str]:

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import data, defaults, families, programs
+from research import data, defaults, families, mesh, programs
 from research.errors import UserError
 
 CONVENTION = {
@@ -33,7 +33,13 @@ CONVENTION = {
 }
 UNREADABLE = ("pallas_call", "ffi_call", "pure_callback", "io_callback", "tpu_custom_call")
 CONTAINERS = ("stack", "blocks")  # scopes that only hold others, as classes' names do
-TABLES = ("vocab", "class", "position", "output")  # axes of look-up tables and of the head
+TABLES = (
+    "vocab",
+    "class",
+    "position",
+    "output",
+    "logits",
+)  # axes of look-up tables and of the head
 
 
 class Ledger:
@@ -198,7 +204,7 @@ def _parameters(config: ConfigDict, family: Any, params: Any) -> tuple[dict[str,
     leaves = jax.tree_util.tree_leaves_with_path(params)
     axes = [(None,) * leaf.ndim for _, leaf in leaves]
     if hasattr(family, "axes"):
-        axes = jax.tree.leaves(family.axes(config), is_leaf=programs.is_axes)
+        axes = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
     table: Counter[str] = Counter()
     embedding = idle = 0
     for (path, leaf), names in zip(leaves, axes, strict=True):

@@ -1,6 +1,7 @@
 """The whole config of a trial, every key with its default: nothing a run uses is hidden."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -33,6 +34,27 @@ def check_ranges(config: ConfigDict) -> None:
     for section, ranges in RANGES.items():
         tree = config[section] if section else config
         configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)
+
+
+CHOICES = ("train.optimizer",)  # the keys that name a part, which brings keys of its own
+
+
+def choose(config: ConfigDict, axes: Mapping[str, Any], flags: Sequence[str]) -> None:
+    """Set what names a part in `axes` and `flags`, so that the part's keys are there for the rest.
+
+    Raises:
+        UserError: for an unknown part, or a key that no part of `config` has.
+    """
+    for key in CHOICES:
+        if key in axes:
+            configs.assign(config, key, axes[key])
+        configs.override(config, [f for f in flags if f.startswith(f"--config.{key}=")])
+    settle(config)
+
+
+def settle(config: ConfigDict) -> None:
+    """Give `config` the keys that it lacks of the parts that it names, and refuse others."""
+    optim.complete(config.train)
 
 
 def hardware() -> ConfigDict:

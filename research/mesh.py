@@ -38,6 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "layers": ("stage",),
     "embed": ("fsdp", "sequence", "expert"),
     "vocab": ("tensor",),
+    "logits": ("tensor",),  # of the head: as many as the vocabulary
     "heads": ("tensor",),
     "mlp": ("tensor",),
     "experts": ("expert",),
@@ -48,6 +49,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "norm": (),
     "position": (),  # of a table of them
     "class": (),
+    "input": (),  # what the network is given at a position
     "output": (),  # what the network predicts of a position
 }
 GATHERED = ("embed", "expert_embed", "modulation")  # split at rest, whole in a product
@@ -155,6 +157,11 @@ def joined(x: jax.Array, axis: int = 0) -> jax.Array:
     """Inverse of `strided`."""
     x = jnp.moveaxis(x, 0, axis + 1)
     return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
+
+def is_axes(node: Any) -> bool:
+    """Whether a node of a family's `axes` is the names of one parameter's axes, a leaf."""
+    return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -115,7 +115,7 @@ def fresh(config: ConfigDict, family: Any, params: Any) -> dict[str, Any]:
     init_optimizer = getattr(family, "init_optimizer", optim.init)
     state = {"params": params, "opt_state": init_optimizer(config, params)}
     if config.train.ema_decay:
-        state["ema"] = jax.tree.map(jnp.copy, params)
+        state["ema"] = jax.tree.map(jnp.copy, optim.trained(config, params))
     if hasattr(family, "reference"):
         state["reference"] = jax.tree.map(jnp.copy, family.reference(config, params))
     return state
@@ -169,7 +169,9 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
             # Early steps average over what there is: min(decay, (1 + t) / (10 + t)).
             weight = jnp.minimum(decay, (1 + index) / (10 + index))
             state["ema"] = jax.tree.map(
-                lambda old, new: weight * old + (1 - weight) * new, ema, state["params"]
+                lambda old, new: weight * old + (1 - weight) * new,
+                ema,
+                optim.trained(config, state["params"]),
             )
         return state, metrics
 
@@ -208,16 +210,19 @@ def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: An
     names, strangers = {}, []
     if hasattr(family, "axes"):
         params = flatten(shapes["params"])[0]
-        leaves = jax.tree.leaves(family.axes(config), is_leaf=is_axes)
+        leaves = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
         pairs = zip(params, leaves, strict=True)
         names = {path: (axes, leaf.shape) for (path, leaf), axes in pairs}
 
     def logical(path, leaf):
         # ("opt_state", 1, "mu", "stack", "kernel") ends as the parameter ("stack", "kernel") does.
         for start in range(len(path)):
-            axes, shape = names.get(path[start:], ((), None))
+            axes, shape = names.get(path[start:], ((), ()))
             if shape == leaf.shape:
                 return axes
+            for out in range(len(shape)):  # a factor of a moment lacks one of the axes
+                if (*shape[:out], *shape[out + 1 :]) == leaf.shape:
+                    return (*axes[:out], *axes[out + 1 :])
         strangers.append((path, leaf))
         return (None,) * leaf.ndim
 
@@ -230,11 +235,6 @@ def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: An
             if part in layout:
                 layout[part] = jax.tree.map(split, layout[part], shapes[part])
     return layout
-
-
-def is_axes(node: Any) -> bool:
-    """Whether a node of a family's `axes` is the names of one parameter's axes, a leaf."""
-    return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
 
 
 def _say_whole(layout: Any, strangers: list, params: Any) -> None:

@@ -98,6 +98,7 @@ def apply(config: ConfigDict) -> ConfigDict:
         UserError: for an unknown recipe, one whose needs the family does not have, or keys that
             neither recipe nor user filled.
     """
+    defaults.settle(config)
     if config.recipe not in RECIPES:
         raise UserError(
             f"config.recipe={config.recipe!r} is not one of {', '.join(RECIPES)}"

@@ -126,6 +126,7 @@ def load_config(
     module, part = configs.load_experiment(spec)
     with configs.naming(spec):
         config = module.get_config(part or next(iter(module.PARTS)))
+    defaults.choose(config, {}, flags)
     configs.override(config, flags)
     return check(recipes.apply(config), num_devices, prepared)
 
@@ -141,6 +142,7 @@ def _trial(
 ) -> Trial:
     with configs.naming(spec):
         config = module.get_config(part)
+    defaults.choose(config, axes, flags)
     for key, value in axes.items():
         configs.assign(config, key, value)
     configs.override(config, flags)
@@ -199,7 +201,7 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
             f"config.train.batch_size={config.train.batch_size} is larger than the {examples} "
             f"examples of {config.data.name}"
         )
-    optim.check(config.train)
+    optim.check(config)
     check_hardware(config, num_devices or len(jax.devices()))
     return config
 

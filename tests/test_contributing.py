@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from launch import local
 from research import cost, data, defaults, evaluation, families, optim, recipes, study
@@ -76,9 +75,9 @@ def bigram(module, monkeypatch):
 
 
 def test_family_learns_the_frequencies(bigram):
-    config = ConfigDict({"model": bigram.default_model(), "train": optim.default_train()})
-    config.hardware = defaults.hardware()
-    config.data, config.train.weight_decay = {"length": 4}, 0.0
+    config = defaults.config("shown.bigram", "markov")
+    defaults.settle(config)
+    config.data.length, config.train.weight_decay = 4, 0.0
     config.model.update(vocab_size=4, width=2)
     # After 0 come 1, 1, 1 and 2; after each of these 0: half the tokens cost H(1/4) bits.
     tokens = np.array([[0, 1, 0, 1, 0], [0, 1, 0, 2, 0]], np.int32)

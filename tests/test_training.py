@@ -173,12 +173,13 @@ def test_learning_rates(schedule):
 
 @pytest.mark.parametrize("schedule", optim.SCHEDULES)
 def test_a_warm_up_fits_its_run(schedule):
-    settings = shapes.autoregressive().train
+    config = shapes.autoregressive()
+    settings = config.train
     settings.update(schedule=schedule, steps=10, warmup_steps=10, decay_steps=0)
-    optim.check(settings)
+    optim.check(config)
     settings.warmup_steps = 11
     with pytest.raises(UserError, match="warmup_steps=11 exceed steps=10"):
-        optim.check(settings)
+        optim.check(config)
 
 
 def test_a_trunk_serves_every_horizon():

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import data, processes, programs
+from research import data, optim, processes, programs
 from research.errors import UserError, nearest
 
 EVALUATORS = {
@@ -105,7 +105,7 @@ def final(config: ConfigDict, state: dict[str, Any], status: str) -> Scores:
 
 def trained(config: ConfigDict, state: dict[str, Any]) -> Any:
     """The parameters of a state that are judged and sampled: their average, when one is kept."""
-    return state.get("ema", state["params"])
+    return optim.evaluated(config, state)
 
 
 def scores(config: ConfigDict, params: Any) -> Scores:

@@ -43,7 +43,7 @@ class Decoder(nn.Module):
         x, measures = Stack(model, self.hardware, causal=True, name="stack")(x)
         x = Norm(model.norm, bias=model.bias, name="final_norm")(x)
         if not model.tie_embeddings:
-            parameter(self, "head", nn.initializers.zeros, ("vocab", "embed"), shape)
+            parameter(self, "head", nn.initializers.zeros, ("logits", "embed"), shape)
         return constrain(x, "batch", "length", None), measures
 
 

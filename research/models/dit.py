@@ -57,7 +57,7 @@ class TimeEmbedding(nn.Module):
         model, width = self.model, (self.model.width,)
         place = (gamma - model.gamma_min) / (model.gamma_max - model.gamma_min)
         x = sinusoids(1000 * place, model.time_features)
-        x = Dense(width, (None, "mlp"), True, dtype=self.dtype, name="in")(x)
+        x = Dense(width, ("input", "mlp"), True, dtype=self.dtype, name="in")(x)
         return Dense(width, ("mlp", "embed"), True, dtype=self.dtype, name="out")(jax.nn.silu(x))
 
 
@@ -81,7 +81,7 @@ class DiT(nn.Module):
         _, height, width, channels = x_t.shape
         patch, embed = model.patch_size, (model.width,)
         x = patchify(fourier_features(x_t, model.fourier_features), patch)
-        x = Dense(embed, (None, "embed"), True, dtype=dtype, name="patches")(x)
+        x = Dense(embed, ("input", "embed"), True, dtype=dtype, name="patches")(x)
         x += grid_positions(height // patch, width // patch, model.width).astype(dtype)
         condition = TimeEmbedding(model, dtype, name="time")(gamma)
         if model.num_classes:

@@ -1,0 +1,33 @@
+"""How parameters move: schedules, optimizers by name, groups of parameters, and what is frozen.
+
+An optimizer is a module with
+
+    KEYS: the keys of config.train that it reads, with their defaults; RANGES of its numbers
+    transform(settings, parameters) -> optax.GradientTransformation, whose updates are what the
+        learning rate multiplies: without rate and decay. `settings` are config.train, or those of
+        a group; `parameters` says what each parameter is by its name (`research.optim.roles`)
+
+and, where it needs them,
+
+    check(train) raises UserError before any compile
+    wrap(settings, inner) -> the transformation of the whole step, of which `inner` is all but the
+        rate; it is given `learning_rate`, and serves a whole run, not a group
+    evaluated(opt_state, params) -> the parameters to score and sample with
+"""
+
+from research.optim.schedules import SCHEDULES, learning_rate
+from research.optim.settings import OPTIMIZERS, check, complete, default_train
+from research.optim.steps import evaluated, init, trained, update
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "check",
+    "complete",
+    "default_train",
+    "evaluated",
+    "init",
+    "learning_rate",
+    "trained",
+    "update",
+]

@@ -1,0 +1,164 @@
+"""The keys of `config.train`: those of every run, of the optimizer it names, and of its groups."""
+
+import fnmatch
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from research import config as configs
+from research import families
+from research.errors import UserError, nearest
+from research.optim import roles, schedules
+
+OPTIMIZERS = {
+    "adafactor": "research.optim.adafactor",
+    "adamw": "research.optim.adamw",
+    "lion": "research.optim.lion",
+    "muon": "research.optim.muon",
+    "schedule_free": "research.optim.schedule_free",
+    "sgd": "research.optim.sgd",
+}
+RANGES = {  # [low, high) of the keys of every run
+    **dict.fromkeys(("steps", "batch_size"), (1, 2**31)),
+    **dict.fromkeys(("warmup_steps", "decay_steps", "weight_decay", "clip_norm"), (0, math.inf)),
+    "ema_decay": (0, 1),
+}
+GROUP = {"paths": (), "roles": (), "rate": 1.0}  # and what it sets otherwise than config.train
+OTHERS = "others"  # what is in no group
+
+
+def default_train() -> ConfigDict:
+    """Keys of `config.train` of every run; None means "the recipe decides".
+
+    Those of the optimizer follow when the config is complete. `groups` is {name: {"paths": shell
+    patterns over names such as "stack/blocks/mlp/up/kernel", "roles": of `roles.ROLES`, "rate":
+    times the learning rate, and of "weight_decay", "optimizer" and its keys what differs}}.
+    """
+    return ConfigDict(
+        dict(
+            steps=placeholder(int),
+            batch_size=placeholder(int),
+            learning_rate=placeholder(float),
+            schedule="wsd",
+            warmup_steps=placeholder(int),
+            decay_steps=placeholder(int),  # the cooldown of "wsd"
+            optimizer="adamw",
+            weight_decay=0.1,  # of all but scalars; of all that a group is when the group sets it
+            clip_norm=1.0,
+            ema_decay=0.0,  # 0: no average kept
+            groups={},
+            frozen=(),  # shell patterns as those of groups
+        )
+    )
+
+
+def load(name: str, key: str = "config.train.optimizer") -> ModuleType:
+    """Return the optimizer `name`, which `key` names: of OPTIMIZERS, or any module's dotted path.
+
+    Raises:
+        UserError: for an unknown name, or a module that lacks part of an optimizer.
+    """
+    return configs.part(key, name, OPTIMIZERS, ("KEYS", "RANGES", "transform"))
+
+
+def complete(train: ConfigDict) -> None:
+    """Give `train` the keys that it lacks: those of its optimizer and groups, and newer ones.
+
+    Raises:
+        UserError: for an unknown optimizer, or a key that is nobody's (nearest named).
+    """
+    every = {**default_train(), **load(train.get("optimizer", "adamw")).KEYS}
+    configs.complete(train, "config.train", every)
+    for name, group in train.groups.items():
+        key = f"config.train.groups.{name}"
+        if not isinstance(group, ConfigDict) or name == OTHERS:
+            raise UserError(f"{key} must be a dict of its keys, under another name than {OTHERS!r}")
+        optimizer = group.get("optimizer", train.optimizer)
+        keys = load(optimizer, f"{key}.optimizer").KEYS
+        needed = GROUP if optimizer == train.optimizer else {**GROUP, **keys}
+        configs.complete(group, key, needed, {"optimizer": "", "weight_decay": 0.0, **keys})
+
+
+def settings(train: ConfigDict, group: Mapping[str, Any]) -> ConfigDict:
+    """`train` as a group of parameters has it."""
+    return ConfigDict({**train, "rate": 1.0, **group})
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether the parameter `name` fits one of these shell patterns, whose * also crosses "/"."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def groups(train: ConfigDict, known: Mapping[str, roles.Parameter]) -> dict[str, str]:
+    """The group of each parameter by name, OTHERS where it has none.
+
+    Raises:
+        UserError: for a parameter that two groups claim.
+    """
+    found = {}
+    for path, each in known.items():
+        claims = [
+            name
+            for name, group in train.groups.items()
+            if matches(path, group.paths) or each.role in group.roles
+        ]
+        if len(claims) > 1:
+            raise UserError(f"config.train.groups: {' and '.join(claims)} both have {path!r}")
+        found[path] = claims[0] if claims else OTHERS
+    return found
+
+
+def check(config: ConfigDict) -> None:
+    """Raise UserError for what in `config.train` cannot be, before any compile."""
+    train, family = config.train, families.load(config.family)
+    configs.check_ranges(train, "config.train", RANGES)
+    schedules.check(train)
+    _check_optimizer(train, "config.train", {})
+    for name, group in train.groups.items():
+        key = f"config.train.groups.{name}"
+        if hasattr(load(group.get("optimizer", "adamw")), "wrap"):
+            raise UserError(f"{key}.optimizer={group.optimizer!r} serves a whole run, not a group")
+        positive = dict.fromkeys(("rate", "weight_decay"), (0, math.inf))
+        _check_optimizer(settings(train, group), key, positive)
+        for role in group.roles:
+            if role not in roles.ROLES:
+                raise UserError(
+                    f"{key}.roles: {role!r} is not one of {', '.join(roles.ROLES)}"
+                    f"{nearest(role, roles.ROLES)}"
+                )
+    plain = train.optimizer == "adamw" and not (train.groups or train.frozen)
+    if hasattr(family, "init_optimizer") and not plain:
+        raise UserError(
+            f"config.train: family {config.family!r} brings an optimizer of its own, so "
+            "`optimizer`, `groups` and `frozen` would change nothing"
+        )
+    if train.groups or train.frozen:
+        shapes = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
+        _check_parameters(train, roles.parameters(config, shapes))
+
+
+def _check_optimizer(train: ConfigDict, key: str, ranges: dict) -> None:
+    optimizer = load(train.optimizer)
+    configs.check_ranges(train, key, {**ranges, **optimizer.RANGES})
+    if hasattr(optimizer, "check"):
+        optimizer.check(train)
+
+
+def _check_parameters(train: ConfigDict, known: Mapping[str, roles.Parameter]) -> None:
+    """Raise UserError for a pattern or a group without a parameter, or nothing left to train."""
+    patterns = {"config.train.frozen": train.frozen}
+    patterns |= {f"config.train.groups.{n}.paths": g.paths for n, g in train.groups.items()}
+    for key, each in patterns.items():
+        for pattern in each:
+            if not any(matches(name, (pattern,)) for name in known):
+                raise UserError(f"{key}: {pattern!r} fits no parameter{nearest(pattern, known)}")
+    if all(matches(name, train.frozen) for name in known):
+        raise UserError("config.train.frozen leaves nothing to train")
+    used = set(groups(train, known).values())
+    if empty := [name for name in train.groups if name not in used]:
+        raise UserError(f"config.train.groups.{empty[0]} has no parameter")

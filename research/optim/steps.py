@@ -1,0 +1,118 @@
+"""The step that every single-loss family shares: gradient, optimizer, new parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax import numpy as jnp
+from ml_collections import ConfigDict
+
+from research import mesh
+from research.optim import roles
+from research.optim.roles import map_names
+from research.optim.settings import OTHERS, groups, load, matches, settings
+
+
+def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationExtraArgs:
+    """What turns gradients of the trained ones of `params` into what the rate multiplies."""
+    train, known = config.train, roles.parameters(config, params)
+    group = groups(train, known)
+    parts = {name: settings(train, each) for name, each in train.groups.items()}
+    parts |= {OTHERS: train}
+    scaled = {name: load(each.optimizer).transform(each, known) for name, each in parts.items()}
+    labels = {"param_labels": lambda tree: map_names(lambda name, _: group[name], tree)}
+    stages = [
+        optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity(),
+        optax.partition(scaled, **labels) if train.groups else scaled[OTHERS],
+    ]
+    for part, each in parts.items():
+        whole = "weight_decay" in train.groups.get(part, ())
+
+        def decayed(tree, part=part, whole=whole):
+            of = {n for n, p in known.items() if whole or p.role != "scalar"}
+            return map_names(lambda name, _: name in of and group[name] == part, tree)
+
+        stages.append(optax.add_decayed_weights(each.weight_decay, decayed))
+    if train.groups:
+        rates = {part: optax.scale(each.get("rate", 1.0)) for part, each in parts.items()}
+        stages.append(optax.partition(rates, **labels))
+    inner, optimizer = optax.chain(*stages), load(train.optimizer)
+    whole = optimizer.wrap(train, inner) if hasattr(optimizer, "wrap") else inner
+    return optax.with_extra_args_support(whole)
+
+
+def trained(config: ConfigDict, params: Any) -> Any:
+    """`params` with an empty node in place of each that `config.train.frozen` names."""
+    frozen = config.train.frozen
+    if not frozen:
+        return params
+    return map_names(lambda name, x: optax.MaskedNode() if matches(name, frozen) else x, params)
+
+
+def merged(some: Any, params: Any) -> Any:
+    """`params` with `some` of them, a tree that `trained` gave, in their places."""
+
+    def empty(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    return jax.tree.map(lambda new, old: old if empty(new) else new, some, params, is_leaf=empty)
+
+
+def init(config: ConfigDict, params: Any) -> Any:
+    """Optimizer state for the trained ones of `params`."""
+    return transform(config, params).init(trained(config, params))
+
+
+def update(
+    loss: Callable, config: ConfigDict, state: dict, batch: dict, key, step, rate
+) -> tuple[dict, dict]:
+    """One gradient step of `loss`, over `hardware.accumulation` micro-batches.
+
+    Args:
+        loss: a family's `loss(config, params, batch, key, step) -> (scalar, metrics)`.
+        state: {"params", "opt_state", ...}; other entries pass through.
+        step: how many steps were before this one, a scalar.
+        rate: learning rate, a scalar.
+
+    Returns:
+        The new state and metrics, the loss and the gradient's global norm among them.
+    """
+    count, all_params = config.hardware.accumulation, state["params"]
+    params = trained(config, all_params)
+
+    def whole(params, batch, key):
+        return loss(config, merged(params, all_params), batch, key, step)
+
+    gradient = jax.value_and_grad(whole, has_aux=True)
+    if count == 1:
+        (value, metrics), grads = gradient(params, batch, key)
+    else:
+        micro = jax.tree.map(lambda x: mesh.strided(x, count), batch)
+
+        def add(sums, each):
+            outputs = gradient(params, *each)
+            return jax.tree.map(lambda total, x: total + x / count, sums, outputs), None
+
+        each = (micro, jax.random.split(key, count))
+        shapes = jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], each))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        ((value, metrics), grads), _ = jax.lax.scan(add, zeros, each)
+    with jax.named_scope("optimizer"):
+        updates, opt_state = transform(config, all_params).update(
+            grads, state["opt_state"], params, learning_rate=rate
+        )
+        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+    metrics = {**metrics, "loss": value, "grad_norm": optax.global_norm(grads)}
+    return {**state, "params": merged(params, all_params), "opt_state": opt_state}, metrics
+
+
+def evaluated(config: ConfigDict, state: dict) -> Any:
+    """The parameters that a run is scored and sampled with: an average where there is one."""
+    if "ema" in state:
+        return merged(state["ema"], state["params"])
+    optimizer = load(config.train.optimizer)
+    if not hasattr(optimizer, "evaluated"):
+        return state["params"]
+    some = jax.jit(optimizer.evaluated)(state["opt_state"], trained(config, state["params"]))
+    return merged(some, state["params"])
