@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import importlib
 import importlib.util
 import json
 import math
@@ -50,24 +49,6 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
             f"{nearest(part, module.PARTS)}"
         )
     return module, part or None
-
-
-def part(key: str, name: str, table: Mapping[str, str], needs: Sequence[str]) -> ModuleType:
-    """Return the module that `key` names: one of `table`, or the dotted path of any module.
-
-    Raises:
-        UserError: for an unknown name (nearest named), or a module without one of its `needs`.
-    """
-    if "." not in name and name not in table:
-        raise UserError(f"{key}={name!r} is not one of {', '.join(table)}{nearest(name, table)}")
-    try:
-        module = importlib.import_module(table.get(name, name))
-    except ModuleNotFoundError as error:
-        raise UserError(f"{key}={name!r}: {error}") from error
-    missing = [each for each in needs if not hasattr(module, each)]
-    if missing:
-        raise UserError(f"{key}={name!r} lacks {', '.join(missing)}")
-    return module
 
 
 @contextlib.contextmanager

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from launch import local
-from research import cost, data, defaults, evaluation, families, optim, recipes, study
+from research import cost, data, defaults, evaluation, families, optim, programs, recipes, study
 from research.__main__ import VERBS, main
 from research.dryrun import laptop
 from research.errors import UserError
 from research.families import autoregressive
 from research.scaling import fit, laws
 from research.scaling.table import table
-from tests import shapes
+from research.train import train
+from tests import shapes, tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"```python\n# (\S+)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
@@ -47,7 +48,7 @@ def module(tmp_path, monkeypatch):
 
 def test_one_file_for_each_kind_of_idea():
     assert len(BLOCKS) == len(CODE)
-    kinds = {"experiments", "families", "evaluation", "laws", "data"}
+    kinds = {"experiments", "families", "evaluation", "laws", "optim", "data"}
     assert {path.split("/")[-2] for path in CODE} == kinds
 
 
@@ -185,6 +186,24 @@ def test_law_is_found_where_it_was_planted(tmp_path):
     found = fit.fit_law(runs, law, bootstrap=50)
     values = found.parameters or found.rejected
     assert values == pytest.approx(truth, rel=1e-4)
+
+
+def test_optimizer_trains_by_its_name(module, tmp_path, monkeypatch):
+    loaded = module("research/optim/signum.py")
+    monkeypatch.setitem(sys.modules, "shown.signum", loaded)
+    spec = tiny.write(tmp_path, [{"size": 16, "train.steps": 12}])
+    name = "--config.train.optimizer=shown.signum"
+    flags = ["--config.train.beta=0.5", name, "--config.train.weight_decay=0.0"]
+    config = study.load(spec, flags).trials[0].config
+    state = programs.build(config).init(jax.random.key(0))
+    params = jax.tree.map(np.asarray, state["params"])
+    batch = {"tokens": np.arange(8 * 17).reshape(8, 17) % 8}
+    state, _ = optim.update(tiny.loss, config, state, batch, KEY, 0, 0.25)
+    for old, new in zip(*map(jax.tree.leaves, (params, state["params"])), strict=True):
+        np.testing.assert_allclose(np.abs(new - old), 0.25, rtol=1e-5)
+    assert train(config, tmp_path / "run")["status"] == "finished"
+    with pytest.raises(UserError, match=r"no key 'betta' \(did you mean 'beta'\?\)"):
+        study.load(spec, [name, "--config.train.betta=0.5"])
 
 
 def test_data_source(module, data_folder):

@@ -31,9 +31,10 @@ config.train.steps and config.seed): reading one is an error. What changes along
 `step`, the number of steps before this one.
 """
 
+import importlib
 from types import ModuleType
 
-from research import config as configs
+from research.errors import UserError, nearest
 
 FAMILIES = {
     "autoregressive": "research.families.autoregressive",
@@ -48,4 +49,15 @@ def load(name: str) -> ModuleType:
     Raises:
         UserError: for an unknown name, or a module that lacks part of the protocol.
     """
-    return configs.part("config.family", name, FAMILIES, PROTOCOL)
+    if "." not in name and name not in FAMILIES:
+        raise UserError(
+            f"config.family={name!r} is not one of {', '.join(FAMILIES)}{nearest(name, FAMILIES)}"
+        )
+    try:
+        module = importlib.import_module(FAMILIES.get(name, name))
+    except ModuleNotFoundError as error:
+        raise UserError(f"config.family={name!r}: {error}") from error
+    missing = [function for function in PROTOCOL if not hasattr(module, function)]
+    if missing:
+        raise UserError(f"config.family={name!r} lacks {', '.join(missing)}")
+    return module

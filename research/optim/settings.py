@@ -1,6 +1,7 @@
 """The keys of `config.train`: those of every run, of the optimizer it names, and of its groups."""
 
 import fnmatch
+import importlib
 import math
 from collections.abc import Mapping
 from types import ModuleType
@@ -63,7 +64,16 @@ def load(name: str, key: str = "config.train.optimizer") -> ModuleType:
     Raises:
         UserError: for an unknown name, or a module that lacks part of an optimizer.
     """
-    return configs.part(key, name, OPTIMIZERS, ("KEYS", "RANGES", "transform"))
+    if name not in OPTIMIZERS and "." not in name:
+        choices = ", ".join(OPTIMIZERS)
+        raise UserError(f"{key}={name!r} is not one of {choices}{nearest(name, OPTIMIZERS)}")
+    try:
+        module = importlib.import_module(OPTIMIZERS.get(name, name))
+    except ModuleNotFoundError as error:
+        raise UserError(f"{key}={name!r}: {error}") from error
+    if missing := [each for each in ("KEYS", "RANGES", "transform") if not hasattr(module, each)]:
+        raise UserError(f"{key}={name!r} lacks {', '.join(missing)}")
+    return module
 
 
 def complete(train: ConfigDict) -> None:
