@@ -8,9 +8,10 @@ import optax
 import pytest
 from jax import numpy as jnp
 
-from research import data, defaults, families, optim, programs, recipes, study
+from research import cost, data, defaults, families, optim, programs, recipes, study
 from research.errors import UserError
 from research.optim import muon, roles
+from research.run import checkpoint
 from tests import shapes, tiny
 
 RATES = {"lion": 3e-3, "sgd": 0.3}  # of the tiny decoder; the others take AdamW's
@@ -119,6 +120,48 @@ def test_frozen_parameters_stay_and_cost_nothing(data_folder):
     average = optim.evaluated(config, state)
     assert np.array_equal(average["embedding"], before["embedding"])
     assert jax.tree.structure(average) == jax.tree.structure(before)
+
+
+def test_a_frozen_head_has_no_gradient_flops():
+    config = shapes.autoregressive()
+    full, forward = cost.ledger(config).step_flops, cost.ledger(config).forward_flops["head"]
+    config.train.frozen = ("head",)
+    assert cost.ledger(config).step_flops == full - forward * config.train.batch_size
+
+
+def test_muons_products_are_in_the_ledger():
+    """Newton-Schulz on a matrix [m, n], m the shorter: two products m m n and one m m m."""
+    config = shapes.autoregressive()
+    plain = cost.ledger(config).step_flops
+    config.train.optimizer = "muon"
+    recipes.apply(config)
+    # Of each layer: three maps and one back of 16 x 16, and two of 16 x 64.
+    flops = sum(2 * m * m * n * 2 + 2 * m**3 for m, n in [(16, 16)] * 4 + [(16, 64)] * 2)
+    assert cost.ledger(config).step_flops == plain + 2 * 5 * flops
+
+
+def test_its_state_is_split_saved_and_read_back(data_folder, tmp_path):
+    """Two optimizers, frozen parameters and an average, over replicas too and onto another mesh."""
+    tables = {"roles": ("input", "output"), "optimizer": "adafactor", "factored_from": 8}
+    train = {"groups": {"tables": tables}, "frozen": ("final_norm/*",), "ema_decay": 0.9}
+    config = decoder(data_folder, optimizer="muon", **train)
+    config.hardware.mesh.update(data=4, fsdp=2)
+    config.hardware.shard_optimizer = True
+    program = programs.build(config)
+    state = program.init(jax.random.key(0))
+    matrices = [x for x in jax.tree.leaves(state["opt_state"]) if x.size >= 256]
+    assert matrices and all(x.addressable_shards[0].data.size * 8 == x.size for x in matrices)
+    with checkpoint.writer(tmp_path / "checkpoints") as checkpoints:
+        checkpoint.save(checkpoints, 1, state, {})
+    config.hardware.mesh.update(data=1, fsdp=4, tensor=2)
+    config.hardware.update(shard_optimizer=False, offload_optimizer=True)
+    other = programs.build(config)
+    restored, _ = checkpoint.restore(checkpoint.reader(tmp_path / "checkpoints"), 1, other.state)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for ours, theirs in zip(*map(jax.tree.leaves, (state, restored)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    kinds = {x.sharding.memory_kind for x in jax.tree.leaves(restored["opt_state"]) if x.ndim}
+    assert kinds == {"pinned_host"}
 
 
 GROUPS = {
