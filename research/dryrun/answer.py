@@ -1,10 +1,10 @@
 """What a dry run found, as JSON for programs and as a table for people."""
 
-import math
 from typing import Any
 
 from research import cost
 from research.dryrun.estimate import Estimate
+from research.numbers import count, gib
 
 
 def to_json(found: Estimate) -> dict[str, Any]:
@@ -71,8 +71,8 @@ def _pairs(found: Estimate) -> list[tuple[tuple[str, ...], str]]:
     return sorted(found.ledger.keys() | (found.read or {}).keys())
 
 
-def _times(value: int | None, count: int) -> int | None:
-    return None if value is None else value * count
+def _times(value: Any, chip: int) -> Any:
+    return None if value is None else value * chip
 
 
 def lines(found: Estimate) -> list[str]:
@@ -101,13 +101,13 @@ def _memory(found: Estimate) -> list[str]:
     """Memory of a chip, as compiled and as counted."""
     compiled, chip = found.compiled, found.wanted.kind.devices_per_chip
     room = gib(found.wanted.kind.usable_bytes)
-    counted = gib(found.memory.peak, chip)
+    counted = gib(_times(found.memory.peak, chip))
     if compiled is None:
         return [f"a chip      counted peak {counted} of {room}: {_verdict(found)}; not compiled"]
     return [
-        f"a chip      arguments {gib(compiled.arguments, chip)}, temporaries "
-        f"{gib(compiled.temporaries, chip)}, peak {gib(compiled.peak, chip)} of {room}: "
-        f"{_verdict(found)}",
+        f"a chip      arguments {gib(compiled.arguments * chip)}, temporaries "
+        f"{gib(_times(compiled.temporaries, chip))}, peak {gib(_times(compiled.peak, chip))} "
+        f"of {room}: {_verdict(found)}",
         f"            counted peak {counted}; compiled in {compiled.seconds:.1f} s",
     ]
 
@@ -117,8 +117,8 @@ def _verdict(found: Estimate) -> str:
     if peak is None:
         return "does not fit, the compiler does not say by how much"
     if found.fits:
-        return f"fits, {gib(found.capacity - peak, chip)} to spare"
-    return f"does not fit, by {gib(peak - found.capacity, chip)}"
+        return f"fits, {gib((found.capacity - peak) * chip)} to spare"
+    return f"does not fit, by {gib((peak - found.capacity) * chip)}"
 
 
 def _collectives(found: Estimate) -> list[str]:
@@ -137,19 +137,6 @@ def mesh_words(sizes: dict[str, int]) -> str:
     return ",".join(f"{axis}={size}" for axis, size in sizes.items() if size > 1) or "data=1"
 
 
-def gib(size: float | None, chip: int = 1) -> str:
-    """Bytes of a device as GiB of its chip."""
-    return "unknown" if size is None else f"{size * chip / 2**30:.3f} GiB"
-
-
 def mib(size: float) -> str:
     """Bytes as MiB."""
     return f"{size / 2**20:,.1f} MiB"
-
-
-def count(number: float) -> str:
-    """3.2e9 as 3.20 G."""
-    if number < 1000:
-        return f"{number:.0f}"
-    power = min(4, int(math.log10(number) / 3))
-    return f"{number / 1000**power:.2f} {' kMGT'[power]}"

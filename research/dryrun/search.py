@@ -18,12 +18,13 @@ from research import config as configs
 from research import mesh, study
 from research.dryrun import gpu, memory, topology, traffic
 from research.dryrun import price as prices
-from research.dryrun.answer import gib, mesh_words
+from research.dryrun.answer import mesh_words
 from research.dryrun.estimate import Estimate, estimate
 from research.dryrun.roofline import Roofline, roofline
 from research.dryrun.share import Leaf, leaves, share, state_bytes
 from research.errors import UserError
 from research.hardware import Slice
+from research.numbers import gib
 
 REMAT = ("none", "dots", "attention", "full")
 SEARCHED = ("data", "fsdp", "sequence", "expert", "tensor")  # stages idle: for slow networks only

@@ -9,6 +9,7 @@ from research.dryrun import command, topology
 from research.dryrun import price as prices
 from research.dryrun.estimate import Estimate, Run, estimate
 from research.hardware import Slice
+from research.numbers import gib
 from research.study import Study, Trial
 
 
@@ -66,11 +67,7 @@ def run_of(trial: Trial, found: Estimate, prices_of: prices.Prices) -> Run:
 
 def _line(trial: Trial, found: Estimate, width: int, prices_of: prices.Prices) -> str:
     run, peak = run_of(trial, found, prices_of), found.peak
-    said = (
-        "unknown"
-        if peak is None
-        else f"{peak * found.wanted.kind.devices_per_chip / 2**30:.2f} GiB"
-    )
+    said = gib(peak and peak * found.wanted.kind.devices_per_chip, 2)
     params = cost.ledger(trial.config).total_params
     return (
         f"{trial.id:{width}s} {params:>14,} {run.tokens:>17,} {run.steps:>9,} {said:>10s} "

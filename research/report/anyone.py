@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
-from research.report.axes import count
+from research.numbers import count
 from research.report.load import CURVE_COLUMNS, RUN_COLUMNS, Part, Study
 from research.scaling.isoflop.fit import budgets, has_budgets
 from research.scaling.table import Table

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 import altair as alt
 
-SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+from research.numbers import power_of_ten
+
 # Vega's SI format says G where this field says B.
 COUNT_LABEL = "replace(format(datum.value, '~s'), 'G', 'B')"
 
@@ -55,22 +56,6 @@ def log_ticks(domain: list[float], most: int = 8) -> list[float]:
         if len(ticks) >= 4:
             break
     return ticks[:: math.ceil(len(ticks) / most)]
-
-
-def power_of_ten(value: float) -> str:
-    """Return `10¹²` or `3×10¹¹`."""
-    mantissa, exponent = f"{value:.1e}".split("e")
-    power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
-    mantissa = mantissa.removesuffix(".0")
-    return power if mantissa == "1" else f"{mantissa}×{power}"
-
-
-def count(value: float) -> str:
-    """Return a count with a suffix: 12.3k, 1.05M, 2.4B."""
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 def compute(values: Iterable[float], field: str = "C", title: str = "Compute C") -> alt.X:

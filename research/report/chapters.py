@@ -4,8 +4,8 @@ import math
 
 import altair as alt
 
+from research.numbers import count, interval, percent, power_of_ten
 from research.report import export, figures, law_figures, outlook, words
-from research.report.axes import count, power_of_ten
 from research.report.findings import Drop, Findings, Quantity
 from research.report.load import Part
 from research.report.page import Chapter, Figure
@@ -76,7 +76,7 @@ def _relative(part: Part) -> bool:
 
 def _drop_words(part: Part, drop: Drop) -> str:
     if _relative(part):
-        return f"−{words.percent(drop.share)}"
+        return f"−{percent(drop.share)}"
     return f"−{drop.before - drop.after:.2g} {part.unit}"
 
 
@@ -142,7 +142,7 @@ def _parameter(quantity: Quantity) -> dict[str, str]:
         "law": quantity.law,
         "name": quantity.name,
         "value": f"{quantity.value:.5g}",
-        "interval": words.interval(quantity.low, quantity.high, ".4g") or "not known",
+        "interval": interval(quantity.low, quantity.high, ".4g") or "not known",
         "meaning": quantity.meaning,
     }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import altair as alt
 import pandas as pd
 
+from research.numbers import power_of_ten
 from research.report import axes
 from research.scaling.fit import Rung
 
@@ -180,7 +181,7 @@ def isoflop(
     """
     runs = _drawn(runs[runs.budget.notna()])
     budgets = sorted(runs.budget.unique())
-    names = {budget: axes.power_of_ten(budget) for budget in budgets}
+    names = {budget: power_of_ten(budget) for budget in budgets}
     runs = runs.assign(budget_name=runs.budget.map(names))
     parabolas = parabolas.assign(budget_name=parabolas.budget.map(names))
     color = alt.Color(

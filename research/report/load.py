@@ -13,7 +13,7 @@ import pandas as pd
 
 from research.config import read as read_config
 from research.errors import UserError
-from research.report.axes import count
+from research.numbers import count
 from research.run import files, record
 from research.run.files import Run, Trial
 from research.run.goodput import PHASES

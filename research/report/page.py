@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 import markupsafe
 
+from research.numbers import count, gib
 from research.report import export, theme
-from research.report.axes import count
 from research.report.load import Part, Study
 
 COLUMNS = (
@@ -222,7 +222,7 @@ def _provenance(study: Study) -> list[tuple[str, str]]:
                        for name, version in record["versions"].items()})  # fmt: skip
     machines = {
         f"{record['machine']['cpu']}, {record['machine']['cores']} cores, "
-        f"{record['machine']['memory_bytes'] / 2**30:.1f} GiB, "
+        f"{gib(record['machine']['memory_bytes'], 1)}, "
         f"devices {', '.join(map(str, record['machine']['devices']))}"
         for record in records
     }

@@ -3,7 +3,8 @@
 import altair as alt
 import pandas as pd
 
-from research.report import export, words
+from research.numbers import percent
+from research.report import export
 from research.report.figures import layered
 from research.report.page import Figure
 from research.run.goodput import PHASES
@@ -28,11 +29,10 @@ def sentence(seconds: pd.DataFrame) -> str:
     shares = seconds.groupby("phase", sort=False).seconds.sum() / total
     rest = shares.drop("useful").sort_values(ascending=False)
     most = [
-        f"{phase} {words.percent(share)} ({MEANINGS[str(phase)]})"
-        for phase, share in rest[:3].items()
+        f"{phase} {percent(share)} ({MEANINGS[str(phase)]})" for phase, share in rest[:3].items()
     ]
     return (
-        f"Goodput {words.percent(shares['useful'])}: of {total / 60:.1f} minutes in which the runs "
+        f"Goodput {percent(shares['useful'])}: of {total / 60:.1f} minutes in which the runs "
         f"were under way, restarts included, {shares['useful'] * total / 60:.1f} trained what was "
         f"kept. Most of the rest: {', '.join(most)}."
     )

@@ -4,21 +4,9 @@ import math
 
 import numpy as np
 
-from research.report.axes import count, power_of_ten
+from research.numbers import count, interval, percent, power_of_ten
 from research.report.findings import GROWS, Drop, Quantity
 from research.scaling.fit import Rung
-
-
-def percent(value: float) -> str:
-    """Return a fraction as a percentage: one decimal, or two below one percent."""
-    return f"{100 * value:.1f}%" if abs(value) >= 0.01 else f"{100 * value:.2f}%"
-
-
-def interval(low: float, high: float, style: str = ".3g") -> str:
-    """Return `[low, high]`, or nothing when an end is not known."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    return f"[{low:{style}}, {high:{style}}]"
 
 
 def drop_sentence(drop: Drop, unit: str, relative: bool) -> str:

@@ -25,11 +25,13 @@ from rich.table import Table
 from rich.text import Text
 
 from research.errors import UserError
+from research.numbers import count, duration
 from research.run import buckets, files, record
 from research.run.heartbeat import Beat, last_beat
 from research.terminal import Patient, one_line
 
 SILENT_SECONDS = 20  # without a heartbeat, before it is worth a word
+RATES = "kMGT"  # letters of thousands, as of bytes and FLOPs a second
 ENDED = ("finished", "diverged")
 COLUMNS = {  # and widths that hold still while numbers change
     "run": 12, "step": 15, "loss": 7, "speed": 15, "of peak": 7, "left": 11, "state": 9,
@@ -108,7 +110,7 @@ def cells(row: Row) -> list[str]:
         "" if beat.loss is None else f"{beat.loss:.4f}",
         ""
         if beat.per_second is None
-        else f"{short(beat.per_second)} {one_line(beat.unit or '')}/s",
+        else f"{count(beat.per_second, RATES)} {one_line(beat.unit or '')}/s",
         "" if beat.share is None else f"{beat.share:.0%}",
         "" if beat.left is None or row.silent > SILENT_SECONDS else duration(beat.left),
         f"{one_line(state)}  {one_line(row.score)}".strip(),
@@ -120,25 +122,6 @@ def line(row: Row) -> str:
     run, step, loss, speed, share, left, state = cells(row)
     said = [run, f"step {step}", loss and f"loss {loss}", speed, share and f"{share} of peak"]
     return "  ".join(word for word in (*said, left and f"{left} left", state) if word)
-
-
-def short(number: float) -> str:
-    """Return a number with three digits and k, M, G or T."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in the two largest units that fit: `45 s`, `3 min 20 s`, `2 d 3 h`."""
-    whole = round(seconds)
-    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-    for (size, name), (smaller, below) in zip(units, units[1:], strict=False):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {name}" + (f" {rest} {below}" if rest else "")
-    return f"{whole} s"
 
 
 def table(rows: Sequence[Row]) -> Table:

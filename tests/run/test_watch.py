@@ -154,18 +154,3 @@ def test_no_table_in_a_log(study, capsys):
     with watch.screen(study) as output:
         assert output is None
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.6, "1 min"), (200, "3 min 20 s"), (86400, "1 d"), (90061, "1 d 1 h")],
-)
-def test_durations(seconds, text):
-    assert watch.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0.5, "0.5"), (999, "999"), (12_345.6, "12.3k"), (4.567e9, "4.57G")]
-)
-def test_short_numbers(number, text):
-    assert watch.short(number) == text

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from research.numbers import few
 from research.scaling.doubt import architecture, reach
 from research.scaling.laws import Law
 from research.scaling.table import OWN_GROUP, Table
@@ -238,8 +239,7 @@ def duplicates(table: Table, law: Law | None = None) -> Finding | None:
     if not same.any():
         return None
     rows = [table.row_number(int(i)) for i in np.flatnonzero(same)]
-    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-    text = f"{len(rows)} duplicate rows (same N, D and loss as an earlier row): {shown}"
+    text = f"{len(rows)} duplicate rows (same N, D and loss as an earlier row): {few(rows)}"
     return Finding(19, "duplicates", text, {"rows": rows[:50], "count": len(rows)})
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from research import numbers
 from research.errors import UserError
 from research.scaling.extrapolate.score import Score, read_score
 from research.scaling.extrapolate.spikes import ends_in_jump, find_spikes
@@ -19,7 +20,6 @@ from research.scaling.table.shape import asked
 # A curve of more points is averaged into so many bins of log x: fits need no more.
 MOST_POINTS = 128
 ADDED = ("prediction", "low", "high", "law")
-SHOWN = 5  # rows that a note names
 SCATTER_PRIOR = 4.0  # rows that the table's deviation of repeats counts for
 ALL_ROWS = "all rows"  # the name of the only curve of a table whose curves have none
 
@@ -257,10 +257,8 @@ def _without_spikes(
         return merged, (), notes
     gone = points.merge(merged.loc[spikes, ["curve", "x"]], on=["curve", "x"])
     rows = sorted(gone["row"].tolist())
-    shown = ", ".join(map(str, rows[:SHOWN])) + (", ..." if len(rows) > SHOWN else "")
     place = _named([names[curve] for curve in gone["curve"].unique()])
-    plural = "s" if len(rows) > 1 else ""
-    note = f"spikes of {place}, which leave it and come back, are set aside: row{plural} {shown}"
+    note = f"spikes of {place}, which leave it and come back, are set aside: {numbers.rows(rows)}"
     return merged.loc[~spikes].reset_index(drop=True), tuple(rows), (note, *notes)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import scipy
 
 from research.errors import UserError, nearest
+from research.numbers import few
 from research.scaling.extrapolate import laws as curve_laws
 from research.scaling.extrapolate.bends import bent_ends
 from research.scaling.extrapolate.combination import Pool, error_scale, weights, widths
@@ -360,9 +361,8 @@ def _bent(
     ):
         found = [repr(curves.names[i]) for i in np.flatnonzero(bent)]
         if found:
-            shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
             notes.append(
-                f"{len(found)} of {num} curves {what} ({shown}): do not trust these forecasts;"
-                " their intervals are widened"
+                f"{len(found)} of {num} curves {what} ({few(found, 3)}): do not trust these"
+                " forecasts; their intervals are widened"
             )
     return notes

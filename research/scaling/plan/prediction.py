@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from research import numbers as say
 from research.errors import UserError, nearest
 from research.scaling.doubt import reach
 from research.scaling.laws import Law
@@ -183,10 +184,7 @@ def _refuse_far(
     bad = [k for k, reason in enumerate(reasons) if reason]
     if not bad:
         return
-    where = ""
-    if numbers is not None:
-        shown = ", ".join(str(numbers[k]) for k in bad[:5]) + (", ..." if len(bad) > 5 else "")
-        where = f"row{'s' if len(bad) > 1 else ''} {shown}: "
+    where = "" if numbers is None else f"{say.rows(numbers[k] for k in bad)}: "
     raise UserError(f"{where}{reasons[bad[0]]}; --anyway predicts it nevertheless")
 
 

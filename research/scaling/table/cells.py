@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from research.numbers import few
+
 # What stands for an empty cell beside what pandas takes for one.
 BLANKS = ("", "-", "–", "—", "n/a", "N/A", "NA", "nan", "NaN", "none", "None", "null", "...")
 SCALES = {"k": 3, "thousand": 3, "m": 6, "mn": 6, "million": 6, "b": 9, "bn": 9, "billion": 9}
@@ -162,8 +164,7 @@ def _said(found: dict[str, float | None]) -> str:
         if value is not None and not _spells(text, value):
             kind = re.sub(r"[\d\s]+", "0", text)
             kinds.setdefault(kind, f"{' '.join(text.split())[:30]!r} as {value:.9g}")
-    shown = list(kinds.values())
-    return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
+    return few(kinds.values(), 3)
 
 
 def _spells(text: str, value: float) -> bool:

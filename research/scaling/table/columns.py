@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from research import numbers as say
 from research.errors import UserError, nearest
 from research.scaling.table.cells import as_numbers, blank, remedy
 from research.scaling.table.expression import evaluate, spelled
@@ -43,7 +44,7 @@ def named_column(frame: pd.DataFrame, option: str, name: str, source: str) -> pd
     """Return the column `name`; UserError when it is missing or there twice."""
     if name not in frame:
         names = [str(column) for column in frame.columns]
-        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        shown = say.few(names, 12)
         if names == [str(k + 1) for k in range(len(names))]:
             shown = f"no header: its columns are called 1 to {len(names)}"
         hint = nearest(name, names[:1000])
@@ -85,9 +86,7 @@ def _refuse(column: pd.Series, bad: np.ndarray, what: str, source: str) -> None:
     if not bad.any():
         return
     rows = column.index[bad] + 1
-    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-    plural = "s" if len(rows) > 1 else ""
-    text = f"{source}: column {column.name!r} is {what} in row{plural} {shown}"
+    text = f"{source}: column {column.name!r} is {what} in {say.rows(rows)}"
     if what.startswith("missing"):
         text += f"; --where 'notna({spelled(str(column.name))})' leaves them out"
     else:

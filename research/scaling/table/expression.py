@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError, nearest
+from research.numbers import few
 from research.scaling.table.cells import as_numbers, blank
 
 LONGEST, DEEPEST = 10_000, 60  # characters and levels of an expression
@@ -154,7 +155,7 @@ class _Walk:
         if not backticks and self.is_text(name):
             hint = f"; text stands in quotes: '{name}'"
         if not hint:
-            hint = f"; it has {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
+            hint = f"; it has {few(names, 12)}"
         shown = f"`{name}`" if backticks else repr(name)
         raise UserError(f"no column {shown} in {self.source}{hint}")
 

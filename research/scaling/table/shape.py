@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError, nearest
+from research.numbers import few
 from research.scaling.table.cells import as_numbers, blank, number_of
 from research.scaling.table.columns import named_column, rows_where
 from research.scaling.table.expression import FUNCTIONS, evaluate, spelled
@@ -107,7 +108,7 @@ def _runs_in_columns(frame, wanted, missing, source) -> tuple[pd.DataFrame, str]
         part = frame[shared].assign(run=run, **{m: frame[c] for m, c in columns.items()})
         parts.append(part[~blank_rows(part[list(columns)])])
     long = pd.concat(parts, ignore_index=True)
-    said = f"a column a run: {len(runs)} runs read as rows of 'run' and {_listed(metrics)}"
+    said = f"a column a run: {len(runs)} runs read as rows of 'run' and {few(metrics, 4, repr)}"
     return long, f"{said}; what ends in __MIN and __MAX is left out"
 
 
@@ -247,7 +248,3 @@ def logged_rows(
         return frame, []
     said = f"{source}: {int(empty.sum())} of {len(empty)} rows have no {loss!r}: left out"
     return frame[~empty], [said]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")

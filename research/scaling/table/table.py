@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
+from research.numbers import few
 from research.run import buckets, files, record
 from research.scaling.table.columns import (
     finite_numbers,
@@ -295,8 +296,9 @@ def _absent(study: files.Description, runs: files.Runs) -> list[str]:
     notes = [f"1 trial could not be read: {reason}" for reason in runs.unreadable.values()]
     known = [*(trial["id"] for trial in runs.trials), *runs.unreadable]
     for part, trials in files.missing(study, known).items():
-        some = ", ".join(trials[:4]) + (", ..." if len(trials) > 4 else "")
-        notes.append(f"part {part!r}: {len(trials)} planned trials have no result: {some}")
+        notes.append(
+            f"part {part!r}: {len(trials)} planned trials have no result: {few(trials, 4)}"
+        )
     return notes
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from research import numbers
 from research.errors import UserError
 from research.scaling.table.expression import spelled
 
@@ -73,11 +74,9 @@ def _refuse_rows(logs, names, off, odd, rows, what, source):
         for name, values in logs.items()
     }
     column = names[max(apart, key=lambda name: apart[name])]
-    numbers = np.asarray(rows)[odd]
-    shown = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
     raise UserError(
-        f"{source}: column {column!r} mixes units: in row{'s' if len(numbers) > 1 else ''} {shown}"
-        f" {what} is {10 ** np.median(off[odd]):.1e} times that of the other rows"
+        f"{source}: column {column!r} mixes units: in {numbers.rows(np.asarray(rows)[odd])} {what}"
+        f" is {10 ** np.median(off[odd]):.1e} times that of the other rows"
     )
 
 
