@@ -159,6 +159,9 @@ def _delegate(verb: str, words: list[str]) -> int:
     rooms |= {"sample": "research.sample", "watch": "research.run.watch"}
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
+    if hasattr(command, "EXAMPLE"):
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = command.EXAMPLE
     command.add_arguments(parser)
     if verb not in rooms:
         words = [_hyphenated(word) for word in words]

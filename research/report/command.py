@@ -27,8 +27,6 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `report` to `parser`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add_table_options(parser)
     add = parser.add_argument
     add("--no_pictures", action="store_true", help="write the page alone, no PNG and SVG")

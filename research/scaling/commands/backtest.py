@@ -1,11 +1,11 @@
 """`python -m research backtest`: which law predicts the runs that it was not shown."""
 
 import argparse
-import json
 
 from research.run.record import write_json
 from research.scaling import laws
 from research.scaling.backtest import LAST_VALUE, Backtest, backtest
+from research.scaling.commands.answer import add_answer_options, answer
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,
@@ -22,8 +22,6 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `backtest`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add_table_options(parser)
     add = parser.add_argument
     add(
@@ -34,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--law", action="append", help="a law to test; may be repeated (default: all that apply)")
     add("--objective", help=OBJECTIVES)
     add_draw_options(parser, bootstrap=400, level=0.9)
-    add("--json", action="store_true", help="print the result as JSON")
-    add("--out", metavar="FILE", help="write the result here as JSON")
+    add_answer_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     content = {**result.to_json(), "convention": table.convention}
     if args.out:
         write_json(args.out, content, checksum=False)
-    print(json.dumps(content, indent=2) if args.json else "\n".join(lines(result)))
+    answer(args, content, lines(result))
     return 0
 
 

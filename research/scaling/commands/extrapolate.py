@@ -1,9 +1,9 @@
 """`python -m research extrapolate`: what learning curves will do, from several laws at once."""
 
 import argparse
-import json
 
 from research.run.record import write_text
+from research.scaling.commands.answer import add_answer_options, answer
 from research.scaling.extrapolate.curves import from_frame
 from research.scaling.extrapolate.forecast import AUTO, NAMES, Extrapolation, check_law, extrapolate
 from research.scaling.table import read_frame
@@ -22,8 +22,6 @@ by what those backtests show, curve by curve. Curves that share the first of sev
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `extrapolate`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add = parser.add_argument
     add(
         "source",
@@ -47,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--law", default=AUTO, help=f"{AUTO}, or one of {', '.join(NAMES)}")
     add("--level", type=float, default=0.9, help="of the intervals")
-    add("--json", action="store_true", help="print backtests and predictions as JSON")
-    add("--out", metavar="FILE", help="write the predicted rows here, as CSV")
+    add_answer_options(parser, "write the predicted rows here, as CSV")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,21 +68,17 @@ def run(args: argparse.Namespace) -> int:
     result = extrapolate(curves, args.law, args.level)
     if args.out:
         write_text(args.out, result.frame().to_csv(index=False))
-    if args.json:
-        rows = [
-            {"row": int(row) + 1, "law": str(law), "prediction": at, "low": low, "high": high}
-            for row, law, at, low, high in zip(
-                result.curves.frame.index,
-                result.law,
-                *(ends.tolist() for ends in (result.prediction, result.low, result.high)),
-                strict=True,
-            )
-        ]
-        print(json.dumps({**result.to_json(), "predictions": rows, "out": args.out}, indent=2))
-        return 0
-    print("\n".join(lines(result)))
-    if args.out:
-        print(f"wrote {args.out}")
+    rows = [
+        {"row": int(row) + 1, "law": str(law), "prediction": at, "low": low, "high": high}
+        for row, law, at, low, high in zip(
+            result.curves.frame.index,
+            result.law,
+            *(ends.tolist() for ends in (result.prediction, result.low, result.high)),
+            strict=True,
+        )
+    ]
+    content = {**result.to_json(), "predictions": rows, "out": args.out}
+    answer(args, content, lines(result))
     return 0
 
 

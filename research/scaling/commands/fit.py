@@ -1,7 +1,6 @@
 """`python -m research fit`: a law from a table or a run folder, its intervals and its doubts."""
 
 import argparse
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ from research.errors import UserError
 from research.run.record import write_json
 from research.scaling import laws
 from research.scaling.choice import calibrated, choose
+from research.scaling.commands.answer import add_answer_options, answer
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,
@@ -43,8 +43,6 @@ and take a law whose floor may be below zero: signed_chinchilla, signed_frontier
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fit`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add_table_options(parser)
     add = parser.add_argument
     known = ", ".join([*laws.LAWS, *laws.SIGNED_LAWS])
@@ -54,15 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checks", action=_Checks, nargs=0, help="list the 22 checks that warnings cite, and exit")
     add("--objective", help=OBJECTIVES)
     add_draw_options(parser, bootstrap=4000, level=0.95)
-    add("--json", action="store_true", help="print the law as JSON")
-    add("--out", metavar="FILE", help="write the law here as JSON")
+    add_answer_options(parser)
 
 
 class _Checks(argparse.Action):
     """Print the checks and leave, as --help does."""
 
     def __call__(self, parser, *_) -> None:
-        print("\n".join(check.line for check in CHECKS))
+        print(CHECKS)
         parser.exit()
 
 
@@ -98,14 +95,10 @@ def run(args: argparse.Namespace) -> int:
         content = {**content, "parts": {part: found for part, (_, found) in results.items()}}
     if args.out:
         write_json(args.out, content)
-    if args.json:
-        print(json.dumps(content, indent=2))
-        return 0
+    shown = []
     for part, (lines, _) in results.items():
-        print("\n".join(([f"{part}"] if part else []) + lines))
-        print()
-    if args.out:
-        print(f"wrote {args.out}")
+        shown += [*([part] if part else []), *lines, ""]
+    answer(args, content, shown)
     return 0
 
 

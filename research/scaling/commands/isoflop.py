@@ -1,13 +1,13 @@
 """`python -m research isoflop`: the best size at each compute budget, and how it grows."""
 
 import argparse
-import json
 from dataclasses import replace
 
 import numpy as np
 
 from research.errors import UserError
 from research.run.record import write_json
+from research.scaling.commands.answer import add_answer_options, answer
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,
@@ -35,14 +35,12 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `isoflop`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add_table_options(parser)
-    add = parser.add_argument
-    add("--method", help=f"{', '.join(METHODS)} (default: akima, or projection where it must)")
+    parser.add_argument(
+        "--method", help=f"{', '.join(METHODS)} (default: akima, or projection where it must)"
+    )
     add_draw_options(parser, bootstrap=2000, level=0.95)
-    add("--json", action="store_true", help="print the result as JSON")
-    add("--out", metavar="FILE", help="write the result here as JSON")
+    add_answer_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
     content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}
     if args.out:
         write_json(args.out, content, checksum=False)
-    print(json.dumps(content, indent=2) if args.json else "\n".join(lines(fit)))
-    if args.out and not args.json:
-        print(f"wrote {args.out}")
+    answer(args, content, lines(fit))
     return 0
 
 

@@ -1,7 +1,6 @@
 """`python -m research next`: which runs to make next for the runs you want to predict."""
 
 import argparse
-import json
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 
 from research.errors import UserError
 from research.run.record import write_text
+from research.scaling.commands.answer import add_answer_options, answer, prediction_lines
 from research.scaling.commands.options import add_column_options, column_pairs, say
 from research.scaling.doubt.signs import SIGNED, odd_signs
 from research.scaling.next.runs import Losses, NextRuns, next_runs
@@ -32,13 +32,10 @@ where a run has not been made: the command then lists the runs to make next. Fil
 again; when the budget is spent it predicts the target.
 """
 MADE = ("prediction", "low", "high")
-MOST_SHOWN = 40  # rows of the target that are printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `next`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add = parser.add_argument
     add(
         "--pool",
@@ -53,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--budget", type=float, default=0.1, help="share of the whole pool's cost (default 0.1)")
     add("--level", type=float, default=0.9, help="of the intervals")
     add("--seed", type=int, default=0, help="of the fits' starts")
-    add("--json", action="store_true", help="print the result as JSON")
-    add("--out", metavar="FILE", help="write the target with prediction, low and high, as CSV")
+    add_answer_options(parser, "write the target with prediction, low and high, as CSV")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,12 +96,12 @@ def run(args: argparse.Namespace) -> int:
     if result.prediction is not None and args.out:
         made = zip(MADE, (result.prediction, result.low, result.high), strict=True)
         write_text(args.out, target.assign(**dict(made)).to_csv(index=False))
-    if args.json:
-        print(json.dumps(content, indent=2))
-    else:
-        print("\n".join(lines(pool, options, columns[1], result, content, args)))
-        for warning in content["warnings"]:
-            print(f"warning {warning}")
+    answer(
+        args,
+        content,
+        lines(pool, options, columns[1], result, content, args.out),
+        written=result.prediction is not None,
+    )
     return 0
 
 
@@ -218,8 +214,9 @@ def _labels(frame: pd.DataFrame, rows: list[int]) -> list[int]:
     return [int(frame.index[row]) + 1 for row in rows]
 
 
-def lines(pool, options, target, result: NextRuns, content: dict[str, Any], args) -> list[str]:
+def lines(pool, options, target, result: NextRuns, content: dict[str, Any], out) -> list[str]:
     """What was chosen in order, the laws, the predictions and the scores, as text."""
+    warnings = [f"warning {line}" for line in content["warnings"]]
     shown = {name: pool[column].to_numpy() for name, (_, column) in options.items()}
     head = " ".join(f"{name:>12}" for name in shown)
     text = [f"{'':>4} {'row':>6} {head} {'cost':>12} {'share so far':>13}"]
@@ -236,15 +233,21 @@ def lines(pool, options, target, result: NextRuns, content: dict[str, Any], args
             f"{'has' if one else 'have'} no loss: run {'it, fill it' if one else 'them, fill them'}"
             " in, and run the command again"
         )
-        return text
+        return text + warnings
     laws = ", ".join(
         f"{name} {share:.0%}" for name, share in result.weights.items() if share > 0.005
     )
     kind = "log loss" if result.log else "loss"
     text.append(f"laws: {laws}; noise of {kind} {result.noise:.2g}")
     text += [] if result.log else [SIGNED]
-    if not args.out:
-        text += _predictions(target, content["target_rows"], result)
+    if not out:
+        text += prediction_lines(
+            content["target_rows"],
+            target,
+            ("prediction", result.prediction),
+            (result.low, result.high),
+            result.level,
+        )
     found = content["scores"]
     if found:
         r2 = "R2 undefined (one value)" if found["r2"] is None else f"R2 {found['r2']:.3f}"
@@ -252,22 +255,4 @@ def lines(pool, options, target, result: NextRuns, content: dict[str, Any], args
             f"target ({found['num_rows']} losses, read after predicting): {r2},"
             f" RMSE {found['rmse']:.4g}, {found['inside']:.0%} in the {result.level:.0%} interval"
         )
-    if args.out:
-        text.append(f"wrote {args.out}")
-    return text
-
-
-def _predictions(target: dict[str, np.ndarray], labels: list[int], result: NextRuns) -> list[str]:
-    """The target's rows with their predictions; of a long one the first."""
-    head = " ".join(f"{name:>12}" for name in target)
-    text = [f"{'row':>6} {head} {'prediction':>12} {f'{result.level:.0%} of runs within':>25}"]
-    rows = zip(result.prediction or (), result.low or (), result.high or (), strict=True)
-    for k, numbers in enumerate(rows):
-        if k == MOST_SHOWN:
-            left = len(result.prediction or ()) - k
-            return [*text, f"and {left} more rows: --out FILE.csv writes all"]
-        values = " ".join(f"{float(value[k]):>12.6g}" for value in target.values())
-        text.append(
-            f"{labels[k]:>6} {values} " + " ".join(f"{number:>12.6g}" for number in numbers)
-        )
-    return text
+    return text + warnings

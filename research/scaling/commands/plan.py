@@ -1,12 +1,12 @@
 """`python -m research plan`: what a budget buys best under a fitted law."""
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
 from research.errors import UserError
 from research.hardware import PEAK_FLOPS, parse_slice
 from research.run.record import write_json
+from research.scaling.commands.answer import add_answer_options, answer
 from research.scaling.commands.laws_json import (
     add_law_options,
     amount,
@@ -29,8 +29,6 @@ A law of your own is read from its file, which has to be named again: --law FILE
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `plan`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add = parser.add_argument
     add_law_options(parser, "plan")
     add("--flops", required=True, metavar="C", help="training FLOPs to spend")
@@ -38,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--inference-tokens", metavar="T", help="tokens to be served afterwards")
     add("--chips", metavar="CHIP:SHAPE", help=f"e.g. v5e:16x16; chips: {', '.join(PEAK_FLOPS)}")
     add("--mfu", type=float, default=0.4, help="share of the chips' peak that is reached")
-    add("--json", action="store_true", help="print the plan as JSON")
-    add("--out", metavar="FILE", help="write the plan here as JSON")
+    add_answer_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,11 +67,10 @@ def run(args: argparse.Namespace) -> int:
         own=own_law(args),
         anyway=args.anyway,
     )
+    content = found.to_json()
     if args.out:
-        write_json(args.out, found.to_json(), checksum=False)
-    print(json.dumps(found.to_json(), indent=2) if args.json else "\n".join(lines(found)))
-    if args.out and not args.json:
-        print(f"wrote {args.out}")
+        write_json(args.out, content, checksum=False)
+    answer(args, content, lines(found))
     return 0
 
 

@@ -1,11 +1,11 @@
 """`python -m research predict`: what a fitted law says of runs that are not there yet."""
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from research.errors import UserError, nearest
 from research.run.record import write_json, write_text
+from research.scaling.commands.answer import add_answer_options, answer, prediction_lines
 from research.scaling.commands.laws_json import (
     add_law_options,
     amount,
@@ -29,13 +29,10 @@ each names a column (by default the one that the fitted table had), or a number 
 """
 VARIABLES = {"N": "params", "D": "data", "C": "flops", "U": "unique"}
 MADE = ("prediction", "low", "high", "law_low", "law_high")
-MOST_SHOWN = 40  # rows of a table that are printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `predict`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add = parser.add_argument
     add_law_options(parser, "predict")
     add("--params", metavar="N", help="parameters")
@@ -44,12 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--unique", metavar="U", help="unique tokens or images, where data repeat")
     add("--table", metavar="TABLE", help="predict each row of a table (CSV, JSON lines, Parquet)")
     add("--where", metavar="EXPRESSION", help="rows of the table to take")
-    add("--json", action="store_true", help="print the predictions as JSON")
-    add(
-        "--out",
-        metavar="FILE",
-        help="write the table with prediction, low and high here as CSV, or one run as JSON",
-    )
+    add_answer_options(parser, "write the table with its predictions as CSV, or one run as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,9 +77,7 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.out, frame.assign(**_made(found)).to_csv(index=False))
     elif args.out:
         write_json(args.out, found.to_json())
-    print(json.dumps(found.to_json(), indent=2) if args.json else "\n".join(lines(found, numbers)))
-    if args.out and not args.json:
-        print(f"wrote {args.out}")
+    answer(args, found.to_json(), lines(found, numbers))
     return 0
 
 
@@ -176,7 +166,11 @@ def _made(found: "Prediction") -> dict[str, Any]:
 def lines(found: "Prediction", numbers: list[int] | None) -> list[str]:
     """One run, or a table of runs, then how far from the fitted ones, and the warnings."""
     said = [f"{found.target} by {found.law}"]
-    said += _one(found) if numbers is None else _many(found, numbers)
+    if numbers is None:
+        said += _one(found)
+    else:
+        loss = (found.target, found.loss)
+        said += prediction_lines(numbers, found.columns, loss, found.run_interval, found.level)
     if found.run_interval is not None:
         said.append(f"  intervals: {found.method}")
     said += [f"  {line}" for line in _places(found)]
@@ -196,19 +190,6 @@ def _one(found: "Prediction") -> list[str]:
             text = f"   {found.level:.0%} interval {float(ends[0, 0]):.5g} {float(ends[1, 0]):.5g}"
         said.append(f"  {name:<13}{float(found.loss[0]):>12.6g}{text}")
     return said
-
-
-def _many(found: "Prediction", numbers: list[int]) -> list[str]:
-    head = "".join(f"{name[:12]:>13}" for name in found.columns)
-    runs = found.run_interval
-    ends = "" if runs is None else f"{f'{found.level:.0%} of runs within':>26}"
-    said = [f"  {'row':>6}{head}{found.target[:12]:>13}{ends}"]
-    for k, number in enumerate(numbers[:MOST_SHOWN]):
-        values = "".join(f"{float(v[k]):>13.5g}" for v in found.columns.values())
-        ends = "" if runs is None else f"{float(runs[0, k]):>13.6g}{float(runs[1, k]):>13.6g}"
-        said.append(f"  {number:>6}{values}{float(found.loss[k]):>13.6g}{ends}")
-    left = len(numbers) - MOST_SHOWN
-    return said + ([f"  and {left} more rows: --out FILE.csv writes all"] if left > 0 else [])
 
 
 def _places(found: "Prediction") -> list[str]:

@@ -1,9 +1,9 @@
 """`python -m research reproduce`: published results against ours, line by line, pass or fail."""
 
 import argparse
-import json
 
 from research.errors import UserError
+from research.scaling.commands.answer import add_answer_options, answer
 from research.scaling.reproduce import Line, Reproduction, Value, load, names, reproduce
 
 EXAMPLE = """examples:
@@ -18,12 +18,10 @@ fails, 2 when it could not be tried.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `reproduce`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     add = parser.add_argument
     add("name", metavar="NAME", nargs="?", help="a file of experiments/papers/, without .py")
     add("--data", metavar="PATH", help="the paper's table, or a folder that holds it")
-    add("--json", action="store_true", help="print the result as JSON")
+    add_answer_options(parser, out=None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,10 +36,10 @@ def run(args: argparse.Namespace) -> int:
         papers = [load(name) for name in names()]
         content = [{"paper": p.name, "title": p.title, "data": p.data} for p in papers]
         shown = [f"{p.name:<17}{p.title}\n{'':<17}data: {p.data or 'none'}" for p in papers]
-        print(json.dumps(content, indent=2) if args.json else "\n".join(shown))
+        answer(args, content, shown)
         return 0
     result = reproduce(args.name, args.data)
-    print(json.dumps(result.to_json(), indent=2) if args.json else "\n".join(lines(result)))
+    answer(args, result.to_json(), lines(result))
     return 0 if result.passed else 1
 
 
