@@ -100,8 +100,7 @@ def replay(config: ConfigDict, folder: Path, steps: Sequence[int]) -> None:
                 asked = largest(stop.asked or 0)
                 if done == end or asked:
                     held.check()
-                    extra = {**meta, "data": batches.get_state()}
-                    extra |= {"rows": tally(read_rows(rows), config.log_steps, done)}
+                    extra = meta | {"rows": tally(read_rows(rows), config.log_steps, done)}
                     checkpoint.save(checkpoints, done, state, extra, held)
                 if asked:
                     checkpoint.wait(checkpoints, held)

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import cost, families, processes, trained
+from research import families, processes, trained
 from research.errors import UserError
 from research.run import buckets, record
 
@@ -36,7 +36,10 @@ def _check_memory(num: int, settings: ConfigDict) -> None:
     The estimate is of one layer's activations, of what attention keeps of every layer and of the
     samples themselves, in float32; where it is far too low, the system's own answer is to abort.
     """
-    model, positions = settings.model, cost.ledger(settings).tokens
+    model, family = settings.model, families.load(settings.family)
+    positions = settings.data.get("length", 1)  # without the ledger: the source need not be here
+    if hasattr(family, "positions"):
+        positions = family.positions(settings)
     width, heads = model.get("width") or 1, model.get("num_heads") or 1
     layer = (10 + 2 * (model.get("mlp_ratio") or 4)) * width + 2 * heads * positions
     values = positions * (layer + 2 * width * (model.get("depth") or 1))

@@ -195,7 +195,7 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
         family.check(config, spec)
     evaluation.check(config, spec)
     _check_origin(config, family)
-    examples = spec["unique"] // spec.get("length", 1) if prepared else math.inf
+    examples = spec["unique"] // spec["amount"] if prepared else math.inf
     if config.train.batch_size > examples:
         raise UserError(
             f"config.train.batch_size={config.train.batch_size} is larger than the {examples} "
@@ -229,9 +229,9 @@ def here(config: ConfigDict) -> ConfigDict:
     config.hardware = defaults.hardware()
     for key in ("compute_dtype", "unroll", "loss_chunks"):
         config.hardware[key] = trained.get(key, config.hardware[key])
-    if config.data.name in data.names():
+    if data.known(config.data.name):  # else its source is in, or registered by, the study's file
         check(config, num_devices=1, prepared=False)
-    else:  # a builder of TFDS may be registered by the study's file only
+    else:
         check_hardware(config, num_devices=1)
     layout = copy.deepcopy(config)
     layout.hardware.mesh.update(trained.mesh)
@@ -270,8 +270,7 @@ def check_hardware(config: ConfigDict, num_devices: int) -> None:
             "config.hardware.attention='splash' cannot split positions over mesh.sequence="
             f"{sizes['sequence']}; use chunked"
         )
-    positions = cost.ledger(config).tokens
-    if hardware.attention == "splash" and positions % TILE:
+    if hardware.attention == "splash" and (positions := cost.ledger(config).tokens) % TILE:
         raise UserError(
             f"config.hardware.attention='splash' works on tiles of {TILE} positions, which do not "
             f"divide {positions}; use chunked"

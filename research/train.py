@@ -125,8 +125,7 @@ def _parts(run: Run) -> Parts:
     """Load the data, count what a step costs, and say in the folder what is run."""
     config, settings = run.config, run.config.train
     source, ledger = data.load(config.data, "train"), cost.ledger(config)
-    text = source.kind == "text"
-    amount, unit = (config.data.length, "tokens") if text else (1, "images")
+    unit, amount = source.spec["unit"], source.spec["amount"]
     progress = Progress(
         run.folder, run.held.check, run.clock, settings.steps,
         settings.batch_size * amount, unit, ledger.step_flops,
@@ -191,7 +190,7 @@ def _loop(run: Run, parts: Parts, begun: Begun) -> Ended:
             run.held.check()
             with clock.within("checkpoint"):
                 rows.flush()
-                extra = {"clock": clock.state(), "status": status, "data": batches.get_state()}
+                extra = {"clock": clock.state(), "status": status}
                 extra |= {"branch": [begun.branch.folder.name if begun.branch else "", begun.first]}
                 extra |= {"rows": tally(rows.rows, config.log_steps, done)}
                 checkpoint.save(run.checkpoints, done, programs.saved(state), extra, run.held)

@@ -7,11 +7,10 @@ for batch in batches(source, batch_size=32, seed=0): ...
 
 from typing import Any
 
-from research.data.gaussian_mixture import log_density
-from research.data.outline import batch_shapes, outline
+from research.data import sources
 from research.data.pipeline import batches, eval_batches
-from research.data.settings import SPLITS, Config, check, default, names
-from research.data.source import Source
+from research.data.settings import SPLITS, Config, check, default, known, names
+from research.data.source import Source, batch_shapes, open_split
 from research.errors import UserError, nearest
 
 __all__ = [
@@ -19,16 +18,34 @@ __all__ = [
     "Source",
     "batch_shapes",
     "batches",
+    "bytes_per_token",
     "check",
     "default",
     "describe",
     "eval_batches",
     "fingerprint",
+    "known",
     "load",
-    "log_density",
     "names",
     "outline",
 ]
+
+
+def outline(data: Config) -> dict[str, Any]:
+    """Return `Source.spec` without what only the data can tell: nothing is prepared for it.
+
+    Raises:
+        UserError: a wrong key or value, or TFDS images whose size needs data.resolution.
+    """
+    return sources.load(data["name"]).outline(check(data))
+
+
+def bytes_per_token(data: Config) -> float | None:
+    """Return how many bytes of text a token of `data` spells on average, None if it spells none.
+
+    It reads neither data.folder nor data.seed, so that a compiled program may ask.
+    """
+    return sources.load(data["name"]).outline(data).get("bytes_per_token")
 
 
 def load(data: Config, split: str, verify: bool | None = None) -> Source:
@@ -41,32 +58,22 @@ def load(data: Config, split: str, verify: bool | None = None) -> Source:
 
     Raises:
         UserError: a wrong key or value, a folder that cannot be written, data that cannot be
-            had here, a damaged file, or a window longer than the split.
+            had here, a damaged file, tokens outside the vocabulary, or a window longer than the
+            split.
     """
-    from research.data import prepare, source
+    from research.data import prepare
 
     if split not in SPLITS:
         raise UserError(f"split {split!r} is not train, validation or test{nearest(split, SPLITS)}")
     checked = check(data)
     pack = prepare.prepare(checked)
-    arrays, meta = pack.arrays(split, verify), pack.meta
-    if meta["kind"] == "text":
-        chain = checked["name"] == "markov"  # its windows are independent draws
-        vocab_size = checked["vocab_size"] if chain else meta.get("vocab_size", 256)  # bytes
-        arrays, spec = source.text(
-            arrays["tokens"],
-            split,
-            length=checked["length"],
-            vocab_size=vocab_size,
-            unit="bits/token" if chain or vocab_size > 256 else "bits/byte",
-            stride=checked["length"] + 1 if chain else checked["length"],
+    spec, arrays = sources.load(checked["name"]).outline(checked), pack.arrays(split, verify)
+    if "vocab_size" in spec and pack.meta.get("vocab_size", 0) > spec["vocab_size"]:
+        raise UserError(
+            f"{pack.folder} holds token {pack.meta['vocab_size'] - 1}, which is outside the"
+            f" {spec['vocab_size']} symbols of data.name={checked['name']!r}"
         )
-    else:
-        label = checked.get("label", "label")
-        class_names = meta["class_names"]
-        class_names = class_names[label] if isinstance(class_names, dict) else class_names
-        arrays, spec = source.images(arrays["image"], arrays[label], class_names)
-    return Source(meta["kind"], split, arrays, spec, meta["fingerprint"], meta.get("floor"))
+    return open_split(split, arrays, spec, pack.meta["fingerprint"], pack.meta.get("floor"))
 
 
 def fingerprint(data: Config) -> str:
@@ -77,7 +84,7 @@ def fingerprint(data: Config) -> str:
 
 
 def describe(data: Config, verify: bool = True) -> dict[str, Any]:
-    """Return {"name", "kind", "folder", "fingerprint", "floor", "splits"} of a data set.
+    """Return {"name", "folder", "fingerprint", "floor", "splits"} of a data set.
 
     Each split has "examples" and "unique" (predicted tokens, or images). Every array is hashed
     unless `verify` is false.
@@ -91,7 +98,6 @@ def describe(data: Config, verify: bool = True) -> dict[str, Any]:
     loaded = {split: load(data, split, verify) for split in pack.meta["splits"]}
     return {
         "name": data["name"],
-        "kind": pack.meta["kind"],
         "folder": str(pack.folder),
         "fingerprint": pack.meta["fingerprint"],
         "floor": pack.meta.get("floor"),

@@ -12,125 +12,106 @@ import socket
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 
-from research.data import fashion, glyphs, imaging, stdlib
+from research.data import imaging, prepare
+from research.data.pack import Writer
+from research.data.settings import Config, data_folder
 from research.errors import UserError
 
-
-class _Config(tfds.core.BuilderConfig):
-    """A TFDS config that carries the settings of the source."""
-
-    def __init__(self, name: str, settings: dict[str, Any]):
-        super().__init__(name=name)
-        self.settings = settings
+Examples = Iterable[tuple[str, dict[str, Any]]]  # (key, features)
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder):
-    """What the three builders share: one config object, and generators made from lists."""
+def prepared(
+    data: Config, features: dict[str, Any], splits: Callable[[Any], Mapping[str, Examples]]
+) -> tfds.core.DatasetBuilder:
+    """Return a builder of the source data["name"], prepared below its data folder.
 
-    VERSION = tfds.core.Version("1.0.0")
+    One TFDS data set serves every resolution.
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        with registered.skip_registration():  # TFDS has a fashion_mnist of its own
-            super().__init_subclass__(**kwargs)
+    Args:
+        data: the checked config of the source.
+        features: by name "text", the shape of a PNG image, or the names of classes.
+        splits: given TFDS's download manager, the examples of each split; an empty one is left out.
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings of the source, as its config carries them."""
-        config: Any = self.builder_config
-        return config.settings
+    Raises:
+        UserError: when what TFDS left there cannot be read.
+    """
+    name, folder = data["name"], data_folder(data) / "tfds"
+    made = {k: v for k, v in prepare.identity(dict(data.items())).items() if k != "resolution"}
+    config = prepare.digest(made)
+    with registered.skip_registration():  # TFDS has a fashion_mnist of its own
 
-    def _generate_examples(self, examples: Iterator[tuple[str, dict]]) -> Iterator:
-        yield from examples
+        class Builder(tfds.core.GeneratorBasedBuilder):
+            """The examples of one source, as TFDS wants them."""
 
+            VERSION = tfds.core.Version("1.0.0")
 
-class PythonStdlib(_Builder):
-    """Source files of the running interpreter's standard library."""
+            def _info(self) -> tfds.core.DatasetInfo:
+                known = {key: _feature(value) for key, value in features.items()}
+                return tfds.core.DatasetInfo(
+                    builder=self, features=tfds.features.FeaturesDict(known)
+                )
 
-    name = "python_stdlib"
+            def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+                found = splits(dl_manager).items()
+                return {s: self._generate_examples(each) for s, each in found if each != []}
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {"path": tfds.features.Text(), "text": tfds.features.Text()}
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Source files of a Python standard library; near-duplicates on one side.",
-            features=tfds.features.FeaturesDict(features),
-        )
+            def _generate_examples(self, examples: Examples) -> Iterator:
+                yield from examples
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        splits = stdlib.documents(self.settings["include_tests"], self.settings["files"])
-        return {
-            split: self._generate_examples(stdlib.examples(documents))
-            for split, documents in splits.items()
-            if documents  # TFDS refuses an empty split
-        }
-
-
-class Glyphs(_Builder):
-    """Characters drawn by the fonts inside matplotlib, 32x32 grey."""
-
-    name = "glyphs"
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "image": tfds.features.Image(shape=(32, 32, 1), encoding_format="png"),
-            "text": tfds.features.Text(),
-            "category": tfds.features.ClassLabel(names=list(glyphs.CATEGORIES)),
-            "style": tfds.features.ClassLabel(names=glyphs.styles()),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Named characters of the DejaVu and STIXGeneral fonts, split by character.",
-            features=tfds.features.FeaturesDict(features),
-        )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        splits = glyphs.splits(self.settings["fonts"])
-        return {s: self._generate_examples(iter(each)) for s, each in splits.items() if each}
-
-
-class FashionMnist(_Builder):
-    """Fashion-MNIST from the upstream idx files, installed or downloaded."""
-
-    name = "fashion_mnist"
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "image": tfds.features.Image(shape=(28, 28, 1), encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=list(fashion.CLASSES)),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Fashion-MNIST; the last 5,000 training images are the validation split.",
-            features=tfds.features.FeaturesDict(features),
-            homepage="https://github.com/zalandoresearch/fashion-mnist",
-        )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        paths = fashion.archive(self.settings["archive"])
-        if paths is None:
-            paths = _download({name: fashion.URL + name for name in fashion.FILES}, dl_manager)
-        return {
-            split: self._generate_examples(
-                (f"{split} {i:05d}", {"image": imaging.png(image), "label": int(label)})
-                for i, (image, label) in enumerate(zip(images, labels, strict=True))
+    Builder.name = name
+    with _quiet():
+        try:
+            builder = Builder(
+                data_dir=str(folder),
+                file_format="array_record",
+                config=tfds.core.BuilderConfig(name=config),
             )
-            for split, (images, labels) in fashion.read(paths).items()
-        }
+        except Exception as error:  # of the JSON beside the records, by protobuf
+            home, reason = folder / name / config, str(error).strip().partition("\n")[0][:120]
+            raise UserError(f"TFDS cannot open {home}: {reason}") from error
+    download_and_prepare(builder)
+    return builder
 
 
-def _download(urls: dict[str, str], dl_manager: Any) -> dict[str, Path]:
-    missing = f"Fashion-MNIST is not installed and cannot be downloaded; {fashion.REMEDIES}"
+def _feature(about: Any) -> Any:
+    if about == "text":
+        return tfds.features.Text()
+    if isinstance(about, tuple):
+        return tfds.features.Image(shape=about, encoding_format="png")
+    return tfds.features.ClassLabel(names=about)
+
+
+def pack_images(writer: Writer, builder: Any, resolution: int, labels: tuple[str, ...]) -> None:
+    """Pack grey images at `resolution`; a 28x28 image gets a black border before it is halved."""
+    for split in builder.info.splits:
+        images, rows = [], []
+        for example in read(builder, split, skip="image"):
+            image = imaging.decode(example["image"], 1)
+            if resolution != image.shape[0]:
+                image = imaging.resize(imaging.pad(image, 32), resolution)
+            images.append(image)
+            rows.append([example[label] for label in labels])
+        shape = (-1, resolution, resolution, 1)
+        writer.append(split, "image", np.array(images, np.uint8).reshape(shape))
+        columns = np.array(rows, np.int32).reshape(-1, len(labels)).T
+        for label, column in zip(labels, columns, strict=True):
+            writer.append(split, label, column)
+
+
+def download(urls: dict[str, str], manager: Any, missing: str) -> dict[str, Path]:
+    """Return the downloaded files by name, or raise UserError(`missing`)."""
     if not reachable(urls.values()):
         raise UserError(missing)
     try:
-        return {name: Path(path) for name, path in dl_manager.download(urls).items()}
+        return {name: Path(path) for name, path in manager.download(urls).items()}
     except Exception as error:  # TFDS raises what its download library does
         raise UserError(f"{missing} ({error})") from error
 
@@ -152,26 +133,7 @@ def reachable(urls: Iterable[str]) -> bool:
     return True
 
 
-def open_builder(
-    kind: type[_Builder], folder: Path, config: str, settings: dict[str, Any]
-) -> tfds.core.DatasetBuilder:
-    """Return a builder of this project, prepared under `folder`/tfds."""
-    with _quiet():
-        try:
-            builder = kind(
-                data_dir=str(folder / "tfds"),
-                file_format="array_record",
-                config=_Config(config, settings),
-            )
-        except Exception as error:  # of the JSON beside the records, by protobuf
-            home = folder / "tfds" / kind.name / config
-            reason = str(error).strip().partition("\n")[0][:120]
-            raise UserError(f"TFDS cannot open {home}: {reason}") from error
-    prepare(builder)
-    return builder
-
-
-def prepare(builder: tfds.core.DatasetBuilder, progress: bool = False) -> None:
+def download_and_prepare(builder: tfds.core.DatasetBuilder, progress: bool = False) -> None:
     """Prepare `builder` unless it is; TFDS renames the finished folder into place.
 
     What a killed preparation of the same left is removed first: the caller holds its lock.

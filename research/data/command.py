@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: as `research.data.load` does.
     """
-    offline = [name for name in data.names() if name != "fashion_mnist"]
+    offline = [n for n in data.names() if not hasattr(data.sources.load(n), "DOWNLOADS")]
     rows = [HEADER]
     for name in args.names or offline:
         config = data.default(name)

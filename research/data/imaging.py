@@ -6,7 +6,21 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
+from research.data.settings import Config
+from research.errors import UserError
+
 Image = NDArray[np.uint8]
+RESOLUTIONS = (16, 28, 32)  # of drawn and scanned images of 28 or 32 pixels a side
+
+
+def check_resolution(data: Config) -> None:
+    """Raise UserError for a data.resolution that is not one of RESOLUTIONS."""
+    if data["resolution"] not in RESOLUTIONS:
+        closest = min(RESOLUTIONS, key=lambda each: abs(each - data["resolution"]))
+        raise UserError(
+            f"data.resolution is {data['resolution']}; {data['name']} has 16, 28 and 32"
+            f" (nearest: {closest})"
+        )
 
 
 def png(image: Image) -> bytes:

@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 import numpy as np
@@ -45,10 +45,12 @@ class Writer:
             array = self.open[split, name] = {"file": file, "sha": hashlib.sha256(), **layout}
         if array["dtype"] != rows.dtype.str or array["shape"][1:] != list(rows.shape[1:]):
             raise ValueError(f"{split}.{name}: rows of another shape or type")
-        if name == "tokens" and rows.dtype.itemsize > 1 and rows.size:  # else they are bytes
-            if rows.min() < 0:
-                raise ValueError(f"{split}.{name}: token {rows.min()} is negative")
-            self.facts["vocab_size"] = max(self.facts.get("vocab_size", 0), int(rows.max()) + 1)
+        if name == "tokens" and rows.size and rows.dtype.kind in "iu":
+            least, most = int(rows.min()), int(rows.max())
+            if least < 0 or most >= 2**31:
+                token = least if least < 0 else most
+                raise UserError(f"the {split} split has token {token}; tokens are 0 to 2**31 - 1")
+            self.facts["vocab_size"] = max(self.facts.get("vocab_size", 0), most + 1)
         array["shape"][0] += len(rows)
         array["sha"].update(rows.data)
         array["file"].write(rows.data)
@@ -98,20 +100,16 @@ class Floor(TypedDict):
 
 
 class Meta(TypedDict):
-    """meta.json: the arrays by split and name, their fingerprint, and what the source knows."""
+    """meta.json: the arrays by split and name, their fingerprint, and what is known of them.
+
+    `vocab_size` is one more than the largest token; older packs of bytes do not say it.
+    """
 
     name: str
-    kind: Literal["text", "image"]
     fingerprint: str
     splits: dict[str, dict[str, Layout]]
     floor: NotRequired[Floor]
     vocab_size: NotRequired[record.Count]
-
-
-class ImageMeta(Meta):
-    """The same of images, whose labels have names."""
-
-    class_names: list[str] | dict[str, list[str]] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,9 +174,7 @@ def ensure(
     with _reading(path, home):
         data = path.read_bytes()
     try:
-        content = record.parse_json(data, path, dict[str, Any])
-        kind = ImageMeta if content.get("kind") == "image" else Meta
-        meta: dict[str, Any] = record.held_to(kind, content, path)
+        meta: dict[str, Any] = record.held_to(Meta, record.parse_json(data, path), path)
     except UserError as error:
         raise UserError(f"{error}; {_remedy(home)}") from error
     if meta["fingerprint"] != _fingerprint(meta["splits"]):

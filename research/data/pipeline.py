@@ -1,13 +1,12 @@
-"""The one Grain pipeline: batch k is a function of (seed, k) alone.
+"""Batch k is a function of (seed, k) alone: to resume, to branch or to change hosts is to seek.
 
-The random-access element is a whole batch, so a batch costs one fancy index over memory-mapped
-arrays, and to resume, to branch or to change the number of processes is to seek.
+A batch costs one fancy index over memory-mapped arrays, microseconds that pass while the device
+computes the step before. So there is no thread that reads ahead and no state to save.
 """
 
 import functools
-import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,38 +14,7 @@ from numpy.typing import NDArray
 from research.data.source import Source
 from research.errors import UserError
 
-if TYPE_CHECKING:
-    import grain
-
 Batch = dict[str, NDArray[Any]]
-
-
-class _Batches:
-    """The endless sequence of batches as a random-access source for Grain."""
-
-    def __init__(self, source: Source, batch_size: int, seed: int, first: int, last: int):
-        self.source, self.batch_size, self.seed = source, batch_size, seed
-        self.first, self.last = first, last  # which rows of each batch
-        # A batch may straddle two epochs, so two orders are kept.
-        self.order = functools.lru_cache(maxsize=2)(self._order)
-
-    def _order(self, epoch: int) -> NDArray[np.uint32]:
-        # Not [seed, epoch]: numpy cuts both into 32-bit words, so [2**32, 0] would be [0, 1].
-        key = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
-        indices = np.arange(len(self.source), dtype=np.uint32)
-        return np.random.Generator(np.random.Philox(key)).permutation(indices)
-
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, index: int) -> Batch:
-        start = index * self.batch_size
-        epoch, offset = divmod(start + self.first, len(self.source))
-        rows = self.order(epoch)[offset : offset + self.last - self.first]
-        missing = self.last - self.first - len(rows)
-        if missing:
-            rows = np.concatenate([rows, self.order(epoch + 1)[:missing]])
-        return self.source.gather(rows)
 
 
 def batches(
@@ -56,12 +24,12 @@ def batches(
     *,
     start_step: int = 0,
     rows: tuple[int, int] | None = None,
-) -> "grain.DatasetIterator[Batch]":
-    """Return an endless Grain iterator over shuffled batches, from batch `start_step` on.
+) -> Iterator[Batch]:
+    """Return an endless iterator over shuffled batches, from batch `start_step` on.
 
     Every example is seen once in each epoch; the order of an epoch is a permutation drawn from
     (seed, epoch), and a batch may straddle two epochs. Processes that share a batch each ask for
-    their rows of it. `get_state` counts batches from step 0, whatever `start_step`.
+    their rows of it.
 
     Args:
         source: the split to read.
@@ -73,17 +41,29 @@ def batches(
     Raises:
         UserError: when the seed is negative or the split has fewer examples than a batch.
     """
-    import grain
-
     _check(source, batch_size)
     if seed < 0:
         raise UserError(f"seed is {seed}; it must be at least 0")
-    own = _Batches(source, batch_size, seed, *(rows or (0, batch_size)))
-    # No prefetch thread: a batch costs microseconds, and a worker has one core.
-    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    iterator = iter(grain.MapDataset.source(own).to_iter_dataset(options))
-    iterator.set_state({"next_index": start_step})
-    return iterator
+    return _batches(source, batch_size, seed, start_step, *(rows or (0, batch_size)))
+
+
+def _batches(
+    source: Source, batch_size: int, seed: int, step: int, first: int, last: int
+) -> Iterator[Batch]:
+    @functools.lru_cache(maxsize=2)  # a batch may straddle two epochs
+    def order(epoch: int) -> NDArray[np.uint32]:
+        # Not [seed, epoch]: numpy cuts both into 32-bit words, so [2**32, 0] would be [0, 1].
+        key = np.random.SeedSequence(seed, spawn_key=(epoch,))
+        indices = np.arange(len(source), dtype=np.uint32)
+        return np.random.Generator(np.random.Philox(key)).permutation(indices)
+
+    while True:
+        epoch, offset = divmod(step * batch_size + first, len(source))
+        rows = order(epoch)[offset : offset + last - first]
+        if missing := last - first - len(rows):
+            rows = np.concatenate([rows, order(epoch + 1)[:missing]])
+        yield source.gather(rows)
+        step += 1
 
 
 def eval_batches(

@@ -1,104 +1,215 @@
-"""A split in memory-mapped arrays, read by index: what every batch is gathered from."""
+"""A split in memory-mapped arrays, read by index: what every batch is gathered from.
+
+A spec says what a batch of a source looks like and what its numbers mean. All specs have
+
+    unit: of the amount of data, "tokens" or "images"
+    amount: how many of them an example is
+    arrays: {name in a batch: Column}
+
+and `unique`, the amount in the split, once the data are prepared.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from research.errors import UserError
 
+Spec = dict[str, Any]
+# Arrays that may come beside tokens, one value for each token.
+BESIDE = {"weights": np.float32, "segments": np.int32, "positions": np.int32}
+
+
+class Column(NamedTuple):
+    """One array of a batch, [batch, *shape].
+
+    Attributes:
+        shape: of one example.
+        dtype: in a batch, whatever is stored.
+        stored: the name of the array in the prepared folder.
+        first: of a stream, where in a window of tokens the array begins.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    stored: str
+    first: int = 0
+
+
+def text(
+    length: int,
+    vocab_size: int,
+    *,
+    bytes_per_token: float | None = None,
+    stride: int = 0,
+    beside: Sequence[str] = (),
+) -> Spec:
+    """Return the spec of tokens that are stored as one stream, any integers below `vocab_size`.
+
+    Example i is the window of `length` + 1 tokens from token i * stride on: int32 "tokens"
+    [length + 1], and what is stored beside them, [length] each. "weights" (float32) are those of
+    the predicted tokens, tokens[1:], of mean 1 where the loss shall stay in nats a token;
+    "segments" and "positions" (int32) are those of the tokens that are read, tokens[:-1].
+
+    Args:
+        bytes_per_token: the bytes of text that a token spells, on average; with it, scores are in
+            bits/byte, else in bits/token.
+        stride: from window to window; 0 is `length`, so that each token is predicted once.
+        beside: which of BESIDE the source stores.
+    """
+    arrays = {"tokens": Column((length + 1,), np.int32, "tokens")}
+    for name in beside:
+        arrays[name] = Column((length,), BESIDE[name], name, first=int(name == "weights"))
+    return {
+        "length": length,
+        "vocab_size": vocab_size,
+        "bytes_per_token": bytes_per_token,
+        "stride": stride or length,
+        "unit": "tokens",
+        "amount": length,
+        "arrays": arrays,
+    }
+
+
+def images(
+    shape: tuple[int, ...], class_names: Sequence[str], *, discrete: bool = True, label: str = ""
+) -> Spec:
+    """Return the spec of labelled images: "image" [height, width, channels] and "label" int32 [].
+
+    Args:
+        shape: (height, width, channels).
+        discrete: whether they are 8-bit, uint8; else they are float32.
+        label: the name of the stored labels, "label" by default.
+    """
+    return {
+        "shape": tuple(shape),
+        "num_classes": len(class_names),
+        "class_names": list(class_names),
+        "discrete": discrete,
+        "unit": "images",
+        "amount": 1,
+        "arrays": {
+            "image": Column(tuple(shape), np.uint8 if discrete else np.float32, "image"),
+            "label": Column((), np.int32, label or "label"),
+        },
+    }
+
+
+def batch_shapes(spec: Spec, batch_size: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Return {name: (shape, dtype)} of the arrays of one batch, as `Source.gather` gives them."""
+    return {
+        name: ((batch_size, *column.shape), column.dtype) for name, column in spec["arrays"].items()
+    }
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
     """One split of a data set, with random access to its examples.
 
-    A text example is {"tokens": int32 [length + 1]}, whatever integers are stored; example i is
-    the window of `length` + 1 tokens from token i * stride on. An image example is
-    {"image": [height, width, channels], uint8 when the data are discrete and float32 otherwise,
-    "label": int32 []}.
-
     Attributes:
-        kind: "text" or "image".
         split: "train", "validation" or "test".
-        arrays: {"tokens": integers [tokens]} or {"image": [images, h, w, c], "label": [images]}.
-        spec: text {"vocab_size", "length", "stride", "unit", "unique": predicted tokens};
-            image {"shape", "num_classes", "class_names", "discrete", "unit", "unique": images}.
+        arrays: what is stored, by its name in a batch: streams [tokens], or [examples, ...].
+        spec: what an example is made of (`text`, `images`), with "unique".
         fingerprint: sha256 of the content of all splits of the data set.
         floor: what no model can beat, {"value", "unit", "kind", "source"}, where it is known.
     """
 
-    kind: Literal["text", "image"]
     split: str
     arrays: dict[str, NDArray[Any]]
-    spec: dict[str, Any]
+    spec: Spec
     fingerprint: str
     floor: dict[str, Any] | None = None
 
     @functools.cached_property
-    def _windows(self) -> NDArray[np.integer]:
-        """View the tokens as [examples, length + 1], without a copy."""
-        tokens, length, stride = self.arrays["tokens"], self.spec["length"], self.spec["stride"]
-        count = (len(tokens) - length - 1) // stride + 1
-        width = tokens.strides[0]
-        return np.lib.stride_tricks.as_strided(
-            tokens, (count, length + 1), (stride * width, width), writeable=False
-        )
+    def _examples(self) -> dict[str, NDArray[Any]]:
+        """Each array over all examples, [examples, *shape], without a copy."""
+        if "stride" not in self.spec:
+            return self.arrays
+        stride, windows = self.spec["stride"], {}
+        for name, column in self.spec["arrays"].items():
+            stream = self.arrays[name][column.first :]
+            step = stream.strides[0]
+            windows[name] = np.lib.stride_tricks.as_strided(
+                stream, (len(self), *column.shape), (stride * step, step), writeable=False
+            )
+        return windows
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        return len(self._windows if self.kind == "text" else self.arrays["image"])
+        return self.spec["unique"] // self.spec["amount"]
 
     def __getitem__(self, index: int) -> dict[str, NDArray[Any]]:
-        """Return one example; see the class for its shapes."""
+        """Return one example; see its spec for the shapes."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"example {index} of {len(self)}")
         return {key: value[0] for key, value in self.gather([index]).items()}
 
     def gather(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, NDArray[Any]]:
         """Return the examples `indices` ([batch]) stacked along a new first axis."""
-        rows = np.asarray(indices)
-        if self.kind == "text":
-            return {"tokens": self._windows[rows].astype(np.int32)}
-        return {"image": self.arrays["image"][rows], "label": self.arrays["label"][rows]}
+        rows, columns = np.asarray(indices), self.spec["arrays"]
+        return {
+            name: examples[rows].astype(columns[name].dtype, copy=False)
+            for name, examples in self._examples.items()
+        }
 
 
-def text(
-    tokens: NDArray[np.integer], split: str, length: int, vocab_size: int, unit: str, stride: int
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays and the spec of a text split.
+def open_split(
+    split: str,
+    stored: dict[str, NDArray[Any]],
+    spec: Spec,
+    fingerprint: str,
+    floor: dict[str, Any] | None = None,
+) -> Source:
+    """Return the split whose `stored` arrays are to be read as `spec` says.
 
     Raises:
-        UserError: when the split is shorter than one window of `length` + 1 tokens, or what is
-            stored are no tokens.
+        UserError: when an array is missing, holds no tokens or has another shape, or the split is
+            shorter than one window.
     """
+    arrays = {}
+    for name, column in spec["arrays"].items():
+        if column.stored not in stored:
+            raise UserError(
+                f"the {split} split has no array {column.stored!r}; it has {', '.join(stored)}"
+            )
+        arrays[name] = stored[column.stored]
+    count = _windows(split, arrays, spec) if "stride" in spec else _rows(split, arrays, spec)
+    return Source(split, arrays, {**spec, "unique": count * spec["amount"]}, fingerprint, floor)
+
+
+def _rows(split: str, arrays: dict[str, NDArray[Any]], spec: Spec) -> int:
+    """The number of rows, which all arrays have."""
+    count = len(next(iter(arrays.values())))
+    for name, column in spec["arrays"].items():
+        if arrays[name].shape != (count, *column.shape):
+            raise UserError(
+                f"the {split} split holds {name} {list(arrays[name].shape)}; expected"
+                f" {[count, *column.shape]}"
+            )
+    return count
+
+
+def _windows(split: str, arrays: dict[str, NDArray[Any]], spec: Spec) -> int:
+    """The number of whole windows in streams of one length."""
+    tokens, length = arrays["tokens"], spec["length"]
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise UserError(
             f"the {split} split holds {tokens.dtype} {list(tokens.shape)}; tokens are integers "
             "in one row"
         )
+    for name, array in arrays.items():
+        if array.shape != tokens.shape:
+            raise UserError(
+                f"the {split} split holds {name} {list(array.shape)} beside {len(tokens)} tokens;"
+                " there must be one for each"
+            )
     if len(tokens) < length + 1:
         raise UserError(
             f"data.length is {length}, longer than the {split} split of {len(tokens)} tokens"
             f" (longest: {len(tokens) - 1})"
         )
-    windows = (len(tokens) - length - 1) // stride + 1
-    spec = {"vocab_size": vocab_size, "length": length, "stride": stride, "unit": unit}
-    return {"tokens": tokens}, {**spec, "unique": windows * length}
-
-
-def images(
-    image: NDArray[Any], label: NDArray[np.int32], class_names: list[str]
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the arrays and the spec of an image split."""
-    spec = {
-        "shape": tuple(image.shape[1:]),
-        "num_classes": len(class_names),
-        "class_names": class_names,
-        "discrete": image.dtype == np.uint8,
-        "unit": "bits/dim",
-        "unique": len(image),
-    }
-    return {"image": image, "label": label}, spec
+    return (len(tokens) - length - 1) // spec["stride"] + 1

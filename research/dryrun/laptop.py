@@ -107,11 +107,11 @@ def table(loaded: Study, workers: int) -> str:
             seconds = calibration.seconds(_width(trial), spent + scored)
             seconds += 0 if index else calibration.compile_seconds
             examples = config.train.steps * config.train.batch_size
-            text = "length" in data.outline(config.data)
-            amount = examples * (config.data.length if text else 1)
+            spec = data.outline(config.data)
+            amount = examples * spec["amount"]
             lines.append(
                 f"{trial.id:44s} {ledger.total_params:>10,} {amount:>10,} "
-                f"{'tokens' if text else 'images'} {spent:9.2e} {seconds / 60:8.2f} "
+                f"{spec['unit']} {spent:9.2e} {seconds / 60:8.2f} "
                 f"{memory_bytes(trial) / 2**30:6.2f} G"
             )
             total_flops += spent

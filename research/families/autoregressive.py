@@ -7,6 +7,7 @@ import numpy as np
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from research.data import bytes_per_token
 from research.errors import UserError
 from research.models import common, decoder, moe, transformer
 
@@ -86,25 +87,32 @@ def cross_entropy(
 
 
 def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array, step: jax.Array):
-    """Mean nats a token over batch["tokens"] [batch, length + 1]."""
+    """Mean nats a token over batch["tokens"] [batch, length + 1].
+
+    With batch["weights"] [batch, length] it is the mean of weight times nats, not divided by the
+    batch's own weights, so that micro-batches add up to the batch.
+    """
     del key, step
     nats, measures = cross_entropy(config, params, batch["tokens"])
+    if "weights" in batch:
+        nats = nats * batch["weights"]
     return nats.mean() + moe.penalty(config.model, measures), measures
 
 
 def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
-    """Bits of the batch and the number of tokens they spell, as "likelihood"."""
+    """Bits of the batch, and of how many bytes or tokens; batch["weights"] weigh both."""
     del key
     nats, _ = cross_entropy(config, params, batch["tokens"])
     mask = jnp.broadcast_to(batch["mask"][:, None], nats.shape)
-    bits = {"total": (nats * mask).sum() / jnp.log(2.0), "count": mask.sum()}
-    return {"likelihood": bits}
+    if "weights" in batch:
+        mask = mask * batch["weights"]
+    count = mask.sum() * (bytes_per_token(config.data) or 1)
+    return {"likelihood": {"total": (nats * mask).sum() / jnp.log(2.0), "count": count}}
 
 
 def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
-    """Exact likelihood; a token of the text sources is a byte, where there are no more of them."""
-    tokens = config.data.name == "markov" or config.model.vocab_size > 256
-    unit = "bits/token" if tokens else "bits/byte"
+    """Exact likelihood, of bytes where the source says how many a token spells."""
+    unit = "bits/byte" if bytes_per_token(config.data) else "bits/token"
     return {"likelihood": {"unit": unit, "kind": "exact", "better": "lower"}}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from research import data
-from research.data import fashion
+from research.data.sources import fashion_mnist as fashion
 from research.errors import UserError
 
 

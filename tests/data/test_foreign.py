@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from research import data, defaults, recipes, sample, study
-from research.data import foreign, imaging, settings
+from research import data, sample
+from research.__main__ import main
+from research.data import imaging, settings
+from research.data.sources import foreign
 from research.errors import UserError
 from research.run import record
-from research.train import train
 
 
 class IsoflopTestWords(tfds.core.GeneratorBasedBuilder):
@@ -83,7 +84,8 @@ def test_text_is_read_as_bytes_and_a_missing_split_is_taken_from_train(tmp_path)
     )
     assert len(lines["validation"]) == 3
     assert sorted(lines["test"]) == [f"line {i} of 9" for i in range(9)]
-    assert data.load(chosen, "train").spec["unit"] == "bits/byte"
+    spec = data.load(chosen, "train").spec
+    assert spec["unit"] == "tokens" and spec["bytes_per_token"] == 1
 
 
 def test_images_are_read_with_their_labels(tmp_path):
@@ -128,18 +130,60 @@ def test_a_misspelt_name_of_tfds_is_hinted():
         foreign.check_name("isoflop_test_word", settings.names())
 
 
-def test_a_run_on_its_text_is_sampled(tmp_path, monkeypatch):
+STUDY = '''
+"""Does text of TFDS train?"""
+import tensorflow_datasets as tfds
+
+from research import defaults
+
+
+class IsoflopTestLines(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({{"line": tfds.features.Text()}})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {{"train": self._generate_examples()}}
+
+    def _generate_examples(self):
+        for i in range(60):
+            yield i, {{"line": f"line {{i}}"}}
+
+
+PARTS = {{
+    "words": {{
+        "title": "Words", "family": "autoregressive", "data": "isoflop_test_lines",
+        "unit": "bits/byte", "data_unit": "tokens",
+    }}
+}}
+
+
+def get_config(part):
+    config = defaults.config("autoregressive", "isoflop_test_lines")
+    config.part, config.recipe = part, "fixed"
+    config.data.update(folder={folder!r}, length=8)
+    config.model.update(width=8, depth=1, num_heads=1)
+    config.train.update(steps=2, batch_size=8, learning_rate=0.1, warmup_steps=0, decay_steps=0)
+    config.evaluation.update(batch_size=8, examples=8)
+    return config
+
+
+def get_trials(part):
+    return [{{"size": 8}}]
+'''
+
+
+def test_its_text_is_swept_sampled_and_reported(tmp_path, capsys):
     """Its source has a key of images too; and to read the run, the builder need not be known."""
-    made = defaults.config("tests.tiny", "isoflop_test_words")
-    made.recipe, made.size = "ladder", 8
-    made.data.update(folder=str(tmp_path), length=4)
-    made.model.vocab_size = 256
-    made.train.update(steps=2, batch_size=8, warmup_steps=0)
-    made.evaluation.update(batch_size=8, examples=8)
-    run = tmp_path / "run"
-    train(study.check(recipes.apply(made)), run)
-    path = sample.write(run, 2)
-    assert path == run / "samples.txt" and path.stat().st_size
+    path, folder = tmp_path / "lines.py", tmp_path / "runs" / "lines"
+    path.write_text(STUDY.format(folder=str(tmp_path)))
+    assert main(["sweep", "--config", str(path), "--workdir", str(folder.parent)]) == 0
+    run = folder / "words-size8"
+    result = record.read_json(run / "result.json")
+    assert result["score"]["unit"] == "bits/byte" and result["data"]["unit"] == "tokens"
+    assert (run / "samples.txt").stat().st_size
     with pytest.raises(UserError, match="samples need a name ending in .txt"):
         sample.write(run, 2, out=tmp_path / "samples.png")
     with pytest.raises(UserError, match="ending in .png or .txt"):
@@ -147,7 +191,9 @@ def test_a_run_on_its_text_is_sampled(tmp_path, monkeypatch):
     stored = record.read_json(run / "config.json")
     stored["data"]["name"] = "registered_elsewhere"
     record.write_json(run / "config.json", stored)
-    assert sample.sample_run(run, 2).shape == (2, 4)
+    words = ["sample", "--run", str(run), "--num", "2", "--out", str(tmp_path / "new.txt")]
+    assert main(words) == 0 and main(["report", str(folder)]) == 0, capsys.readouterr().err
+    assert (tmp_path / "new.txt").stat().st_size and (folder / "report.html").stat().st_size
 
 
 def test_tokens_that_are_no_bytes_are_written_as_numbers():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from research import data
-from research.data import glyphs, imaging
+from research.data import imaging
+from research.data.sources import glyphs
 from research.errors import UserError
 
 

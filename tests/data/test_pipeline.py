@@ -8,15 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research import data
-from research.data.source import Source, images, text
+from research.data.source import images, open_split, text
 from research.errors import UserError
 
 
 def numbered(count):
     """A source whose example i is an image holding the number i."""
     image = np.arange(count, dtype=np.float32).reshape(count, 1, 1, 1)
-    arrays, spec = images(image, np.arange(count, dtype=np.int32), ["all"])
-    return Source("image", "train", arrays, spec, "0" * 64)
+    arrays = {"image": image, "label": np.arange(count, dtype=np.int32)}
+    return open_split("train", arrays, images((1, 1, 1), ["all"], discrete=False), "0" * 64)
+
+
+def stream(tokens, length, **options):
+    return open_split("train", {"tokens": tokens}, text(length, 256, **options), "0" * 64)
 
 
 def rows(iterator, count):
@@ -65,20 +69,6 @@ def test_the_processes_share_the_one_global_batch(processes, share, extra, seed)
     assert np.array_equal(np.concatenate(parts, axis=1), whole)
 
 
-def test_the_state_of_the_iterator_resumes_it():
-    source = numbered(50)
-    iterator = data.batches(source, 8, seed=3, start_step=7)
-    rows(iterator, 4)
-    state = iterator.get_state()
-    rest = rows(iterator, 9)
-    other = data.batches(source, 8, seed=3)
-    other.set_state(state)
-    assert np.array_equal(rows(other, 9), rest)
-    straight = data.batches(source, 8, seed=3)
-    rows(straight, 11)
-    assert straight.get_state() == state  # steps are counted from 0, whatever start_step
-
-
 def test_epochs_and_seeds_give_unrelated_orders():
     orders = [
         tuple(rows(data.batches(numbered(100), 100, seed, start_step=epoch), 1)[0])
@@ -90,10 +80,8 @@ def test_epochs_and_seeds_give_unrelated_orders():
 
 
 def test_text_windows_overlap_by_one_token():
-    tokens = np.arange(100, dtype=np.uint8)
-    arrays, spec = text(tokens, "train", 9, vocab_size=256, unit="bits/byte", stride=9)
-    source = Source("text", "train", arrays, spec, "0" * 64)
-    assert len(source) == 11 and spec["unique"] == 99
+    source = stream(np.arange(100, dtype=np.uint8), 9)
+    assert len(source) == 11 and source.spec["unique"] == 99
     for index in range(11):
         window = source[index]["tokens"]
         assert window.dtype == np.int32
@@ -104,10 +92,7 @@ def test_text_windows_overlap_by_one_token():
 
 @pytest.mark.parametrize("tokens, windows", [(10, 1), (18, 1), (19, 2), (20, 2)])
 def test_the_last_window_ends_inside_the_text(tokens, windows):
-    arrays, spec = text(
-        np.arange(tokens, dtype=np.uint8), "train", 9, vocab_size=256, unit="bits/byte", stride=9
-    )
-    source = Source("text", "train", arrays, spec, "0" * 64)
+    source = stream(np.arange(tokens, dtype=np.uint8), 9)
     assert len(source) == windows
     assert source[-1]["tokens"].max() < tokens
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, sys, time
 from research import data
-from research.data import pack, prepare
+from research.data import pack
 
 name, folder, point = sys.argv[1:]
 config = data.default(name)
@@ -44,13 +44,15 @@ def after(count, function):
 
 if point == "tfds":  # in the middle of writing records
     from research.data import builders
-    original = builders.Glyphs._generate_examples
-    def some(self, examples):
-        for number, example in enumerate(original(self, examples)):
+    original = builders.prepared
+    def some(examples):
+        for number, example in enumerate(examples):
             if number == 200:
                 die()
             yield example
-    builders.Glyphs._generate_examples = some
+    def prepared(data, features, splits):
+        return original(data, features, lambda _: {s: some(e) for s, e in splits(_).items()})
+    builders.prepared = prepared
 elif point == "packing":
     pack.Writer.append = after(2, pack.Writer.append)
 elif point == "meta":
@@ -58,12 +60,13 @@ elif point == "meta":
 elif point == "rename":
     pack.os.replace = after(1, os.replace)  # the first one is meta.json's
 elif point == "slow":
-    fill = prepare._fill_markov
+    from research.data.sources import markov
+    fill = markov.fill
     def slow(*args):
         print("prepared", flush=True)
         time.sleep(1)
         fill(*args)
-    prepare._fill_markov = slow
+    markov.fill = slow
 print(data.fingerprint(config), flush=True)
 """
 
@@ -208,12 +211,12 @@ def test_damaged_files_are_named(small_chain, name, how, message):
 
 
 def test_no_digit_of_the_description_can_change(small_chain):
-    """The floor, the fingerprint, a class: with its checksum, and the fingerprint without."""
+    """The floor, the fingerprint, the name: with its checksum, and the fingerprint without."""
     fingerprint = data.load(small_chain, "train").fingerprint
     (file,) = Path(small_chain.folder).rglob("meta.json")
     content = json.loads(file.read_text())
     floor = content["floor"] | {"value": content["floor"]["value"] + 1e-9}
-    for change in ({"floor": floor}, {"fingerprint": fingerprint[::-1]}, {"kind": "image"}):
+    for change in ({"floor": floor}, {"fingerprint": fingerprint[::-1]}, {"name": "chain"}):
         file.write_text(json.dumps(content | change))
         with pytest.raises(UserError, match="meta.json was changed since it was written.*; delete"):
             data.load(small_chain, "train")

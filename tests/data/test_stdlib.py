@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from research import data
-from research.data import duplicates, stdlib
+from research.data import duplicates
+from research.data.sources import python_stdlib as stdlib
 from research.errors import UserError
 
 WORDS = [f"word{i}" for i in range(500)]
@@ -79,10 +80,10 @@ def test_the_listing_takes_sources_only(library):
 
 
 def test_a_changed_library_is_another_data_set(library):
-    before = stdlib.identity(False, ("*",))
-    assert stdlib.identity(False, ("*",)) == before
+    before = stdlib.identity(data.default("python_stdlib"))
+    assert stdlib.identity(data.default("python_stdlib")) == before
     (library / "a0.py").write_text("x = 1\n")
-    assert stdlib.identity(False, ("*",)) != before
+    assert stdlib.identity(data.default("python_stdlib")) != before
 
 
 def test_sides_have_their_shares():
@@ -98,5 +99,5 @@ def test_the_packed_bytes_are_the_files(small_text):
         documents = source.arrays["tokens"].tobytes().split(b"\0")
         assert documents.pop() == b""  # every document ends with a zero byte
         assert sorted(documents) == sorted(text for _, text in expected[split])
-        assert source.spec["unit"] == "bits/byte" and source.spec["vocab_size"] == 256
+        assert source.spec["bytes_per_token"] == 1 and source.spec["vocab_size"] == 256
         assert source.floor is None and np.issubdtype(source[0]["tokens"].dtype, np.int32)

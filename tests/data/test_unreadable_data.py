@@ -10,7 +10,8 @@ import filelock
 import pytest
 
 from research import data
-from research.data import builders, pack, stdlib
+from research.data import builders, pack
+from research.data.sources import python_stdlib as stdlib
 from research.errors import UserError
 from research.run import alone, record
 
@@ -131,7 +132,6 @@ def test_configs_of_one_data_set_wait_for_each_other(tmp_path, capsys):
     def fill(writer):
         with pytest.raises(filelock.Timeout):
             filelock.FileLock(tmp_path / ".mnist.lock").acquire(timeout=0)
-        writer.facts["kind"] = "text"
 
     assert pack.ensure(tmp_path, "mnist/3.0.1", "mnist-3.0.1-v1", {}, fill).meta["splits"] == {}
 
@@ -147,7 +147,7 @@ def test_what_tfds_writes_of_another_version_is_left(tmp_path):
     for name in ("incomplete.ABCDEF_3.0.1", "incomplete.ABCDEF_3.0.0"):
         (home / name).mkdir(parents=True)
     builder: object = Builder()
-    builders.prepare(builder)  # pyright: ignore[reportArgumentType]
+    builders.download_and_prepare(builder)  # pyright: ignore[reportArgumentType]
     assert [path.name for path in home.iterdir()] == ["incomplete.ABCDEF_3.0.0"]
 
 

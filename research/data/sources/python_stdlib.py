@@ -5,14 +5,49 @@ import hashlib
 import os
 import platform
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
-from research.data import duplicates
+import numpy as np
+
+from research.data import duplicates, source
+from research.data.pack import Writer
+from research.data.settings import Config, check_least
 from research.errors import UserError
 
 SKIPPED = {"__pycache__", "site-packages", "dist-packages"}
 TESTS = {"test", "tests", "idle_test"}
+# files: shell patterns of paths relative to the library, such as "json/*".
+DEFAULTS = {"length": 128, "include_tests": False, "files": ("*",)}
+
+
+def check(data: Config) -> None:
+    """Raise UserError for windows of no length."""
+    check_least(data, "length")
+
+
+def outline(data: Config) -> source.Spec:
+    """Documents as bytes; each ends with a 0."""
+    return source.text(data["length"], 256, bytes_per_token=1)
+
+
+def fill(writer: Writer, data: Config) -> None:
+    """Write every document in the order that TFDS gave it."""
+    from research.data import builders
+
+    features = {"path": "text", "text": "text"}
+    builder = builders.prepared(data, features, lambda _: _examples(data))
+    for split in builder.info.splits:
+        for example in builders.read(builder, split):
+            writer.append(split, "tokens", np.frombuffer(example["text"] + b"\0", np.uint8))
+
+
+def _examples(data: Config) -> dict[str, list[tuple[str, dict]]]:
+    """Return (key, features) of each split."""
+    found = documents(data["include_tests"], data["files"])
+    return {
+        split: [(path, {"path": path, "text": text}) for path, text in each]
+        for split, each in found.items()
+    }
 
 
 def root() -> Path:
@@ -47,8 +82,9 @@ def listing(include_tests: bool, files: tuple[str, ...]) -> list[tuple[str, int]
     return sorted(found)
 
 
-def identity(include_tests: bool, files: tuple[str, ...]) -> dict:
+def identity(data: Config) -> dict:
     """Return what tells this interpreter's library from another's, without reading the files."""
+    include_tests, files = data["include_tests"], data["files"]
     lines = "".join(f"{path} {size}\n" for path, size in listing(include_tests, files))
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -56,6 +92,12 @@ def identity(include_tests: bool, files: tuple[str, ...]) -> dict:
         "files": list(files),
         "listing": hashlib.sha256(lines.encode()).hexdigest(),
     }
+
+
+def words(identity: dict) -> list[str]:
+    """The interpreter, and whether its tests are in."""
+    tests = ["tests"] if identity["include_tests"] else []
+    return [identity["python"].replace(" ", "-").lower(), *tests]
 
 
 def side(key: str) -> str:
@@ -77,9 +119,3 @@ def documents(include_tests: bool, files: tuple[str, ...]) -> dict[str, list[tup
     for (path, text), first in zip(read, duplicates.groups([t for _, t in read]), strict=True):
         splits[side(read[first][0])].append((path, text))
     return splits
-
-
-def examples(split: list[tuple[str, bytes]]) -> Iterator[tuple[str, dict]]:
-    """Yield (key, features) of one split for the TFDS builder."""
-    for path, text in split:
-        yield path, {"path": path, "text": text}

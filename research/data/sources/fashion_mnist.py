@@ -4,11 +4,19 @@ import gzip
 import hashlib
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from research.data import imaging, source
+from research.data.pack import Writer
+from research.data.settings import Config
 from research.errors import UserError
+
+# archive: where the four upstream .gz files are looked for before they are downloaded.
+DEFAULTS = {"resolution": 28, "archive": "/usr/share/datasets/fashion-mnist"}
+DOWNLOADS = True  # where the Debian package is not installed
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 # sha256 of the content; the .gz files differ from mirror to mirror in their headers.
@@ -35,6 +43,47 @@ CLASSES = (
 )
 VALIDATION = 5_000  # the last images of upstream's training file
 REMEDIES = "install the Debian package dataset-fashion-mnist, or run where the network is reachable"
+
+
+def check(data: Config) -> None:
+    """Raise UserError for a resolution that is not there."""
+    imaging.check_resolution(data)
+
+
+def outline(data: Config) -> source.Spec:
+    """Grey images of ten classes."""
+    return source.images((data["resolution"], data["resolution"], 1), CLASSES)
+
+
+def identity(data: Config) -> dict[str, int]:
+    """The files are known by their sha256, wherever they lie."""
+    return {"resolution": data["resolution"]}
+
+
+def fill(writer: Writer, data: Config) -> None:
+    """Write every image and its class, in the order that TFDS gave them."""
+    from research.data import builders
+
+    features = {"image": (28, 28, 1), "label": list(CLASSES)}
+    builder = builders.prepared(data, features, lambda manager: _examples(data, manager))
+    builders.pack_images(writer, builder, data["resolution"], ("label",))
+
+
+def _examples(data: Config, manager: Any) -> dict[str, Any]:
+    """Return (key, features) of each split, read from the installed files or downloaded ones."""
+    from research.data import builders
+
+    paths = archive(data["archive"])
+    if paths is None:
+        missing = f"Fashion-MNIST is not installed and cannot be downloaded; {REMEDIES}"
+        paths = builders.download({name: URL + name for name in FILES}, manager, missing)
+    return {
+        split: (
+            (f"{split} {i:05d}", {"image": imaging.png(image), "label": int(label)})
+            for i, (image, label) in enumerate(zip(images, labels, strict=True))
+        )
+        for split, (images, labels) in read(paths).items()
+    }
 
 
 def archive(folder: str) -> dict[str, Path] | None:

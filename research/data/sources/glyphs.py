@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data import stdlib
-from research.errors import UserError
+from research.data import imaging, source
+from research.data.pack import Writer
+from research.data.settings import Config
+from research.data.sources import python_stdlib
+from research.errors import UserError, nearest
 
 SIZE = 32  # pixels a side as drawn; smaller resolutions are averages of these
 POINTS = 22
@@ -22,6 +25,34 @@ POINTS = 22
 CATEGORIES = tuple(
     "Cf Ll Lm Lo Lt Lu Mc Me Mn Nd Nl No Pc Pd Pe Pf Pi Po Ps Sc Sk Sm So Zl Zp Zs".split()
 )
+LABELS = ("category", "style")
+# fonts: shell patterns of font file names; label: what the class of an image is.
+DEFAULTS = {"resolution": 16, "fonts": ("DejaVu*", "STIXGeneral*"), "label": "category"}
+
+
+def check(data: Config) -> None:
+    """Raise UserError for a resolution or a label that is not there."""
+    imaging.check_resolution(data)
+    if data["label"] not in LABELS:
+        hint = nearest(data["label"], LABELS)
+        raise UserError(f"data.label is {data['label']!r}; it is category or style{hint}")
+
+
+def outline(data: Config) -> source.Spec:
+    """Grey images, labelled by Unicode category or by font style."""
+    names = CATEGORIES if data["label"] == "category" else styles()
+    shape = (data["resolution"], data["resolution"], 1)
+    return source.images(shape, names, label=data["label"])
+
+
+def fill(writer: Writer, data: Config) -> None:
+    """Write every image with both of its labels, in the order that TFDS gave them."""
+    from research.data import builders
+
+    features = {"image": (SIZE, SIZE, 1), "text": "text"}
+    features |= {"category": list(CATEGORIES), "style": styles()}
+    builder = builders.prepared(data, features, lambda _: splits(data["fonts"]))
+    builders.pack_images(writer, builder, data["resolution"], LABELS)
 
 
 def all_fonts() -> list[Path]:
@@ -60,11 +91,15 @@ def chosen(patterns: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def identity(patterns: tuple[str, ...]) -> dict[str, Any]:
+def identity(data: Config) -> dict[str, Any]:
     """Return what decides the images: fonts, the library that draws, and the Unicode version."""
-    fonts = {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in chosen(patterns)}
-    pillow = importlib.metadata.version("pillow")
-    return {"fonts": fonts, "pillow": pillow, "unicode": unicodedata.unidata_version}
+    files = chosen(data["fonts"])
+    return {
+        "resolution": data["resolution"],
+        "fonts": {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+        "pillow": importlib.metadata.version("pillow"),
+        "unicode": unicodedata.unidata_version,
+    }
 
 
 def draw(patterns: tuple[str, ...]) -> Iterator[tuple[int, str, NDArray[np.uint8]]]:
@@ -94,16 +129,14 @@ def draw(patterns: tuple[str, ...]) -> Iterator[tuple[int, str, NDArray[np.uint8
 
 def splits(patterns: tuple[str, ...]) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """Return (key, features) of each split; all fonts of one character are on one side."""
-    from research.data.imaging import png
-
     sides: dict[str, list[tuple[str, dict[str, Any]]]] = {s: [] for s in ("train", "validation")}
     sides["test"] = []
     for code, style, image in draw(patterns):
         features = {
-            "image": png(image),
+            "image": imaging.png(image),
             "text": unicodedata.name(chr(code)),
             "category": unicodedata.category(chr(code)),
             "style": style,
         }
-        sides[stdlib.side(f"U+{code:04X}")].append((f"U+{code:04X} {style}", features))
+        sides[python_stdlib.side(f"U+{code:04X}")].append((f"U+{code:04X} {style}", features))
     return sides

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from research.data import imaging
+from research.data import imaging, source
 from research.data.pack import Writer
+from research.data.settings import Config, check_least, data_folder
 from research.errors import UserError, nearest
 
+# feature: "" takes the first image, else the first text; resolution: 0 keeps the size of images.
+DEFAULTS = {"length": 128, "resolution": 0, "feature": ""}
+DIFFER = "the images of {} differ in size; give data.resolution, such as 32"
 EVERY = 20  # where a split is missing, one training example in twenty makes it
 
 
@@ -29,7 +33,39 @@ def check_name(name: str, ours: Sequence[str]) -> None:
         )
 
 
-def open_builder(data: dict[str, Any], folder: Path) -> Any:
+def check(data: Config) -> None:
+    """Raise UserError for windows of no length."""
+    check_least(data, "length")
+
+
+def identity(data: Config) -> dict[str, Any]:
+    """The release of TFDS is not in it: TFDS numbers the versions of a data set itself."""
+    return {key: data[key] for key in ("resolution", "feature")}
+
+
+def outline(data: Config) -> source.Spec:
+    """Text as bytes, or images; a builder knows its features before its files.
+
+    Raises:
+        UserError: when TFDS cannot say them, or they are images whose size needs data.resolution.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        features = tfds.builder(data["name"]).info.features
+    except Exception as error:  # a builder of TFDS may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"TFDS cannot describe {data['name']}: {reason}") from error
+    chosen: Any = features[feature(features, data["feature"])]
+    if type(chosen).__name__ != "Image":
+        return source.text(data["length"], 256, bytes_per_token=1)
+    sides = (data["resolution"],) * 2 if data["resolution"] else chosen.shape[:2]
+    if None in sides:
+        raise UserError(DIFFER.format(data["name"]))
+    return source.images((*sides, chosen.shape[-1] or 3), label(features)[1])
+
+
+def open_builder(data: Config) -> Any:
     """Return the prepared TFDS builder of data.name.
 
     Raises:
@@ -39,7 +75,7 @@ def open_builder(data: dict[str, Any], folder: Path) -> Any:
 
     from research.data import builders
 
-    name = data["name"]
+    name, folder = data["name"], data_folder(data)
     try:
         builder = tfds.builder(name, data_dir=str(folder / "tfds"), file_format="array_record")
         feature(builder.info.features, data["feature"])
@@ -49,7 +85,7 @@ def open_builder(data: dict[str, Any], folder: Path) -> Any:
                 f"TFDS must download {name} and no network is reachable; prepare it elsewhere and"
                 f" copy {folder / 'tfds'}, or use a source that is on every machine: python_stdlib"
             )
-        builders.prepare(builder, progress=True)
+        builders.download_and_prepare(builder, progress=True)
     except (UserError, KeyboardInterrupt):
         raise
     except ImportError as error:
@@ -61,34 +97,18 @@ def open_builder(data: dict[str, Any], folder: Path) -> Any:
     return builder
 
 
-def features(data: dict[str, Any]) -> Any:
-    """Return the features of the TFDS builder of data.name, which need not be prepared.
-
-    Raises:
-        UserError: when TFDS cannot say them.
-    """
-    import tensorflow_datasets as tfds
-
-    try:
-        return tfds.builder(data["name"]).info.features
-    except Exception as error:  # a builder of TFDS may raise anything
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"TFDS cannot describe {data['name']}: {reason}") from error
-
-
-def fill(writer: Writer, builder: Any, data: dict[str, Any]) -> None:
-    """Write every split of `builder`; its text as bytes, its images as uint8.
+def fill(writer: Writer, data: Config) -> None:
+    """Write every split of a TFDS data set; its text as bytes, its images as uint8.
 
     A validation or test split that is missing takes one training example in twenty.
 
     Raises:
         UserError: when the images differ in size and data.resolution is 0.
     """
+    builder = open_builder(data)
     chosen = feature(builder.info.features, data["feature"])
     labels = label(builder.info.features)
     image = type(builder.info.features[chosen]).__name__ == "Image"
-    writer.facts["kind"] = "image" if image else "text"
-    writer.facts["class_names"] = labels[1]
     for split, example in _examples(builder, chosen if image else ""):
         if not image:
             text = np.frombuffer(example[chosen] + b"\0", np.uint8)
@@ -101,9 +121,7 @@ def fill(writer: Writer, builder: Any, data: dict[str, Any]) -> None:
         try:
             writer.append(split, "image", pixels[None])
         except ValueError:
-            raise UserError(
-                f"the images of {data['name']} differ in size; give data.resolution, such as 32"
-            ) from None
+            raise UserError(DIFFER.format(data["name"])) from None
         number = int(example[labels[0]]) if labels[0] else 0
         writer.append(split, "label", np.array([number], np.int32))
 

@@ -11,10 +11,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from research.data.settings import SPLITS, Config
+from research.data import source
+from research.data.pack import Writer
+from research.data.settings import SPLITS, Config, check_least, check_seed
+from research.errors import UserError
 
 Array = NDArray[np.float64]
 Parameters = tuple[Array, Array, Array]
+# rank: of the covariance of a component, beside its diagonal of noise**2.
+DEFAULTS = {
+    "resolution": 8,
+    "components": 4,
+    "rank": 4,
+    "noise": 0.3,
+    "seed": 0,
+    "images": 20_000,
+    "validation_images": 4_000,
+}
+
+
+def check(data: Config) -> None:
+    """Raise UserError for a mixture that cannot be."""
+    check_least(data, "components", "images", "validation_images")
+    check_seed(data)
+    if not 2 <= data["resolution"] <= 64:
+        raise UserError(f"data.resolution is {data['resolution']}; a Gaussian mixture has 2 to 64")
+    if not 0 <= data["rank"] <= data["resolution"] ** 2:
+        raise UserError(
+            f"data.rank is {data['rank']}; it must be from 0 to {data['resolution'] ** 2} pixels"
+        )
+    if not 0 < data["noise"] < 1:
+        raise UserError(f"data.noise is {data['noise']}; it must be above 0 and below 1")
+
+
+def outline(data: Config) -> source.Spec:
+    """Float images of one channel, labelled by component."""
+    names = [f"component {k}" for k in range(data["components"])]
+    return source.images((data["resolution"], data["resolution"], 1), names, discrete=False)
+
+
+def fill(writer: Writer, data: Config) -> None:
+    """Write the images of each split and the components that drew them."""
+    drawn = splits(data)
+    writer.facts["floor"] = floor(data, drawn["validation"][0])
+    for split, (images, labels) in drawn.items():
+        writer.append(split, "image", images)
+        writer.append(split, "label", labels)
 
 
 def parameters(data: Config) -> Parameters:

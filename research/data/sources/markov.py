@@ -11,10 +11,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data.settings import SPLITS, Config
+from research.data import source
+from research.data.pack import Writer
+from research.data.settings import SPLITS, Config, check_least, check_seed
 from research.errors import UserError
 
 Array = NDArray[np.float64]
+# concentration: of the symmetric Dirichlet that draws each row of transition probabilities.
+DEFAULTS = {
+    "length": 128,
+    "vocab_size": 16,
+    "order": 2,
+    "concentration": 0.3,
+    "seed": 0,
+    "tokens": 4_000_000,
+    "validation_tokens": 400_000,
+}
+
+
+def check(data: Config) -> None:
+    """Raise UserError for a chain that cannot be."""
+    check_least(data, "length", "order", "tokens", "validation_tokens")
+    check_seed(data)
+    vocab_size, order = data["vocab_size"], data["order"]
+    if not 2 <= vocab_size <= 256:
+        raise UserError(f"data.vocab_size is {vocab_size}; a Markov chain has 2 to 256 symbols")
+    if vocab_size ** (order + 1) > 2**22:
+        raise UserError(
+            f"data.order is {order} with data.vocab_size {vocab_size}: the chain would have"
+            f" {vocab_size}^{order + 1} probabilities; at most 4194304 are allowed"
+        )
+    if not 1e-3 <= data["concentration"] <= 1e6:
+        raise UserError(f"data.concentration is {data['concentration']}; it must be in 0.001..1e6")
+    for key in ("tokens", "validation_tokens"):
+        if data[key] < data["length"]:
+            raise UserError(f"data.length is {data['length']}, longer than data.{key} {data[key]}")
+
+
+def outline(data: Config) -> source.Spec:
+    """Windows that are independent draws, so that they share no token."""
+    return source.text(data["length"], data["vocab_size"], stride=data["length"] + 1)
+
+
+def fill(writer: Writer, data: Config) -> None:
+    """Write the windows of each split, one after another."""
+    drawn = splits(data)
+    writer.facts["floor"] = floor(data, drawn["validation"])
+    for split, windows in drawn.items():
+        writer.append(split, "tokens", windows.ravel())
 
 
 def transition(data: Config) -> Array:

@@ -1,0 +1,50 @@
+"""Sources of data, one module each.
+
+A source is a module with
+
+    DEFAULTS -> its keys of config.data beside name and folder, each with its default
+    outline(data) -> what its batches look like (`research.data.source.text`, `.images`), by the
+        settings alone: nothing is prepared, and data.folder and data.seed are not read
+    fill(writer, data) -> None; appends the arrays of each split to a `research.data.pack.Writer`
+
+where `data` is its checked section of the config; and, where it needs them,
+
+    check(data) raises UserError for a value that cannot be, before anything is prepared
+    identity(data) -> what decides the content of its arrays; else every value of `data` does
+    words(identity) -> words for the name of the prepared folder
+    DOWNLOADS = True where `python -m research data` prepares it only when it is asked for by name
+
+Any other name without a dot is one of TFDS (`research.data.sources.foreign`).
+"""
+
+import importlib
+from types import ModuleType
+
+from research.errors import UserError
+
+SOURCES = {
+    "python_stdlib": "research.data.sources.python_stdlib",
+    "glyphs": "research.data.sources.glyphs",
+    "fashion_mnist": "research.data.sources.fashion_mnist",
+    "markov": "research.data.sources.markov",
+    "gaussian_mixture": "research.data.sources.gaussian_mixture",
+}
+FOREIGN = "research.data.sources.foreign"
+PROTOCOL = ("DEFAULTS", "outline", "fill")
+
+
+def load(name: str) -> ModuleType:
+    """Return the source `name`: one of SOURCES, the dotted path of any module, or that of TFDS.
+
+    Raises:
+        UserError: for a dotted path that is no module, or a module that lacks part of the protocol.
+    """
+    path = SOURCES.get(name, name if "." in name.partition("/")[0] else FOREIGN)
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise UserError(f"data.name={name!r}: {error}") from error
+    missing = [each for each in PROTOCOL if not hasattr(module, each)]
+    if missing:
+        raise UserError(f"data.name={name!r} lacks {', '.join(missing)}")
+    return module
