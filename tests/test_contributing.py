@@ -206,13 +206,18 @@ def test_optimizer_trains_by_its_name(module, tmp_path, monkeypatch):
         study.load(spec, [name, "--config.train.betta=0.5"])
 
 
-def test_data_source(module, data_folder):
-    module("research/data/licences.py")
-    config = data.default("licences")
-    config.folder = str(data_folder)
+def test_data_source(module, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "shown.counting", module("research/data/counting.py"))
+    config = data.default("shown.counting")
+    config.folder = str(tmp_path / "data")
     train, held = data.load(config, "train"), data.load(config, "validation")
-    assert b"Apache License" in train.arrays["tokens"].tobytes()
-    assert 0 < len(held) < len(train)
+    assert train.arrays["tokens"].dtype == np.uint16 and train.fingerprint == held.fingerprint
+    batch = next(data.batches(train, 16, 0))
+    assert 255 < batch["tokens"].max() < 1000
+    # A second difference of 0 (modulo 1000) wherever all three tokens are of one count.
+    inside = batch["weights"][:, 1:] * batch["weights"][:, :-1] == 1
+    curved = np.diff(batch["tokens"], 2) % 1000 != 0
+    assert not curved[inside].any() and curved[~inside].any()
 
 
 def test_readme_names_every_verb():
