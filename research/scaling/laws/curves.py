@@ -7,7 +7,8 @@ at once, in NumPy and coordinates of its own: research/scaling/extrapolate/laws.
 import functools
 from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter, Term, numerics
+from research.scaling.laws.law import Array, Law, Parameter, numerics
+from research.scaling.laws.power import power
 
 NEWTON_STEPS = 30
 # Powers are kept within e^-500 to e^500: a loss there is far off the table, and finite.
@@ -16,29 +17,8 @@ MAX_LOG = 500.0
 _C = Parameter("c", "exponent", "1", 1e-3, 4.0, (0.1, 0.25, 0.5, 1.0))
 _SOURCE = "Alabdulmohsin 2022, {} (c with its sign turned)"
 
-M1 = Law(
-    name="m1",
-    formula="L(D) = beta / D^c",
-    source=_SOURCE.format("M1"),
-    parameters=(Parameter("beta", "coefficient", "loss * data^c"), _C),
-    variables=("D",),
-    minimum_rows=3,
-    terms=(Term("beta", (("c", "D"),)),),
-)
-
-M2 = Law(
-    name="m2",
-    formula="L(D) = E + beta / D^c",
-    source=_SOURCE.format("M2"),
-    parameters=(
-        Parameter("E", "floor", "loss"),
-        Parameter("beta", "coefficient", "loss * data^c"),
-        _C,
-    ),
-    variables=("D",),
-    minimum_rows=4,
-    terms=(Term("E"), Term("beta", (("c", "D"),))),
-)
+M1 = power("m1", "D", "data", _SOURCE.format("M1"), False, ("beta", "c"))
+M2 = power("m2", "D", "data", _SOURCE.format("M2"), names=("beta", "c"))
 
 
 def _m3(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
