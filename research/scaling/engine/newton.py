@@ -1,16 +1,17 @@
 """Batched robust regression: every start and every bootstrap draw at once, in float64.
 
 Minimises `sum_i w_i rho(log L(theta)_i - y_i)` (Hoffmann 2022, appendix D.2; see objective.py) for
-any law on a table (see design.py). Steps are reweighted least squares first, then damped Newton
-with the exact Hessian, both in the coefficients themselves, in which the law is linear; a step that
-does not lower the objective is taken back.
+any law on a table (see design.py). Steps are reweighted least squares first, then Newton's with the
+exact Hessian, both in the coefficients themselves, in which the law is linear (see descent.py).
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from research.scaling.engine.descent import descend
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import HUBER, SHRINKING, Objective
 
@@ -23,33 +24,27 @@ CHUNK_ELEMENTS = 60_000  # draws * rows worked on together: fits in a core's sec
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where each problem ended: theta [S, P], objective [S], gradient [S, P], steps [S]."""
+    """Where each problem ended: theta [S, P], objective [S], gradient [S, P] (0 where held)."""
 
     theta: np.ndarray
     objective: np.ndarray
     gradient: np.ndarray
-    steps: np.ndarray
 
     def replaced(self, rows: np.ndarray, other: "Minimum") -> "Minimum":
         """With `rows` taken from `other`, in order."""
-        fields = [
-            (self.theta, other.theta),
-            (self.objective, other.objective),
-            (self.gradient, other.gradient),
-            (self.steps, other.steps),
-        ]
-        merged = []
-        for mine, theirs in fields:
-            mine = mine.copy()
+        merged = [part.copy() for part in vars(self).values()]
+        for mine, theirs in zip(merged, vars(other).values(), strict=True):
             mine[rows] = theirs
-            merged.append(mine)
         return Minimum(*merged)
+
+    def at(self, rows: np.ndarray) -> "Minimum":
+        """Some of the problems."""
+        return Minimum(*(part[rows] for part in vars(self).values()))
 
     def best_of(self, num: int) -> "Minimum":
         """Of every `num` consecutive problems keep the one with the lowest objective."""
-        best = self.objective.reshape(-1, num).argmin(1) + num * np.arange(len(self.theta) // num)
-        return Minimum(
-            self.theta[best], self.objective[best], self.gradient[best], self.steps[best]
+        return self.at(
+            self.objective.reshape(-1, num).argmin(1) + num * np.arange(len(self.theta) // num)
         )
 
 
@@ -86,7 +81,8 @@ def minimise(
                 design, theta[part], targets, shares, limits, objective, list(frozen), max_steps
             )
         )
-    return Minimum(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Minimum(*map(np.concatenate, columns))
 
 
 def minimise_from_afar(
@@ -134,92 +130,63 @@ def minimise_draws(
     most = DRAW_STEPS if design.law.terms else SLOW_DRAW_STEPS
     first = np.tile(starts[0], (len(weights), 1))
     ends = minimise(design, first, target, weights, limits, objective, max_steps=most)
-    theta, cost = ends.theta.copy(), ends.objective.copy()
-    gradient, steps = ends.gradient.copy(), ends.steps.copy()
     size = max(1, min(500, 4_000_000 // design.num_rows))
     for k in range(rounds):
-        first = (k * size) % len(theta)
-        pool = np.concatenate([theta[first : first + size], starts[:size]])
+        first = (k * size) % len(weights)
+        pool = np.concatenate([ends.theta[first : first + size], starts[:size]])
         each = objectives(design, pool, target, weights, objective)
-        behind = each.min(0) < cost * (1 - 1e-9)
+        behind = each.min(0) < ends.objective * (1 - 1e-9)
         if not behind.any():
             break
         lower = pool[each.argmin(0)[behind]]
         again = minimise(design, lower, target, weights[behind], limits, objective, max_steps=most)
-        better = again.objective < cost[behind]
-        rows = np.flatnonzero(behind)[better]
-        theta[rows], cost[rows] = again.theta[better], again.objective[better]
-        gradient[rows], steps[rows] = again.gradient[better], again.steps[better]
-    return Minimum(theta, cost, gradient, steps)
+        better = again.objective < ends.objective[behind]
+        ends = ends.replaced(np.flatnonzero(behind)[better], again.at(better))
+    return ends
 
 
-def _minimise(design, theta, target, weights, limits, objective, frozen, max_steps):
+def _minimise(design, theta, target, weights, limits, objective, frozen, max_steps) -> Minimum:
     low, high = limits
-    theta = theta.copy()
     free = np.ones(theta.shape[1], bool)
     free[frozen] = False
-    theta[:, free] = np.clip(theta, low, high)[:, free]
+    theta = np.where(free, np.clip(theta, low, high), theta)
     coefficients, exponents = design.coefficients, design.exponents
-    num = len(theta)
-    final = (theta.copy(), np.zeros(num), np.zeros_like(theta), np.zeros(num, int))
-    index = np.arange(num)
-    reweighted = True
-    damping = np.full(num, 1e-3)
-    cost, gradient, hessian = _finite(design, theta, target, weights, objective, True)
     # Below this the residuals are rounding, and relative progress has no meaning.
     noise = 1e-29 * design.num_rows
-    for step in range(1, max_steps + 1):
-        if reweighted and step > REWEIGHTED_STEPS:
-            reweighted = False
-            cost, gradient, hessian = _finite(design, theta, target, weights, objective, False)
-            damping[:] = 1e-3
-        held = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0)) | ~free
-        slope = np.where(held, 0.0, gradient)
+
+    def held(theta, gradient):
+        return ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0)) | ~free
+
+    def move(reweighted, theta, gradient, hessian, damping):
+        still = held(theta, gradient)
+        slope, curved = np.where(still, 0.0, gradient), hessian
         # The step is Newton's in the coefficients themselves, in which the law is linear, taken
         # as a share of each: in their logs a small E crawls up a curved valley for 200 steps.
-        curved = hessian
         if not reweighted:
             curved = hessian.copy()
             curved[:, coefficients, coefficients] -= gradient[:, coefficients]
-        move = np.where(held, 0.0, _newton_step(slope, curved, held, damping))
-        promised = -(slope * move).sum(1)
-        longest = np.abs(move[:, exponents]).max(1, keepdims=True, initial=0)
-        move /= np.maximum(1, longest / LONGEST_STEP)
-        move[:, coefficients] = np.log1p(np.clip(move[:, coefficients], -0.9, None))
-        trial = np.where(free, np.clip(theta + move, low, high), theta)
-        new = _finite(design, trial, target, weights, objective, reweighted)
-        better = new[0] <= cost
-        still = ~(np.abs(trial - theta) > 1e-14 * (1 + np.abs(theta))).any(1)
-        damping = np.where(better, damping * 0.2, np.maximum(damping, 1e-8) * 8).clip(1e-12, None)
-        theta = np.where(better[:, None], trial, theta)
-        gradient = np.where(better[:, None], new[1], gradient)
-        hessian = np.where(better[:, None, None], new[2], hessian)
-        cost = np.where(better, new[0], cost)
-        settled = (promised < 1e-13 * cost + noise) & (damping < 1e-2)
-        done = (settled | still | (damping > 1e9)) & (not reweighted)
-        if step == max_steps:
-            done[:] = True
-        if done.any():
-            ended = index[done]
-            final[0][ended], final[1][ended] = theta[done], cost[done]
-            final[2][ended], final[3][ended] = np.where(held, 0.0, gradient)[done], step
-            keep = ~done
-            if not keep.any():
-                break
-            index, theta, cost = index[keep], theta[keep], cost[keep]
-            gradient, hessian, damping = gradient[keep], hessian[keep], damping[keep]
-            target, weights = target[keep], weights[keep]
-    return final
+        step = np.where(still, 0.0, _newton_step(slope, curved, still, damping))
+        promised = -(slope * step).sum(1)
+        longest = np.abs(step[:, exponents]).max(1, keepdims=True, initial=0)
+        step /= np.maximum(1, longest / LONGEST_STEP)
+        step[:, coefficients] = np.log1p(np.clip(step[:, coefficients], -0.9, None))
+        return np.where(free, np.clip(theta + step, low, high), theta), promised
 
+    def evaluate(reweighted, theta, target, weights):
+        return design.evaluate(theta, target, weights, objective, reweighted)
 
-def _finite(design, theta, target, weights, objective, reweighted):
-    """`evaluate`; where it overflows the objective is infinite, so that it is never chosen."""
+    state = ()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        cost, gradient, hessian = design.evaluate(theta, target, weights, objective, reweighted)
-    lost = ~(np.isfinite(cost) & np.isfinite(hessian).all((1, 2)))
-    if lost.any():
-        cost[lost], gradient[lost], hessian[lost] = np.inf, 0.0, np.eye(theta.shape[1])
-    return cost, gradient, hessian
+        for reweighted, steps in ((True, REWEIGHTED_STEPS), (False, max_steps - REWEIGHTED_STEPS)):
+            theta, state = descend(
+                functools.partial(evaluate, reweighted),
+                functools.partial(move, reweighted),
+                theta,
+                (target, weights),
+                tolerance=lambda cost: 1e-13 * cost + noise,
+                max_steps=steps,
+            )
+    return Minimum(theta, state[0], np.where(held(theta, state[1]), 0.0, state[1]))
 
 
 def _newton_step(gradient, hessian, held, damping):

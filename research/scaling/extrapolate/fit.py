@@ -2,20 +2,23 @@
 
 Maximum a posteriori under normal noise of log loss whose size is fitted too:
 minimises (n + n0)/2 log((sum of squares + n0 s0^2) / (n + n0)) + |(theta - mean) / scale|^2 / 2,
-by damped Gauss-Newton (Levenberg-Marquardt) with analytic derivatives. s0, from second differences
+by damped Gauss-Newton (engine/descent.py) with analytic derivatives. s0, from second differences
 of the curve, keeps a law with as many parameters as points from claiming that there is no noise.
 Problems are padded to a common number of rows, in chunks of like length that stay in cache.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
+from research.scaling.engine.descent import descend, gauss_newton
 from research.scaling.extrapolate.laws import CurveLaw, Shape
 
 PRIOR_ROWS = 2.0  # n0
 LEAST_NOISE = 3e-4
 MAX_STEPS = 50
+LONGEST_STEP = 1.5
 TOLERANCE = 1e-5  # nats
 CHUNK_ELEMENTS = 8_000  # problems * rows: derivatives of them fit in a core's second-level cache
 
@@ -116,55 +119,27 @@ def _fit(law, points, noise, chunk, starts, mean, scale):
     width = int(points.count[chunk].max())
     num = len(starts)
     repeated = np.tile(chunk, num)
-    found = _minimise(
-        law,
-        starts[:, chunk].reshape(-1, starts.shape[2]),
+    data = (
         points.u[repeated, :width],
         points.log_loss[repeated, :width],
         points.mask[repeated, :width].astype(float),
         mean[repeated],
         scale[repeated],
         0.25 * noise[repeated] ** 2,
+        points.count[repeated],
     )
-    return found[0].reshape(num, len(chunk), -1), found[1].reshape(num, len(chunk))
-
-
-def _minimise(law, theta, u, log_loss, weight, mean, scale, floor):
-    diagonal = np.arange(theta.shape[1])
-    count = weight.sum(1)
-    data = (u, log_loss, weight, mean, scale, floor, count)
-    theta = theta.copy()
-    end, lowest = theta.copy(), np.full(len(theta), np.inf)
-    index = np.arange(len(theta))
-    damping = np.full(len(theta), 1e-2)
     with np.errstate(all="ignore"):
-        state = _evaluate(law, theta, *data)
-        for step in range(MAX_STEPS):
-            objective, gradient, hessian = state
-            curved = hessian.copy()
-            curved[:, diagonal, diagonal] *= 1 + damping[:, None]
-            curved[:, diagonal, diagonal] += 1e-12
-            move = np.linalg.solve(curved, gradient[..., None])[..., 0]
-            trial = theta - np.clip(move, -1.5, 1.5)
-            new = _evaluate(law, trial, *data)
-            better = new[0] <= objective
-            gain = objective - new[0]
-            theta = np.where(better[:, None], trial, theta)
-            state = tuple(
-                np.where(better.reshape((-1,) + (1,) * (now.ndim - 1)), now, old)
-                for now, old in zip(new, state, strict=True)
-            )
-            damping = np.where(better, damping * 0.2, damping * 5)
-            done = (better & (gain < TOLERANCE)) | (damping > 1e6) | (step == MAX_STEPS - 1)
-            if done.any():
-                end[index[done]], lowest[index[done]] = theta[done], state[0][done]
-                keep = ~done
-                if not keep.any():
-                    break
-                index, theta, damping = index[keep], theta[keep], damping[keep]
-                state = tuple(part[keep] for part in state)
-                data = tuple(part[keep] for part in data)
-    return end, lowest
+        theta, state = descend(
+            functools.partial(_evaluate, law),
+            gauss_newton(LONGEST_STEP),
+            starts[:, chunk].reshape(-1, starts.shape[2]),
+            data,
+            tolerance=lambda _: TOLERANCE,
+            max_steps=MAX_STEPS,
+            damping=1e-2,
+            growth=5.0,
+        )
+    return theta.reshape(num, len(chunk), -1), state[0].reshape(num, len(chunk))
 
 
 def _evaluate(law, theta, u, log_loss, weight, mean, scale, floor, count):
@@ -180,7 +155,4 @@ def _evaluate(law, theta, u, log_loss, weight, mean, scale, floor, count):
     hessian = weighted @ slopes
     diagonal = np.arange(theta.shape[1])
     hessian[:, diagonal, diagonal] += scale**-2.0
-    lost = ~(np.isfinite(objective) & np.isfinite(hessian).all((1, 2)))
-    if lost.any():
-        objective[lost], gradient[lost], hessian[lost] = np.inf, 0.0, np.eye(theta.shape[1])
     return objective, gradient, hessian

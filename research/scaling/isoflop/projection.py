@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from research.scaling.engine.descent import descend, gauss_newton
 from research.scaling.isoflop.budgets import Points
 
 # What scaling studies publish (alpha, beta .2 to .6; k L_opt a slow power of C), as weak priors:
@@ -97,7 +98,7 @@ def minimise(
     start: np.ndarray,
     level: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Levenberg-Marquardt for every row of y [S, P] at once, from start [6] or [S, 6].
+    """The shape of every row of y [S, P] at once, from start [6] or [S, 6].
 
     Minimises sum weights (y - model)^2 / noise^2 plus the priors; `level` [B] are the log L_opt
     that turn k L_opt into k (those of the draws differ too little to matter).
@@ -105,43 +106,31 @@ def minimise(
     """
     z = points.log_flops - points.log_flops.mean()
     onehot = np.eye(points.count)[points.index]
-    theta = np.broadcast_to(start, (len(y), 6)).copy()
     low = np.array([-8.0, -1.0, SHAPE_BOUNDS[0], SHAPE_BOUNDS[0], -1.0, points.x.min() - 5])
     high = np.array([4.0, 1.0, SHAPE_BOUNDS[1], SHAPE_BOUNDS[1], 2.0, points.x.max() + 5])
     prior_mean = np.array([0, GROWTH_PRIOR[0], SHAPE_PRIOR[0], SHAPE_PRIOR[0], 0, 0])
     prior = np.array([0, GROWTH_PRIOR[1] ** -2, SHAPE_PRIOR[1] ** -2, SHAPE_PRIOR[1] ** -2, 0, 0])
     scaled = weights / noise**2
-    damping = np.full(len(y), 1e-3)
 
     def evaluate(theta, y):
         model, jacobian = _model(theta, points, z, level)
         residual = _centred(y - model, weights, onehot)
-        value = (scaled * residual**2).sum(1) + (prior * (theta - prior_mean) ** 2).sum(1)
-        return value, residual, jacobian
-
-    value, residual, jacobian = evaluate(theta, y)
-    active = np.arange(len(y))
-    for _ in range(STEPS):
         centred = _centred(jacobian, weights, onehot)
-        heavy = centred * scaled[:, None]
-        gradient = np.einsum("spi,sp->si", heavy, residual) - prior * (theta[active] - prior_mean)
-        hessian = np.einsum("spi,spj->sij", heavy, centred) + np.diag(prior)
-        diagonal = np.einsum("sii->si", hessian)
-        damped = hessian + np.eye(6) * (damping[active, None] * diagonal + 1e-12)[:, None]
-        step = np.linalg.solve(damped, gradient[..., None])[..., 0]
-        trial = np.clip(theta[active] + step, low, high)
-        tried, new_residual, new_jacobian = evaluate(trial, y[active])
-        better = tried < value[active]
-        gain = value[active] - tried
-        rows = active[better]
-        theta[rows], value[rows] = trial[better], tried[better]
-        residual[better], jacobian[better] = new_residual[better], new_jacobian[better]
-        damping[active] *= np.where(better, 0.2, 10.0)
-        done = (better & (gain < 1e-9 * (1 + tried))) | (damping[active] > 1e8)
-        active, residual, jacobian = active[~done], residual[~done], jacobian[~done]
-        if not len(active):
-            break
-    return theta, value
+        away = theta - prior_mean
+        value = (scaled * residual**2).sum(1) + (prior * away**2).sum(1)
+        heavy = (centred * scaled[:, None]).transpose(0, 2, 1)
+        gradient = prior * away - (heavy @ residual[..., None])[..., 0]
+        return value, gradient, heavy @ centred + np.diag(prior)
+
+    theta, state = descend(
+        evaluate,
+        gauss_newton(low=low, high=high),
+        np.broadcast_to(start, (len(y), 6)),
+        (y,),
+        tolerance=lambda value: 1e-12 * (1 + value),
+        max_steps=STEPS,
+    )
+    return theta, state[0]
 
 
 def starts(points: Points) -> np.ndarray:

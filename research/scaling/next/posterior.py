@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from research.scaling.engine.descent import descend, gauss_newton
 from research.scaling.next.laws import Candidate, Columns, Evaluate
 
 # Prior of the noise of log loss: two runs' worth of 0.5%.
@@ -33,6 +34,7 @@ DISCREPANCIES = (
 START = (3.0, 2.0)
 SMALLEST_SPREAD = 0.5  # of a variable's log, for distances
 STARTS = 16
+TOLERANCE = 1e-4  # nats
 # Evidence counts half: runs share errors that no law here has. Errors stayed, intervals of 90%
 # covered 90 instead of 86% (see runs.py), and laws keep their say in what to run next.
 TEMPER = 0.5
@@ -130,7 +132,7 @@ def update(
         else:
             theta = problem.fit(known, DISCREPANCIES, 3)[0]
         thetas[candidate.name] = theta
-        state = problem.state(theta, DISCREPANCIES)
+        state = problem.state(theta, whitening.stack(DISCREPANCIES))
         evidence = problem.evidence(state)
         for k, (_, length) in enumerate(DISCREPANCIES):
             kernel = ratios[k] ** 2 * space.kernels[length]
@@ -212,10 +214,9 @@ class _Whitening:
 
 @dataclass(frozen=True)
 class _State:
-    """Everything at theta [S, P]; `jacobian` and the `whitened` residuals are of the chosen rows,
+    """Everything at some theta; `jacobian` and the `whitened` residuals are of the chosen rows,
     `pull` is the distance from the prior mean in standard deviations."""
 
-    theta: np.ndarray
     value: np.ndarray
     slope: np.ndarray
     jacobian: np.ndarray
@@ -241,11 +242,9 @@ class _Problem:
         """The prior mean [P], moved to the losses' size."""
         return self.candidate.mean + self.candidate.unit * self.log_loss.mean()
 
-    def state(
-        self, theta: np.ndarray, discrepancies: Sequence, stack: np.ndarray | None = None
-    ) -> _State:
-        """Objective (minus log posterior, sigma maximised), gradient parts, Hessian at theta."""
-        stack = self.whitening.stack(discrepancies) if stack is None else stack
+    def state(self, theta: np.ndarray, stack: np.ndarray) -> _State:
+        """Objective (minus log posterior, sigma maximised), gradient parts, Hessian at theta
+        [S, P], each with its matrix of the whitening's `stack` [S, n, n]."""
         value, slope = self.evaluate(theta)
         residual = value[:, self.rows] - self.log_loss
         residual = np.where(np.isfinite(residual), residual, 1e3)
@@ -258,37 +257,30 @@ class _Problem:
         noise = squares / count
         hessian = jacobian.transpose(0, 2, 1) @ jacobian / noise[:, None, None]
         hessian += np.diag(1 / self.candidate.sd**2)
-        return _State(theta, value, slope, jacobian, whitened, pull, noise, objective, hessian)
+        return _State(value, slope, jacobian, whitened, pull, noise, objective, hessian)
 
     def fit(
         self, theta: np.ndarray, discrepancies: Sequence, steps: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Damped Gauss-Newton from theta [S, P]; returns theta and the objective [S]."""
-        stack = self.whitening.stack(discrepancies)
-        now = self.state(theta, discrepancies, stack)
-        damping = np.full(len(theta), 1e-2)
-        eye = np.eye(theta.shape[1])
-        for _ in range(steps):
-            gradient = (now.jacobian.transpose(0, 2, 1) @ now.whitened[..., None])[..., 0]
-            gradient = gradient / now.noise[:, None] + now.pull / self.candidate.sd
-            diagonal = np.einsum("spp->sp", now.hessian)[..., None] * eye
-            step = -np.linalg.solve(
-                now.hessian + damping[:, None, None] * diagonal, gradient[..., None]
-            )[..., 0]
-            step = np.clip(step, -3 * self.candidate.sd, 3 * self.candidate.sd)
-            then = self.state(now.theta + step, discrepancies, stack)
-            better = np.isfinite(then.objective) & (then.objective <= now.objective)
-            gain = np.where(better, now.objective - then.objective, 0)
-            now = _State(
-                *(
-                    np.where(better.reshape(-1, *[1] * (a.ndim - 1)), b, a)
-                    for a, b in zip(vars(now).values(), vars(then).values(), strict=True)
-                )
-            )
-            damping = np.clip(np.where(better, damping * 0.2, damping * 6), 1e-9, 1e6)
-            if better.all() and (gain < 1e-4).all():
-                break
-        return now.theta, now.objective
+        """From theta [S, P] to where the posterior is highest; returns theta and objective [S]."""
+
+        def evaluate(theta, stack):
+            now = self.state(theta, stack)
+            across = now.jacobian.transpose(0, 2, 1)
+            gradient = (across @ now.whitened[..., None])[..., 0] / now.noise[:, None]
+            return now.objective, gradient + now.pull / self.candidate.sd, now.hessian
+
+        theta, state = descend(
+            evaluate,
+            gauss_newton(3 * self.candidate.sd),
+            theta,
+            (self.whitening.stack(discrepancies),),
+            tolerance=lambda _: TOLERANCE,
+            max_steps=steps,
+            damping=1e-2,
+            growth=5.0,
+        )
+        return theta, state[0]
 
     def evidence(self, state: _State) -> np.ndarray:
         """Laplace's log evidence [S], up to what all laws share."""
