@@ -45,7 +45,7 @@ def test_jacobian_is_that_of_finite_differences():
     for j, step in enumerate(1e-6 * np.eye(5)):
         upper, lower = design.predict(np.stack([theta + step, theta - step]))
         np.testing.assert_allclose(
-            design.jacobian(theta)[:, j], (upper - lower) / 2e-6, rtol=1e-6, atol=1e-9
+            design.jacobian(theta[None])[0, :, j], (upper - lower) / 2e-6, rtol=1e-6, atol=1e-9
         )
 
 

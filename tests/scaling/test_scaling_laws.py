@@ -310,7 +310,7 @@ def test_derivatives_are_finite_everywhere_between_the_bounds(law):
     def check(shares):
         theta = low + np.array(shares) * (high - low)
         assert np.isfinite(design.predict(theta[None], log=False)).all()
-        assert np.isfinite(design.jacobian(theta, log=False)).all()
+        assert np.isfinite(design.jacobian(theta[None], log=False)).all()
 
     check()
 

@@ -251,7 +251,7 @@ def narrow_interval(found: Evidence) -> list[Finding]:
         numbers = {"groups": found.num_groups, "parameters": num}
         text = f"{found.num_groups} groups to resample for {num} parameters: intervals are rough"
         result.append(Finding(16, "few runs", text, numbers))
-    slopes = found.design.jacobian(found.best, found.log)
+    slopes = found.design.jacobian(found.best[None], found.log)[0]
     noise = intervals.noise_scale(found.residuals, num)
     linear = noise * np.sqrt(np.abs(np.diag(np.linalg.pinv(slopes.T @ slopes))))
     for j, parameter in enumerate(found.design.law.parameters):

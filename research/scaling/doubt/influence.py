@@ -72,6 +72,6 @@ def _linear(design, best, target, index, objective) -> np.ndarray:
     """Move [groups, P] of theta in the linearised fit without each group."""
     residual = design.predict(best[None], objective.log)[0] - target
     slope, curvature = objective.derivatives(residual, False)
-    slopes = design.jacobian(best, objective.log)
+    slopes = design.jacobian(best[None], objective.log)[0]
     sums = np.stack([np.bincount(index, slope * column) for column in slopes.T], 1)
     return sums @ np.linalg.pinv(curvature.mean() * slopes.T @ slopes, rcond=1e-12)

@@ -133,7 +133,7 @@ def sandwich_draws(
     """
     residual = design.predict(best[None], objective.log)[0] - target
     slope, curvature = objective.derivatives(residual, False)
-    slopes = design.jacobian(best, objective.log)
+    slopes = design.jacobian(best[None], objective.log)[0]
     _, index = np.unique(groups, return_inverse=True)
     sums = np.stack([np.bincount(index, slope * column) for column in slopes.T], 1)
     # E[rho''] as one number: row by row it is all kinks.

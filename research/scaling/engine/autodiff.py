@@ -63,7 +63,7 @@ class Autodiff:
         return self._blocks(_kernels(self.law, log).predict, theta)[:, : self.num_rows]
 
     def jacobian(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
-        return self._blocks(_kernels(self.law, log).jacobian, theta[None])[0][: self.num_rows]
+        return self._blocks(_kernels(self.law, log).jacobian, theta)[:, : self.num_rows]
 
     def evaluate(
         self,

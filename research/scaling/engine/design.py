@@ -34,7 +34,7 @@ class Design(Protocol):
         ...
 
     def jacobian(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
-        """Derivative [rows, P] of the (log) loss with respect to one theta [P]."""
+        """Derivatives [S, rows, P] of the (log) loss."""
         ...
 
     def evaluate(

@@ -46,10 +46,10 @@ class PowerSums:
         return np.log(total) if log else total
 
     def jacobian(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
-        values, total = self._values(theta[None])
-        result = np.zeros((self.num_rows, len(self.law.names)))
+        values, total = self._values(theta)
+        result = np.zeros((*total.shape, len(self.law.names)))
         for (columns, features), value in zip(self.terms, values, strict=True):
-            result[:, columns] += (value / total if log else value).T * features.T
+            result[..., columns] += (value / total if log else value)[..., None] * features.T
         return result
 
     def evaluate(

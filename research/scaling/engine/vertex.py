@@ -24,7 +24,7 @@ def polish(
     radius = 0.1
     best = _cost(design, theta, target, weights, objective)
     for _ in range(max_steps):
-        slopes = design.jacobian(theta, objective.log)
+        slopes = design.jacobian(theta[None], objective.log)[0]
         residual = design.predict(theta[None], objective.log)[0] - target
         num, size = slopes.shape
         step = scipy.optimize.linprog(

@@ -7,13 +7,16 @@ a share of the loss, and exponents as the literature reports them.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from research.errors import UserError
 from research.scaling import laws
-from research.scaling.laws import Law, Parameter
+from research.scaling.engine.design import make_design
+from research.scaling.engine.power_sums import power_sums
+from research.scaling.laws import Law, Parameter, Term
+from research.scaling.laws.law import Array, numerics
 
 # Loss falls with these, always; of other variables the sign is learned.
 FALLING = ("N", "D", "U", "C")
@@ -27,9 +30,8 @@ OTHER_EXPONENT = (0.15, 0.25)  # of a variable whose sign is not known, itself
 INTERACTION = (0.0, 0.5)
 # Repeats after which more of them do no more harm, over those of the feature's centre.
 SATURATION = (2.0, 1.5)
-SMALLEST_LOG = -40.0
-LARGEST_LOG = 40.0
 
+Prior = tuple[float, float]  # mean and standard deviation
 Columns = Mapping[str, np.ndarray]
 Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -51,138 +53,156 @@ class Candidate:
     make: Callable[[Columns, Mapping[str, float]], Evaluate]
 
 
-@dataclass(frozen=True)
-class Power:
-    """`feature^(sign * exponent)` in a term; a `positive` exponent is fitted in its log.
+def candidate(law: Law, priors: Sequence[tuple[float, float]]) -> Candidate:
+    """`law` with a prior for each of its parameters, in its order.
 
-    With `saturation`, the prior of log S, it is a power of `S (1 - exp(-feature / S))` instead.
+    The coordinate of a floor or coefficient is the log of its term at the centre of the table. The
+    others are the engine's, but for the `_positive` exponents, which are fitted in their logs.
     """
-
-    feature: str
-    prior: tuple[float, float]
-    positive: bool = False
-    sign: float = -1.0
-    saturation: tuple[float, float] | None = None
-
-    @property
-    def priors(self) -> list[tuple[float, float]]:
-        """Mean and standard deviation of each of its coordinates."""
-        return [self.prior, *([self.saturation] if self.saturation else [])]
-
-    def log(
-        self, logs: Mapping[str, np.ndarray], theta: np.ndarray, place: int
-    ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-        """Its log [S, rows] for theta [S, P] and its derivatives, by place in theta."""
-        exponent = theta[:, place, None]
-        exponent = self.sign * (np.exp(exponent) if self.positive else exponent)
-        feature = logs[self.feature][None]
-        slopes = []
-        if self.saturation:
-            # Of S (1 - exp(-x / S)): the log, and its derivative by log S.
-            log_scale = theta[:, place + 1, None]
-            ratio = np.exp(np.clip(feature - log_scale, SMALLEST_LOG, LARGEST_LOG))
-            decay = -np.expm1(-ratio)
-            slopes = [(place + 1, exponent * (1 - ratio * (1 - decay) / decay))]
-            feature = log_scale + np.log(decay)
-        value = exponent * feature
-        return value, [(place, value if self.positive else self.sign * feature), *slopes]
+    mean, sd = np.array(priors).T
+    unit = np.array([float(_is_share(parameter)) for parameter in law.parameters])
+    make = _sum_of_powers if law.terms else _function
+    return Candidate(law.name, law.formula, mean, sd, unit, functools.partial(make, law))
 
 
-@dataclass(frozen=True)
-class PriorTerm:
-    """A term `share * prod powers`; `share` is the prior of its log size at the centre."""
-
-    share: tuple[float, float]
-    powers: tuple[Power, ...] = ()
+def _is_share(parameter: Parameter) -> bool:
+    return parameter.linear and parameter.logarithmic
 
 
-def features(columns: Columns, centre: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Logs [rows] of the columns, centred; with N, D and U also repeats and N / U.
+def _sum_of_powers(law: Law, columns: Columns, centre: Mapping[str, float]) -> Evaluate:
+    given = {name: np.asarray(columns[name], float) for name in law.variables}
+    design = power_sums(law, given, centre)
+    logs = np.isin(law.names, [name for name, _ in _positive(law)])
 
-    `repeats` is log(D / U - 1), bounded below where nothing repeats.
-    """
-    logs = {name: np.log(np.asarray(columns[name], float)) for name in centre}
-    result = {name: value - centre[name] for name, value in logs.items()}
-    if {"N", "D", "U"} <= set(logs):
-        repeats = np.expm1(np.maximum(logs["D"] - logs["U"], 0.0))
-        # Repeats of 7 epochs, and one parameter for 3 unique tokens, are this term's centre.
-        result["repeats"] = np.log(np.maximum(repeats, 1e-9)) - 2.0
-        result["N/U"] = logs["N"] - logs["U"] + 1.0
-    return result
+    def evaluate(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with np.errstate(all="ignore"):
+            plain = np.where(logs, np.exp(theta), theta)
+            slope = design.jacobian(plain) * np.where(logs, plain, 1.0)[:, None]
+            return design.predict(plain), slope
 
-
-def sum_candidate(name: str, formula: str, terms: Sequence[PriorTerm]) -> Candidate:
-    """A sum of power terms, with derivatives in closed form."""
-    mean, sd, unit = [], [], []
-    places = []
-    for term in terms:
-        place = len(mean)
-        priors = [term.share, *(prior for power in term.powers for prior in power.priors)]
-        mean += [prior[0] for prior in priors]
-        sd += [prior[1] for prior in priors]
-        unit += [1.0] + [0.0] * (len(priors) - 1)
-        places.append((place, term))
-
-    def make(columns: Columns, centre: Mapping[str, float]) -> Evaluate:
-        logs = features(columns, centre)
-        return functools.partial(_sum_of_terms, tuple(places), logs)
-
-    return Candidate(name, formula, np.array(mean), np.array(sd), np.array(unit), make)
+    return evaluate
 
 
-def _sum_of_terms(places, logs, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows = len(next(iter(logs.values())))
-    values, slopes = [], []
-    for place, term in places:
-        value = np.repeat(theta[:, place, None], rows, 1)
-        slope = [(place, np.ones((len(theta), rows)))]
-        for power in term.powers:
-            part, slopes_of_part = power.log(logs, theta, place + 1)
-            value = value + part
-            slope += slopes_of_part
-            place += len(power.priors)
-        values.append(np.clip(value, SMALLEST_LOG, LARGEST_LOG))
-        slopes.append(slope)
-    largest = np.max(values, 0)
-    shares = [np.exp(value - largest) for value in values]
-    total = np.sum(shares, 0)
-    jacobian = np.zeros((*total.shape, theta.shape[1]))
-    for share, slope in zip(shares, slopes, strict=True):
-        for k, part in slope:
-            jacobian[:, :, k] += share / total * part
-    return largest + np.log(total), jacobian
+def _positive(law: Law) -> list[tuple[str, str]]:
+    """(exponent, variable) of every power by which loss falls, whatever the runs."""
+    low = {parameter.name: parameter.low for parameter in law.parameters}
+    return [(a, v) for term in law.terms for a, v in term.powers if v in FALLING and low[a] > 0]
 
 
-def _falling(name: str) -> Power:
-    return Power(name, EXPONENT, True) if name in FALLING else Power(name, OTHER_EXPONENT)
+def _at_centre(law: Law, parameters: Mapping, variables: Mapping) -> Array:
+    """`law` of the sizes of its terms where the first row is, in place of their coefficients."""
+    assert law.function is not None
+    shares = [parameter.name for parameter in law.parameters if _is_share(parameter)]
+    nothing = {**parameters, **dict.fromkeys(shares, 1e-30)}
+    centre = {name: value[:1] for name, value in variables.items()}
+    scaled = {
+        name: parameters[name] / law.function({**nothing, name: 1.0}, centre) for name in shares
+    }
+    return law.function({**parameters, **scaled}, variables)
 
 
-def _additive(names: Sequence[str]) -> list[PriorTerm]:
-    return [PriorTerm(FLOOR), *(PriorTerm(TERM, (_falling(name),)) for name in names)]
+@functools.cache  # one law, one compilation
+def _centred(law: Law) -> Law:
+    return replace(law, function=functools.partial(_at_centre, law))
+
+
+def _function(law: Law, columns: Columns, centre: Mapping[str, float]) -> Evaluate:
+    given = {name: np.append(np.exp(centre[name]), columns[name]) for name in law.variables}
+    design = make_design(_centred(law), given)
+    free = np.array([_is_share(parameter) for parameter in law.parameters])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ends = design.to_theta(np.array([(p.low, p.high) for p in law.parameters]).T)
+    low, high = np.where(free, -np.inf, ends[0]), np.where(free, np.inf, ends[1])
+
+    def evaluate(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        inside = np.clip(theta, low, high)
+        value, slope = design.predict(inside), design.jacobian(inside)
+        # Past a bound the value stays; the prior alone pulls back.
+        return value[:, 1:], slope[:, 1:] * (theta == inside)[:, None]
+
+    return evaluate
+
+
+def _sum(name: str, formula: str, terms: Sequence[tuple[Prior, dict[str, Prior]]]) -> Candidate:
+    """A floor and `terms`, each the prior of its size and those of its variables' exponents."""
+    parameters, priors, parts = [Parameter("E", "floor", "loss")], [FLOOR], [Term("E")]
+    for k, (share, powers) in enumerate(terms):
+        exponents = {variable: f"a_{k}_{variable}" for variable in powers}
+        parameters.append(Parameter(f"A_{k}", "coefficient", "loss"))
+        for variable, prior in powers.items():
+            low = 1e-3 if prior is EXPONENT else -np.inf
+            parameters.append(Parameter(exponents[variable], "exponent", "1", low))
+        priors += [share, *powers.values()]
+        parts.append(Term(f"A_{k}", tuple((exponents[v], v) for v in powers)))
+    variables = tuple(dict.fromkeys(v for _, powers in terms for v in powers))
+    law = Law(name, formula, "", tuple(parameters), variables, 1, terms=tuple(parts))
+    return candidate(law, priors)
+
+
+def _exponent(name: str) -> Prior:
+    return EXPONENT if name in FALLING else OTHER_EXPONENT
 
 
 def general(names: Sequence[str]) -> list[Candidate]:
     """Laws that exist for any variables: additive, additive with an interaction, product, and a
-    quadratic of logs; with unique tokens also the overfitting law (Lovelace 2026), whose harm here
-    ends growing after some repeats: what could be learned by heart has been."""
-    found = [sum_candidate("additive", "E + sum_v A_v / v^a_v", _additive(names))]
+    quadratic of logs; with unique tokens also the overfitting law."""
+    additive = [(TERM, {name: _exponent(name)}) for name in names]
+    found = [_sum("additive", "E + sum_v A_v / v^a_v", additive)]
     if len(names) > 1:
-        mixed = PriorTerm(SMALL_TERM, tuple(Power(name, INTERACTION) for name in names))
+        mixed = (SMALL_TERM, dict.fromkeys(names, INTERACTION))
         formula = "E + sum_v A_v / v^a_v + G prod_v v^g_v"
-        found.append(sum_candidate("interaction", formula, [*_additive(names), mixed]))
-        powers = tuple(Power(n, (0.2, 0.2) if n in FALLING else OTHER_EXPONENT) for n in names)
-        formula = "E + A / prod_v v^a_v"
-        terms = [PriorTerm(FLOOR), PriorTerm((np.log(0.4), 1.0), powers)]
-        found.append(sum_candidate("product", formula, terms))
+        found.append(_sum("interaction", formula, [*additive, mixed]))
+        powers = {n: (0.2, 0.2) if n in FALLING else OTHER_EXPONENT for n in names}
+        product = [((np.log(0.4), 1.0), powers)]
+        found.append(_sum("product", "E + A / prod_v v^a_v", product))
     found.append(_quadratic(names))
     if {"N", "D", "U"} <= set(names):
-        repeats = Power("repeats", (1.0, 0.5), sign=1.0, saturation=SATURATION)
-        penalty = (repeats, Power("N/U", (0.7, 0.5), sign=1.0))
-        others = [name for name in names if name != "U"]
-        terms = [*_additive(others), PriorTerm(SMALL_TERM, penalty)]
-        formula = "E + A / N^a + B / D^b + P (1 - exp(-(D / U - 1) / S))^p (N / U)^q"
-        found.append(sum_candidate("overfitting", formula, terms))
+        found.append(_overfitting([name for name in names if name != "U"]))
     return found
+
+
+def _overfitting(names: Sequence[str]) -> Candidate:
+    """Harm by repeats (Lovelace 2026), which here ends growing after some: what could be learned by
+    heart has been. Repeats of 7 epochs, and one parameter for 3 unique tokens, are its centre."""
+    parameters = [Parameter("E", "scale", "loss")]
+    priors, unit = [FLOOR], [1.0]
+    for name in names:
+        kind = "scale" if name in FALLING else "exponent"
+        low = 0.0 if name in FALLING else -np.inf
+        parameters.append(Parameter(f"A_{name}", "scale", "loss"))
+        parameters.append(Parameter(f"a_{name}", kind, "1", low))
+        priors += [TERM, _exponent(name)]
+        unit += [1.0, 0.0]
+    for name, kind, prior in (
+        ("P", "scale", SMALL_TERM),
+        ("p", "exponent", (1.0, 0.5)),
+        ("S", "scale", SATURATION),
+        ("q", "exponent", (0.7, 0.5)),
+    ):
+        parameters.append(Parameter(name, kind, "1", 0.0 if kind == "scale" else -np.inf))
+        priors.append(prior)
+        unit.append(float(name == "P"))
+    law = Law(
+        name="overfitting",
+        formula="E + A / N^a + B / D^b + P (1 - exp(-(D / U - 1) / S))^p (N / U)^q",
+        source="Lovelace 2026, with an end to the harm",
+        parameters=tuple(parameters),
+        variables=(*names, "U"),
+        minimum_rows=1,
+        function=functools.partial(_overfitted, tuple(names)),
+    )
+    return replace(candidate(law, priors), unit=np.array(unit))
+
+
+def _overfitted(names: Sequence[str], parameters: Mapping, variables: Mapping) -> Array:
+    """Loss; sizes of the other terms are where the first row is (see `_function`)."""
+    xp, p = numerics(parameters, variables), parameters
+    logs = {name: xp.log(value) for name, value in variables.items()}
+    repeats = xp.maximum(xp.expm1(logs["D"] - logs["U"]), 1e-9) * np.exp(-2.0)
+    saturated = -p["S"] * xp.expm1(-repeats / p["S"])
+    harm = p["p"] * xp.log(saturated) + p["q"] * (logs["N"] - logs["U"] + 1.0)
+    fall = sum(p[f"A_{n}"] * xp.exp(-p[f"a_{n}"] * (logs[n] - logs[n][:1])) for n in names)
+    return p["E"] + fall + p["P"] * xp.exp(harm)
 
 
 def _quadratic(names: Sequence[str]) -> Candidate:
@@ -192,7 +212,7 @@ def _quadratic(names: Sequence[str]) -> Candidate:
     sd = np.array([1.0] + [0.06] * count + [0.01] * len(pairs))
 
     def make(columns: Columns, centre: Mapping[str, float]) -> Evaluate:
-        logs = features(columns, centre)
+        logs = {name: np.log(columns[name]) - centre[name] for name in names}
         rows = len(next(iter(logs.values())))
         parts = [np.ones(rows), *(logs[name] for name in names)]
         matrix = np.stack(parts + [logs[a] * logs[b] for a, b in pairs], -1)
@@ -206,91 +226,24 @@ def _quadratic(names: Sequence[str]) -> Candidate:
     return Candidate("quadratic", "log L = quadratic of the logs", mean, sd, unit, make)
 
 
-BLOCK = 32  # thetas evaluated together by JAX: one shape, one compilation
-
-
 def published(law: Law) -> Candidate:
-    """A law of the laboratory with a prior made of its parameters' kinds, grids and bounds.
-
-    The coordinate of a floor or coefficient is the log of its term at the centre of the table.
-    """
-    if law.terms:
-        index = {parameter.name: parameter for parameter in law.parameters}
-        terms = []
-        for term in law.terms:
-            floor = index[term.coefficient].kind == "floor"
-            powers = tuple(_falling(variable) for _, variable in term.powers)
-            terms.append(PriorTerm(FLOOR if floor else TERM, powers))
-        return sum_candidate(law.name, law.formula, terms)
-    priors = [_prior(parameter) for parameter in law.parameters]
-    mean, sd = np.array(priors).T
-    unit = np.array([float(_is_share(parameter)) for parameter in law.parameters])
-    return Candidate(law.name, law.formula, mean, sd, unit, functools.partial(_autodiff, law))
+    """A law of the laboratory with a prior made of its parameters' kinds, grids and bounds."""
+    falling = dict(_positive(law))
+    powers = {exponent for term in law.terms for exponent, _ in term.powers}
+    return candidate(law, [_prior(p, p.name in falling, p.name in powers) for p in law.parameters])
 
 
-def _is_share(parameter: Parameter) -> bool:
-    return parameter.linear and parameter.logarithmic
-
-
-def _prior(parameter: Parameter) -> tuple[float, float]:
+def _prior(parameter: Parameter, falling: bool, power: bool) -> Prior:
     if _is_share(parameter):
         return FLOOR if parameter.kind == "floor" else TERM
+    if power:
+        return EXPONENT if falling else OTHER_EXPONENT
     if parameter.within:
         raise UserError(f"--law: {parameter.name} depends on the table; `next` cannot fit this law")
     grid = np.array(parameter.grid or (1.0,))
     grid = np.log(grid) if parameter.logarithmic else grid
     smallest = 1.0 if parameter.logarithmic else 0.1
     return float(grid.mean()), float(max(1.5 * grid.std(), smallest))
-
-
-def _autodiff(law: Law, columns: Columns, centre: Mapping[str, float]) -> Evaluate:
-    import jax
-    import jax.numpy as jnp
-
-    given = {name: np.asarray(columns[name], float) for name in law.variables}
-    middle = {name: np.exp([centre[name]]) for name in law.variables}
-    function = law.function
-    assert function is not None
-
-    def parameters(theta):
-        values = {}
-        for i, parameter in enumerate(law.parameters):
-            values[parameter.name] = jnp.exp(theta[i]) if parameter.logarithmic else theta[i]
-        shares = [parameter.name for parameter in law.parameters if _is_share(parameter)]
-        nothing = {**values, **{name: 1e-30 for name in shares}}
-        for name in shares:
-            at_centre = function({**nothing, name: 1.0}, middle)[0]
-            values[name] = values[name] / at_centre
-        return values
-
-    def log_loss(theta):
-        return jnp.log(function(parameters(theta), given))
-
-    kernel = jax.vmap(lambda theta: (log_loss(theta), jax.jacfwd(log_loss)(theta)))
-    low = np.array([p.low for p in law.parameters])
-    high = np.array([p.high for p in law.parameters])
-    logs = np.array([p.logarithmic for p in law.parameters])
-    free = np.array([_is_share(p) for p in law.parameters])
-    with np.errstate(divide="ignore"):
-        low = np.where(free, -np.inf, np.where(logs, np.log(np.maximum(low, 0)), low))
-        high = np.where(free, np.inf, np.where(logs, np.log(np.maximum(high, 0)), high))
-    with jax.enable_x64():
-        compiled = jax.jit(kernel)
-
-    def evaluate(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        inside = np.clip(theta, low, high)
-        parts = []
-        for start in range(0, len(theta), BLOCK):
-            block = inside[start : start + BLOCK]
-            padded = np.concatenate([block, np.repeat(block[:1], BLOCK - len(block), 0)])
-            with jax.enable_x64():
-                value, slope = compiled(padded)
-            parts.append((np.asarray(value)[: len(block)], np.asarray(slope)[: len(block)]))
-        value, slope = (np.concatenate(part) for part in zip(*parts, strict=True))
-        # Past a bound the value stays; the prior alone pulls back.
-        return value, slope * (theta == inside)[:, None, :]
-
-    return evaluate
 
 
 def candidates(name: str, variables: Sequence[str]) -> list[Candidate]:
