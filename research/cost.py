@@ -92,8 +92,7 @@ class Ledger:
 
         They are forward, backward, and all else that a family's or an optimizer's update computes.
         """
-        step, size = functools.partial(_step, self._family), self._config.train.batch_size
-        return sum(self._count(step, size, "batch", "key", "step").values())
+        return sum(_step_flops(self._config, self._spec).values())
 
     @property
     def flops(self) -> int:
@@ -161,30 +160,53 @@ def executed(config: ConfigDict) -> dict[str, int]:
 
     A tiled kernel of attention cannot be read; it computes what attention in chunks does.
     """
+    return _step_flops(_at_hand(config), data.outline(config.data))
+
+
+def step(config: ConfigDict) -> Any:
+    """The jaxpr of a step of `config` as `executed` counts it: of a state, a batch, key and step.
+
+    It is traced once a process for each shape; where the hardware is neutral, with the ledger.
+    """
+    return _traced(_at_hand(config), data.outline(config.data))
+
+
+def _at_hand(config: ConfigDict) -> ConfigDict:
+    """`config` as its hardware computes it, on one device and a block traced once."""
     shape = copy.deepcopy(programs.close(config))
     shape.hardware.mesh = defaults.hardware().mesh
     shape.hardware.unroll = 1
     if shape.hardware.attention != "dense":
         shape.hardware.attention = "chunked"
-    spec = data.outline(config.data)
-    return _executed(shape.to_json(sort_keys=True), programs.Carried((shape, spec)))
+    return shape
+
+
+def _step_flops(config: ConfigDict, spec: dict[str, Any]) -> dict[str, int]:
+    """FLOPs of a step by scope."""
+    family, size = families.load(config.family), config.train.batch_size
+    declared = getattr(family, "unread_flops", lambda config: {})(config)
+    declared = {scope: flops * size for scope, flops in declared.items()}
+    return _sums(_traced(config, spec), declared, f"config.family={config.family!r}")
+
+
+def _traced(config: ConfigDict, spec: dict[str, Any]) -> Any:
+    return _jaxpr(config.to_json(sort_keys=True), programs.Carried((config, spec)))
 
 
 @functools.lru_cache(maxsize=256)
-def _executed(shape: str, carried: programs.Carried) -> dict[str, int]:
+def _jaxpr(shape: str, carried: programs.Carried) -> Any:
     del shape
     config, spec = carried.held
     family = families.load(config.family)
     params = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
+    state = jax.eval_shape(lambda params: programs.fresh(config, family, params), params)
     inputs = _inputs(spec, config.train.batch_size)
-    arguments = (params, *(inputs[name] for name in ("batch", "key", "step")))
-    return count(functools.partial(_step, family, config), *arguments)
+    arguments = (state, *(inputs[name] for name in ("batch", "key", "step")))
 
+    def step(state: Any, batch: Any, key: Any, step: Any) -> Any:
+        return programs.update(config, family, state, batch, key, step, np.float32(0))
 
-def _step(family: Any, config: ConfigDict, params: Any, batch: Any, key: Any, step: Any) -> Any:
-    """One train step from parameters alone, the optimizer's state made on the way."""
-    state = programs.fresh(config, family, params)
-    return programs.update(config, family, state, batch, key, step, np.float32(0))
+    return jax.make_jaxpr(step)(*arguments).jaxpr
 
 
 def _inputs(spec: dict[str, Any], size: int) -> dict[str, Any]:
@@ -233,8 +255,12 @@ def count(
         UserError: for a product inside a loop of unknown length, or a kernel that is not a jaxpr,
             in a scope that is not declared.
     """
+    return _sums(jax.make_jaxpr(function)(*arguments).jaxpr, declared, of)
+
+
+def _sums(jaxpr: Any, declared: Mapping[str, int] | None = None, of: str = "") -> dict[str, int]:
+    """FLOPs by scope of a jaxpr, as `count` says."""
     total: Counter[str] = Counter()
-    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     for primitive, scope, flops in _read(jaxpr, (), declared or {}):
         if flops is None:
             raise UserError(
@@ -253,7 +279,7 @@ def _read(
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
         scopes = (*outer, str(equation.source_info.name_stack))
-        inner = list(_inner(name, params))
+        inside = list(inner(name, params))
         if name == "dot_general":
             yield name, _scope(scopes), _dot(equation)
         elif name == "ragged_dot_general":
@@ -262,23 +288,23 @@ def _read(
         elif name == "conv_general_dilated":
             yield name, _scope(scopes), _convolution(equation)
         elif name == "cond":
-            branches = [list(_read(branch, scopes, declared)) for branch in inner]
+            branches = [list(_read(branch, scopes, declared)) for branch in inside]
             yield from max(branches, key=lambda found: sum(flops or 0 for *_, flops in found))
         elif name in UNREADABLE:
             yield name, _scope(scopes), declared.get(_scope(scopes))
         elif name == "while":
-            if any(True for each in inner for _ in _read(each, scopes, declared)):
+            if any(True for each in inside for _ in _read(each, scopes, declared)):
                 yield name, _scope(scopes), declared.get(_scope(scopes))
         else:
             times = params["length"] if name == "scan" else 1
             if name == "shard_map":
                 times = params["mesh"].size
-            for each in inner:
+            for each in inside:
                 for primitive, scope, flops in _read(each, scopes, declared):
                     yield primitive, scope, None if flops is None else times * flops
 
 
-def _inner(name: str, params: Mapping[str, Any]) -> Iterator[Any]:
+def inner(name: str, params: Mapping[str, Any]) -> Iterator[Any]:
     """The jaxprs that an equation runs."""
     values = list(params.values())
     if name == "custom_linear_solve":  # beside it lie the transposed solver and the products

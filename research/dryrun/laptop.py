@@ -7,86 +7,71 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jax import numpy as jnp
+from ml_collections import ConfigDict
 
-from research import cost, data, programs
+from research import cost, data, hardware, programs
+from research.dryrun import program
 from research.study import Study, Trial
 
 PROCESS_BYTES = 5e8  # an interpreter with JAX and its compiler loaded
+DISPATCH_SECONDS = 1e-3  # a step of a network of no size: its launch, its batch, its record
 
 
 @dataclass(frozen=True)
 class Calibration:
     """This machine, measured for about five seconds on one core.
 
+    A small network's step is bound by memory, so its time follows the bytes that its products read
+    and write, which what lies between them reads and writes too.
+
     Attributes:
-        product_rate: FLOP/s of the products of each width.
-        share: FLOP/s of one real train step over the product rate of its width.
+        flops_rate: FLOP/s of a large product.
+        bytes_rate: bytes/s of what the products of a real train step read and write.
         compile_seconds: to compile that step.
     """
 
-    product_rate: dict[int, float]
-    share: float
+    flops_rate: float
+    bytes_rate: float
     compile_seconds: float
 
-    def seconds(self, width: int, flops: float) -> float:
-        """Predicted seconds of `flops` useful FLOPs in a network `width` wide."""
-        return flops / (self.product_rate[width] * self.share)
+    def step_seconds(self, config: ConfigDict) -> float:
+        """Predicted seconds of one train step."""
+        moved = program.product_bytes(cost.step(config))
+        return DISPATCH_SECONDS + _flops(config) / self.flops_rate + moved / self.bytes_rate
 
 
-def calibrate(trials: list[Trial]) -> Calibration:
-    """Measure the products of every width, and one step of the cheapest trial."""
-    rates = {width: _product_rate(width) for width in {_width(trial) for trial in trials}}
-    cheapest = min(trials, key=lambda trial: _step_flops(trial))
-    config = cheapest.config
+def calibrate(trials: Sequence[Trial]) -> Calibration:
+    """Measure a large product, and one train step: that of the trial in the middle by its bytes."""
+    ranked = sorted(trials, key=lambda trial: program.product_bytes(cost.step(trial.config)))
+    config = ranked[len(ranked) // 2].config
     batch = next(data.batches(data.load(config.data, "train"), config.train.batch_size, 0))
     began = time.perf_counter()
-    program = programs.build(config)
-    state = program.init(jax.random.key(0))
+    built = programs.build(config)
+    state = built.init(jax.random.key(0))
     arguments = (batch, jax.random.key(0), np.int32(0), np.float32(0))
-    state, metrics = jax.block_until_ready(program.step(state, *arguments))
+    state, metrics = jax.block_until_ready(built.step(state, *arguments))
     compiled = time.perf_counter() - began
     times = []
     while sum(times) < 1.0 or len(times) < 3:
         began = time.perf_counter()
-        state, metrics = jax.block_until_ready(program.step(state, *arguments))
+        state, metrics = jax.block_until_ready(built.step(state, *arguments))
         times.append(time.perf_counter() - began)
-    rate = _step_flops(cheapest) / float(np.median(times))
-    # A family that counts no FLOPs is predicted to take no time.
-    return Calibration(rates, rate / rates[_width(cheapest)] or 1.0, compiled)
+    rate = hardware.product_rate()
+    spent = float(np.median(times))
+    # Of what is neither launch nor product; at least a tenth, should the large product be no guide.
+    moving = max(spent - DISPATCH_SECONDS - _flops(config) / rate, spent / 10)
+    return Calibration(rate, program.product_bytes(cost.step(config)) / moving or 1.0, compiled)
 
 
-def _product_rate(width: int, seconds: float = 0.2) -> float:
-    product = jax.jit(lambda x, w: x @ w)
-    x, w = jnp.ones((2048, width)), jnp.ones((width, 4 * width))
-    product(x, w).block_until_ready()
-    times = []
-    while sum(times) < seconds:
-        began = time.perf_counter()
-        product(x, w).block_until_ready()
-        times.append(time.perf_counter() - began)
-    return 2 * 2048 * width * 4 * width / float(np.median(times))
-
-
-def _width(trial: Trial) -> int:
-    return trial.config.model.get("width") or 64  # of a network that does not say
-
-
-def _step_flops(trial: Trial) -> int:
-    return cost.ledger(trial.config).step_flops
+def _flops(config: ConfigDict) -> int:
+    return sum(cost.executed(config).values())
 
 
 def memory_bytes(trial: Trial) -> float:
-    """Rough peak of one worker: state, gradients and the activations a backward pass keeps."""
-    config = trial.config
-    ledger, model = cost.ledger(config), config.model
-    copies = 4 + (1 if config.train.ema_decay else 0)  # parameters, gradients, two moments
-    positions = config.train.batch_size // config.hardware.accumulation * ledger.tokens
-    # Of a network without such parts, a layer of its width.
-    per_position = (10 + 2 * model.get("mlp_ratio", 0)) * _width(trial)
-    per_position += 2 * model.get("num_heads", 0) * ledger.tokens
-    activations = positions * per_position * model.get("depth", 1)
-    return 4 * (copies * ledger.total_params + activations) + PROCESS_BYTES
+    """The peak of one worker at most: the state, and what a step has beside it, unfused."""
+    step = cost.step(trial.config)
+    average = 4 * cost.ledger(trial.config).total_params * (trial.config.train.ema_decay > 0)
+    return average + program.input_bytes(step) + program.live_bytes(step) + PROCESS_BYTES
 
 
 def table(loaded: Study, workers: int) -> str:
@@ -102,9 +87,11 @@ def table(loaded: Study, workers: int) -> str:
         for index, trial in enumerate(group):
             config = trial.config
             ledger = cost.ledger(config)
-            spent = _step_flops(trial) * trial.steps_to_run
+            spent = ledger.step_flops * trial.steps_to_run
             scored = 0 if trial.branches else config.evaluation.examples * ledger.score_flops
-            seconds = calibration.seconds(_width(trial), spent + scored)
+            # Scoring takes as long for each FLOP as training does.
+            steps = trial.steps_to_run + (scored / ledger.step_flops if ledger.step_flops else 0)
+            seconds = calibration.step_seconds(config) * steps
             seconds += 0 if index else calibration.compile_seconds
             examples = config.train.steps * config.train.batch_size
             spec = data.outline(config.data)
@@ -116,11 +103,11 @@ def table(loaded: Study, workers: int) -> str:
             )
             total_flops += spent
             seconds_of[-1] += seconds
-    rates = ", ".join(f"{w}: {r / 1e9:.0f}" for w, r in sorted(calibration.product_rate.items()))
     lines += [
         f"{len(loaded.trials)} trials, {total_flops:.2e} FLOPs, {_minutes(seconds_of, workers)}",
-        f"one core: products by width {rates} GFLOP/s; a train step reaches "
-        f"{calibration.share:.0%} of that and compiles in {calibration.compile_seconds:.1f} s",
+        f"one core: {calibration.flops_rate / 1e9:.0f} GFLOP/s in a large product, "
+        f"{calibration.bytes_rate / 1e9:.1f} GB/s of what a train step's products read and write; "
+        f"it compiles in {calibration.compile_seconds:.1f} s",
         "FLOPs are what each run itself spends; a trial that branches off a trunk pays its "
         "cooldown only",
     ]

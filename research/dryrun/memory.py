@@ -187,7 +187,7 @@ def _residual_bytes(config: ConfigDict, depth: int, examples: int) -> int:
     batch = {name: jax.ShapeDtypeStruct(*each) for name, each in shapes.items()}
 
     def residuals(params: Any, batch: Any, key: Any) -> Any:
-        return jax.vjp(lambda params: family.loss(config, params, batch, key)[0], params)[1]
+        return jax.vjp(lambda params: family.loss(config, params, batch, key, 0)[0], params)[1]
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     found = jax.tree.leaves(jax.eval_shape(residuals, params, batch, key))
