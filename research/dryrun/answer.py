@@ -15,7 +15,7 @@ def to_json(found: Estimate) -> dict[str, Any]:
         found.step,
         found.run,
     )
-    state = compiled.arguments if compiled else found.memory.arguments
+    state = compiled.arguments if compiled else found.state
     per_chip = {
         "arguments_bytes": round(state * chip),
         "temporaries_bytes": _times(compiled and compiled.temporaries, chip),
@@ -25,6 +25,8 @@ def to_json(found: Estimate) -> dict[str, Any]:
     }
     unknown = [f"per_chip.{key}" for key, value in per_chip.items() if value is None]
     unknown += ["compile_seconds"] if compiled is None else []
+    unknown += ["memory_ledger"] if found.memory is None else []
+    unknown += ["collectives.ledger_bytes"] if found.ledger is None else []
     unknown += ["collectives.compiled_bytes"] if found.read is None else []
     return {
         "per_chip": per_chip,
@@ -49,7 +51,8 @@ def to_json(found: Estimate) -> dict[str, Any]:
         "mesh": found.sizes,
         "remat": found.config.hardware.remat,
         "topology": str(found.wanted),
-        "memory_ledger": {
+        "memory_ledger": found.memory
+        and {
             **{f"{name}_bytes": round(size * chip) for name, size in found.memory.terms().items()},
             "peak_bytes": round(found.memory.peak * chip),
         },
@@ -57,7 +60,7 @@ def to_json(found: Estimate) -> dict[str, Any]:
             {
                 "axes": list(axes),
                 "kind": kind,
-                "ledger_bytes": found.ledger.get((axes, kind), 0),
+                "ledger_bytes": None if found.ledger is None else found.ledger.get((axes, kind), 0),
                 "compiled_bytes": None if found.read is None else found.read.get((axes, kind), 0),
             }
             for axes, kind in _pairs(found)
@@ -68,7 +71,7 @@ def to_json(found: Estimate) -> dict[str, Any]:
 
 def _pairs(found: Estimate) -> list[tuple[tuple[str, ...], str]]:
     """Axes and kinds of every collective that is counted or read, in order."""
-    return sorted(found.ledger.keys() | (found.read or {}).keys())
+    return sorted((found.ledger or {}).keys() | (found.read or {}).keys())
 
 
 def _times(value: Any, chip: int) -> Any:
@@ -101,7 +104,7 @@ def _memory(found: Estimate) -> list[str]:
     """Memory of a chip, as compiled and as counted."""
     compiled, chip = found.compiled, found.wanted.kind.devices_per_chip
     room = gib(found.wanted.kind.usable_bytes)
-    counted = gib(_times(found.memory.peak, chip))
+    counted = gib(_times(found.memory and found.memory.peak, chip))
     if compiled is None:
         return [f"a chip      counted peak {counted} of {room}: {_verdict(found)}; not compiled"]
     return [
@@ -114,6 +117,8 @@ def _memory(found: Estimate) -> list[str]:
 
 def _verdict(found: Estimate) -> str:
     chip, peak = found.wanted.kind.devices_per_chip, found.peak
+    if found.fits is None:
+        return "unknown whether it fits"
     if peak is None:
         return "does not fit, the compiler does not say by how much"
     if found.fits:
@@ -124,7 +129,7 @@ def _verdict(found: Estimate) -> str:
 def _collectives(found: Estimate) -> list[str]:
     rows = ["", f"{'a device sends in a step':44s} {'counted':>13s} {'compiled':>13s}"]
     for axes, kind in _pairs(found):
-        counted = mib(found.ledger.get((axes, kind), 0))
+        counted = "unknown" if found.ledger is None else mib(found.ledger.get((axes, kind), 0))
         read = "unknown" if found.read is None else mib(found.read.get((axes, kind), 0))
         rows.append(f"  {kind + ' along ' + '+'.join(axes):42s} {counted:>13s} {read:>13s}")
     if len(rows) == 2:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from research import mesh
+from research import cost, mesh
 from research.dryrun import gpu, hlo, memory, topology, traffic
 from research.dryrun import price as prices
 from research.dryrun.compile import Compiled, compile_step
 from research.dryrun.roofline import Roofline, roofline
-from research.dryrun.share import leaves, share, state_bytes
+from research.dryrun.share import read_state, share, state_bytes
 from research.hardware import Slice
 
 
@@ -32,8 +32,9 @@ class Estimate:
 
     Attributes:
         compiled: what the compiler says; None where there is none for these chips.
-        memory: the peak counted term by term.
-        ledger: bytes one device sends in a step, counted from the scheme.
+        state: bytes of the state on one device.
+        memory: the peak counted term by term; None of a network whose parts are not known.
+        ledger: bytes one device sends in a step, counted from the scheme; None likewise.
         read: the same, read in the compiled program; None where it cannot be, for `unread`.
         links: a chip's links along each mesh axis.
     """
@@ -42,8 +43,9 @@ class Estimate:
     wanted: Slice
     sizes: dict[str, int]
     compiled: Compiled | None
-    memory: memory.Memory
-    ledger: hlo.Traffic
+    state: float
+    memory: memory.Memory | None
+    ledger: hlo.Traffic | None
     read: hlo.Traffic | None
     unread: str
     step: Roofline
@@ -57,12 +59,16 @@ class Estimate:
 
     @property
     def peak(self) -> float | None:
-        """Bytes one device needs: the compiler's, else what is counted; None if it does not say."""
-        return self.compiled.peak if self.compiled else self.memory.peak
+        """Bytes one device needs: the compiler's, else what is counted; None if neither says."""
+        if self.compiled:
+            return self.compiled.peak
+        return self.memory and self.memory.peak
 
     @property
-    def fits(self) -> bool:
-        """Whether the compiler accepted the step and it has room."""
+    def fits(self) -> bool | None:
+        """Whether the compiler accepted the step and it has room; None where nobody says."""
+        if self.compiled is None and self.memory is None:
+            return None
         refused = self.compiled is not None and self.compiled.refusal
         return not refused and self.peak is not None and self.peak <= self.capacity
 
@@ -84,23 +90,29 @@ def estimate(
     sizes = mesh.sizes(config.hardware.mesh, len(found))
     laid = topology.arrange(wanted, found, sizes)
     links = topology.spans(wanted, laid, sizes)
-    ours = share(config, sizes, leaves(config))
-    ledger, state = traffic.ledger(ours), state_bytes(config, ours)
-    step = roofline(config, ours, wanted, ledger, links, state)
-    steps, tokens = config.train.steps, config.train.batch_size * ours.length
-    hours = wanted.num_chips * step.seconds_floor * steps / 3600
-    cost = prices.price(table, wanted.chip, hours)
-    run = Run(steps * tokens, steps, step.seconds_floor * steps, hours, cost, table.currency)
     compiled = None
     if wanted.chip not in gpu.SEEN:
         compiled = compile_step(config, laid, fast)
     elif gpu.compiles():
         compiled = compile_step(config, laid)  # soon enough, and fewer optimisations crash XLA
+    whole = read_state(config)
+    ours, state = share(config, sizes, whole), state_bytes(config, whole, sizes)
+    ledger = traffic.ledger(ours) if ours else None
     read, unread = _read(compiled, sizes)
-    counted = memory.peak(config, ours, compiled.arguments if compiled else state)
+    moved = read or hlo.Traffic() if ledger is None else ledger
+    step = roofline(config, ours, sizes, wanted, moved, links, state)
+    counted = memory.peak(config, ours, compiled.arguments if compiled else state) if ours else None
     return Estimate(
-        config, wanted, sizes, compiled, counted, ledger, read, unread, step, run, links
-    )
+        config, wanted, sizes, compiled, state, counted, ledger, read, unread, step,
+        _run(config, wanted, step, table), links,
+    )  # fmt: skip
+
+
+def _run(config: ConfigDict, wanted: Slice, step: Roofline, table: prices.Prices) -> Run:
+    steps, tokens = config.train.steps, config.train.batch_size * cost.ledger(config).tokens
+    hours = wanted.num_chips * step.seconds_floor * steps / 3600
+    price = prices.price(table, wanted.chip, hours)
+    return Run(steps * tokens, steps, step.seconds_floor * steps, hours, price, table.currency)
 
 
 def _read(compiled: Compiled | None, sizes: dict[str, int]) -> tuple[hlo.Traffic | None, str]:

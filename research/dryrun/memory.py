@@ -109,7 +109,9 @@ def peak(config: ConfigDict, share: Share, arguments: float) -> Memory:
         layer_gradient=share.itemsize * branch / share.depth,
         working=_working(share, again=not keeps_weights),
         head=found.outside * each + _head(share),
-        moments=moment_bytes(config, share) if config.hardware.offload_optimizer else 0.0,
+        moments=moment_bytes(config, share.state, share.sizes)
+        if config.hardware.offload_optimizer
+        else 0.0,
     )
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-import jax
+from jax.extend.core import Literal
 
 from research import cost
 
@@ -51,7 +51,7 @@ def input_bytes(jaxpr: Any) -> int:
 
 
 def _is_var(v: Any) -> bool:
-    return not isinstance(v, jax.extend.core.Literal)
+    return not isinstance(v, Literal)
 
 
 def _size(v: Any) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
+from research import cost
+from research.dryrun import program
 from research.dryrun.hlo import Traffic
 from research.dryrun.share import Share, head_flops, repeated_flops, step_flops
 from research.hardware import Slice
@@ -54,7 +56,8 @@ class Roofline:
 
 def roofline(
     config: ConfigDict,
-    share: Share,
+    share: Share | None,
+    sizes: dict[str, int],
     wanted: Slice,
     moved: Traffic,
     links: Mapping[str, float],
@@ -63,26 +66,32 @@ def roofline(
     """Return the roofline of a step.
 
     Args:
-        moved: bytes one device sends (`traffic.ledger`).
+        share: of one device; None of a network whose parts are not known. Of its HBM traffic only
+            the state and what products read and write are counted, of a pipeline no idle time.
+        sizes: the mesh.
+        moved: bytes one device sends (`traffic.ledger`, or as read in the compiled program).
         links: a chip's links along each mesh axis (`topology.spans`).
         state_bytes: of the state on one device, read and written once a step.
     """
     kind = wanted.kind
     peak = kind.flops * wanted.num_chips
     flops, repeated = step_flops(config), repeated_flops(config)
-    idle = share.ticks / (share.depth * share.parts)  # a pipeline fills and drains (Huang 2019)
+    # A pipeline fills and drains (Huang 2019).
+    idle = share.ticks / (share.depth * share.parts) if share else 1.0
     head = head_flops(config)  # which every stage makes for itself
-    spent = (flops + repeated - head) * idle + head * share.sizes["stage"]
+    spent = (flops + repeated - head) * idle + head * sizes["stage"]
+    if share:
+        traffic = memory_traffic(share, state_bytes)
+    else:
+        traffic = 2 * state_bytes + program.product_bytes(cost.step(config)) / wanted.num_devices
     return Roofline(
         flops=flops,
         repeated=repeated,
         seconds_compute=spent / peak,
-        seconds_memory=memory_traffic(share, state_bytes)
-        * kind.devices_per_chip
-        / kind.memory_bandwidth,
+        seconds_memory=traffic * kind.devices_per_chip / kind.memory_bandwidth,
         network={
             axes: sum(
-                sent * _hops(name, axes, share, wanted)
+                sent * _hops(name, axes, sizes, wanted)
                 for (along, name), sent in moved.items()
                 if along == axes
             )
@@ -129,8 +138,8 @@ def _bandwidth(axes: tuple[str, ...], wanted: Slice, links: Mapping[str, float])
     return ways * kind.link_bandwidth / kind.devices_per_chip
 
 
-def _hops(name: str, axes: tuple[str, ...], share: Share, wanted: Slice) -> float:
+def _hops(name: str, axes: tuple[str, ...], sizes: dict[str, int], wanted: Slice) -> float:
     """Links a byte of an all-to-all passes on a torus: a quarter of the ring, on average."""
     if name != "all-to-all" or wanted.kind.dimensions == 0:
         return 1.0
-    return max(1.0, math.prod(share.sizes[axis] for axis in axes) / 4)
+    return max(1.0, math.prod(sizes[axis] for axis in axes) / 4)

@@ -21,7 +21,7 @@ from research.dryrun import price as prices
 from research.dryrun.answer import mesh_words
 from research.dryrun.estimate import Estimate, estimate
 from research.dryrun.roofline import Roofline, roofline
-from research.dryrun.share import Leaf, leaves, share, state_bytes
+from research.dryrun.share import Leaf, read_state, share, state_bytes
 from research.errors import UserError
 from research.hardware import Slice
 from research.numbers import gib
@@ -94,7 +94,7 @@ def search(
     tried: list[Estimate] = []
     for candidate in fitting[: 3 * compiled]:
         tried.append(estimate(candidate.config, wanted, table, fast))
-        if sum(each.fits for each in tried) == compiled:
+        if sum(bool(each.fits) for each in tried) == compiled:
             break
     return fitting, tried
 
@@ -117,12 +117,16 @@ def preset(config: ConfigDict) -> dict[str, Any]:
 
 
 def weigh(config: ConfigDict, wanted: Slice) -> list[Candidate]:
-    """Every valid candidate with its memory and its roofline."""
-    parameters = leaves(config)
+    """Every valid candidate with its memory and its roofline.
+
+    Raises:
+        UserError: for a network whose parts are not known.
+    """
+    state = read_state(config)
     found = topology.devices(wanted)
     candidates = []
-    for sizes in meshes(wanted, bool(config.model.get("num_experts"))):
-        if not _divides(parameters, sizes):
+    for sizes in meshes(wanted, "experts" in state.names()):
+        if not _divides(state.params, sizes):
             continue
         laid = topology.arrange(wanted, found, sizes)
         links = topology.spans(wanted, laid, sizes)
@@ -134,9 +138,13 @@ def weigh(config: ConfigDict, wanted: Slice) -> list[Candidate]:
                 study.check_hardware(chosen, wanted.num_devices)
             except UserError:
                 continue
-            ours = share(chosen, sizes, parameters)
-            arguments = state_bytes(chosen, ours)
-            step = roofline(chosen, ours, wanted, traffic.ledger(ours), links, arguments)
+            ours, arguments = share(chosen, sizes, state), state_bytes(chosen, state, sizes)
+            if ours is None:
+                raise UserError(
+                    "--search weighs layouts by what it knows of transformers, and config.family="
+                    f"{config.family!r} is none; give one, such as --mesh fsdp=4: it is compiled"
+                )
+            step = roofline(chosen, ours, sizes, wanted, traffic.ledger(ours), links, arguments)
             candidates.append(Candidate(chosen, sizes, memory.peak(chosen, ours, arguments), step))
     return candidates
 

@@ -1,7 +1,9 @@
 """One device's share of a training step: its parameters, its positions, its part of each product.
 
 Everything the ledgers of memory, traffic and time rest on, counted from the config and the table
-of `research.mesh` alone: no device, no compiler.
+of `research.mesh` alone: no device, no compiler. What lies between the products of a network is
+known of the transformers of research/models only; this is the one file here that reads their keys.
+Of other networks there is no share, and what rests on it is unknown.
 """
 
 import math
@@ -11,9 +13,11 @@ import jax
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research import cost, families, mesh
+from research import cost, families, mesh, programs
 from research.models.moe import capacity
 
+KEYS = ("depth", "width", "num_heads", "mlp_ratio", "activation")  # of config.model
+NAMES = {"layers", "heads", "mlp"}  # logical axes that some parameters have
 MASTER = 4  # bytes of a parameter, a gradient, a moment: float32
 
 
@@ -58,17 +62,46 @@ class Leaf:
         return math.prod(self.shape) / math.prod(sizes[axis] for axis in split)
 
 
-def leaves(config: ConfigDict) -> tuple[Leaf, ...]:
-    """The parameters of `config`, from their shapes alone."""
+@dataclass(frozen=True)
+class State:
+    """Every array of the state: parameters, and what the optimizer keeps of them."""
+
+    params: tuple[Leaf, ...]
+    moments: tuple[Leaf, ...]
+
+    def names(self) -> set[str | None]:
+        """Logical axes that some parameter has."""
+        return {name for leaf in self.params for name in leaf.names}
+
+
+def read_state(config: ConfigDict) -> State:
+    """The state of `config`, from its shapes alone.
+
+    What the optimizer keeps lies as the parameter whose path it ends in, if it has its shape.
+    """
     family = families.load(config.family)
     params = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
+    state = jax.eval_shape(
+        lambda: programs.fresh(config, family, family.init(config, jax.random.key(0)))
+    )
     found = jax.tree_util.tree_leaves_with_path(params)
-    names = [(None,) * leaf.ndim for _, leaf in found]
+    axes = [(None,) * leaf.ndim for _, leaf in found]
     if hasattr(family, "axes"):
-        names = jax.tree.leaves(family.axes(config), is_leaf=lambda x: isinstance(x, tuple))
-    return tuple(
-        Leaf(path[-1].key, leaf.shape, tuple(axes))
-        for (path, leaf), axes in zip(found, names, strict=True)
+        axes = jax.tree.leaves(family.axes(config), is_leaf=programs.is_axes)
+    ours = {
+        path: (leaf.shape, tuple(names)) for (path, leaf), names in zip(found, axes, strict=True)
+    }
+
+    def leaf(path: tuple, shape: tuple[int, ...]) -> Leaf:
+        ends = (ours[path[start:]] for start in range(len(path)) if path[start:] in ours)
+        names = next((names for known, names in ends if known == shape), (None,) * len(shape))
+        last = path[-1] if path else ""
+        return Leaf(str(getattr(last, "key", last)), shape, names)
+
+    kept = jax.tree_util.tree_leaves_with_path(state["opt_state"])
+    return State(
+        tuple(leaf(path, each.shape) for path, each in found),
+        tuple(leaf(path, each.shape) for path, each in kept),
     )
 
 
@@ -77,7 +110,7 @@ class Share:
     """What one device has of one micro-batch; elements, unless bytes are said.
 
     Attributes:
-        leaves: every parameter.
+        state: every parameter, and what the optimizer keeps.
         sizes: the mesh.
         depth: layers of the stack on this device.
         micro_batches: gradients a step adds up, one after another.
@@ -97,7 +130,7 @@ class Share:
         shard_optimizer: whether the optimizer's state is split over replicas.
     """
 
-    leaves: tuple[Leaf, ...]
+    state: State
     sizes: dict[str, int]
     remat: str
     attention: str
@@ -123,17 +156,14 @@ class Share:
     shard_optimizer: bool
 
     @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The parameters."""
+        return self.state.params
+
+    @property
     def ticks(self) -> int:
         """Times a stage runs a layer on a part, or waits for one (`models.pipeline`)."""
         return self.depth * self.parts + self.sizes["stage"] - 1
-
-    def split_bytes(self) -> float:
-        """Bytes of an array for each parameter, split over the replicas too (`split_further`)."""
-        replicas = self.sizes["slice"] * self.sizes["data"]
-        return MASTER * sum(
-            leaf.elements(self.sizes) / (replicas if leaf.divides(self.sizes, replicas) else 1)
-            for leaf in self.leaves
-        )
 
     def parameter_bytes(self, whole: bool = False, layered: bool | None = None) -> float:
         """Bytes of the parameters: float32 as they lie, or whole in the compute type."""
@@ -142,9 +172,14 @@ class Share:
         return each * sum(leaf.elements(self.sizes, whole) for leaf in chosen)
 
 
-def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...]) -> Share:
-    """Return one device's share of a step of `config` on a mesh of `sizes`."""
+def share(config: ConfigDict, sizes: dict[str, int], state: State) -> Share | None:
+    """Return one device's share of a step of `config` on a mesh of `sizes`.
+
+    It is None of a network that is no transformer of research/models: its parts are not known.
+    """
     model, hardware = config.model, config.hardware
+    if not (set(KEYS) <= set(model) and NAMES <= state.names()):
+        return None
     ledger = cost.ledger(config)
     replicas = mesh.replicas(sizes)
     micro_batches, stages = hardware.accumulation, sizes["stage"]
@@ -157,7 +192,7 @@ def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...
     visits = experts * capacity(model, ledger.tokens) / ledger.tokens if experts else 1
     kv_heads = model.get("num_kv_heads") or heads
     return Share(
-        leaves=parameters,
+        state=state,
         sizes=sizes,
         remat=hardware.remat,
         attention=hardware.attention,
@@ -184,19 +219,25 @@ def share(config: ConfigDict, sizes: dict[str, int], parameters: tuple[Leaf, ...
     )
 
 
-def state_bytes(config: ConfigDict, ours: Share) -> float:
-    """Bytes of the state on one device: parameters, two moments and, when kept, their average."""
-    hardware, average = config.hardware, config.train.ema_decay > 0
-    parameters = ours.parameter_bytes()
-    split = ours.split_bytes() if hardware.shard_optimizer else parameters
-    return (
-        parameters + moment_bytes(config, ours) * (not hardware.offload_optimizer) + split * average
+def state_bytes(config: ConfigDict, state: State, sizes: dict[str, int]) -> float:
+    """Bytes of the state on one device: parameters, the optimizer's and, if kept, their average."""
+    parameters = MASTER * sum(leaf.elements(sizes) for leaf in state.params)
+    average = _split_bytes(config, state.params, sizes) if config.train.ema_decay > 0 else 0.0
+    rests = 0.0 if config.hardware.offload_optimizer else moment_bytes(config, state, sizes)
+    return parameters + average + rests
+
+
+def moment_bytes(config: ConfigDict, state: State, sizes: dict[str, int]) -> float:
+    """Bytes of what the optimizer keeps, wherever it rests between steps."""
+    return _split_bytes(config, state.moments, sizes)
+
+
+def _split_bytes(config: ConfigDict, leaves: tuple[Leaf, ...], sizes: dict[str, int]) -> float:
+    """Bytes of arrays that replicas may share out too (`mesh.split_further`)."""
+    replicas = sizes["slice"] * sizes["data"] if config.hardware.shard_optimizer else 1
+    return MASTER * sum(
+        leaf.elements(sizes) / (replicas if leaf.divides(sizes, replicas) else 1) for leaf in leaves
     )
-
-
-def moment_bytes(config: ConfigDict, ours: Share) -> float:
-    """Bytes of the two moments, wherever they rest between steps."""
-    return 2 * (ours.split_bytes() if config.hardware.shard_optimizer else ours.parameter_bytes())
 
 
 def step_flops(config: ConfigDict) -> int:

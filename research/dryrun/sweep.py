@@ -12,6 +12,8 @@ from research.hardware import Slice
 from research.numbers import gib
 from research.study import Study, Trial
 
+FITS = {True: "yes", False: "NO", None: "?"}  # nobody says of a network that is not compiled here
+
 
 def run(args: argparse.Namespace, flags: Sequence[str]) -> int:
     """`sweep --dry_run --topology`: print the table.
@@ -71,7 +73,7 @@ def _line(trial: Trial, found: Estimate, width: int, prices_of: prices.Prices) -
     params = cost.ledger(trial.config).total_params
     return (
         f"{trial.id:{width}s} {params:>14,} {run.tokens:>17,} {run.steps:>9,} {said:>10s} "
-        f"{'yes' if found.fits else 'NO':>4s} {found.step.seconds_floor:8.4f} s "
+        f"{FITS[found.fits]:>4s} {found.step.seconds_floor:8.4f} s "
         f"{found.step.mfu_bound:6.1%} {run.chip_hours:>10,.1f} {run.price:>10,.0f}"
     )
 
@@ -82,7 +84,8 @@ def _totals(
     runs = [run_of(trial, each, prices_of) for trial, each in found]
     programs_of = {id(each): each.compiled for _, each in found}.values()
     seconds = sum(compiled.seconds for compiled in programs_of if compiled)
-    refused = sum(not each.fits for _, each in found)
+    refused = sum(each.fits is False for _, each in found)
+    unsaid = sum(each.fits is None for _, each in found)
     return [
         f"{len(found)} trials, each alone on {wanted} ({wanted.num_chips} chips), at the floor: "
         f"{sum(run.seconds for run in runs) / 3600:,.1f} hours, "
@@ -90,5 +93,6 @@ def _totals(
         f"{sum(run.price for run in runs):,.0f} {prices_of.currency} "
         f"({prices_of.path.name}, {prices_of.date})",
         f"{shapes} shapes compiled in {seconds:.1f} s; "
-        + (f"{refused} trials do not fit" if refused else "every trial fits"),
+        + (f"{refused} trials do not fit" if refused else "every trial fits")
+        + (f" but {unsaid}, of which it is unknown" if unsaid else ""),
     ]
