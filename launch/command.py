@@ -124,7 +124,10 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
     if code == 0:
         from research.scaling.overview import overview
 
-        print(overview(folder))
+        try:
+            print(overview(folder))
+        except UserError as error:  # the sweep is over, whatever its runs can tell
+            print(f"note: no laws: {error}", file=sys.stderr)
     return code
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from launch import local
-from research import runtime, study, terminal
+from research import runtime, study, terminal, trunks
 from research.errors import AGAIN, Interrupted, UserError, nearest
 from research.run import buckets, profiling, stop
 
@@ -104,12 +104,19 @@ def main(words: Sequence[str]) -> int:
 
 
 def _run(args: argparse.Namespace, flags: Sequence[str]) -> None:
+    from research import processes
+
     runtime.join(args.processes)
     loaded = study.load(args.config, flags)
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     root = buckets.path(args.workdir)
     runtime.prepare(root)
-    local.finish(loaded.name, [find_group(loaded, args.group)], root / loaded.name)
+    folder = root / loaded.name
+    local.finish(loaded.name, [find_group(loaded, args.group)], folder)
+    if processes.first() and all(trunks.finished(folder, trial) for trial in loaded.trials):
+        from research.scaling.study_laws import after_sweep
+
+        after_sweep(folder)  # by the last element of a sweep to end
 
 
 def start(words: Sequence[str]) -> None:

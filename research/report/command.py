@@ -17,10 +17,12 @@ from research.report.page import render
 from research.run import alone, files
 from research.run.record import TEMPORARY, write_text
 from research.scaling.commands.options import add_table_options, read_tables
+from research.scaling.study_laws import FILE as LAWS
 from research.scaling.table import Table
 
 EXAMPLE = """examples:
   python -m research report runs/quickstart
+  python -m research report runs/quickstart --loss SCORE    (of several, another than the main one)
   python -m research report table.csv --params N --data D --loss L --out page.html
 """
 
@@ -40,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
         UserError: when the folder is missing, is no run folder, or has no finished trial; or when
             the table cannot be read.
     """
+    if args.params is None and args.loss and os.path.isdir(args.source):
+        print(write_page_of(args.source, args.loss, args.out))
+        return 0
     if args.params is None and args.loss is None and not os.path.isfile(args.source):
         for option in ("out", "part", "where"):
             if getattr(args, option):
@@ -47,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
         print(write_report(args.source, pictures=not args.no_pictures))
         return 0
     if os.path.isdir(args.source):
-        option = "params" if args.params else "loss"
-        raise UserError(f"--{option}: only for a table; {args.source} is a folder")
+        raise UserError(f"--params: only for a table; {args.source} is a folder")
     if not args.out and not os.path.isfile(args.source):
         raise UserError("--out: name the page; it has no place beside a pipe")
     print(write_page(read_tables(args, signed_loss=True)[""], args.out or f"{args.source}.html"))
@@ -66,6 +70,22 @@ def write_page(table: Table, out: str | Path) -> Path:
     found = find_in(part.runs, table)
     write_text(Path(out), render(study, [make_chapter(part, found)]))
     return Path(out)
+
+
+def write_page_of(folder: str | Path, loss: str, out: str | None) -> Path:
+    """Write the page of a run folder judged by its score `loss` to `out`; return its path.
+
+    Raises:
+        UserError: as `write_report`, or the folder has no such score.
+    """
+    folder = Path(folder)
+    study = read_study(folder, loss)
+    findings = find(study, loss)
+    path = Path(out) if out else folder / f"report_{files.check_name(loss, '--loss')}.html"
+    write_text(
+        path, render(study, [make_chapter(part, findings[part.name]) for part in study.parts])
+    )
+    return path
 
 
 def write_report(folder: str | Path, pictures: bool = True) -> Path:
@@ -104,7 +124,7 @@ def _write_report(folder: Path, page: Path, pictures: bool) -> Path:
     left = [*folder.glob(f".report.*{TEMPORARY}"), *target.glob(f".*{TEMPORARY}")]
     for unfinished in left:  # by a report that was killed
         unfinished.unlink(missing_ok=True)
-    written = [page]
+    written = [page, folder / LAWS]
     if pictures:
         first = [(part, laws) for part, laws in found if part.floor is None][:2]
         spec = export.print_spec(export.to_spec(headline(first or found[:2])))

@@ -17,13 +17,13 @@ from research.scaling.holdout import Holdout, largest_budget
 from research.scaling.isoflop.fit import IsoflopFit, Valley
 from research.scaling.laws import Law
 from research.scaling.plan.optimal import flops_model, optimum
-from research.scaling.summary import PartSummary, summarise, summary
-from research.scaling.table import Table
+from research.scaling.study_laws import DRAWS, fitted, study_laws
+from research.scaling.summary import PartSummary, summarise
+from research.scaling.table import Table, read_runs
 
 HELD_OUT_COLUMNS = "id size seed budget N D C loss flags held_out predicted low high"
 POINTS = 60
 BEYOND = 3.0  # a law is drawn up to this many times the largest compute that was run
-DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,19 @@ class Findings:
     warnings: list[dict[str, str]] = field(default_factory=list)
 
 
-def find(study: Study) -> dict[str, Findings]:
-    """Fit the laws of every part; a part no law fits still has its runs, and the reason."""
-    try:
-        summaries = summary(study.folder, bootstrap=DRAWS)
-    except UserError as error:
-        reason = f"No fit could be tried. {error}."
-        return {part.name: _unfitted(part.runs, reason) for part in study.parts}
-    return {part.name: _findings(part.runs, summaries[part.name]) for part in study.parts}
+def find(study: Study, loss: str | None = None) -> dict[str, Findings]:
+    """What laws.json says of every part; a part no law fits still has its runs, and the reason.
+
+    Laws of another score `loss` than the main one are fitted here.
+    """
+    laws = fitted(read_runs(study.folder, loss=loss)) if loss else study_laws(study.folder)
+    return {part.name: _found(part.runs, laws[part.name]) for part in study.parts}
+
+
+def _found(runs: pd.DataFrame, laws: PartSummary | str) -> Findings:
+    if isinstance(laws, PartSummary):
+        return _findings(runs, laws)
+    return _unfitted(runs, f"No fit could be tried. {laws}.")
 
 
 def find_in(runs: pd.DataFrame, rows: Table) -> Findings:

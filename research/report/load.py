@@ -17,6 +17,7 @@ from research.numbers import count
 from research.run import files, record
 from research.run.files import Run, Trial
 from research.run.goodput import PHASES
+from research.run.rows import FILE as METRICS
 from research.run.rows import read_rows
 
 UNSTATED = {"kind": "known", "source": "not stated"}  # of a floor
@@ -103,22 +104,24 @@ class Study:
     seconds: pd.DataFrame
 
 
-def read_study(folder: str | Path) -> Study:
-    """Read the run folder of a study.
+def read_study(folder: str | Path, loss: str | None = None) -> Study:
+    """Read the run folder of a study, judged by its score `loss` where one is named.
 
     Raises:
-        UserError: when the folder is missing, is no run folder, or holds no finished trial that
-            can be read.
+        UserError: when the folder is missing, is no run folder, holds no finished trial that can
+            be read, or has no such score.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder; `python -m research sweep` makes one")
     if not (folder / files.STUDY).is_file():
         raise UserError(f"{folder}: no study.json in it, so it is not the folder of a sweep")
-    study, runs = files.read_description(folder), files.read_runs(folder)
+    study, runs = files.read_description(folder), files.read_runs(folder, loss)
     if not runs.trials:
         reasons = "".join(f": {reason}" for reason in list(runs.unreadable.values())[:1])
         raise UserError(f"{folder}: no trial has finished yet{reasons}; run the sweep again")
+    if loss is not None and all(files.main_score(trial) == loss for trial in runs.trials):
+        loss = None  # what a row calls its score
     scored = {trial["part"] for trial in runs.trials if _score(trial) is not None}
     if not scored:
         raise UserError(f"{folder}: every trial diverged, so there is nothing to show")
@@ -128,7 +131,7 @@ def read_study(folder: str | Path) -> Study:
     names = dict.fromkeys([*about, *(trial["part"] for trial in runs.trials)])
     titles = {name: about.get(name, {}).get("title") or name for name in names}
     parts = [
-        _read_part(folder, name, title, runs.trials, missing.get(name, []), unread)
+        _read_part(folder, name, title, runs.trials, missing.get(name, []), unread, loss)
         for name, title in titles.items()
         if name in scored
     ]
@@ -208,6 +211,7 @@ def _read_part(
     trials: list[Trial],
     missing: list[str],
     unread: list[str],
+    loss: str | None,
 ) -> Part:
     trials = [trial for trial in trials if trial["part"] == name]
     runs = pd.DataFrame([_row(trial) for trial in trials], columns=list(RUN_COLUMNS))
@@ -226,7 +230,7 @@ def _read_part(
         params_convention=first["convention"]["params"],
         flops_convention=first["convention"]["flops"],
         runs=runs,
-        curves=_read_curves(folder, trials, score["unit"], unread),
+        curves=_read_curves(folder, trials, score["unit"], unread, loss),
         samples=_read_samples(folder, runs, unread),
         missing=missing,
         floor={**UNSTATED, "unit": score["unit"], **floors[0]} if floors else None,
@@ -291,7 +295,9 @@ def _flags(trial: Trial, loss: float) -> list[str]:
     return flags
 
 
-def _read_curves(folder: Path, trials: list[Trial], unit: str, unread: list[str]) -> pd.DataFrame:
+def _read_curves(
+    folder: Path, trials: list[Trial], unit: str, unread: list[str], loss: str | None
+) -> pd.DataFrame:
     """Return the learning curves of all trials, each begun by the trunk it branched from.
 
     Curves that cannot be read are left out and added to `unread`.
@@ -299,11 +305,11 @@ def _read_curves(folder: Path, trials: list[Trial], unit: str, unread: list[str]
     trunks: dict[str, list[Row]] = {}
     tables = []
     for trial in trials:
-        rows = _read_metrics(folder / trial["id"], unread)
+        rows = _read_metrics(folder / trial["id"], unread, loss)
         trunk, branch = trial["trunk"], trial.get("branch_step")
         if rows and trunk and branch:
             if trunk not in trunks:
-                trunks[trunk] = _read_metrics(folder / trunk, unread)
+                trunks[trunk] = _read_metrics(folder / trunk, unread, loss)
             rows = [row for row in trunks[trunk] if row["step"] <= branch] + rows
         if rows:
             tables.append(_curve(trial, rows, unit))
@@ -342,10 +348,14 @@ def _in_unit(row: Row, unit: str) -> float:
     return _number(row.get("loss")) / math.log(2) if unit != "bits/dim" else math.nan
 
 
-def _read_metrics(run: Path, unread: list[str]) -> list[Row]:
-    path = run / "metrics.jsonl"
+def _read_metrics(run: Path, unread: list[str], loss: str | None) -> list[Row]:
+    """The rows of a run; what they say of the score `loss` is their score where it is named."""
+    path = run / METRICS
     try:
-        return record.held_to(list[Row], read_rows(path), path)
+        found = read_rows(path)
+        if loss is not None:
+            found = [{**row, "score": row.get(f"score_{loss}", math.nan)} for row in found]
+        return record.held_to(list[Row], found, path)
     except (OSError, ValueError) as error:
         unread.append(f"{path}: {error}")
     except UserError as error:

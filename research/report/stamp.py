@@ -11,7 +11,7 @@ from typing import TypedDict
 
 import research
 from research.errors import UserError
-from research.run import record
+from research.run import files, record
 
 FILE = "report.stamp"
 CODE = ("report/*", "scaling/**/*.py", "run/*.py")
@@ -33,8 +33,7 @@ def stamp(folder: Path, pictures: bool) -> str:
     code = Path(research.__file__).parent
     digest = hashlib.sha256(str(pictures).encode())
     for root, patterns in ((code, CODE), (folder, FILES)):
-        for path in sorted(p for pattern in patterns for p in root.glob(pattern) if p.is_file()):
-            digest.update(f"{path.relative_to(root)} {_digest(path)}\n".encode())
+        files.digest_into(digest, root, patterns)
     return digest.hexdigest()
 
 
@@ -44,18 +43,11 @@ def is_current(folder: Path, inputs: str) -> bool:
         found: Stamp = record.read_json(folder / FILE, Stamp)
     except UserError:
         return False
-    outputs = found["outputs"].items()
-    return found["inputs"] == inputs and all(_digest(folder / name) == d for name, d in outputs)
+    same = [files.digest(folder / name) == there for name, there in found["outputs"].items()]
+    return found["inputs"] == inputs and all(same)
 
 
 def write(folder: Path, inputs: str, outputs: Iterable[Path]) -> None:
     """Write the stamp of a report that is there: the last thing that is written of it."""
-    digests = {str(path.relative_to(folder)): _digest(path) for path in outputs}
+    digests = {str(path.relative_to(folder)): files.digest(path) for path in outputs}
     record.write_json(folder / FILE, Stamp(inputs=inputs, outputs=digests))
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        return str(error.strerror)  # as much part of what is there as a content is

@@ -4,6 +4,7 @@ Each file is held to the types below, keys that they do not name are left out, a
 becomes part of a path, so names are checked as well. A run is called as its folder is.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
-from research.errors import UserError
+from research.errors import UserError, nearest
 from research.run import buckets, record
 from research.run.record import Count, Number
 from research.terminal import one_line
@@ -56,6 +57,7 @@ class Score(TypedDict):
     unit: Text
     kind: Text
     split: Text
+    better: NotRequired[Literal["lower", "higher"]]
 
 
 class Convention(TypedDict):
@@ -95,6 +97,7 @@ class Run(TypedDict):
     flops_spent: NotRequired[Number | None]
     goodput: NotRequired[Goodput | None]
     score: NotRequired[Score | None]
+    scores: NotRequired[dict[Text, Score] | None]
     trunk: NotRequired[Text | None]
 
 
@@ -241,8 +244,17 @@ def read_provenance(run: Path) -> Provenance:
 
 def loss(run: Run | Trial) -> float:
     """The score of a run; NaN where it has none."""
-    score = run.get("score")
+    return value(run.get("score"))
+
+
+def value(score: Score | None) -> float:
+    """What was measured; NaN where there is none."""
     return math.nan if not score or score["value"] is None else float(score["value"])
+
+
+def main_score(run: Run | Trial) -> str | None:
+    """The name of the score that is the run's main one; None in runs older than names."""
+    return next(iter(run.get("scores") or {}), None)
 
 
 def counted(trial: Trial) -> tuple[str, int]:
@@ -255,10 +267,17 @@ def _convention(trial: Trial) -> str:
     return trial["convention"]["params"].partition(",")[0]  # "total, head included"
 
 
-def read_runs(folder: Path) -> Runs:
+def read_runs(folder: Path, loss: str | None = None) -> Runs:
     """Read every run of the study in `folder` that has a result.
 
     One that cannot be read is told by the reason, and costs nobody else anything.
+
+    Args:
+        loss: the score that is the trials' `score` in place of the main one; those of parts without
+            it are left out.
+
+    Raises:
+        UserError: no part has the score `loss`, a trial lacks it, or higher values are better.
     """
     trials, trunks, unreadable = [], [], {}
     for path in sorted(folder.glob(f"*/{RESULT}")):
@@ -270,7 +289,27 @@ def read_runs(folder: Path) -> Runs:
             unreadable[run.name] = str(error)
             continue
         (trials if found["role"] == "trial" else trunks).append(found)
-    return Runs(trials, trunks, unreadable)
+    return Runs(_judged(folder, trials, loss) if loss else trials, trunks, unreadable)
+
+
+def _judged(folder: Path, trials: list[Trial], loss: str) -> list[Trial]:
+    """The trials with their score `loss` as the main one, of which no floor is known."""
+    known = {trial["id"]: trial.get("scores") or {} for trial in trials}
+    parts = {trial["part"] for trial in trials if loss in known[trial["id"]]}
+    if not parts:
+        names = list(dict.fromkeys(name for scores in known.values() for name in scores))
+        has = f"it has {', '.join(names)}" if names else "its runs have one score each"
+        raise UserError(f"--loss: no score {loss!r} in {folder}{nearest(loss, names)}; {has}")
+    chosen = []
+    for trial in (trial for trial in trials if trial["part"] in parts):
+        score = known[trial["id"]].get(loss)
+        if score is None:
+            raise UserError(f"--loss: {folder / trial['id']} has no score {loss!r}, as others have")
+        if score.get("better") == "higher":
+            raise UserError(f"--loss {loss}: higher is better, and a law is of what falls")
+        main = main_score(trial) == loss
+        chosen.append({**trial, "score": score, "floor": trial["floor"] if main else None})
+    return chosen
 
 
 def missing(study: Description, there: Iterable[str]) -> dict[str, list[str]]:
@@ -287,3 +326,17 @@ def part_of(trial: str, study: Description) -> str:
     """The longest name of a part that begins the id of a planned trial."""
     names = [name for name in study.get("parts", {}) if trial.startswith(f"{name}-")]
     return max(names, key=len, default="")
+
+
+def digest(path: Path) -> str:
+    """Digest of the content of a file; of one that cannot be read, why: as much part of it."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        return str(error.strerror)
+
+
+def digest_into(total: Any, root: Path, patterns: Iterable[str]) -> None:
+    """Add name and content of each file below `root` that `patterns` match to the hash `total`."""
+    for path in sorted(p for pattern in patterns for p in root.glob(pattern) if p.is_file()):
+        total.update(f"{path.relative_to(root)} {digest(path)}\n".encode())

@@ -5,25 +5,31 @@ from pathlib import Path
 from research.scaling.commands.fit import law_lines
 from research.scaling.holdout import Holdout
 from research.scaling.isoflop.fit import IsoflopFit
-from research.scaling.summary import PartSummary, summary
+from research.scaling.study_laws import DRAWS, study_laws
+from research.scaling.summary import PartSummary
 
 
-def overview(run_dir: str | Path, bootstrap: int = 1000) -> str:
-    """Fit every part and return its laws, its optimum and its held-out predictions, as text.
+def overview(run_dir: str | Path, bootstrap: int = DRAWS) -> str:
+    """Return each part's laws, its optimum and its held-out predictions, as text.
 
+    The laws are those of laws.json, which is written where it is not there yet.
     The largest budget is predicted by fits that never saw it.
 
     Raises:
         UserError: there is no such folder, or no finished trial in it.
     """
-    parts = summary(run_dir, bootstrap=bootstrap)
-    blocks = [_part(part.table.title or name, part) for name, part in parts.items()]
-    notes = [f"note: {note}" for part in parts.values() for note in part.table.notes]
+    parts = study_laws(run_dir, bootstrap)
+    blocks = [_part(name, part) for name, part in parts.items()]
+    fitted = [part for part in parts.values() if isinstance(part, PartSummary)]
+    notes = [f"note: {note}" for part in fitted for note in part.table.notes]
     return "\n\n".join([*blocks, *notes])
 
 
-def _part(title: str, part: PartSummary) -> str:
+def _part(name: str, part: PartSummary | str) -> str:
+    title = name if isinstance(part, str) else part.table.title or name
     lines = ["", title, "=" * len(title)]
+    if isinstance(part, str):
+        return "\n".join([*lines, f"not fitted: {part}"])
     for name, fit in (("chinchilla", part.chinchilla), ("frontier", part.frontier)):
         if fit is None:
             lines.append(f"{name}: not fitted: {part.refused[name]}")

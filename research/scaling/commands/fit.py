@@ -25,6 +25,7 @@ from research.scaling.frontier import fit_frontier
 from research.scaling.isoflop.fit import has_budgets, isoflop
 from research.scaling.ladder import Ladder
 from research.scaling.laws import Law
+from research.scaling.study_laws import no_law
 from research.scaling.summary import compare_methods
 from research.scaling.table import Table
 
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             if part == first:
                 raise
             name = law.name if law else args.law
-            results[part] = [f"refused: {error}"], _nothing(table, name, args.level, str(error))
+            results[part] = [f"refused: {error}"], no_law(table, name, args.level, str(error))
         if law is not None and laws.named(law.name) is None:
             results[part][1]["law_file"] = args.law  # a hint: it is not run unless named again
     content = results[first][1]
@@ -151,22 +152,6 @@ def _with_valleys(fit: LawFit, table: Table, options: dict[str, Any]) -> LawFit:
     methods = compare_methods(fit, valleys)
     more = valleys.findings + ([methods] if methods else [])
     return replace(fit, findings=sorted([*fit.findings, *more], key=lambda found: found.code))
-
-
-def _nothing(table: Table, name: str, level: float, reason: str) -> dict[str, Any]:
-    """The schema of laws.json for a part that cannot carry the law at all."""
-    return {
-        "law": name,
-        "parameters": None,
-        "intervals": None,
-        "level": level,
-        "objective": None,
-        "num_runs": len(table),
-        "convention": table.convention,
-        "warnings": [],
-        "refused": reason,
-        "part": table.part,
-    }
 
 
 def law_lines(fit: LawFit) -> list[str]:

@@ -32,7 +32,7 @@ def add_column_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--params", metavar="COLUMN", help="parameters N")
     add("--data", metavar="COLUMN", help="tokens or images D")
-    add("--loss", metavar="COLUMN", help="loss L")
+    add("--loss", metavar="COLUMN", help="loss L; of a run folder the name of a score")
     add("--unique", metavar="COLUMN", help="unique tokens or images U, where data repeat")
     add(
         "--column",
@@ -69,9 +69,9 @@ def read_tables(
         say(note for note in table.notes if note.startswith(table.source))
         return {"": table}
     for name, value in {**given, "column": args.column, "choices": choices}.items():
-        if value and name != "where":
+        if value and name not in ("where", "loss"):
             raise UserError(f"--{name}: only for a table; a run folder knows its own columns")
-    tables = read_runs(args.source, args.where)
+    tables = read_runs(args.source, args.where, args.loss)
     say(note for table in tables.values() for note in table.notes)
     if args.part and args.part not in tables:
         raise UserError(

@@ -240,24 +240,28 @@ def read_file(path: str | Path, **columns) -> Table:
     return from_frame(read_frame(path), source=str(path), **columns)
 
 
-def read_runs(folder: str | Path, where: str | None = None) -> dict[str, Table]:
+def read_runs(
+    folder: str | Path, where: str | None = None, loss: str | None = None
+) -> dict[str, Table]:
     """Read a run folder (runs/<study>) into one Table per part, in the study's order.
 
     `where` is an expression of the table's columns; a part in which it holds nowhere is left out.
+    `loss` names the score that is L in place of the main one; parts without it are left out. Each
+    score is a column too, score_NAME.
 
     Only results of trials are read: trunks and unfinished trials are skipped, diverged ones kept
     and flagged in `status`. N is the count the result's convention names, C the ledger's FLOPs,
     D the tokens or images, L the score; `group` is the trial.
 
     Raises:
-        UserError: no such folder, no result in it that can be read, or no row `where`. A trial that
-            cannot be read, or was planned and has no result, is named in the notes of the first
-            table.
+        UserError: no such folder, no result in it that can be read, no row `where`, or no score
+            `loss` that is better when it is lower. A trial that cannot be read, or was planned and
+            has no result, is named in the notes of the first table.
     """
     folder = buckets.path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder{sibling(folder)}")
-    runs = files.read_runs(folder)
+    runs = files.read_runs(folder, loss)
     if not runs.trials:
         for reason in runs.unreadable.values():
             raise UserError(f"{folder}: no trial in it that can be read: {reason}")
@@ -330,6 +334,7 @@ def _record(row: files.Trial) -> dict:
         "data_unit": row["data"]["unit"],
         "fingerprint": row["data"]["fingerprint"],
         "floor": (row["floor"] or {}).get("value"),
+        **{f"score_{name}": files.value(each) for name, each in (row.get("scores") or {}).items()},
     }
 
 
