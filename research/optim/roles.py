@@ -64,5 +64,8 @@ def parameters(config: ConfigDict, params: Any) -> dict[str, Parameter]:
     leaves, family = jax.tree_util.tree_leaves_with_path(params), families.load(config.family)
     axes: list[Any] = [(None,) * leaf.ndim for _, leaf in leaves]
     if hasattr(family, "axes"):
-        axes = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
+        # A step is traced under a mesh, which names of axes do not depend on; a pipeline would cut
+        # the one example from which a network has them into micro-batches.
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            axes = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
     return {path_name(path): describe(a) for (path, _), a in zip(leaves, axes, strict=True)}
