@@ -310,6 +310,7 @@ def _record(row: files.Trial) -> dict:
     counted, params = files.counted(row)
     score = row.get("score") or {"unit": UNSTATED, "kind": UNSTATED, "split": UNSTATED}
     return {
+        **{f"score_{name}": files.value(each) for name, each in (row.get("scores") or {}).items()},
         "id": row["id"],
         "part": row["part"],
         "seed": row["seed"],
@@ -334,7 +335,6 @@ def _record(row: files.Trial) -> dict:
         "data_unit": row["data"]["unit"],
         "fingerprint": row["data"]["fingerprint"],
         "floor": (row["floor"] or {}).get("value"),
-        **{f"score_{name}": files.value(each) for name, each in (row.get("scores") or {}).items()},
     }
 
 
