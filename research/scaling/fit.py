@@ -8,12 +8,12 @@ import numpy as np
 
 from research.errors import UserError
 from research.scaling.doubt import checks, intervals, reach, refits
-from research.scaling.doubt.checks import Finding
 from research.scaling.doubt.downstream import downstream_findings
 from research.scaling.doubt.floors import missing_floor
 from research.scaling.doubt.influence import Influence, influence
 from research.scaling.doubt.profile import Profile, profile, quadratic
 from research.scaling.doubt.support import require_support
+from research.scaling.doubt.table_checks import Finding, table_findings
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.engine.solve import MANY_ROWS, solve
 from research.scaling.ladder import Ladder, ladder
@@ -382,7 +382,7 @@ def _signed_one(law: Law) -> str:
 
 
 def _findings(table: Table, law: Law, found: checks.Evidence) -> list[Finding]:
-    every = [*checks.table_findings(table, law), *downstream_findings(table, law)]
+    every = [*table_findings(table, law), *downstream_findings(table, law)]
     floor = missing_floor(table, law)
     every += checks.fit_findings(found) + ([floor] if floor else [])
     return sorted(every, key=lambda finding: finding.code)

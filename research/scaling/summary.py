@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from research.errors import UserError
-from research.scaling.doubt.checks import Finding
 from research.scaling.doubt.intervals import spread
 from research.scaling.doubt.signs import law_for, objective_for
+from research.scaling.doubt.table_checks import Finding
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
 from research.scaling.holdout import Holdout, holdout

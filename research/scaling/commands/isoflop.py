@@ -19,6 +19,7 @@ from research.scaling.doubt.support import require_columns
 from research.scaling.doubt.table_checks import (
     checkpoints,
     duplicates,
+    found_by,
     mixed_conventions,
     paired_losses,
 )
@@ -56,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse_constant(table)
     fit = isoflop(table, args.method, **options)
     checks = (mixed_conventions, checkpoints, duplicates, paired_losses)
-    doubts = [found for check in checks if (found := check(table))]
-    fit = replace(fit, findings=sorted([*doubts, *fit.findings], key=lambda found: found.code))
+    fit = replace(fit, findings=found_by((*checks, lambda _: fit.findings), table))
     content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}
     if args.out:
         write_json(args.out, content, checksum=False)

@@ -11,12 +11,10 @@ import scipy
 
 from research.scaling.doubt import intervals, rounding
 from research.scaling.doubt.profile import Profile
-from research.scaling.doubt.table_checks import Finding, table_findings
+from research.scaling.doubt.table_checks import Finding, found_by
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import Objective
 from research.scaling.table import OWN_GROUP, Table
-
-__all__ = ["Evidence", "Finding", "fit_findings", "refusal", "table_findings"]
 
 
 @dataclass(frozen=True)
@@ -137,9 +135,8 @@ def limits(found: Evidence) -> list[Finding]:
         text = f"{parameter.name} went to its {parameter.ends} bound ({value:.2g}):"
         text += " these runs do not show its effect"
         if parameter.kind == "floor":
-            text = (
-                f"{parameter.name} fell to its lower bound ({value:.2g}): these runs show no floor"
-            )
+            text = f"{parameter.name} fell to its lower bound ({value:.2g}):"
+            text += " these runs show no floor"
         name = "zero floor" if parameter.kind == "floor" else "at a limit"
         result.append(Finding(9, name, text, {parameter.name: value}))
     return result
@@ -228,13 +225,10 @@ def split_losses(found: Evidence) -> Finding | None:
         values = values.astype(str)
         if not 2 <= values.nunique() <= 20:
             continue
-        means = [
-            found.residuals[values == v].mean() for v in values.unique() if (values == v).any()
-        ]
-        counts = [int((values == v).sum()) for v in values.unique() if (values == v).any()]
-        share = float(np.average(np.square(means), weights=counts)) / float(
-            np.mean(found.residuals**2)
-        )
+        groups = [found.residuals[values == value] for value in values.unique()]
+        means, counts = [group.mean() for group in groups], [len(group) for group in groups]
+        explained = float(np.average(np.square(means), weights=counts))
+        share = explained / float(np.mean(found.residuals**2))
         if share > 0.5 and min(counts) >= 3:
             name = "group" if column == OWN_GROUP else str(column)
             numbers = {"column": name, "share": share}
@@ -272,9 +266,5 @@ def narrow_interval(found: Evidence) -> list[Finding]:
 
 def fit_findings(found: Evidence) -> list[Finding]:
     """Every warning of this file that a fit earns, in the order of the list."""
-    single = [gradient(found), starts(found)]
-    single += [outliers(found), rounded_losses(found), split_losses(found)]
-    several = [*limits(found), *objective_sensitivity(found), *identification(found)]
-    several += narrow_interval(found)
-    present = [finding for finding in single if finding is not None]
-    return sorted([*present, *several], key=lambda finding: finding.code)
+    checks = (gradient, limits, starts, objective_sensitivity, identification, outliers)
+    return found_by((*checks, narrow_interval, rounded_losses, split_losses), found)

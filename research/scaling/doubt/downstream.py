@@ -7,7 +7,7 @@ the 17 of 46 tasks that are) and where its error goes one way (McKenzie 2023: in
 import numpy as np
 import scipy
 
-from research.scaling.doubt.table_checks import Finding
+from research.scaling.doubt.table_checks import Finding, found_by
 from research.scaling.laws import Law
 from research.scaling.table import Table
 
@@ -79,6 +79,6 @@ def accuracy(table: Table) -> Finding | None:
 
 def downstream_findings(table: Table, law: Law | None = None) -> list[Finding]:
     """Every warning of this file."""
-    found = [guessing(table), accuracy(table)]
-    curves = turning(table, law) if law is not None and law.target in ("loss", "error") else []
-    return [*(each for each in found if each is not None), *curves]
+    found = found_by((guessing, accuracy), table)
+    curves = law is not None and law.target in ("loss", "error")
+    return found + (turning(table, law) if curves else [])

@@ -3,7 +3,9 @@
 Each check is a function of a Table that returns a Finding or None.
 """
 
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,12 +38,24 @@ class Finding:
 
     def to_json(self) -> dict[str, Any]:
         """The warning as an object, for laws.json."""
-        return {
-            "code": self.code,
-            "name": self.name,
-            "message": self.message,
-            "numbers": self.numbers,
-        }
+        return asdict(self)
+
+
+def found_by(checks: Iterable[Callable], *seen: Any) -> list[Finding]:
+    """What `checks` find in what is `seen`: each gives a Finding, several or None; by number."""
+    results = [check(*seen) for check in checks]
+    several = [each if isinstance(each, list) else [each] for each in results if each]
+    return sorted(itertools.chain(*several), key=lambda finding: finding.code)
+
+
+def _over(
+    code: int, name: str, values: np.ndarray | None, bound: float, text: str
+) -> Finding | None:
+    """A finding where `values` [rows] pass `bound`; `text` says {rows} and {largest}."""
+    if values is None or not (values > bound).any():
+        return None
+    numbers = {"rows": int((values > bound).sum()), "largest": float(values.max())}
+    return Finding(code, name, text.format(**numbers), numbers)
 
 
 def mixed_conventions(table: Table) -> Finding | None:
@@ -101,17 +115,8 @@ def _off(ratio: np.ndarray, rule: str, numbers: dict[str, Any]) -> Finding | Non
 
 def warmup(table: Table) -> Finding | None:
     """3: warm-up over 20% of the tokens (Porian 2024: moves the exponent from .706 to .602)."""
-    share = table.numbers("warmup_fraction")
-    if share is None:
-        return None
-    long = share > 0.2
-    if not long.any():
-        return None
-    numbers = {"rows": int(long.sum()), "largest": float(share.max())}
-    text = (
-        f"warm-up takes over 20% of the tokens in {numbers['rows']} rows (up to {share.max():.0%})"
-    )
-    return Finding(3, "warm-up", text, numbers)
+    text = "warm-up takes over 20% of the tokens in {rows} rows (up to {largest:.0%})"
+    return _over(3, "warm-up", table.numbers("warmup_fraction"), 0.2, text)
 
 
 def schedule(table: Table) -> Finding | None:
@@ -120,16 +125,11 @@ def schedule(table: Table) -> Finding | None:
     A constant rate, or one that waits and then cools down within the run, ends when it likes.
     """
     over = table.numbers("schedule_overhang")
-    if over is None:
-        return None
-    late = over > 1.01
-    if "schedule" in table.frame:
-        late &= ~table.frame["schedule"].astype(str).str.lower().isin(OPEN_ENDED).to_numpy()
-    if not late.any():
-        return None
-    numbers = {"rows": int(late.sum()), "largest": float(over.max())}
-    text = f"the learning-rate schedule ends after the run in {numbers['rows']} rows"
-    return Finding(4, "schedule", f"{text} (up to {over.max():.3g} times its length)", numbers)
+    if over is not None and "schedule" in table.frame:
+        kinds = table.frame["schedule"].astype(str).str.lower()
+        over = np.where(kinds.isin(OPEN_ENDED), 0.0, over)
+    text = "the learning-rate schedule ends after the run in {rows} rows"
+    return _over(4, "schedule", over, 1.01, f"{text} (up to {{largest:.3g}} times its length)")
 
 
 def sweep_edges(table: Table) -> list[Finding]:
@@ -214,12 +214,9 @@ def flagged_rows(table: Table) -> list[Finding]:
         if bad.any():
             text = f"{int(bad.sum())} rows have a status other than finished and are fitted"
             found.append(Finding(18, "status", text, {"rows": int(bad.sum())}))
-    epochs = _epochs(table)
-    if epochs is not None and (epochs > 1.0001).any():
-        rows = int((epochs > 1.0001).sum())
-        text = f"{rows} rows repeat their data (up to {epochs.max():.3g} epochs)"
-        numbers = {"rows": rows, "largest": float(epochs.max())}
-        found.append(Finding(18, "repeated data", text, numbers))
+    text = "{rows} rows repeat their data (up to {largest:.3g} epochs)"
+    repeated = _over(18, "repeated data", _epochs(table), 1.0001, text)
+    found += [repeated] if repeated else []
     return found
 
 
@@ -281,11 +278,12 @@ def paired_losses(table: Table) -> Finding | None:
 
 def table_findings(table: Table, law: Law | None = None) -> list[Finding]:
     """Every warning of this file that `table` earns for `law`, in the order of the list."""
-    single = (mixed_conventions, units, flops_against_6nd, flops_against_architecture)
-    single = (*single, warmup, schedule, below_floor)
-    found = [*(check(table) for check in single), duplicates(table, law), paired_losses(table)]
     # A frontier is a law of compute alone: the sizes of its best runs need not be far apart.
-    sizes = law is None or "N" in law.variables
-    found.append(narrow_range(table, ("N", "C") if sizes else ("C",)))
-    found += [checkpoints(table), *sweep_edges(table), *resampling(table), *flagged_rows(table)]
-    return sorted((f for f in found if f is not None), key=lambda finding: finding.code)
+    spans = ("N", "C") if law is None or "N" in law.variables else ("C",)
+    checks = (
+        *(mixed_conventions, units, flops_against_6nd, flops_against_architecture),
+        *(warmup, schedule, below_floor, lambda table: duplicates(table, law), paired_losses),
+        lambda table: narrow_range(table, spans),
+        *(checkpoints, sweep_edges, resampling, flagged_rows),
+    )
+    return found_by(checks, table)

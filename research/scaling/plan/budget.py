@@ -20,6 +20,7 @@ from research.scaling.plan.surface import (
     best_size,
     cheapest_to_serve,
     data_for,
+    hair_above,
 )
 
 # Sizes of the trade-off curve, as multiples of the best one.
@@ -34,11 +35,6 @@ INSTEAD = {
 }
 
 Interval = tuple[float, float] | None
-
-
-def _hair_above(loss: np.ndarray) -> np.ndarray:
-    """`loss`, and as much as rounding may take from it."""
-    return loss + 1e-12 * np.abs(loss)
 
 
 @dataclass(frozen=True)
@@ -156,11 +152,7 @@ def plan(
     for wanted in reached[1:]:
         _refuse_far(fitted, wanted, anyway)
     ends = {name: np.array([w[name] for w in reached if name in w]) for name in "CND"}
-    far = reach.warnings(reach.beyond(fitted.ranges, ends))
-    if not {"N", "D", "C"} & set(fitted.ranges):
-        far = ["no fitted range in the file: how far this extrapolates is not known"]
-    if not len(fitted.draws):
-        far.append("no draws in the file: no intervals")
+    far = fitted.doubts(reach.beyond(fitted.ranges, ends))
     hours = None
     if chips is not None:
         spent = chips.chip_hours(serving.flops if serving else best.flops, mfu)
@@ -274,7 +266,7 @@ def _searched(
     serving = None
     if inference:
         smaller = np.exp(cheapest_to_serve(surface, sizes, flops, inference))
-        goal = _hair_above(surface.loss(params[:, None], data[:, None]))
+        goal = hair_above(surface.loss(params[:, None], data[:, None]))
         needed = data_for(surface, smaller[:, None], goal)[:, 0]
         serving = _choice(fitted, surface, smaller, needed, inference)
     curve = _curve(surface.one(point), best, flops, fitted.log)
@@ -341,7 +333,7 @@ def _curve(surface: Surface, best: Choice, flops: float, relative: bool) -> list
     data = surface.model.data(np.asarray(flops), params)
     losses = surface.loss(params, data)
     # At the optimum itself rounding may ask for a hair more data than the budget buys.
-    goal = _hair_above(np.full_like(params, best.loss))
+    goal = hair_above(np.full_like(params, best.loss))
     needed = surface.cost(params, data_for(surface, params, goal)) / flops
     needed = np.where(params == best.params, 1.0, needed)
     within = data <= surface.most_data * (1 + 1e-9)

@@ -89,6 +89,13 @@ class FittedLaw:
         units = [line for line in self.warnings if line.startswith("[1 units]")]
         return f"{refused} (the fit warned: {units[0]})" if refused and units else refused
 
+    def doubts(self, beyond: Mapping[str, np.ndarray]) -> list[str]:
+        """Warnings of a law that is carried so many decades `beyond` its runs (reach.beyond)."""
+        said = reach.warnings(beyond)
+        if not {"N", "D", "C"} & set(self.ranges):
+            said.append("no fitted range in the file: how far this extrapolates is not known")
+        return said if len(self.draws) else [*said, "no draws in the file: no intervals"]
+
     def interval(self, drawn: np.ndarray) -> np.ndarray | None:
         """Ends [2, R] of positive numbers drawn [S, R]; None of fewer than two draws."""
         if len(drawn) < 2:

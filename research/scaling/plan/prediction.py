@@ -96,11 +96,7 @@ def predict(
         where = ", ".join(f"{name} = {v[row]:g}" for name, v in reads.items())
         raise UserError(f"the law {fitted.law.name!r} has no value at {where}")
     beyond = reach.beyond(fitted.ranges, columns)
-    warnings += reach.warnings(beyond)
-    if not {"N", "D", "C"} & set(fitted.ranges):
-        warnings.append("no fitted range in the file: how far this extrapolates is not known")
-    if not len(fitted.draws):
-        warnings.append("no draws in the file: no intervals")
+    warnings += fitted.doubts(beyond)
     return Prediction(
         law=fitted.law.name,
         target=fitted.law.target,

@@ -67,6 +67,11 @@ def size_for(surface: Surface, flops: float, data: float) -> float:
     return float((flops / (surface.model.factor * data)) ** (1 / surface.model.power))
 
 
+def hair_above(loss: np.ndarray) -> np.ndarray:
+    """`loss`, and as much as rounding may take from it."""
+    return loss + 1e-12 * np.abs(loss)
+
+
 def best_size(surface: Surface, flops: float) -> np.ndarray:
     """Log N [S] of least loss at `flops`; nan where the law has none within RATIOS.
 
@@ -113,9 +118,8 @@ def cheapest_to_serve(surface: Surface, log_best: np.ndarray, flops: float, toke
     Serving only favours smaller sizes, so those from a thousandth of the optimum are searched.
     """
     params = np.exp(log_best)[:, None]
-    # A hair above: at the optimum itself the only data that reach its loss are its own.
-    target = surface.loss(params, surface.model.data(np.asarray(flops), params))
-    target = target + 1e-12 * np.abs(target)
+    # At the optimum itself the only data that reach its loss are its own.
+    target = hair_above(surface.loss(params, surface.model.data(np.asarray(flops), params)))
 
     def total(shift: np.ndarray) -> np.ndarray:
         smaller = params * np.exp(shift)

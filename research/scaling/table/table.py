@@ -27,19 +27,6 @@ from research.scaling.table.series import series_of
 from research.scaling.table.shape import asked
 from research.scaling.table.units import refuse_units
 
-__all__ = [
-    "OWN_GROUP",
-    "Table",
-    "asked",
-    "from_frame",
-    "named_column",
-    "positive_numbers",
-    "read_file",
-    "read_frame",
-    "read_runs",
-    "rows_where",
-]
-
 UNSTATED = "not stated"
 OWN_GROUP = "group of the file"  # a column "group" that --group does not name
 # Columns of anybody's table that must hold one value in one fit: what N, C and L are.
