@@ -21,7 +21,7 @@ import numpy as np
 import research
 from research.errors import UserError
 from research.run import buckets, files, record
-from research.scaling.doubt.checks import Finding
+from research.scaling.doubt.table_checks import Finding
 from research.scaling.fit import LawFit
 from research.scaling.holdout import Holdout
 from research.scaling.isoflop.fit import IsoflopFit

@@ -8,8 +8,9 @@ import sys
 import time
 
 from research import study
-from research.dryrun import answer, command, price
+from research.dryrun import command, price
 from research.dryrun.estimate import estimate
+from research.numbers import gib
 
 PODS = {
     "dit_xl": "v5e:2x4",
@@ -46,9 +47,9 @@ def main(words: list[str]) -> int:
         off = found.memory.peak / found.peak - 1
         failed |= abs(off) > WITHIN
         print(
-            f"{name:9s} {PODS[name]:10s} {answer.gib(compiled.arguments, chip):>11s} "
-            f"{answer.gib(compiled.temporaries, chip):>12s} {answer.gib(found.peak, chip):>11s} "
-            f"{answer.gib(found.memory.peak, chip):>11s} {off:+6.1%} {compiled.seconds:6.1f} s "
+            f"{name:9s} {PODS[name]:10s} {gib(compiled.arguments * chip):>11s} "
+            f"{gib(compiled.temporaries * chip):>12s} {gib(found.peak * chip):>11s} "
+            f"{gib(found.memory.peak * chip):>11s} {off:+6.1%} {compiled.seconds:6.1f} s "
             f"{spent[name]:5.0f} s {found.step.seconds_floor:7.4f} s {found.step.mfu_bound:6.1%}",
             flush=True,
         )

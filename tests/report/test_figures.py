@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 
+from research.numbers import power_of_ten
 from research.report import axes, chapters, words
 from research.report.findings import Drop, Quantity, find
 from research.report.load import read_study
@@ -86,9 +87,9 @@ def test_loss_axis_is_linear_where_a_log_is_not():
 
 
 def test_powers_of_ten():
-    assert axes.power_of_ten(1e12) == "10¹²"
-    assert axes.power_of_ten(3e9) == "3×10⁹"
-    assert axes.power_of_ten(2.5e-4) == "2.5×10⁻⁴"
+    assert power_of_ten(1e12) == "10¹²"
+    assert power_of_ten(3e9) == "3×10⁹"
+    assert power_of_ten(2.5e-4) == "2.5×10⁻⁴"
 
 
 def test_sentences_carry_their_intervals():
