@@ -10,6 +10,7 @@ A source is a module with
 where `data` is its checked section of the config; and, where it needs them,
 
     check(data) raises UserError for a value that cannot be, before anything is prepared
+    check_name(name, ours) raises UserError where one module serves many names and not this one
     identity(data) -> what decides the content of its arrays; else every value of `data` does
     words(identity) -> words for the name of the prepared folder
     DOWNLOADS = True where `python -m research data` prepares it only when it is asked for by name
