@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from research import families, parts
 from research.errors import UserError, nearest
 from research.run import files, record
 
@@ -74,18 +75,41 @@ def check_ranges(section: ConfigDict, name: str, ranges: dict[str, tuple[float, 
             raise UserError(f"{name}.{key}={section[key]} must be at least {low}{above}")
 
 
-def override(config: ConfigDict, flags: Iterable[str]) -> None:
+def override(
+    config: ConfigDict, flags: Iterable[str], axes: Mapping[str, Any] | None = None
+) -> None:
     """Set `config` in place from flags such as `--config.model.depth=6`.
+
+    Args:
+        axes: values that the axes of a study give to dotted keys; flags win over them.
 
     Raises:
         UserError: for an unknown key (nearest named) or a value of another type.
     """
+    settings = list((axes or {}).items())
     for flag in flags:
         key, equals, text = flag.partition("=")
         if not key.startswith("--config.") or not equals:
             raise UserError(f"unknown argument {flag!r}; config keys are set as --config.key=value")
-        section, name = place(config, key)
-        section[name] = _parse(key, text, section.get_type(name))
+        settings.append((key.removeprefix("--config."), text))
+    named = _choose_parts(config, dict(settings))
+    for key, value in settings:
+        if key not in named:
+            assign(config, key, value)
+
+
+def _choose_parts(config: ConfigDict, settings: Mapping[str, Any]) -> set[str]:
+    """Let `config` name the parts that `settings` name, before a key of theirs is set."""
+    if "family" not in config or not any(key.startswith("model.") for key in settings):
+        return set()
+    family, named = families.load(config.family), set()
+    while True:
+        keys = [f"model.{key}" for key, _ in parts.named(family, config.model)]
+        left = [key for key in keys if key in settings and key not in named]
+        if not left:
+            return named
+        named.add(left[0])
+        parts.choose(family, config.model, left[0].removeprefix("model."), settings[left[0]])
 
 
 def assign(config: ConfigDict, key: str, value: Any) -> None:
@@ -243,7 +267,7 @@ def difference(first: dict, second: dict) -> list[str]:
     return [f"{key}: {a}, now {b}" for key, (a, b) in changes(first, second).items()]
 
 
-def parts(module: ModuleType, part: str | None) -> Sequence[str]:
+def study_parts(module: ModuleType, part: str | None) -> Sequence[str]:
     """Return the parts of an experiment to run: all of them unless one is named."""
     return [part] if part else list(module.PARTS)
 

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import config as configs
-from research import data, families, mesh, optim
-from research.errors import UserError
+from research import data, families, mesh, optim, parts
+from research.errors import UserError, nearest
 
 RANGES = {  # [low, high) of keys outside config.train, by section
     "": {"seed": (0, 2**32), "log_steps": (1, math.inf)},
@@ -54,6 +54,7 @@ def choose(config: ConfigDict, axes: Mapping[str, Any], flags: Sequence[str]) ->
 
 def settle(config: ConfigDict) -> None:
     """Give `config` the keys that it lacks of the parts that it names, and refuse others."""
+    parts.complete(families.load(config.family), config.model)
     optim.complete(config.train)
 
 
@@ -75,8 +76,13 @@ def hardware() -> ConfigDict:
     )
 
 
-def config(family: str, source: str) -> ConfigDict:
-    """Return the config of `family` on data `source`; None means "the recipe decides"."""
+def config(family: str, source: str, **chosen: str) -> ConfigDict:
+    """Return the config of `family` on data `source`; None means "the recipe decides".
+
+    Args:
+        chosen: names of parts in place of the default ones, such as attention="window": their keys
+            are then in config.model.
+    """
     module = families.load(family)
     tree = ConfigDict(
         dict(
@@ -103,7 +109,10 @@ def config(family: str, source: str) -> ConfigDict:
             hardware=hardware(),
         )
     )
-    tree.model = module.default_model()
+    tree.model = parts.default_model(module, chosen)
+    for key in chosen.keys() - dict(parts.named(module, tree.model)).keys():
+        known = [name for name, _ in parts.named(module, tree.model)]
+        raise UserError(f"config.model.{key} names no part of {family!r}{nearest(key, known)}")
     tree.data = data.default(source)
     for section in ("sampling", "evaluation"):
         if hasattr(module, f"default_{section}"):
@@ -114,7 +123,10 @@ def config(family: str, source: str) -> ConfigDict:
 def complete(found: dict[str, Any]) -> dict[str, Any]:
     """A config.json of any age, its later keys at their defaults: what was run before they were."""
     try:
-        default = configs.to_plain(config(found["family"], found["data"]["name"]))
+        model, family = found["model"], families.load(found["family"])
+        named = [key for key, _ in parts.named(family, parts.default_model(family, model))]
+        chosen = {key: model[key] for key in named if key in model}
+        default = configs.to_plain(config(found["family"], found["data"]["name"], **chosen))
     except (KeyError, TypeError, UserError):  # of no family that is here
         return found
 

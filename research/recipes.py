@@ -60,9 +60,7 @@ def _steps(config: ConfigDict) -> int:
     """How many steps the budget buys of a network that can be built on these data."""
     defaults.check_ranges(config)
     configs.check_ranges(config.train, "config.train", {"batch_size": (1, 2**31)})
-    family = families.load(config.family)
-    if hasattr(family, "check"):
-        family.check(config, data.outline(config.data))
+    families.check(config, data.outline(config.data))
     step = cost.ledger(config).step_flops
     if step == 0:
         raise UserError(

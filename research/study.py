@@ -23,20 +23,13 @@ from research import (
     identity,
     mesh,
     optim,
+    parts,
     recipes,
     trunks,
 )
-from research.errors import UserError, nearest
-from research.models.attention import KINDS, TILE
-from research.models.transformer import REMAT_POLICIES
+from research.errors import UserError
 from research.run import buckets, files, record
 from research.trunks import Group, Trial
-
-CHOICES = {  # of keys of config.hardware
-    "remat": tuple(REMAT_POLICIES),
-    "attention": tuple(KINDS),
-    "compute_dtype": ("float32", "bfloat16"),
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ def load(
     module, part = configs.load_experiment(spec)
     groups: list[Group] = []
     described, notes = {}, []
-    for name in configs.parts(module, part):
+    for name in configs.study_parts(module, part):
         with configs.naming(spec):
             all_axes = [dict(axes) for axes in module.get_trials(name)]
         if not all_axes:
@@ -143,9 +136,7 @@ def _trial(
     with configs.naming(spec):
         config = module.get_config(part)
     defaults.choose(config, axes, flags)
-    for key, value in axes.items():
-        configs.assign(config, key, value)
-    configs.override(config, flags)
+    configs.override(config, flags, axes)
     if "budget" in axes and any(flag.startswith("--config.train.steps=") for flag in flags):
         config.budget = None  # the steps are what is run, whatever the axis asked for
         axes = {k: v for k, v in axes.items() if k != "budget"} | {"train.steps": None}
@@ -191,8 +182,7 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
         spec = _spec(str(configs.to_plain(config.data)), config.data)
     else:
         spec = data.outline(config.data)
-    if hasattr(family, "check"):
-        family.check(config, spec)
+    families.check(config, spec)
     evaluation.check(config, spec)
     _check_origin(config, family)
     examples = spec["unique"] // spec["amount"] if prepared else math.inf
@@ -202,7 +192,8 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
             f"examples of {config.data.name}"
         )
     optim.check(config)
-    check_hardware(config, num_devices or len(jax.devices()))
+    platform = None if num_devices else jax.default_backend()
+    check_hardware(config, num_devices or len(jax.devices()), platform)
     return config
 
 
@@ -243,42 +234,29 @@ def here(config: ConfigDict) -> ConfigDict:
     return layout
 
 
-def check_hardware(config: ConfigDict, num_devices: int) -> None:
-    """Raise UserError for a `config.hardware` that `num_devices` or the network do not allow."""
-    hardware, depth = config.hardware, config.model.get("depth", 1)
-    for key, choices in CHOICES.items():
-        if hardware[key] not in choices:
-            raise UserError(
-                f"config.hardware.{key}={hardware[key]!r} is not one of {', '.join(choices)}"
-                f"{nearest(hardware[key], choices)}"
-            )
+def check_hardware(config: ConfigDict, num_devices: int, platform: str | None = None) -> None:
+    """Raise UserError for a `config.hardware` that the machine or the network do not allow.
+
+    Args:
+        platform: "cpu", "gpu" or "tpu"; None where the devices are elsewhere.
+    """
+    hardware = config.hardware
+    parts.check_choice("hardware.compute_dtype", hardware.compute_dtype, ("float32", "bfloat16"))
     sizes = mesh.sizes(hardware.mesh, num_devices)
-    stages, parts, of_step = sizes["stage"], 1, hardware.accumulation
+    stages, count, of_step = sizes["stage"], 1, hardware.accumulation
     if stages > 1:
-        parts = hardware.microbatches or stages
-        if parts < stages:
+        count = hardware.microbatches or stages
+        if count < stages:
             raise UserError(
-                f"config.hardware.microbatches={parts} is fewer than mesh.stage={stages}; "
+                f"config.hardware.microbatches={count} is fewer than mesh.stage={stages}; "
                 f"nearest valid: {stages}"
             )
-        if depth % stages:
-            raise UserError(
-                f"config.hardware.mesh.stage={stages} does not divide config.model.depth={depth}"
-            )
-    if hardware.attention == "splash" and sizes["sequence"] > 1:
-        raise UserError(
-            "config.hardware.attention='splash' cannot split positions over mesh.sequence="
-            f"{sizes['sequence']}; use chunked"
-        )
-    if hardware.attention == "splash" and (positions := cost.ledger(config).tokens) % TILE:
-        raise UserError(
-            f"config.hardware.attention='splash' works on tiles of {TILE} positions, which do not "
-            f"divide {positions}; use chunked"
-        )
+    machine = parts.Machine(sizes, platform, lambda: cost.ledger(config).tokens)
+    parts.check_hardware(families.load(config.family), config, machine)
     batch = config.train.batch_size
-    mesh.check_batch(sizes, "config.train.batch_size", batch, of_step * parts, "micro-batches")
+    mesh.check_batch(sizes, "config.train.batch_size", batch, of_step * count, "micro-batches")
     batch = config.evaluation.batch_size
-    mesh.check_batch(sizes, "config.evaluation.batch_size", batch, parts, "micro-batches")
+    mesh.check_batch(sizes, "config.evaluation.batch_size", batch, count, "micro-batches")
 
 
 _SPECS: dict[str, dict] = {}

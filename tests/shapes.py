@@ -7,7 +7,7 @@ from research import defaults, recipes
 
 def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
     """A two-layer decoder, 16 wide, on a small Markov chain; 8 sequences a batch."""
-    config = defaults.config("autoregressive", "markov")
+    config = defaults.config("autoregressive", "markov", **_parts(model))
     config.recipe = "fixed"
     config.model.update(dict(depth=2, width=16, num_heads=2, vocab_size=vocab) | model)
     config.data.update(
@@ -18,13 +18,18 @@ def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
 
 def diffusion(**model) -> ConfigDict:
     """A two-layer DiT, 16 wide, on a Gaussian mixture of 16x16 floats."""
-    config = defaults.config("diffusion", "gaussian_mixture")
+    config = defaults.config("diffusion", "gaussian_mixture", **_parts(model))
     config.recipe = "fixed"
     config.data.update(resolution=8, images=200, validation_images=64)
     shape = dict(depth=2, width=16, num_heads=2, image_shape=(8, 8, 1), discrete=False)
-    config.model.update(shape | model)
+    kept = {key: value for key, value in shape.items() if key in config.model}
+    config.model.update(kept | model)
     config.train.ema_decay = 0.9
     return _trained(config)
+
+
+def _parts(model: dict) -> dict[str, str]:
+    return {key: model[key] for key in ("network", "mixer", "channel", "attention") if key in model}
 
 
 def _trained(config: ConfigDict) -> ConfigDict:

@@ -48,8 +48,16 @@ def module(tmp_path, monkeypatch):
 
 def test_one_file_for_each_kind_of_idea():
     assert len(BLOCKS) == len(CODE)
-    kinds = {"experiments", "families", "evaluation", "laws", "optim", "data"}
+    kinds = {"experiments", "families", "evaluation", "laws", "optim", "data", "models"}
     assert {path.split("/")[-2] for path in CODE} == kinds
+
+
+def test_parts_of_networks_are_the_toys_that_tests_train():
+    """`tests/models/test_toy_networks.py` trains them from config to score."""
+    shown = {Path(path).name: code for path, code in CODE.items() if "/models/" in path}
+    assert set(shown) == {"strided_attention.py", "conv_net.py"}
+    for name, code in shown.items():
+        assert (ROOT / "tests" / "toys" / name).read_text() == code
 
 
 def test_study(tmp_path):

@@ -64,15 +64,20 @@ def compiles() -> bool:
 
 
 def check(config: ConfigDict, wanted: Slice) -> None:
-    """Refuse what only TPUs can run.
+    """Refuse a kernel of attention that the chip cannot run.
 
     Raises:
         UserError: naming the key.
     """
+    if wanted.chip not in SEEN and config.hardware.attention == "cudnn":
+        raise UserError(
+            "config.hardware.attention=cudnn is a kernel for NVIDIA's GPUs;"
+            f" for {wanted.chip} give --config.hardware.attention=splash or chunked"
+        )
     if wanted.chip in SEEN and config.hardware.attention == "splash":
         raise UserError(
             "config.hardware.attention=splash is a kernel for TPUs;"
-            f" for {wanted.chip} give --config.hardware.attention=chunked"
+            f" for {wanted.chip} give --config.hardware.attention=chunked or cudnn"
         )
 
 

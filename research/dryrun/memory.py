@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from research import data, families
 from research.dryrun.share import MASTER, Share, moment_bytes
-from research.models.attention import ROWS
+from research.models.kernels import ROWS
 from research.programs import Carried
 
 LANES = 128  # the last dimension of an array in a TPU's memory is a multiple of it
@@ -140,7 +140,7 @@ def _working(share: Share, again: bool) -> float:
 
 def _scores(share: Share) -> float:
     """Bytes of attention's scores and their gradients, float32, and weights in both types."""
-    if share.attention == "splash":
+    if share.attention in ("splash", "cudnn"):
         return 0.0
     rows = share.positions * share.heads
     if share.attention == "chunked":

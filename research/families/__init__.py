@@ -20,6 +20,7 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     reference(config, params) -> parameters that lie frozen beside the trained ones, made from
         those that training begins with or filled by config.init_from.reference; `loss` then takes
         them as `reference`
+    PARTS -> the parts it is made of, such as {"network": table} (`research.parts`)
     positions(config) -> how many positions the network processes for one example, where these
         are not the tokens of a text
     unread_flops(config) -> FLOPs of one example by name scope, where a loop of unknown length or
@@ -31,10 +32,13 @@ config.train.steps and config.seed): reading one is an error. What changes along
 `step`, the number of steps before this one.
 """
 
-import importlib
 from types import ModuleType
+from typing import Any
 
-from research.errors import UserError, nearest
+from ml_collections import ConfigDict
+
+from research import parts
+from research.errors import UserError
 
 FAMILIES = {
     "autoregressive": "research.families.autoregressive",
@@ -49,15 +53,16 @@ def load(name: str) -> ModuleType:
     Raises:
         UserError: for an unknown name, or a module that lacks part of the protocol.
     """
-    if "." not in name and name not in FAMILIES:
-        raise UserError(
-            f"config.family={name!r} is not one of {', '.join(FAMILIES)}{nearest(name, FAMILIES)}"
-        )
-    try:
-        module = importlib.import_module(FAMILIES.get(name, name))
-    except ModuleNotFoundError as error:
-        raise UserError(f"config.family={name!r}: {error}") from error
+    module = parts.load("family", name, FAMILIES)
     missing = [function for function in PROTOCOL if not hasattr(module, function)]
     if missing:
         raise UserError(f"config.family={name!r} lacks {', '.join(missing)}")
     return module
+
+
+def check(config: ConfigDict, spec: dict[str, Any]) -> None:
+    """Raise UserError for parts or a family that cannot be built, or that the data do not fit."""
+    family = load(config.family)
+    parts.check(family, config)
+    if hasattr(family, "check"):
+        family.check(config, spec)

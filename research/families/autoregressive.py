@@ -1,6 +1,9 @@
 """Autoregressive transformers over tokens: exact likelihood, one symbol after another."""
 
 import functools
+import sys
+from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,14 +12,21 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research.data import bytes_per_token
 from research.errors import UserError
-from research.models import common, decoder, moe, transformer
+from research.models import common
+from research.models.attention import IN_ORDER, Where
+from research.parts import part
+
+# A network is a part (`research.parts`) with
+#   build(model, hardware) -> module of (tokens_BxL, where, cache) -> (x_BxLxD, measures, cache)
+#   nats(params, x_BxLxD, targets_BxL, chunks) and logits(params, x_BxLxD), its head
+#   positions(config), and empty_cache(model, hardware, batch, length) if it has a cache
+NETWORKS = {"decoder": "research.models.decoder"}
+PARTS = {"network": NETWORKS}
 
 
 def default_model() -> ConfigDict:
-    """Keys of `config.model`: the stack's, and the vocabulary's."""
-    model = transformer.default_model()
-    model.update(dict(vocab_size=256, tie_embeddings=False, max_length=0))
-    return model
+    """Keys of `config.model` beside the network's."""
+    return ConfigDict(dict(network="decoder", vocab_size=256))
 
 
 def default_sampling() -> ConfigDict:
@@ -25,8 +35,7 @@ def default_sampling() -> ConfigDict:
 
 
 def check(config: ConfigDict, spec: dict) -> None:
-    """Raise UserError for a network that cannot be built or that the data's `spec` does not fit."""
-    transformer.check(config.model)
+    """Raise UserError for what the data's `spec` does not fit."""
     data, model = config.data, config.model
     if config.sampling.temperature < 0:
         raise UserError(
@@ -43,25 +52,26 @@ def check(config: ConfigDict, spec: dict) -> None:
             f"{spec['vocab_size']} symbols "
             f"of {data.name}"
         )
-    if data.length % config.hardware.loss_chunks:
-        raise UserError(
-            f"config.hardware.loss_chunks={config.hardware.loss_chunks} does not divide "
-            f"config.data.length={data.length}"
-        )
-    if model.max_length and model.max_length < data.length:
-        raise UserError(
-            f"config.model.max_length={model.max_length} is shorter than "
-            f"config.data.length={data.length}"
-        )
+
+
+def head(config: ConfigDict) -> ModuleType:
+    """The network's module, whose functions read what the network returns."""
+    return part(sys.modules[__name__], "network", config.model)
+
+
+def positions(config: ConfigDict) -> int:
+    """Positions that the network processes for one example."""
+    return head(config).positions(config)
+
+
+def network(config: ConfigDict) -> Any:
+    """The Flax module that `config.model` names."""
+    return _network(head(config), FrozenConfigDict(config.model), FrozenConfigDict(config.hardware))
 
 
 @functools.lru_cache
-def _network(model: FrozenConfigDict, hardware: FrozenConfigDict) -> decoder.Decoder:
-    return decoder.Decoder(model, hardware)
-
-
-def network(config: ConfigDict) -> decoder.Decoder:
-    return _network(FrozenConfigDict(config.model), FrozenConfigDict(config.hardware))
+def _network(of: ModuleType, model: FrozenConfigDict, hardware: FrozenConfigDict) -> Any:
+    return of.build(model, hardware)
 
 
 def _example(config: ConfigDict) -> jax.Array:
@@ -79,35 +89,41 @@ def axes(config: ConfigDict) -> common.Params:
 
 
 def cross_entropy(
-    config: ConfigDict, params: common.Params, tokens: jax.Array
+    config: ConfigDict, params: common.Params, tokens: jax.Array, where: Where = IN_ORDER
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Nats of each of tokens[:, 1:] given the ones before it, [batch, length], and measures."""
-    x, measures = common.apply(network(config), params, tokens[:, :-1])
-    return decoder.nats(params, x, tokens[:, 1:], config.hardware.loss_chunks), measures
+    """Nats of each of tokens[:, 1:] given the ones before it, [B, L], and what is measured."""
+    x_BxLxD, measures, _ = common.apply(network(config), params, tokens[:, :-1], where)
+    chunks = config.hardware.loss_chunks
+    return head(config).nats(params, x_BxLxD, tokens[:, 1:], chunks), measures
+
+
+def _where(batch: dict) -> Where:
+    """Positions and segments of the tokens that are read, where the batch has them."""
+    return Where(batch.get("positions"), batch.get("segments"))
 
 
 def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array, step: jax.Array):
-    """Mean nats a token over batch["tokens"] [batch, length + 1].
+    """Mean nats a token over batch["tokens"] [B, L + 1], and the penalty that parts ask for.
 
-    With batch["weights"] [batch, length] it is the mean of weight times nats, not divided by the
-    batch's own weights, so that micro-batches add up to the batch.
+    With batch["weights"] [B, L] it is the mean of weight times nats, not divided by the batch's
+    own weights, so that micro-batches add up to the batch.
     """
     del key, step
-    nats, measures = cross_entropy(config, params, batch["tokens"])
+    nats_BxL, measures = cross_entropy(config, params, batch["tokens"], _where(batch))
     if "weights" in batch:
-        nats = nats * batch["weights"]
-    return nats.mean() + moe.penalty(config.model, measures), measures
+        nats_BxL = nats_BxL * batch["weights"]
+    return nats_BxL.mean() + measures.pop("penalty", 0.0), measures
 
 
 def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """Bits of the batch, and of how many bytes or tokens; batch["weights"] weigh both."""
     del key
-    nats, _ = cross_entropy(config, params, batch["tokens"])
-    mask = jnp.broadcast_to(batch["mask"][:, None], nats.shape)
+    nats_BxL, _ = cross_entropy(config, params, batch["tokens"], _where(batch))
+    mask_BxL = jnp.broadcast_to(batch["mask"][:, None], nats_BxL.shape)
     if "weights" in batch:
-        mask = mask * batch["weights"]
-    count = mask.sum() * (bytes_per_token(config.data) or 1)
-    return {"likelihood": {"total": (nats * mask).sum() / jnp.log(2.0), "count": count}}
+        mask_BxL = mask_BxL * batch["weights"]
+    count = mask_BxL.sum() * (bytes_per_token(config.data) or 1)
+    return {"likelihood": {"total": (nats_BxL * mask_BxL).sum() / jnp.log(2.0), "count": count}}
 
 
 def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
@@ -119,21 +135,37 @@ def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
 def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) -> np.ndarray:
     """Draw `num` sequences of config.data.length tokens, at config.sampling.temperature.
 
-    The first token is the separator 0 that opens every document. Each step runs the whole
-    prefix through the network: exact and simple, quadratic in length.
+    The first token is the separator 0 that opens every document. A network with a cache is run on
+    one position at a time; any other on the whole prefix, which is quadratic in length.
     """
-    length = config.data.length
-    module = network(config)
+    length, temperature = config.data.length, config.sampling.temperature
+    cache = None
+    if hasattr(head(config), "empty_cache"):
+        cache = head(config).empty_cache(config.model, config.hardware, num, length)
+    follow = _next_of_prefix if cache is None else _next_of_cache
 
-    def step(tokens, position):
-        x, _ = common.apply(module, params, tokens)
-        logits = decoder.logits(params, x[:, position, None])[:, 0]
-        scaled = logits / jnp.maximum(config.sampling.temperature, 1e-6)
-        drawn = jax.random.categorical(jax.random.fold_in(key, position), scaled)
-        return tokens.at[:, position + 1].set(drawn), None
+    def run(params, cache):
+        def step(carry, position):
+            tokens_BxL, cache = carry
+            logits_BxV, cache = follow(config, params, tokens_BxL, position, cache)
+            scaled = logits_BxV / jnp.maximum(temperature, 1e-6)
+            drawn_B = jax.random.categorical(jax.random.fold_in(key, position), scaled)
+            return (tokens_BxL.at[:, position + 1].set(drawn_B), cache), None
 
-    def run():
-        tokens = jnp.zeros((num, length), jnp.int32)
-        return jax.lax.scan(step, tokens, jnp.arange(length - 1))[0]
+        start = (jnp.zeros((num, length), jnp.int32), cache)
+        return jax.lax.scan(step, start, jnp.arange(length - 1))[0][0]
 
-    return np.asarray(jax.jit(run)())
+    return np.asarray(jax.jit(run)(params, cache))
+
+
+def _next_of_cache(config, params, tokens_BxL, position, cache) -> tuple[jax.Array, Any]:
+    """Logits [B, V] of the token after `position`, from it and a cache of those before."""
+    token_Bx1, where = tokens_BxL[:, position, None], Where(position[None])
+    x_Bx1xD, _, cache = common.apply(network(config), params, token_Bx1, where, cache)
+    return head(config).logits(params, x_Bx1xD)[:, 0], cache
+
+
+def _next_of_prefix(config, params, tokens_BxL, position, cache) -> tuple[jax.Array, Any]:
+    """The same from the whole prefix; what comes after it is not seen."""
+    x_BxLxD, _, _ = common.apply(network(config), params, tokens_BxL)
+    return head(config).logits(params, x_BxLxD[:, position, None])[:, 0], cache

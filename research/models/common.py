@@ -1,5 +1,6 @@
 """The seam between Flax and everything else: modules in, plain dicts of arrays out."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 from jax import numpy as jnp
 
 from research.mesh import gathered, size
+from research.models.numerics import conv, dot
 
 Params = dict[str, Any]
 
@@ -40,27 +42,18 @@ class Named(nn.Partitioned):
         return self.value
 
 
-@jax.custom_vjp
-def matmul(x: jax.Array, w: jax.Array) -> jax.Array:
-    """x [..., in] @ w [in, out], with both gradients contracted in place.
-
-    The default gradient of w transposes a whole activation first on CPU (1.3x the step time).
-    """
-    return x @ w
-
-
-def _matmul_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple:
-    x, w = saved
-    rows = tuple(range(x.ndim - 1))
-    contract = jax.lax.dot_general
-    x_gradient = contract(g, w, (((g.ndim - 1,), (1,)), ((), ())))
-    if w.shape[0] <= w.shape[1]:
-        return x_gradient, contract(x, g, ((rows, rows), ((), ())))
-    # A tall gradient takes twice the time of a wide one; the barrier keeps XLA from undoing this.
-    return x_gradient, jax.lax.optimization_barrier(contract(g, x, ((rows, rows), ((), ())))).T
+ACTIVATIONS = {
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),  # So et al. 2021 (Primer)
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "swiglu": jax.nn.silu,  # of the gate (Shazeer 2020)
+}
 
 
-matmul.defvjp(lambda x, w: (x @ w, (x, w)), _matmul_backward)
+def activate(name: str, x: jax.Array, gate: jax.Array | None) -> jax.Array:
+    """The hidden layer: x through its activation, or times the activated gate when there is one."""
+    activation = ACTIVATIONS[name]
+    return activation(x) if gate is None else activation(gate) * x
 
 
 def parameter(
@@ -100,7 +93,7 @@ class Dense(nn.Module):
         y = x.astype(self.dtype)
         if size("sequence") == 1:  # rows split over both their axes could not be one axis
             y = y.reshape(-1, fan_in)
-        product: Any = matmul(y, kernel)
+        product: Any = dot(y, kernel)
         y = product.reshape(*x.shape[:-1], *self.features)
         if self.bias:
             bias = parameter(self, "bias", nn.initializers.zeros, self.axes[1:], self.features)
@@ -108,20 +101,67 @@ class Dense(nn.Module):
         return y
 
 
+class Conv(nn.Module):
+    """Convolution of x [B, *space, I] to [B, *places, features], over any number of axes.
+
+    There are ceil(space / stride) places, or space * stride of a `transposed` one. The kernel
+    [*window, I / groups, features] is drawn from N(0, scale^2 / fan_in), as `Dense` draws its own.
+
+    Attributes:
+        axes: logical names of the kernel's inputs and outputs.
+        groups: of channels that do not see each other; as many as inputs is a depthwise one.
+    """
+
+    features: int
+    window: tuple[int, ...]
+    axes: tuple[str | None, str | None]
+    strides: tuple[int, ...] | None = None
+    groups: int = 1
+    transposed: bool = False
+    bias: bool = False
+    scale: float = 1.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        strides = self.strides or (1,) * len(self.window)
+        shape = (*self.window, x.shape[-1] // self.groups, self.features)
+        taps = math.prod(shape[:-1]) / (math.prod(strides) if self.transposed else 1)
+        std = self.scale * taps**-0.5
+        initializer = nn.initializers.normal(std) if std else nn.initializers.zeros
+        axes = (*(None for _ in self.window), *self.axes)
+        kernel = parameter(self, "kernel", initializer, axes, shape)
+        kernel = gathered(kernel.astype(self.dtype), axes)
+        y = conv(x.astype(self.dtype), kernel, strides, self.groups, self.transposed)
+        if self.bias:
+            initializer = nn.initializers.zeros
+            bias = parameter(self, "bias", initializer, self.axes[1:], (self.features,))
+            y += bias.astype(self.dtype)
+        return y
+
+
 class Norm(nn.Module):
-    """RMSNorm (Zhang & Sennrich 2019) or LayerNorm over the last axis, computed in float32."""
+    """RMSNorm (Zhang & Sennrich 2019), LayerNorm or GroupNorm (Wu & He 2018), in float32.
+
+    The first two are over the last axis; `groupnorm` is over each of `groups` groups of channels
+    at all places of an example, x [B, *space, channels], so a causal network cannot have it.
+    """
 
     kind: str
     affine: bool = True
     bias: bool = False
     epsilon: float = 1e-6
+    groups: int = 32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x.astype(jnp.float32)
-        if self.kind == "layernorm":
-            y -= y.mean(-1, keepdims=True)
-        y *= jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.epsilon)
+        y, over = x.astype(jnp.float32), -1
+        if self.kind == "groupnorm":
+            y, over = y.reshape(len(x), -1, self.groups, x.shape[-1] // self.groups), (1, 3)
+        if self.kind != "rmsnorm":
+            y -= y.mean(over, keepdims=True)
+        y *= jax.lax.rsqrt(jnp.square(y).mean(over, keepdims=True) + self.epsilon)
+        y = y.reshape(x.shape)
         if self.affine:
             y *= parameter(self, "scale", nn.initializers.ones, ("norm",), x.shape[-1:])
         if self.affine and self.bias:

@@ -6,16 +6,43 @@ causal model stays causal, and on no other sequence, so the loss does not depend
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
+from research.errors import UserError
 from research.mesh import constrain, gathered
-from research.models.common import parameter
-from research.models.mlp import activate
+from research.models.common import activate, parameter
+from research.models.numerics import dot_experts
+
+
+def default_model() -> dict[str, Any]:
+    """Its keys of `config.model`."""
+    return dict(
+        num_experts=0,  # 0: one perceptron for every position
+        experts_per_token=2,
+        capacity_factor=1.25,  # slots of an expert over its even share
+        balance_weight=0.01,  # of the load-balancing loss
+    )
+
+
+def check(model: Any) -> None:
+    """Raise UserError, naming the key, for experts that cannot be routed to."""
+    if model.num_experts < 0:
+        raise UserError(f"config.model.num_experts={model.num_experts} must not be negative")
+    if model.num_experts and not 1 <= model.experts_per_token <= model.num_experts:
+        raise UserError(
+            f"config.model.experts_per_token={model.experts_per_token} must be from 1 to "
+            f"num_experts={model.num_experts}"
+        )
+    if model.capacity_factor <= 0 or model.balance_weight < 0:
+        raise UserError(
+            f"config.model.capacity_factor={model.capacity_factor} must be positive and "
+            f"balance_weight={model.balance_weight} not negative"
+        )
 
 
 def capacity(model: Any, length: int) -> int:
@@ -47,90 +74,138 @@ def _take_backward(readers: jax.Array, g: jax.Array) -> tuple:
 take.defvjp(lambda x, index, readers: (rows(x, index), readers), _take_backward)
 
 
-def route(expert: jax.Array, experts: int, room: int) -> tuple[jax.Array, jax.Array]:
+class Routing(NamedTuple):
+    """What a router decides of every position, before anyone asks whether there is room.
+
+    Attributes:
+        weight_BxLxP: of the P = experts_per_token experts of a position; they sum to 1.
+        expert_BxLxP: which they are, the favourite first.
+        balance_B: the load-balancing loss (Fedus et al. 2021, eq. 4) of each sequence, 1 when even.
+    """
+
+    weight_BxLxP: jax.Array
+    expert_BxLxP: jax.Array
+    balance_B: jax.Array
+
+
+def route(logits_BxLxE: jax.Array, per_token: int) -> Routing:
+    """Send each position to its `per_token` likeliest experts (Jiang et al. 2024)."""
+    experts = logits_BxLxE.shape[-1]
+    probability_BxLxE = jax.nn.softmax(logits_BxLxE)
+    weight_BxLxP, expert_BxLxP = jax.lax.top_k(probability_BxLxE, per_token)
+    weight_BxLxP /= weight_BxLxP.sum(-1, keepdims=True)
+    share_BxE = jax.nn.one_hot(expert_BxLxP, experts).mean((1, 2))
+    balance_B = experts * (share_BxE * probability_BxLxE.mean(1)).sum(-1)
+    return Routing(weight_BxLxP, expert_BxLxP, balance_B)
+
+
+def dispatch(
+    expert_BxT: jax.Array,
+    experts: int,
+    slots: int,
+    taken_BxE: jax.Array | int = 0,
+    room: Any = None,
+) -> tuple[jax.Array, jax.Array]:
     """Give each choice a slot of its expert, and each slot its choice.
 
     Args:
-        expert: [batch, choices], the expert of each choice, in order of position.
+        expert_BxT: the expert of each choice, in order of position.
         experts: how many there are.
-        room: slots of an expert.
+        slots: of an expert, for these choices.
+        taken_BxE: choices of each expert in the positions before.
+        room: choices that an expert takes in all, these `slots` unless said.
 
     Returns:
-        slot [batch, choices], among experts * room, or that number where the expert is full;
-        choice [batch, experts * room], or the number of choices where the slot is empty.
+        slot [B, T], among experts * slots, or that number where the expert is full;
+        choice [B, experts * slots], or T where the slot is empty.
     """
-    batch, choices = expert.shape
-    chosen = jax.nn.one_hot(expert, experts, dtype=jnp.int32)
+    batch, choices = expert_BxT.shape
+    chosen = jax.nn.one_hot(expert_BxT, experts, dtype=jnp.int32)
     earlier = ((jnp.cumsum(chosen, 1) - chosen) * chosen).sum(-1)  # choices of the same expert
-    slot = jnp.where(earlier < room, expert * room + earlier, experts * room)
-    empty = jnp.full((batch, experts * room), choices)
+    before = earlier
+    if room is not None:
+        before = earlier + jnp.take_along_axis(taken_BxE, expert_BxT, 1)
+    full = before >= (slots if room is None else room)
+    slot_BxT = jnp.where(full, experts * slots, expert_BxT * slots + earlier)
+    empty = jnp.full((batch, experts * slots), choices)
     fill = jax.vmap(lambda empty, slot: empty.at[slot].set(jnp.arange(choices), mode="drop"))
-    return slot, fill(empty, slot)
+    return slot_BxT, fill(empty, slot_BxT)
 
 
-def penalty(model: Any, measures: dict[str, jax.Array]) -> jax.Array | float:
-    """What uneven routing adds to a training loss; nothing without experts."""
-    return model.balance_weight * measures["balance"] if model.num_experts else 0.0
+def penalty(model: Any, measures: dict[str, jax.Array]) -> jax.Array:
+    """What uneven routing adds to a training loss."""
+    return model.balance_weight * measures["balance"]
+
+
+def empty_cache(model: Any, batch: int, length: int) -> dict[str, jax.Array]:
+    """How many choices each expert has had, [B, E], and how many it takes of `length` positions."""
+    taken_BxE = jnp.zeros((batch, model.num_experts), jnp.int32)
+    return {"taken": taken_BxE, "room": jnp.int32(capacity(model, length))}
 
 
 class MoE(nn.Module):
-    """x [batch, length, width] through the experts that its router chooses, their outputs weighed.
+    """x [B, L, D] through the experts that its router chooses, their outputs weighed.
 
-    The weights of a position's experts sum to 1 (Jiang et al. 2024). Also returns {"balance": the
-    load-balancing loss (Fedus et al. 2021, eq. 4) of each sequence, 1 when even, "dropped": the
-    share of choices that found their expert full}, both means over the batch.
+    Measures {"balance": the mean of `Routing.balance_B`, "dropped": the share of choices that
+    found their expert full}. With a cache x are the next positions of a longer sequence.
     """
 
     model: FrozenConfigDict
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(
+        self, x_BxLxD: jax.Array, cache: Any = None
+    ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model = self.model
-        batch, length, width = x.shape
+        batch, length, width = x_BxLxD.shape
         experts, per_token = model.num_experts, model.experts_per_token
-        room, hidden = capacity(model, length), round(width * model.mlp_ratio)
-        x = constrain(x, "batch", None, None)
+        x_BxLxD = constrain(x_BxLxD, "batch", None, None)
 
         normal = nn.initializers.normal(width**-0.5)
         router = parameter(self, "router", normal, ("embed", None), (width, experts))
-        logits = x.astype(jnp.float32) @ gathered(router, ("embed", None))
-        probability = jax.nn.softmax(logits)
-        weight, expert = jax.lax.top_k(probability, per_token)
-        weight /= weight.sum(-1, keepdims=True)
-        slot, choice = route(expert.reshape(batch, -1), experts, room)
+        logits_BxLxE = x_BxLxD.astype(jnp.float32) @ gathered(router, ("embed", None))
+        routing = route(logits_BxLxE, per_token)
 
-        by_position = slot.reshape(batch, length, per_token)
-        y = take(x.astype(self.dtype), choice // per_token, by_position)
-        y = self._experts(y.reshape(batch, experts, room, width), hidden)
-        y = take(y.reshape(batch, -1, width), slot, choice[..., None])
-        y = y.reshape(batch, length, per_token, width)
-        y = (y * weight[..., None].astype(self.dtype)).sum(2)
+        expert_BxT = routing.expert_BxLxP.reshape(batch, -1)
+        if cache is None:
+            slots = capacity(model, length)
+            slot_BxT, choice = dispatch(expert_BxT, experts, slots)
+        else:
+            slots = length  # a position chooses an expert once
+            slot_BxT, choice = dispatch(expert_BxT, experts, slots, cache["taken"], cache["room"])
+            counts = jax.nn.one_hot(expert_BxT, experts, dtype=jnp.int32).sum(1)
+            cache = {**cache, "taken": cache["taken"] + counts}
 
-        share = jax.nn.one_hot(expert, experts).mean((1, 2))
-        balance = experts * (share * probability.mean(1)).sum(-1)
-        dropped = slot == experts * room
-        return y, {"balance": balance.mean(), "dropped": dropped.mean(dtype=jnp.float32)}
+        by_position = slot_BxT.reshape(batch, length, per_token)
+        y = take(x_BxLxD.astype(self.dtype), choice // per_token, by_position)
+        y_BxExMxD = self._experts(y.reshape(batch, experts, slots, width))
+        y = take(y_BxExMxD.reshape(batch, -1, width), slot_BxT, choice[..., None])
+        y_BxLxPxD = y.reshape(batch, length, per_token, width)
+        y_BxLxD = (y_BxLxPxD * routing.weight_BxLxP[..., None].astype(self.dtype)).sum(2)
 
-    def _experts(self, y: jax.Array, hidden: int) -> jax.Array:
-        """Every expert on its own slots, y [batch, experts, room, width]."""
-        model, width = self.model, y.shape[-1]
+        dropped = (slot_BxT == experts * slots).mean(dtype=jnp.float32)
+        return y_BxLxD, {"balance": routing.balance_B.mean(), "dropped": dropped}, cache
+
+    def _experts(self, y_BxExMxD: jax.Array) -> jax.Array:
+        """Every expert on its own slots."""
+        model, width = self.model, y_BxExMxD.shape[-1]
+        hidden = round(width * model.mlp_ratio)
 
         def product(name, x, axes, shape, scale=1.0):
             init = nn.initializers.normal(scale * shape[0] ** -0.5)
             axes = ("experts", *axes)
             kernel = parameter(self, name, init, axes, (model.num_experts, *shape))
-            kernel = gathered(kernel.astype(self.dtype), axes)
-            return jnp.einsum("beci,eio->beco", x, kernel)
+            return dot_experts(x, gathered(kernel.astype(self.dtype), axes))
 
         def move(y, *names):
             return constrain(y, *names, None)
 
-        y = move(y, "batch", None, None)
+        y = move(y_BxExMxD, "batch", None, None)
         y = move(y, "expert_batch", "experts", "length")  # all to all
         up, down = ("expert_embed", "mlp"), ("mlp", "expert_embed")
         gate = product("gate", y, up, (width, hidden)) if model.activation == "swiglu" else None
-        y = activate(model.activation, product("up", y, up, (width, hidden)), gate)
-        y = product("down", y, down, (hidden, width), (2 * model.depth) ** -0.5)
+        y_BxExMxF = activate(model.activation, product("up", y, up, (width, hidden)), gate)
+        y = product("down", y_BxExMxF, down, (hidden, width), (2 * model.depth) ** -0.5)
         y = move(y, "expert_batch", "experts", "length")
         return move(y, "batch", None, None)  # and back

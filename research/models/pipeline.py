@@ -30,17 +30,17 @@ def run(
     block: Callable,
     layers: Any,
     x: jax.Array,
-    condition: jax.Array | None,
+    given: Any,
     stages: int,
     microbatches: int,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return `block` applied layer after layer, and the sums over layers of what it measures.
 
     Args:
-        block: (layer, x, condition) -> (x, measures), measures being means over the batch.
+        block: (layer, x, given) -> (x, measures), measures being means over the batch.
         layers: tree of parameters [depth, ...]; `stages` divides depth.
-        x: [batch, length, width]; `microbatches`, at least `stages`, divides batch.
-        condition: [batch, width] or None.
+        x: [B, L, D]; `microbatches`, at least `stages`, divides B.
+        given: tree of what else each layer reads, arrays [B, ...]: a condition, positions.
     """
     depth = jax.tree.leaves(layers)[0].shape[0]
     turns = depth // stages * microbatches  # of a stage: its layers, each over every micro-batch
@@ -50,7 +50,7 @@ def run(
         lambda w: _on_stages(w.reshape(depth // stages, stages, *w.shape[1:]), 1), layers
     )
 
-    conditions = None if condition is None else mesh.strided(condition, microbatches)
+    everything = jax.tree.map(lambda a: mesh.strided(a, microbatches), given)
     stage = jnp.arange(stages)
     first = (stage == 0).reshape(-1, *(1,) * x.ndim)
 
@@ -74,10 +74,10 @@ def run(
         here = jax.tree.map(
             lambda w: _on_stages(jax.vmap(lambda w, i: w[i], (1, 0))(w, layer), 0), layers
         )
-        given = jnp.where(first, waiting[:, time % microbatches], came)
-        with_condition = None if conditions is None else conditions[batch]
+        entering = jnp.where(first, waiting[:, time % microbatches], came)
+        with_them = jax.tree.map(lambda a: a[batch], everything)
         made, measures = jax.vmap(block, spmd_axis_name="stage")(
-            here, _on_stages(given, 0), with_condition
+            here, _on_stages(entering, 0), with_them
         )
         return (waiting, _on_stages(made, 0)), jax.tree.map(lambda m: (m * live).sum(), measures)
 

@@ -5,6 +5,7 @@ modulation (Peebles & Xie 2023). Parameters carry a leading `layers` axis whethe
 are scanned or, when they are few, unrolled.
 """
 
+import sys
 from typing import Any
 
 import flax.linen as nn
@@ -13,13 +14,12 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.mesh import constrain, size
 from research.models import pipeline
-from research.models.attention import Attention
+from research.models.attention import IN_ORDER, Where
 from research.models.common import Dense, Norm, declared
-from research.models.mlp import ACTIVATIONS, MLP
-from research.models.moe import MoE
+from research.parts import Machine, check_choice, part
 
 REMAT_POLICIES = {  # what the backward pass finds kept, beside each layer's input
     "none": None,
@@ -28,89 +28,70 @@ REMAT_POLICIES = {  # what the backward pass finds kept, beside each layer's inp
     "attention": jax.checkpoint_policies.save_only_these_names("attention"),
     "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
 }
+NORMS = ("rmsnorm", "layernorm")
+# A mixer has build(model, causal, kernel, dtype) -> module of (x_BxLxD, where, cache) -> (y_BxLxD,
+# cache); with an empty_cache(model, batch, length, dtype) it can be sampled a position at a time.
+MIXERS = {"attention": "research.models.attention"}
+# A channel part has build(model, dtype) -> module of (x_BxLxD, cache) -> (y_BxLxD, measures,
+# cache); where it needs them empty_cache(model, batch, length) and penalty(model, measures).
+CHANNELS = {"mlp": "research.models.mlp"}
+PARTS = {"mixer": MIXERS, "channel": CHANNELS}
+_SELF = sys.modules[__name__]
 
 
-def default_model() -> ConfigDict:
+def default_model() -> dict[str, Any]:
     """Keys of `config.model` that the stack reads; None means "the recipe decides"."""
-    return ConfigDict(
-        dict(
-            depth=placeholder(int),
-            width=placeholder(int),
-            num_heads=placeholder(int),
-            num_kv_heads=0,  # 0: one key-value head a query head
-            mlp_ratio=4.0,
-            activation="relu2",
-            norm="rmsnorm",
-            qk_norm=False,
-            rotary=True,
-            bias=False,
-            num_experts=0,  # 0: one perceptron for every position
-            experts_per_token=2,
-            capacity_factor=1.25,  # slots of an expert over its even share
-            balance_weight=0.01,  # of the load-balancing loss
-        )
+    return dict(
+        depth=placeholder(int),
+        width=placeholder(int),
+        mixer="attention",
+        channel="mlp",
+        norm="rmsnorm",
+        bias=False,
     )
 
 
-def check(model: ConfigDict) -> None:
+def check(config: ConfigDict) -> None:
     """Raise UserError, naming the key, for a stack that cannot be built."""
-    for key in ("depth", "width", "num_heads"):
-        if model[key] < 1:
-            raise UserError(f"config.model.{key}={model[key]} must be at least 1")
-    if model.num_kv_heads < 0:
-        raise UserError(f"config.model.num_kv_heads={model.num_kv_heads} must not be negative")
-    if model.mlp_ratio <= 0:
-        raise UserError(f"config.model.mlp_ratio={model.mlp_ratio} must be positive")
-    if round(model.width * model.mlp_ratio) < 1:
+    for key in ("depth", "width"):
+        if config.model[key] < 1:
+            raise UserError(f"config.model.{key}={config.model[key]} must be at least 1")
+    check_choice("model.norm", config.model.norm, NORMS)
+
+
+def check_hardware(config: ConfigDict, machine: Machine) -> None:
+    """Raise UserError for layers that cannot be run as `config.hardware` asks."""
+    hardware, stages = config.hardware, machine.sizes["stage"]
+    check_choice("hardware.remat", hardware.remat, REMAT_POLICIES)
+    if config.model.depth % stages:
         raise UserError(
-            f"config.model.mlp_ratio={model.mlp_ratio} x width={model.width} leaves no hidden unit"
+            f"config.hardware.mesh.stage={stages} does not divide "
+            f"config.model.depth={config.model.depth}"
         )
-    if model.width % model.num_heads:
-        valid = [h for h in range(1, model.width + 1) if model.width % h == 0]
-        near = min(valid, key=lambda h: abs(h - model.num_heads))
-        raise UserError(
-            f"config.model.width={model.width} is not divisible by num_heads={model.num_heads}; "
-            f"nearest valid num_heads: {near}"
-        )
-    if model.num_kv_heads and model.num_heads % model.num_kv_heads:
-        raise UserError(
-            f"config.model.num_heads={model.num_heads} is not divisible by "
-            f"num_kv_heads={model.num_kv_heads}"
-        )
-    if model.num_experts < 0:
-        raise UserError(f"config.model.num_experts={model.num_experts} must not be negative")
-    if model.num_experts and not 1 <= model.experts_per_token <= model.num_experts:
-        raise UserError(
-            f"config.model.experts_per_token={model.experts_per_token} must be from 1 to "
-            f"num_experts={model.num_experts}"
-        )
-    if model.capacity_factor <= 0 or model.balance_weight < 0:
-        raise UserError(
-            f"config.model.capacity_factor={model.capacity_factor} must be positive and "
-            f"balance_weight={model.balance_weight} not negative"
-        )
-    if model.rotary and (model.width // model.num_heads) % 2:
-        raise UserError(
-            f"config.model.rotary needs an even head size, got width/num_heads="
-            f"{model.width // model.num_heads}"
-        )
-    for key, choices in (
-        ("activation", tuple(ACTIVATIONS)),
-        ("norm", ("rmsnorm", "layernorm")),
-    ):
-        if model[key] not in choices:
-            raise UserError(
-                f"config.model.{key}={model[key]!r} is not one of {', '.join(choices)}"
-                f"{nearest(model[key], choices)}"
-            )
+
+
+def empty_cache(model: Any, hardware: Any, batch: int, length: int) -> Any:
+    """What a stack that has seen nothing yet keeps of `length` positions, [depth, ...] each.
+
+    None where its mixer cannot go on from what it kept.
+    """
+    mixer, channel = (part(_SELF, key, model) for key in ("mixer", "channel"))
+    if not hasattr(mixer, "empty_cache"):
+        return None
+    dtype = jnp.dtype(hardware.compute_dtype)
+    kept = [mixer.empty_cache(model, batch, length, dtype)]
+    kept.append(
+        channel.empty_cache(model, batch, length) if hasattr(channel, "empty_cache") else None
+    )
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (model.depth, *jnp.shape(x))), tuple(kept))
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); modulated by `condition` when given.
+    """x + mixer(norm(x)), then x + channel(norm(x)); modulated by `condition` when given.
 
-    With a condition [batch, width], each branch is shifted, scaled and gated by adaLN-zero:
-    the gates start at zero, so the block starts as the identity. Also returns what a mixture of
-    experts measures; nothing without one.
+    With a condition [B, D], each branch is shifted, scaled and gated by adaLN-zero: the gates
+    start at zero, so the block starts as the identity. Also returns what the channel part
+    measures, and the cache that both parts make of the one given.
     """
 
     model: FrozenConfigDict
@@ -120,40 +101,48 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, condition: jax.Array | None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        self,
+        x_BxLxD: jax.Array,
+        condition_BxD: jax.Array | None,
+        where: Where = IN_ORDER,
+        cache: Any = (None, None),
+    ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model = self.model
-        branches = (
-            (
-                "attention",
-                Attention(model, self.causal, self.attention, self.dtype, name="attention"),
-            ),
-            ("mlp", (MoE if model.num_experts else MLP)(model, self.dtype, name="mlp")),
-        )
-        affine, measures = condition is None, {}
-        if condition is not None:
+        mixer, channel = (part(_SELF, key, model) for key in ("mixer", "channel"))
+        mixer = mixer.build(model, self.causal, self.attention, self.dtype)
+        channel = channel.build(model, self.dtype)
+        affine = condition_BxD is None
+        if condition_BxD is not None:
             axes = ("embed", None, "modulation")
-            modulation = Dense((6, x.shape[-1]), axes, True, 0.0, self.dtype, name="modulation")
-            modulation = modulation(jax.nn.silu(condition))[:, None]
-        for index, (name, branch) in enumerate(branches):
-            y = Norm(model.norm, affine, model.bias, name=f"{name}_norm")(x)
-            if condition is not None:
+            modulation = Dense(
+                (6, x_BxLxD.shape[-1]), axes, True, 0.0, self.dtype, name="modulation"
+            )
+            modulation = modulation(jax.nn.silu(condition_BxD))[:, None]
+
+        def branch(index, name, x_BxLxD, function):
+            y_BxLxD = Norm(model.norm, affine, model.bias, name=f"{name}_norm")(x_BxLxD)
+            if condition_BxD is not None:
                 shift, scale, gate = (modulation[:, :, 3 * index + i] for i in range(3))
-                y = y * (1 + scale) + shift
-            y = branch(constrain(y, "batch", "length", None))
-            if isinstance(y, tuple):
-                y, measures = y
-            y = constrain(y, "batch", "residual", None)
-            x += y if condition is None else gate * y
-        return x, measures
+                y_BxLxD = y_BxLxD * (1 + scale) + shift
+            y_BxLxD, *rest = function(constrain(y_BxLxD, "batch", "length", None))
+            y_BxLxD = constrain(y_BxLxD, "batch", "residual", None)
+            return x_BxLxD + (y_BxLxD if condition_BxD is None else gate * y_BxLxD), rest
+
+        x_BxLxD, (mixed,) = branch(0, "attention", x_BxLxD, lambda y: mixer(y, where, cache[0]))
+        x_BxLxD, rest = branch(1, "mlp", x_BxLxD, lambda y: channel(y, cache[1]))
+        measures, passed = rest
+        return x_BxLxD, measures, (mixed, passed)
 
 
 class Stack(nn.Module):
-    """`model.depth` blocks over x [batch, length, width]; parameters carry a leading layer axis.
+    """`model.depth` blocks over x [B, L, D]; parameters carry a leading layer axis.
 
     Stacks deeper than `hardware.unroll` are one scan, so that compile time does not grow with
     depth. Others are a straight line, which a CPU runs a quarter faster: a scan copies what the
-    backward pass keeps into stacked arrays. Also returns the mean over layers of what they measure.
+    backward pass keeps into stacked arrays.
+
+    Also returns the mean over layers of what they measure, with "penalty", what is added to a
+    training loss, where a part asks for one; and, given a cache (`empty_cache`), the next one.
     """
 
     model: Any
@@ -162,12 +151,16 @@ class Stack(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, condition: jax.Array | None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        self,
+        x_BxLxD: jax.Array,
+        condition_BxD: jax.Array | None = None,
+        where: Where = IN_ORDER,
+        cache: Any = None,
+    ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         hardware, depth = self.hardware, self.model.depth
         dtype = jnp.dtype(hardware.compute_dtype)
-        x = constrain(x.astype(dtype), "batch", "residual", None)
-        condition = None if condition is None else condition.astype(dtype)
+        x = constrain(x_BxLxD.astype(dtype), "batch", "residual", None)
+        condition = None if condition_BxD is None else condition_BxD.astype(dtype)
         block = Block(self.model, self.causal, hardware.attention, dtype, parent=None)
 
         def init(key):
@@ -175,25 +168,38 @@ class Stack(nn.Module):
             layers = jax.vmap(lambda key: block.init(key, x, condition)["params"])(keys)
             return nn.meta.add_axis(layers, 0, {nn.PARTITION_NAME: "layers"})
 
-        def body(layer, x, condition):
-            y: Any = block.apply({"params": layer}, x, condition)
+        def body(layer, x, given, cache=(None, None)):
+            y: Any = block.apply({"params": layer}, x, *given, cache)
             return y
 
         stages, straight = size("stage"), hardware.unroll >= depth
         if hardware.remat != "none":
             policy = REMAT_POLICIES[hardware.remat]
             body = jax.checkpoint(body, policy=policy, prevent_cse=straight and stages == 1)
-        layers = declared(self, "blocks", init)
+        layers, given = declared(self, "blocks", init), (condition, where)
         if stages > 1:
             parts = hardware.microbatches or stages
-            x, measures = pipeline.run(body, layers, x, condition, stages, parts)
-            return x, jax.tree.map(lambda m: m / depth, measures)
-        if straight:
-            rows = []
+            x, measures = pipeline.run(lambda *a: body(*a)[:2], layers, x, given, stages, parts)
+            measures = jax.tree.map(lambda m: m / depth, measures)
+        elif straight:
+            rows, caches = [], []
             for index in range(depth):
-                layer = jax.tree.map(lambda leaf, index=index: leaf[index], layers)
-                x, measures = body(layer, x, condition)
-                rows.append(measures)
-            return x, jax.tree.map(lambda *m: sum(m) / depth, *rows)
-        x, measures = jax.lax.scan(lambda x, layer: body(layer, x, condition), x, layers)
-        return x, jax.tree.map(lambda m: m.mean(0), measures)
+                here = jax.tree.map(lambda leaf, index=index: leaf[index], (layers, cache))
+                x, row, kept = body(here[0], x, given, here[1] or (None, None))
+                rows.append(row)
+                caches.append(kept)
+            measures = jax.tree.map(lambda *m: sum(m) / depth, *rows)
+            cache = None if cache is None else jax.tree.map(lambda *c: jnp.stack(c), *caches)
+        else:
+
+            def scanned(x, here):
+                x, row, kept = body(here[0], x, given, here[1] or (None, None))
+                return x, (row, kept)
+
+            x, (measures, kept) = jax.lax.scan(scanned, x, (layers, cache))
+            measures = jax.tree.map(lambda m: m.mean(0), measures)
+            cache = None if cache is None else kept
+        channel = part(_SELF, "channel", self.model)
+        if measures and hasattr(channel, "penalty"):
+            measures = {**measures, "penalty": channel.penalty(self.model, measures)}
+        return x, measures, cache

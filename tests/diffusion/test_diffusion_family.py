@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from research import defaults
+from research import defaults, parts
 from research.errors import UserError
 from research.families import diffusion
 
@@ -19,7 +19,7 @@ SPEC = {"shape": SHAPE, "num_classes": 3, "discrete": True}
 
 
 def make_config(**changes) -> Any:
-    model = diffusion.default_model()
+    model = parts.default_model(diffusion)
     model.update(depth=1, width=16, num_heads=2, image_shape=SHAPE, num_classes=3, patch_size=4)
     model.update(changes)
     return ConfigDict(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from research import cost, defaults
+from research import cost, defaults, parts
 from research.families import diffusion
 from research.models import common, dit
 from tests import shapes as tests_shapes
@@ -27,7 +27,7 @@ HARDWARE = FrozenConfigDict({**defaults.hardware(), "unroll": 1})
 
 def published(depth, width, heads, patch) -> Any:
     """`config.model` of the paper's network; with learned variances it has 8 output channels."""
-    model = diffusion.default_model()
+    model = parts.default_model(diffusion)
     model.update(depth=depth, width=width, num_heads=heads, patch_size=patch, num_classes=1000)
     model.update(class_dropout=0.1, qk_norm=False, activation="gelu", time_features=256)
     model.update(fourier_features=(), image_shape=LATENT, discrete=False)
@@ -35,7 +35,7 @@ def published(depth, width, heads, patch) -> Any:
 
 
 def small(**changes) -> Any:
-    model = diffusion.default_model()
+    model = parts.default_model(diffusion)
     model.update(depth=2, width=32, num_heads=4, image_shape=(8, 12, 3), num_classes=3)
     model.update({"fourier_features": (6, 7), **changes})
     return ConfigDict(dict(model=model, hardware=dict(HARDWARE)))

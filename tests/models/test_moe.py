@@ -18,15 +18,15 @@ def model(**keys):
     return FrozenConfigDict(shapes.autoregressive(**keys).model)
 
 
-route = jax.jit(moe.route, static_argnums=(1, 2))
+dispatch = jax.jit(moe.dispatch, static_argnums=(1, 2))
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(1, 12, 5), (3, 12, 2), (4, 9, 9)]))
-def test_a_route_is_a_matching(seed, sizes):
+def test_a_dispatch_is_a_matching(seed, sizes):
     """Slots and choices name each other; an expert takes its first choices and no more."""
     experts, choices, room = sizes
     expert = np.random.default_rng(seed).integers(0, experts, (2, choices))
-    slot, choice = map(np.asarray, route(expert, experts, room))
+    slot, choice = map(np.asarray, dispatch(expert, experts, room))
     for row in range(2):
         for each in range(experts):
             wanted = np.flatnonzero(expert[row] == each)
@@ -39,7 +39,7 @@ def test_a_route_is_a_matching(seed, sizes):
 
 def test_gradient_of_take_is_the_plain_one():
     expert = jax.random.randint(KEY, (2, 12), 0, 3)
-    slot, choice = moe.route(expert, 3, 3)
+    slot, choice = moe.dispatch(expert, 3, 3)
     x, g = jax.random.normal(KEY, (2, 6, 4)), jax.random.normal(KEY, (2, 9, 4))
     readers = slot.reshape(2, 6, 2)
     ours = jax.grad(lambda x: (moe.take(x, choice // 2, readers) * g).sum())(x)
@@ -52,10 +52,10 @@ def test_one_expert_is_the_perceptron():
     x = jax.random.normal(KEY, (2, 6, 16))
     one = model(num_experts=1, experts_per_token=1, activation="swiglu")
     params = common.init(moe.MoE(one, jnp.float32), KEY, x)
-    y, measures = common.apply(moe.MoE(one, jnp.float32), params, x)
+    y, measures, _ = common.apply(moe.MoE(one, jnp.float32), params, x)
     dense = {name: {"kernel": params[name][0]} for name in ("gate", "up", "down")}
     np.testing.assert_allclose(
-        y, common.apply(mlp.MLP(one, jnp.float32), dense, x), rtol=1e-5, atol=1e-6
+        y, common.apply(mlp.MLP(one, jnp.float32), dense, x)[0], rtol=1e-5, atol=1e-6
     )
     assert (float(measures["balance"]), float(measures["dropped"])) == (1.0, 0.0)
 
@@ -67,10 +67,10 @@ def test_equal_experts_are_one():
     module = moe.MoE(four, jnp.float32)
     params = common.init(module, KEY, x)
     params |= {name: params[name][:1].repeat(4, 0) for name in ("up", "down")}
-    y, measures = common.apply(module, params, x)
+    y, measures, _ = common.apply(module, params, x)
     dense = {name: {"kernel": params[name][0]} for name in ("up", "down")}
     np.testing.assert_allclose(
-        y, common.apply(mlp.MLP(four, jnp.float32), dense, x), rtol=1e-5, atol=1e-6
+        y, common.apply(mlp.MLP(four, jnp.float32), dense, x)[0], rtol=1e-5, atol=1e-6
     )
     assert float(measures["dropped"]) == 0
 
@@ -81,10 +81,10 @@ def test_balance_grows_as_routing_narrows(chosen):
     x = jnp.abs(jax.random.normal(KEY, (2, 8, 16)))
     module = moe.MoE(model(num_experts=4, experts_per_token=1), jnp.float32)
     params = common.init(module, KEY, x)
-    _, even = common.apply(module, params | {"router": jnp.zeros((16, 4))}, x)
+    _, even, _ = common.apply(module, params | {"router": jnp.zeros((16, 4))}, x)
     assert float(even["balance"]) == pytest.approx(1)
     narrow = jnp.zeros((16, 4)).at[:, chosen].set(100.0)
-    _, measures = common.apply(module, params | {"router": narrow}, x)
+    _, measures, _ = common.apply(module, params | {"router": narrow}, x)
     assert float(measures["balance"]) == pytest.approx(4)
     room = moe.capacity(module.model, 8)
     assert float(measures["dropped"]) == pytest.approx(1 - room / 8)

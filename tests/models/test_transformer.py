@@ -1,7 +1,5 @@
 """The block: causality, rotary positions, grouped queries, remat and scan change nothing."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -28,57 +26,6 @@ def start(module, *inputs):
 
 def apply(module, *inputs):
     return jax.jit(lambda *inputs: common.apply(module, *inputs)[0])(*inputs)
-
-
-def test_gradient_of_attention_is_the_plain_one():
-    def plain(query, key, value):
-        scores = jnp.einsum("bhqd,bhkd->bhqk", query, key) / query.shape[-1] ** 0.5
-        scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -1e30)
-        return jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores), value)
-
-    arrays = [jax.random.normal(k, (2, 3, 5, 4)) for k in jax.random.split(KEY, 3)]
-    weight = jax.random.normal(jax.random.key(9), (2, 3, 5, 4))
-
-    def gradients(attend):
-        return jax.grad(lambda *a: (attend(*a) * weight).sum(), argnums=(0, 1, 2))(*arrays)
-
-    ours = gradients(lambda q, k, v: attention.dense(q, k, v, True))
-    for one, other in zip(ours, gradients(plain), strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6)
-
-
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("kind", ["chunked", "splash"])
-def test_every_attention_is_the_dense_one(kind, causal, monkeypatch):
-    """Values and gradients, with three heads a key and with several chunks."""
-    monkeypatch.setattr(attention, "ROWS", 96)
-    rows, length = (2, 2, 3 * 128, 128), (2, 2, 128, 128)
-    shapes = (rows, length, length, rows)
-    *arrays, weight = map(jax.random.normal, jax.random.split(KEY, 4), shapes)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def run(kind):
-        def total(*arrays):
-            y = attention.KINDS[kind](*arrays, causal)
-            return (y * weight).sum(), y
-
-        return jax.grad(total, argnums=(0, 1, 2), has_aux=True)(*arrays)
-
-    for one, other in zip(*map(jax.tree.leaves, (run(kind), run("dense"))), strict=True):
-        np.testing.assert_allclose(one, other, atol=5e-5)
-
-
-def test_gradient_of_a_product_is_the_plain_one():
-    x, w, weight = (
-        jax.random.normal(k, s)
-        for k, s in zip(jax.random.split(KEY, 3), [(7, 5), (5, 3), (7, 3)], strict=True)
-    )
-    ours, plain = (
-        jax.grad(lambda x, w, p=product: (p(x, w) * weight).sum(), argnums=(0, 1))(x, w)
-        for product in (common.matmul, lambda x, w: x @ w)
-    )
-    for one, other in zip(ours, plain, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_scores_depend_on_relative_position_only():

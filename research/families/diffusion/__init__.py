@@ -1,10 +1,12 @@
 """Diffusion: a network that undoes Gaussian noise, scored by its variational bound.
 
 The family protocol over one language, gamma = -log SNR: `schedule` (the path), `process` (the
-forward process and what is predicted), `bound` (Kingma 2021), `samplers`, and the DiT network.
+forward process and what is predicted), `bound` (Kingma 2021) and `samplers`. The network is a part.
 """
 
 import functools
+import sys
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -14,12 +16,14 @@ from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.families.diffusion import bound, process, samplers, schedule
-from research.models import common, moe, transformer
-from research.models.dit import DiT
+from research.models import common
+from research.parts import check_choice, part
 
 __all__ = [
+    "NETWORKS",
+    "PARTS",
     "axes",
     "check",
     "default_evaluation",
@@ -33,6 +37,10 @@ __all__ = [
     "score_kinds",
 ]
 
+# A network is a part (`research.parts`) with positions(config) and build(model, hardware) -> module
+# of (xt_BxHxWxC, gamma_B, label_B or None) -> (prediction_BxHxWxC in float32, measures).
+NETWORKS = {"dit": "research.models.dit"}
+PARTS = {"network": NETWORKS}
 WEIGHTINGS = ("simple", "bound")
 # In the bound, a squared error e of x0 costs e exp(-gamma_min) / 2 nats: here, an error of 1% of
 # the range of pixels costs about a bit a dimension. That of v costs no more than that of eps.
@@ -40,22 +48,21 @@ LEAST_GAMMA_OF_X0 = -8.0
 
 
 def default_model() -> ConfigDict:
-    """Every key of `config.model`; a study sets image_shape, num_classes and discrete."""
-    model = transformer.default_model()
-    model.norm, model.bias, model.rotary = "layernorm", True, False  # DiT adds fixed positions
-    model.image_shape = placeholder(tuple)  # (height, width, channels)
-    model.discrete = True  # 8-bit pixels, not floats
-    model.num_classes = 0  # 0: no label is given to the network
-    model.class_dropout = 0.0  # share of labels hidden in training, for guidance
-    model.patch_size = 2
-    model.time_features = 64  # sinusoids of log-SNR; 256 in DiT
-    model.fourier_features = ()  # (6, 7) in VDM, for long runs: short ones learn slower with them
-    model.prediction = "eps"
-    model.schedule = "log_linear"
-    model.gamma_min = -13.3
-    model.gamma_max = 5.0
-    model.loss_weighting = "simple"
-    return model
+    """Keys of `config.model` beside the network's; a study says what its images are."""
+    return ConfigDict(
+        dict(
+            network="dit",
+            image_shape=placeholder(tuple),  # (height, width, channels)
+            discrete=True,  # 8-bit pixels, not floats
+            num_classes=0,  # 0: no label is given to the network
+            class_dropout=0.0,  # share of labels hidden in training, for guidance
+            prediction="eps",
+            schedule="log_linear",
+            gamma_min=-13.3,
+            gamma_max=5.0,
+            loss_weighting="simple",
+        )
+    )
 
 
 def default_sampling() -> ConfigDict:
@@ -75,17 +82,12 @@ def check(config: Any, spec: dict[str, Any]) -> None:
         UserError: naming the key, what was expected and the nearest valid choice.
     """
     model = config.model
-    transformer.check(model)
     for section, key, choices in (
         ("model", "prediction", process.PREDICTIONS),
         ("model", "loss_weighting", WEIGHTINGS),
         ("sampling", "sampler", samplers.NAMES),
     ):
-        if (value := config[section][key]) not in choices:
-            raise UserError(
-                f"config.{section}.{key}={value!r} is not one of {', '.join(choices)}"
-                + nearest(value, choices)
-            )
+        check_choice(f"{section}.{key}", config[section][key], choices)
     if model.prediction == "x0" and model.gamma_min < LEAST_GAMMA_OF_X0:
         raise UserError(
             f"config.model.prediction='x0' with gamma_min={model.gamma_min}: the bound divides its "
@@ -107,14 +109,6 @@ def check(config: Any, spec: dict[str, Any]) -> None:
             f"config.model.num_classes={model.num_classes} must be 0 or {spec['num_classes']}, "
             f"the classes of {config.data.name}"
         )
-    height, width, _ = model.image_shape
-    if model.patch_size < 1 or height % model.patch_size or width % model.patch_size:
-        raise UserError(
-            f"config.model.patch_size={model.patch_size} does not divide the {height}x{width} image"
-        )
-    for key, divisor in (("width", 4), ("time_features", 2)):
-        if model[key] % divisor:
-            raise UserError(f"config.model.{key}={model[key]} must be a multiple of {divisor}")
     if not 0 <= model.class_dropout < 1 or (model.class_dropout and not model.num_classes):
         raise UserError(
             f"config.model.class_dropout={model.class_dropout} must be in [0, 1), and 0 for a "
@@ -137,12 +131,16 @@ def make_schedule(config: Any) -> schedule.Schedule:
     return schedule.make(config.model.schedule, config.model.gamma_min, config.model.gamma_max)
 
 
-def network(config: Any) -> tuple[DiT, tuple[Array, Array, Array | None]]:
-    """The module and inputs of the right shapes to initialise it with."""
-    model = FrozenConfigDict(config.model)
+def network(config: Any) -> tuple[Any, tuple[Array, Array, Array | None]]:
+    """The Flax module that `config.model` names, and inputs of the right shapes to start it."""
+    model, found = FrozenConfigDict(config.model), _part(config)
     image = jnp.zeros((1, *model.image_shape))
     label = jnp.zeros(1, jnp.int32) if model.num_classes else None
-    return DiT(model, FrozenConfigDict(config.hardware)), (image, jnp.zeros(1), label)
+    return found.build(model, FrozenConfigDict(config.hardware)), (image, jnp.zeros(1), label)
+
+
+def _part(config: Any) -> ModuleType:
+    return part(sys.modules[__name__], "network", config.model)
 
 
 def init(config: Any, key: Array) -> common.Params:
@@ -184,8 +182,7 @@ def predict_eps(config: Any, params: common.Params) -> bound.Predict:
 
 def positions(config: Any) -> int:
     """Positions the network processes for one image."""
-    height, width, _ = config.model.image_shape
-    return (height // config.model.patch_size) * (width // config.model.patch_size)
+    return _part(config).positions(config)
 
 
 def examples(batch: dict[str, Array]) -> Array:
@@ -224,7 +221,7 @@ def loss(
     rows = examples(batch)
     mean = functools.partial(jnp.average, weights=rows)
     value = mean(error) if model.loss_weighting == "simple" else mean(bits)
-    value += moe.penalty(model, measures)
+    value += measures.pop("penalty", 0.0)
     return value, {"mse": mean(error), "bound": mean(bits), **measures}
 
 
