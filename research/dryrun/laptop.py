@@ -70,8 +70,7 @@ def _flops(config: ConfigDict) -> int:
 def memory_bytes(trial: Trial) -> float:
     """The peak of one worker at most: the state, and what a step has beside it, unfused."""
     step = cost.step(trial.config)
-    average = 4 * cost.ledger(trial.config).total_params * (trial.config.train.ema_decay > 0)
-    return average + program.input_bytes(step) + program.live_bytes(step) + PROCESS_BYTES
+    return program.input_bytes(step) + program.live_bytes(step) + PROCESS_BYTES
 
 
 def table(loaded: Study, workers: int) -> str:

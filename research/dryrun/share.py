@@ -64,10 +64,12 @@ class Leaf:
 
 @dataclass(frozen=True)
 class State:
-    """Every array of the state: parameters, and what the optimizer keeps of them."""
+    """Every array of the state: parameters, what the optimizer keeps, the average, a reference."""
 
     params: tuple[Leaf, ...]
     moments: tuple[Leaf, ...]
+    average: tuple[Leaf, ...]
+    reference: tuple[Leaf, ...]
 
     def names(self) -> set[str | None]:
         """Logical axes that some parameter has."""
@@ -87,7 +89,7 @@ def read_state(config: ConfigDict) -> State:
     found = jax.tree_util.tree_leaves_with_path(params)
     axes = [(None,) * leaf.ndim for _, leaf in found]
     if hasattr(family, "axes"):
-        axes = jax.tree.leaves(family.axes(config), is_leaf=programs.is_axes)
+        axes = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
     ours = {
         path: (leaf.shape, tuple(names)) for (path, leaf), names in zip(found, axes, strict=True)
     }
@@ -98,11 +100,11 @@ def read_state(config: ConfigDict) -> State:
         last = path[-1] if path else ""
         return Leaf(str(getattr(last, "key", last)), shape, names)
 
-    kept = jax.tree_util.tree_leaves_with_path(state["opt_state"])
-    return State(
-        tuple(leaf(path, each.shape) for path, each in found),
-        tuple(leaf(path, each.shape) for path, each in kept),
-    )
+    def part(name: str) -> tuple[Leaf, ...]:
+        kept = jax.tree_util.tree_leaves_with_path(state.get(name, ()))
+        return tuple(leaf(path, each.shape) for path, each in kept)
+
+    return State(part("params"), part("opt_state"), part("ema"), part("reference"))
 
 
 @dataclass(frozen=True)
@@ -220,9 +222,9 @@ def share(config: ConfigDict, sizes: dict[str, int], state: State) -> Share | No
 
 
 def state_bytes(config: ConfigDict, state: State, sizes: dict[str, int]) -> float:
-    """Bytes of the state on one device: parameters, the optimizer's and, if kept, their average."""
-    parameters = MASTER * sum(leaf.elements(sizes) for leaf in state.params)
-    average = _split_bytes(config, state.params, sizes) if config.train.ema_decay > 0 else 0.0
+    """Bytes of the state on one device: all of `State`."""
+    parameters = MASTER * sum(leaf.elements(sizes) for leaf in (*state.params, *state.reference))
+    average = _split_bytes(config, state.average, sizes)
     rests = 0.0 if config.hardware.offload_optimizer else moment_bytes(config, state, sizes)
     return parameters + average + rests
 

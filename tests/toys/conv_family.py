@@ -110,14 +110,12 @@ def loss(config, params, batch, key, step):
 
 
 def score(config, params, batch, key):
-    return {
-        "total": (_errors(params, batch, key) * batch["mask"]).sum(),
-        "count": batch["mask"].sum(),
-    }
+    total = (_errors(params, batch, key) * batch["mask"]).sum()
+    return {"error": {"total": total, "count": batch["mask"].sum()}}
 
 
-def score_kind(config):
-    return {"unit": "squared error", "kind": "estimate"}
+def score_kinds(config):
+    return {"error": {"unit": "squared error", "kind": "estimate", "better": "lower"}}
 
 
 def sample(config, params, key, num):

@@ -155,11 +155,12 @@ def score(config, params, batch, key):
     real, mask = _real(batch), batch["mask"]
     mean = (real * mask[:, None, None, None]).sum(0) / mask.sum()
     made = _fake(config, params["generator"], key, len(real)).mean(0)
-    return {"total": mask.sum() * jnp.sqrt(jnp.square(made - mean).mean()), "count": mask.sum()}
+    total = mask.sum() * jnp.sqrt(jnp.square(made - mean).mean())
+    return {"distance": {"total": total, "count": mask.sum()}}
 
 
-def score_kind(config):
-    return {"unit": "distance", "kind": "estimate"}
+def score_kinds(config):
+    return {"distance": {"unit": "distance", "kind": "estimate", "better": "lower"}}
 
 
 def sample(config, params, key, num):
