@@ -218,7 +218,9 @@ def _read_part(
     runs = runs.sort_values(["N", "C", "seed"], ignore_index=True)
     first = next(trial for trial in trials if _score(trial) is not None)
     score = first.get("score") or {"unit": "", "kind": ""}
+    # What no model can beat is known of likelihoods: a score in another unit has no such floor.
     floors = [trial["floor"] for trial in trials if trial["floor"]]
+    floors = [floor for floor in floors if floor.get("unit", score["unit"]) == score["unit"]]
     return Part(
         name=name,
         title=title,
