@@ -16,7 +16,7 @@ from launch.run import Element, argv
 from research import hardware, mesh, study, trunks
 from research.config import preset_flags
 from research.errors import UserError, nearest
-from research.run import buckets, profiling
+from research.run import profiling, storage
 
 THEN = f"afterwards: python -m research sweep {'|'.join(follow.COMMANDS)} WORKDIR/<name>"
 Parser = Callable[..., argparse.ArgumentParser]
@@ -108,7 +108,7 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
     if args.dry_run:  # measured as a worker runs: on one core
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {processes.THREADS}".strip()
     loaded = _load(args.config, flags)
-    folder = buckets.path(args.workdir) / loaded.name
+    folder = storage.path(args.workdir) / loaded.name
     if args.dry_run:
         from research.dryrun import laptop
 
@@ -172,7 +172,7 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     if args.render and "://" in args.workdir:  # nothing is asked of a bucket to show a text
         print(backend.render(dataclasses.replace(spec, array=tuple(groups))), end="")
         return 0
-    folder = buckets.path(args.workdir) / loaded.name
+    folder = storage.path(args.workdir) / loaded.name
     study.check_folder(loaded, folder)
     study.say_former(loaded, folder)
     for group in loaded.groups:  # a trunk that no trial waits for need not be there

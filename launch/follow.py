@@ -13,7 +13,7 @@ import pandas as pd
 from launch import job, journal, variables
 from launch.journal import Journal
 from research.errors import UserError
-from research.run import buckets, record, watch
+from research.run import storage, watch
 from research.terminal import one_line
 
 COMMANDS = {
@@ -41,8 +41,8 @@ def run(name: str, words: Sequence[str], make_parser: Callable[..., Any]) -> int
     if name == "collect":
         parser.add_argument("--out", required=True, help="a .csv or .parquet file")
     args = parser.parse_args(words)
-    folder = buckets.path(args.folder)
-    if not record.exists(folder / "study.json"):
+    folder = storage.path(args.folder)
+    if not (folder / "study.json").exists():
         raise UserError(f"{folder}: no study is in it; expected WORKDIR/<name> of a sweep")
     return globals()[name](folder, args)
 
@@ -141,7 +141,7 @@ def collect(folder: Path, args: argparse.Namespace) -> int:
     names = {"N": "params", "D": "data", "C": "flops", "L": "loss"}
     frame = pd.concat([table.frame for table in tables], ignore_index=True).rename(columns=names)
     parquet = out.suffix == ".parquet"
-    record.write_bytes(out, frame.to_parquet() if parquet else frame.to_csv(index=False).encode())
+    storage.write(out, frame.to_parquet() if parquet else frame.to_csv(index=False).encode())
     for note in dict.fromkeys(note for table in tables for note in table.notes):
         print(f"note: {note}")
     where = f" --where \"part == '{tables[0].part}'\"" if len(tables) > 1 else ""

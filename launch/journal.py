@@ -9,7 +9,7 @@ from typing import Any
 from launch import backends, job, run
 from launch.job import Backend, JobSpec
 from research.errors import UserError, nearest
-from research.run import buckets, record
+from research.run import record, storage
 
 FILE = "jobs.json"
 
@@ -37,9 +37,9 @@ class Submission:
     def check_folder(self, folder: Path) -> None:
         """Raise UserError unless its runs go into the study's `folder`, which may have moved."""
         element = run.read(self.spec.argv)
-        there = buckets.path(element.workdir) / Path(element.config.partition(":")[0]).stem
+        there = storage.path(element.workdir) / Path(element.config.partition(":")[0]).stem
         same = str(there) == str(folder)
-        if not same and not buckets.remote(there) and not buckets.remote(folder):
+        if not same and not storage.remote(there) and not storage.remote(folder):
             same = there.exists() and there.samefile(folder)
         if not same:
             raise UserError(
@@ -88,7 +88,7 @@ class Journal:
         return [
             element
             for element, runs in self.groups.items()
-            if not all(record.exists(folder / run / "result.json") for run in runs)
+            if not all((folder / run / "result.json").exists() for run in runs)
         ]
 
     def elements(self, names: Iterable[str]) -> list[str]:
@@ -113,7 +113,7 @@ def read(folder: Path) -> Journal | None:
         UserError: when it cannot be read or is not one.
     """
     path = folder / FILE
-    if not record.exists(path):
+    if not path.exists():
         return None
     content = record.read_json(path)
     try:
@@ -130,7 +130,7 @@ def read(folder: Path) -> Journal | None:
 def check_owner(folder: Path) -> None:
     """Raise UserError where others than this user say in jobs.json what a retry would run."""
     path = folder / FILE
-    if buckets.remote(path):  # whoever may write the bucket may run things there anyhow
+    if storage.remote(path):  # whoever may write the bucket may run things there anyhow
         return
     about = path.stat()
     if about.st_uid != os.geteuid() or about.st_mode & 0o022:
@@ -149,7 +149,7 @@ def submit(
     entry = Submission(name, options, spec, ids, record.now())
     journal = dataclasses.replace(journal, submissions=(*journal.submissions, entry))
     record.write_json(folder / FILE, dataclasses.asdict(journal))
-    if not buckets.remote(folder):
+    if not storage.remote(folder):
         (folder / FILE).chmod(0o644)  # whatever the umask: see `check_owner`
     return journal
 

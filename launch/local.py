@@ -16,7 +16,7 @@ from pathlib import Path
 from launch import processes
 from research import runtime, study, terminal, trunks
 from research.errors import Interrupted, UserError
-from research.run import buckets, files, lease, record, stop, watch
+from research.run import files, lease, stop, storage, watch
 from research.trunks import finished
 
 POLL_SECONDS = 0.5
@@ -108,7 +108,7 @@ def _unsampled(folder: Path, group: study.Group) -> study.Trial | None:
     longest = max((t for t in group if not t.branches), key=lambda t: t.config.train.steps)
     home = folder / longest.id
     if longest.config.sampling.num < 1 or any(
-        name.startswith("samples.") for name in record.names(home)
+        name.startswith("samples.") for name in storage.names(home)
     ):
         return None
     return longest if files.read_result(home).get("status") == "finished" else None
@@ -205,7 +205,7 @@ def main(words: Sequence[str]) -> int:
     try:
         with stop.at_once():  # outside the loop, which saves first
             runtime.join()
-            work(study.load(spec, flags), buckets.path(folder))
+            work(study.load(spec, flags), storage.path(folder))
     except UserError as error:
         if line and not isinstance(error, lease.Lost):
             line.sendall(str(error).encode())

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from launch import local
 from research import runtime, study, terminal, trunks
 from research.errors import AGAIN, Interrupted, UserError, nearest
-from research.run import buckets, profiling, stop
+from research.run import profiling, stop, storage
 
 
 def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace, flags: Sequence[str]) -> None:
     runtime.join(args.processes)
     loaded = study.load(args.config, flags)
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
-    root = buckets.path(args.workdir)
+    root = storage.path(args.workdir)
     runtime.prepare(root)
     folder = root / loaded.name
     local.finish(loaded.name, [find_group(loaded, args.group)], folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from launch.job import CONTROL, VARIABLE
 from research.errors import UserError
-from research.run import buckets
+from research.run import storage
 
 FILE = "env.json"  # {job: {variable: value}}, mode 0600
 HERE = Path(__file__).resolve().parent.parent / ".cache" / "launch"
@@ -108,7 +108,7 @@ def find(folder: Path, name: str, wanted: Iterable[str]) -> tuple[dict[str, str]
 
 def _file(folder: Path) -> Path:
     """A bucket has no owner's rights, so the values of a study in one stay on this machine."""
-    return HERE / f"{folder.name}.{FILE}" if buckets.remote(folder) else folder / FILE
+    return HERE / f"{folder.name}.{FILE}" if storage.remote(folder) else folder / FILE
 
 
 def _kept(path: Path) -> dict[str, dict[str, str]]:

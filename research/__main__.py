@@ -112,7 +112,7 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 def train(words: list[str]) -> int:
     from launch import processes
     from research import config as configs
-    from research.run import buckets, profiling
+    from research.run import profiling, storage
 
     parser = _parser("train")
     _config_arguments(parser)
@@ -136,7 +136,7 @@ def train(words: list[str]) -> int:
     runtime.join()
     config = study.load_config(args.config, flags)
     profiling.ask(args.profile_steps, config.train.steps)
-    folder = buckets.path(args.workdir)
+    folder = storage.path(args.workdir)
     runtime.prepare(folder.parent)
     lease.wait(folder)
     name = Path(args.config.partition(":")[0]).stem

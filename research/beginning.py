@@ -171,7 +171,7 @@ def _trunk_rows(branch: Branch) -> list[Row]:
     path, metrics = branch.folder / "result.json", branch.folder / "metrics.jsonl"
 
     def count() -> int | None:
-        return record.read_json(path).get("rows") if record.exists(path) else None
+        return record.read_json(path).get("rows") if path.exists() else None
 
     expected = count()
     try:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from research import data, optim, processes, programs
 from research.errors import Interrupted, UserError
-from research.run import buckets, checkpoint, lease, record
+from research.run import checkpoint, lease, record, storage
 from research.run.rows import Rows, read_rows, tally
 from research.run.stop import Stop
 
@@ -21,7 +21,7 @@ def over(folder: Path, steps: int = 0) -> bool:
         UserError: when its result.json is not one.
     """
     path = folder / "result.json"
-    if not record.exists(path):
+    if not path.exists():
         return False
     if not steps:
         return True
@@ -33,7 +33,7 @@ def over(folder: Path, steps: int = 0) -> bool:
 
 def lacking(folder: Path, steps: Sequence[int]) -> list[int]:
     """Those of `steps`, but 0, of which the finished trunk in `folder` has no checkpoint."""
-    kept = record.names(folder / "checkpoints")
+    kept = storage.names(folder / "checkpoints")
     missing = sorted({step for step in steps if step and str(step) not in kept})
     diverged = missing and record.read_json(folder / "result.json").get("status") == "diverged"
     return [] if diverged else missing
@@ -46,18 +46,14 @@ def reopen(folder: Path, steps: int, held: lease.Hold) -> None:
     result goes last: a process that is killed here leaves what the next one opens again.
     """
     path = folder / "config.json"
-    if not record.exists(path):
+    if not path.exists():
         return
     before = record.read_json(path)
     end, rows = before["train"]["steps"], read_rows(folder / "metrics.jsonl")
     if end < steps and end % before["log_steps"] and rows and rows[-1]["step"] == end:
         Rows(folder / "metrics.jsonl", end - 1, lease=held.number)
     held.check()
-    result = folder / "result.json"
-    if buckets.remote(result):
-        buckets.remove(result)
-    else:
-        result.unlink(missing_ok=True)
+    (folder / "result.json").unlink(missing_ok=True)
 
 
 def replay(config: ConfigDict, folder: Path, steps: Sequence[int]) -> None:
@@ -74,7 +70,7 @@ def replay(config: ConfigDict, folder: Path, steps: Sequence[int]) -> None:
     if not processes.from_first(len(absent)):
         return
     settings, seed = config.train, jax.random.key(config.seed)
-    kept = [int(name) for name in record.names(folder / "checkpoints") if name.isdigit()]
+    kept = [int(name) for name in storage.names(folder / "checkpoints") if name.isdigit()]
     everything = tuple(range(max([*kept, *steps]) + 1))
     home, keep, rows = folder / "checkpoints", config.checkpoint.keep, folder / "metrics.jsonl"
     with (

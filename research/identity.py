@@ -22,7 +22,7 @@ def check_folder(folder: Path, config: ConfigDict, grows: bool = False) -> None:
         grows: the run is a trunk, which is one run however far it goes.
     """
     path = folder / "config.json"
-    if not record.exists(path):
+    if not path.exists():
         return
     found = record.read_json(path)
     if not isinstance(found, dict):

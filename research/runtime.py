@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
-from research.run import buckets
+from research.run import storage
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -155,7 +155,7 @@ def keep_programs(folder: Path) -> None:
     import jax
 
     cache = folder / ".cache" / "xla"
-    cache = cache if buckets.remote(cache) else cache.absolute()
+    cache = cache if storage.remote(cache) else cache.absolute()
     warnings.filterwarnings("ignore", "Error (read|writ)ing persistent compilation cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from research import families, processes, trained
 from research.errors import UserError
-from research.run import buckets, record
+from research.run import storage
 
 
 def sample_run(folder: str | Path, num: int, seed: int = 0) -> np.ndarray:
@@ -107,9 +107,9 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
     samples = sample_run(folder, num, seed)
     suffix = ".txt" if samples.ndim == 2 else ".png"
     _check_suffix(out, [suffix])
-    path = Path(out) if out else buckets.path(folder) / f"samples{suffix}"
+    path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
     if processes.first():
-        record.write_bytes(path, to_png(samples) if suffix == ".png" else to_text(samples).encode())
+        storage.write(path, to_png(samples) if suffix == ".png" else to_text(samples).encode())
     return path
 
 

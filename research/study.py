@@ -28,7 +28,7 @@ from research import (
     trunks,
 )
 from research.errors import UserError
-from research.run import buckets, files, record
+from research.run import files, record, storage
 from research.trunks import Group, Trial
 
 
@@ -201,7 +201,7 @@ def _check_origin(config: ConfigDict, family: ModuleType) -> None:
     """Raise UserError for a `config.init_from` that names no run, or what no family keeps."""
     for key in ("run", "reference"):
         folder = config.init_from[key]
-        if folder and not record.exists(buckets.path(folder) / "config.json"):
+        if folder and not (storage.path(folder) / "config.json").exists():
             raise UserError(f"config.init_from.{key}={folder}: not a run folder, no config.json")
     if config.init_from.reference and not hasattr(family, "reference"):
         raise UserError(f"config.init_from.reference: family {config.family!r} keeps no reference")
@@ -287,13 +287,13 @@ def write_description(study: Study, folder: Path) -> None:
 def former(study: Study, folder: Path) -> list[str]:
     """Trials of the study's `folder` that have a result and are not among its trials any more."""
     path = folder / "study.json"
-    before = record.read_json(path) if record.exists(path) else {}
+    before = record.read_json(path) if path.exists() else {}
     lists = [before.get(key) for key in ("former", "trials")] if isinstance(before, dict) else []
     if not lists or not all(isinstance(names, list | None) for names in lists):
         raise UserError(f"{path} is not the description of a study; delete it and sweep again")
     now = {trial.id for trial in study.trials}
     gone = [name for name in dict.fromkeys(sum(filter(None, lists), [])) if name not in now]
-    return [name for name in gone if record.exists(folder / name / "result.json")]
+    return [name for name in gone if (folder / name / "result.json").exists()]
 
 
 def check_folder(study: Study, folder: Path) -> None:
@@ -314,7 +314,7 @@ def unfinished(study: Study, folder: Path) -> Study:
 
 
 def _going_on(trial: Trial, folder: Path) -> Trial:
-    names = record.names(folder / trial.id / "checkpoints")
+    names = storage.names(folder / trial.id / "checkpoints")
     steps = [int(name) for name in names if name.isdigit()]
     return dataclasses.replace(trial, branch_step=max([trial.branch_step, *steps]))
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from research import config as configs
 from research import defaults, evaluation, processes, programs, study
 from research.errors import UserError
-from research.run import buckets, checkpoint, record
+from research.run import checkpoint, storage
 
 
 def load(folder: str | Path) -> tuple[ConfigDict, dict]:
@@ -18,7 +18,7 @@ def load(folder: str | Path) -> tuple[ConfigDict, dict]:
     Raises:
         UserError: when the folder holds no run, or none of its checkpoints can be read.
     """
-    folder, config = buckets.path(folder), settings(folder)
+    folder, config = storage.path(folder), settings(folder)
     with _reading(folder / "config.json"):
         shapes = programs.saved(programs.build(config).state)
     found = checkpoint.restore_newest(checkpoint.reader(folder / "checkpoints"), shapes)
@@ -32,10 +32,10 @@ def load(folder: str | Path) -> tuple[ConfigDict, dict]:
 
 def settings(folder: str | Path) -> ConfigDict:
     """The config of a run, wherever it was trained, with hardware for this machine."""
-    path = buckets.path(folder) / "config.json"
-    if not record.exists(path):
+    path = storage.path(folder) / "config.json"
+    if not path.exists():
         raise UserError(f"{folder} is not a run folder: it has no config.json")
-    content = configs.read(buckets.path(folder))
+    content = configs.read(storage.path(folder))
     with _reading(path):
         return study.here(configs.from_plain(defaults.complete(content)))
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research.run import record
 
 HORIZON = ("budget", "train.steps", "train.decay_steps")  # the axes of which a trunk has none
 
@@ -89,7 +88,7 @@ def _with_trunk(group: Sequence[Trial], name: str) -> Group:
 
 def finished(folder: Path, trial: Trial) -> bool:
     """Whether a run of the study in `folder` has its result."""
-    return record.exists(folder / trial.id / "result.json")
+    return (folder / trial.id / "result.json").exists()
 
 
 def left(group: Group, over: Collection[str]) -> Group:

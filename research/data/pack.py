@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.errors import UserError
-from research.run import record
+from research.run import record, storage
 from research.run.alone import lock
 
 VERIFIED_BYTES = 64 * 2**20  # larger arrays are hashed by the data verb only, not by every run
@@ -184,9 +184,9 @@ def ensure(
 
 def _make(home: Path, name: str, identity: dict[str, Any], fill: Callable[[Writer], None]) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
-    for stale in home.parent.glob(f".{home.name}.*{record.TEMPORARY}"):
+    for stale in home.parent.glob(f".{home.name}.*{storage.TEMPORARY}"):
         shutil.rmtree(stale, ignore_errors=True)  # of a killed process: the lock is ours
-    temporary = home.parent / f".{home.name}.{uuid.uuid4().hex}{record.TEMPORARY}"
+    temporary = home.parent / f".{home.name}.{uuid.uuid4().hex}{storage.TEMPORARY}"
     temporary.mkdir()
     writer = Writer(temporary)
     try:

@@ -15,7 +15,8 @@ from research.report.findings import find, find_in
 from research.report.load import read_study
 from research.report.page import render
 from research.run import alone, files
-from research.run.record import TEMPORARY, write_text
+from research.run.record import write_text
+from research.run.storage import TEMPORARY
 from research.scaling.commands.options import add_table_options, read_tables
 from research.scaling.study_laws import FILE as LAWS
 from research.scaling.table import Table

@@ -8,7 +8,8 @@ import matplotlib
 import vl_convert
 
 from research.report import theme
-from research.run.record import write_bytes, write_text
+from research.run import storage
+from research.run.record import write_text
 
 WIDTH = 640
 
@@ -41,7 +42,7 @@ def write_pictures(spec: dict, folder: Path, name: str) -> list[Path]:
     _register_fonts()
     drawing = vl_convert.vegalite_to_svg(spec)
     write_text(svg, drawing)
-    write_bytes(png, vl_convert.svg_to_png(drawing, scale=2))
+    storage.write(png, vl_convert.svg_to_png(drawing, scale=2))
     return [png, svg]
 
 

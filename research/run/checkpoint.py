@@ -18,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from research import processes
 from research.errors import UserError
-from research.run import buckets, record, unfinished
+from research.run import record, storage, unfinished
 from research.run.lease import NOBODY, Hold
 from research.run.mirror import Mirror
 
@@ -49,7 +49,7 @@ def _kept_in(checkpoints: ocp.CheckpointManager) -> Path:
     return (
         checkpoints.bucket
         if isinstance(checkpoints, Mirror)
-        else buckets.path(str(checkpoints.directory))
+        else storage.path(str(checkpoints.directory))
     )
 
 
@@ -61,7 +61,7 @@ def _manager(folder: Path, options: ocp.CheckpointManagerOptions) -> ocp.Checkpo
     if _mirrored(folder):
         return Mirror(folder, options)
     return ocp.CheckpointManager(
-        folder if buckets.remote(folder) else folder.absolute(), options=options
+        folder if storage.remote(folder) else folder.absolute(), options=options
     )
 
 
@@ -78,7 +78,7 @@ def writer(
         UserError: when a checkpoint cannot be written.
         Lost: when another process has taken the folder.
     """
-    local = not buckets.remote(folder)
+    local = not storage.remote(folder)
     if processes.first():
         unfinished.discard(folder, range(held.number))
     policy = policies.AnyPreservationPolicy(
@@ -208,7 +208,7 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, shapes: Any) -> tuple
     """
     where = f"{_kept_in(checkpoints)}/{step}"
     for part in ("meta", "state"):
-        if not record.exists(buckets.path(where) / part):
+        if not (storage.path(where) / part).exists():
             raise Damaged(f"it has no {part}")
     meta = checkpoints.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
     if not isinstance(meta, dict) or not isinstance(meta.get("checksum"), int):
@@ -252,7 +252,7 @@ def _said(error: BaseException) -> str:
 
 def _unreadable(folder: Path) -> str:
     """Why some file below a local `folder` cannot be read; empty where all can."""
-    if buckets.remote(folder):
+    if storage.remote(folder):
         return ""
     try:
         for path in folder.rglob("*"):
@@ -332,7 +332,7 @@ def tidy(
     needless = {*sound[:-keep]} - {*permanent}
     gone = [step for step in steps if step > start or step in needless]
     for step in gone:
-        if buckets.remote(folder):  # where nothing is renamed
+        if storage.remote(folder):  # where nothing is renamed
             checkpoints.delete(step)
         elif processes.first():
             held.check()

@@ -27,7 +27,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from research import config as configs
 from research import processes
-from research.run.appending import Appending
+from research.run.storage import Appending
 
 FILE = "events.out.tfevents.metrics"  # TensorBoard knows its files by "tfevents"
 PLACE = ("step", "amount", "flops", "seconds")  # columns that say where a row is: no curve

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import msgspec
 
 from research.errors import UserError, nearest
-from research.run import buckets, record
+from research.run import record, storage
 from research.run.record import Count, Number
 from research.terminal import one_line
 
@@ -184,7 +184,7 @@ def within(folder: Path, path: Path) -> Path:
     Raises:
         UserError: when one does: what lies elsewhere is neither shown nor written over.
     """
-    if buckets.remote(path):
+    if storage.remote(path):
         return path
     try:
         inside = path.resolve().is_relative_to(folder.resolve())

@@ -48,9 +48,9 @@ def last_beat(folder: Path) -> Beat | None:
     """
     path = folder / FILE
     try:
-        return record.read_json(path, Beat) if record.exists(path) else None
+        return record.read_json(path, Beat) if path.exists() else None
     except UserError:
-        if record.exists(path):
+        if path.exists():
             raise
         return None  # it went just now: the run has ended
 

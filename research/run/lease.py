@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from research import processes
 from research.errors import AGAIN, UserError
-from research.run import record
+from research.run import record, storage
 
 EXPIRY_SECONDS = 60.0  # a counter that stands still for so long has no holder
 BEATS = 6  # of the counter in that time
@@ -69,7 +69,7 @@ class Lease:
 
     def check(self) -> None:
         """Raise Lost when another process has taken the folder; call it before each write."""
-        if record.exists(_file(self.folder, self.number + 1)):
+        if _file(self.folder, self.number + 1).exists():
             raise Lost(f"{self.folder}: this process was silent for too long; another has taken it")
 
     def release(self) -> None:
@@ -105,7 +105,7 @@ def take(folder: Path) -> Lease:
     if number and not _free(folder, number):
         raise Held(f"{folder} is in use by {_who(folder, number)}; wait for it or stop it")
     content = json.dumps(_myself() | {"beats": 0})
-    if not record.create(_file(folder, number + 1), content.encode()):
+    if not storage.create(_file(folder, number + 1), content.encode()):
         raise Held(f"{folder} is in use by another process, which was quicker")
     return Lease(folder, number + 1)
 
@@ -132,12 +132,12 @@ def holding(folder: Path) -> Iterator[Hold]:
         if held is None:
             yield Hold(number, lambda: None)
         else:
-            record.guards[folder] = held.check
-            record.discard_unfinished(folder)
+            storage.guards[folder] = held.check
+            storage.discard_unfinished(folder)
             yield Hold(number, held.check)
     finally:
         if held:
-            record.guards.pop(folder, None)
+            storage.guards.pop(folder, None)
             held.release()
 
 
@@ -181,7 +181,7 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def _newest(folder: Path) -> int:
-    names = record.names(folder / ".lease")
+    names = storage.names(folder / ".lease")
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 

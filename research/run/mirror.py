@@ -3,12 +3,15 @@
 A step counts in the bucket once its object COMMITTED is there, which is written last.
 """
 
+import contextlib
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import orbax.checkpoint as ocp
 
-from research.run import buckets, record
+from research.run import storage
 
 COMMITTED = "COMMITTED"
 
@@ -24,21 +27,31 @@ class Mirror(ocp.CheckpointManager):
         self.bucket = bucket
         self.copy = tempfile.TemporaryDirectory(prefix="isoflop-")
         for step in self._published():
-            buckets.download(bucket / step, Path(self.copy.name) / step)
+            store, name = self._at(step)
+            store.get(f"{name}/", f"{self.copy.name}/{step}/", recursive=True)
         super().__init__(Path(self.copy.name), options=options)
 
     def publish(self) -> None:
         """Make the bucket hold the steps that are finished here, and no others."""
-        record.guard(self.bucket / COMMITTED)
+        storage.guard(self.bucket / COMMITTED)
         kept, published = {str(step) for step in self.all_steps()}, self._published()
         for step in sorted(kept - published, key=int):
-            buckets.remove(self.bucket / step)  # what a killed process left of it
-            buckets.upload(Path(self.copy.name) / step, self.bucket / step)
-            buckets.write(self.bucket / step / COMMITTED, b"")
+            self._remove(step)  # what a killed process left of it
+            store, name = self._at(step)
+            store.put(f"{self.copy.name}/{step}/", f"{name}/", recursive=True)
+            storage.write(self.bucket / step / COMMITTED, b"")
         for step in published - kept:
-            buckets.remove(self.bucket / step / COMMITTED)
-            buckets.remove(self.bucket / step)
+            self._remove(step)
+
+    def _remove(self, step: str) -> None:
+        (self.bucket / step / COMMITTED).unlink(missing_ok=True)
+        store, name = self._at(step)
+        with contextlib.suppress(FileNotFoundError):
+            store.rm(name, recursive=True)
+
+    def _at(self, step: str) -> tuple[Any, str]:
+        return fsspec.url_to_fs(str(self.bucket / step))
 
     def _published(self) -> set[str]:
-        steps = buckets.names(self.bucket)
-        return {step for step in steps if buckets.exists(self.bucket / step / COMMITTED)}
+        steps = storage.names(self.bucket)
+        return {step for step in steps if (self.bucket / step / COMMITTED).exists()}

@@ -1,33 +1,24 @@
-"""The run folder: every file is written beside its name, synced, then renamed into place.
+"""What a run writes down as JSON: sealed by a checksum, held to a type, and where it came from."""
 
-It may be in a bucket (`research.run.buckets`), which does as much for each of its objects.
-"""
-
-import contextlib
 import datetime
 import functools
 import importlib.metadata
-import io
 import json
 import os
 import platform
 import re
-import secrets
-import stat
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from research.errors import UserError
-from research.run import buckets
+from research.run import storage
 
 CHECKSUM, CRC = "checksum", "crc32"  # the last key of an object that `write_json` wrote
-TEMPORARY = ".isoflop-tmp"  # ends the name of a file that is being written
 KINDS = {
     "int": "an integer", "float": "a number", "str": "a string", "bool": "true or false",
     "object": "an object", "array": "a list",
@@ -36,110 +27,10 @@ KINDS = {
 Number = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
-# What says, for each folder that this process holds (`run.lease`), that it still does.
-guards: dict[Path, Callable[[], None]] = {}
-
-
-def guard(path: Path) -> None:
-    """Raise Lost when `path` is below a folder that this process held and another has taken.
-
-    Between the temporary file and its rename this is a fence: whoever takes a folder over first
-    removes the temporary files it finds there (`discard_unfinished`), so that a process that is
-    stopped after this check has nothing left to rename.
-    """
-    for folder, check in list(guards.items()):
-        if str(path).startswith(f"{folder}/"):
-            check()
-
-
-def write_bytes(path: str | Path, data: bytes, durable: bool = True) -> None:
-    """Write `data` so that `path` holds either its old content or all of the new one.
-
-    Without `durable` it does not wait for the disk: for what is soon written again.
-
-    Raises:
-        UserError: when the folder cannot be written or the disk is full; `path` is untouched.
-        Lost: when another process has taken the folder.
-    """
-    path = buckets.path(path)
-    if buckets.remote(path):
-        guard(path)
-        return buckets.write(path, data)
-    begin(path, data, durable).close()
-
-
-def begin(path: Path, data: bytes, durable: bool = True) -> io.FileIO:
-    """Write a local file as `write_bytes` does, and return it open at its end.
-
-    A new file has the rights that the umask leaves, one that is replaced keeps its own.
-    """
-    temporary, file = path.parent / f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}", None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("xb", buffering=0)
-        written = 0
-        while written < len(data):  # a large one takes several calls
-            written += file.write(memoryview(data)[written:])
-        if durable:
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-        guard(path)
-        os.replace(temporary, path)
-        return file
-    except BaseException as error:
-        if file is not None:
-            file.close()
-            temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        guard(path)  # another process may have cleared it away
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def create(path: Path, data: bytes) -> bool:
-    """Write `data` unless `path` exists: of all who try, on whatever machine, one gets True.
-
-    Raises:
-        UserError: when the folder cannot be written.
-    """
-    if buckets.remote(path):
-        return buckets.create(path, data)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            file.write(data)
-        return True
-    except FileExistsError:
-        return False
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def exists(path: Path) -> bool:
-    return buckets.exists(path) if buckets.remote(path) else path.exists()
-
-
-def names(folder: Path) -> list[str]:
-    """The names in `folder`, none when it is not there."""
-    if buckets.remote(folder):
-        return buckets.names(folder)
-    try:
-        return [path.name for path in folder.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def discard_unfinished(folder: Path) -> None:
-    """Remove what a killed `write_bytes` left in `folder`; the caller holds the folder's lease."""
-    if not buckets.remote(folder):
-        for temporary in folder.glob(f".*.*{TEMPORARY}"):
-            temporary.unlink(missing_ok=True)
-
 
 def write_text(path: str | Path, text: str, durable: bool = True) -> None:
-    """Write UTF-8 `text` atomically; see `write_bytes`."""
-    write_bytes(path, text.encode(errors="replace"), durable)
+    """Write UTF-8 `text` atomically; see `storage.write`."""
+    storage.write(path, text.encode(errors="replace"), durable)
 
 
 def write_json(
@@ -167,7 +58,7 @@ def read_json(path: str | Path, kind: Any = Any) -> Any:
             holds something else than a `kind`: its key, what was expected and what is there.
     """
     try:
-        data = buckets.path(path).read_bytes()
+        data = storage.path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     return parse_json(data, path, kind)
@@ -289,18 +180,14 @@ def _environment() -> dict[str, Any]:
     import jax
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    cpu = Path("/proc/cpuinfo")
-    model = (
-        [line for line in cpu.read_text().splitlines() if "model name" in line]
-        if cpu.exists()
-        else []
-    )
+    about = Path("/proc/cpuinfo")
+    cpu = re.findall(r"model name\s*:(.*)", about.read_text()) if about.exists() else []
     return {
         **code(),
         "versions": {name: importlib.metadata.version(name) for name in names},
         "python": platform.python_version(),
         "machine": {
-            "cpu": model[0].partition(":")[2].strip() if model else platform.processor(),
+            "cpu": cpu[0].strip() if cpu else platform.processor(),
             "cores": os.cpu_count(),
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "devices": [str(device.device_kind) for device in jax.devices()],

@@ -14,7 +14,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.run import record
-from research.run.appending import Appending
+from research.run.storage import Appending
 
 FILE, LEASE = "metrics.jsonl", "lease"
 log = logging.getLogger("research")
@@ -138,7 +138,7 @@ def _scan(path: Path) -> tuple[list[Row], str]:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes() if record.exists(path) else b""
+        return path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from orbax.checkpoint.path import atomicity
 
-from research.run import buckets, record
+from research.run import storage
 from research.run.lease import Hold
 
 NAME = re.compile(re.escape(atomicity.TMP_DIR_SUFFIX) + r"(?:-(\d+))?(?:\.[0-9a-f]{8})*$")
@@ -48,12 +48,10 @@ def under(held: Hold) -> type[atomicity.AtomicRenameTemporaryPath]:
 def discard(folder: Path, numbers: range) -> None:
     """Remove what was left unfinished in `folder` under one of the leases `numbers`.
 
-    A folder without a number, as Orbax names it by itself, counts as lease 0. In a bucket Orbax
-    marks what is finished and overlooks the rest.
+    A folder without a number, as Orbax names it by itself, counts as lease 0. In a bucket there are
+    none: Orbax marks there what is finished and overlooks the rest.
     """
-    if buckets.remote(folder):
-        return
-    for name in record.names(folder):
+    for name in storage.names(folder):
         if (found := NAME.search(name)) and int(found[1] or 0) in numbers:
             remove(folder / name)
 

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from research.errors import UserError
 from research.numbers import count, duration
-from research.run import buckets, files, record
+from research.run import files, storage
 from research.run.heartbeat import Beat, last_beat
 from research.terminal import Patient, one_line
 
@@ -61,7 +61,7 @@ def read(folder: Path) -> list[Row]:
     Raises:
         UserError: when the folder holds neither a study nor a run.
     """
-    there = set(record.names(folder))
+    there = set(storage.names(folder))
     if "study.json" not in there:
         if not there & {"config.json", "progress.json"}:
             raise UserError(f"{folder}: neither a study nor a run is in it")
@@ -74,7 +74,7 @@ def read(folder: Path) -> list[Row]:
 def read_run(folder: Path) -> Row:
     """Return what can be known of the run in `folder`."""
     try:
-        if record.exists(folder / files.RESULT):
+        if (folder / files.RESULT).exists():
             return _ended(folder)
         beat = last_beat(folder)
     except UserError as error:
@@ -233,7 +233,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Watch a folder until every run in it has ended, or once when the output is no terminal."""
-    folder = buckets.path(args.folder)
+    folder = storage.path(args.folder)
     rows = read(folder)
     if not sys.stdout.isatty():
         show(rows)

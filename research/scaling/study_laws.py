@@ -20,7 +20,7 @@ import numpy as np
 
 import research
 from research.errors import UserError
-from research.run import buckets, files, record
+from research.run import files, record, storage
 from research.scaling.doubt.table_checks import Finding
 from research.scaling.fit import LawFit
 from research.scaling.holdout import Holdout
@@ -52,7 +52,7 @@ def study_laws(folder: str | Path, bootstrap: int = DRAWS) -> dict[str, PartSumm
     Raises:
         UserError: no trial of the folder can be read, or laws.json cannot be written.
     """
-    folder = buckets.path(folder)
+    folder = storage.path(folder)
     # Messages name the folder by its own name: the file is the same wherever the folder lies.
     home = folder.name or str(folder)
     tables = {name: replace(table, source=home) for name, table in read_runs(folder).items()}
@@ -115,7 +115,7 @@ def _inputs(tables: dict[str, Table], bootstrap: int) -> str:
 
 def _read(path: Path, inputs: str) -> dict[str, Any] | None:
     """The parts of a laws.json that rests on `inputs` and is as it was written, or None."""
-    if not record.exists(path):
+    if not path.exists():
         return None
     try:
         content = record.read_json(path, dict[str, Any])

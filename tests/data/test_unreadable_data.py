@@ -13,7 +13,7 @@ from research import data
 from research.data import builders, pack
 from research.data.sources import python_stdlib as stdlib
 from research.errors import UserError
-from research.run import alone, record
+from research.run import alone, storage
 
 FAULTS = {
     "permission": (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
@@ -116,8 +116,8 @@ def test_only_unfinished_packs_of_the_same_key_are_removed(small_chain):
     packed = Path(small_chain.folder, "packed")
     key = data.describe(small_chain)["folder"].rpartition("/")[2]
     (packed / key).rename(packed / "kept")
-    unfinished = packed / f".{key}.0{record.TEMPORARY}"
-    others = [packed / f".{key}.swp", packed / f".{key}0.0{record.TEMPORARY}"]
+    unfinished = packed / f".{key}.0{storage.TEMPORARY}"
+    others = [packed / f".{key}.swp", packed / f".{key}0.0{storage.TEMPORARY}"]
     for folder in (unfinished, *others):
         folder.mkdir()
     data.load(small_chain, "train")

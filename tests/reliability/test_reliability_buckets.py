@@ -10,7 +10,7 @@ from launch import local
 from research import study
 from research.__main__ import main
 from research.errors import Interrupted, UserError
-from research.run import buckets, checkpoint, lease, mirror, record
+from research.run import checkpoint, lease, mirror, record, storage
 from research.run.rows import read_rows
 from research.scaling.table import read_file, read_runs
 from research.train import train
@@ -34,7 +34,7 @@ def root(server, monkeypatch):
     monkeypatch.setattr(gcs_utils, "is_hierarchical_namespace_enabled", lambda path: False)
     bucket.Bucket.store.clear()
     bucket.Bucket.pseudo_dirs[:] = [""]
-    return buckets.path("gs://bucket/runs")
+    return storage.path("gs://bucket/runs")
 
 
 def content(run):
@@ -48,7 +48,7 @@ def content(run):
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
 def test_a_run_stops_and_goes_on(config, whole, root, monkeypatch, scheme):
     """Stopped between two checkpoints and resumed, it ends as one on a disk does."""
-    root = buckets.path(f"{scheme}://bucket/runs")
+    root = storage.path(f"{scheme}://bucket/runs")
     stop_at(monkeypatch, 9)
     stopped = f"{scheme}://bucket/runs/run: stopped at step 10 of 25, saved"
     with pytest.raises(Interrupted, match=stopped):
@@ -56,19 +56,19 @@ def test_a_run_stops_and_goes_on(config, whole, root, monkeypatch, scheme):
     assert [row["step"] for row in read_rows(root / "run" / "metrics.jsonl")] == [2, 4, 6, 8, 10]
     train(config, root / "run")
     assert content(root / "run") == (whole["result"], whole["rows"])
-    assert record.names(root / "run" / ".lease") == ["1", "2"]
-    assert not record.exists(root / "run" / "progress.json")
+    assert storage.names(root / "run" / ".lease") == ["1", "2"]
+    assert not (root / "run" / "progress.json").exists()
 
 
 def test_only_whole_checkpoints_come_back_from_s3(config, root):
     """What was being copied when a process was killed does not count, and is copied again."""
-    folder = buckets.path("s3://bucket/runs/run/checkpoints")
+    folder = storage.path("s3://bucket/runs/run/checkpoints")
     state = {"w": jnp.arange(4.0)}
     with checkpoint.writer(folder) as checkpoints:
         for step in (1, 2, 3):
             checkpoint.save(checkpoints, step, state, {"step": step})
-    assert buckets.names(folder) == ["2", "3"]  # it keeps two
-    buckets.remove(folder / "3" / mirror.COMMITTED)
+    assert storage.names(folder) == ["2", "3"]  # it keeps two
+    (folder / "3" / mirror.COMMITTED).unlink()
     assert checkpoint.reader(folder).all_steps() == [2]
     with checkpoint.writer(folder) as checkpoints:
         found = checkpoint.restore_newest(checkpoints, state)
@@ -81,7 +81,7 @@ def test_only_whole_checkpoints_come_back_from_s3(config, root):
 @pytest.mark.parametrize("scheme", ["", "s3://"])
 def test_a_checkpoint_too_many_goes_when_the_run_goes_on(root, tmp_path, scheme):
     """Whoever is killed between a save and its clean-up leaves one; 1 is a branch's, and stays."""
-    folder = buckets.path(f"{scheme}bucket/checkpoints" if scheme else tmp_path / "checkpoints")
+    folder = storage.path(f"{scheme}bucket/checkpoints" if scheme else tmp_path / "checkpoints")
     state = {"w": jnp.arange(4.0)}
     with checkpoint.writer(folder, (1,), keep=4) as checkpoints:
         for step in (1, 2, 3, 4):
@@ -89,14 +89,14 @@ def test_a_checkpoint_too_many_goes_when_the_run_goes_on(root, tmp_path, scheme)
     with checkpoint.writer(folder, (1,), keep=2) as checkpoints:
         checkpoint.tidy(checkpoints, 4, (1,), keep=2)
         assert checkpoints.all_steps() == [1, 3, 4]
-    assert sorted(record.names(folder)) == ["1", "3", "4"]
+    assert sorted(storage.names(folder)) == ["1", "3", "4"]
 
 
 def test_several_processes_need_more_than_s3(monkeypatch):
     monkeypatch.setattr(checkpoint.jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="several processes need gs:// or a folder that all share"):
-        checkpoint.check(buckets.path("s3://bucket/runs/run"))
-    checkpoint.check(buckets.path("gs://bucket/runs/run"))
+        checkpoint.check(storage.path("s3://bucket/runs/run"))
+    checkpoint.check(storage.path("gs://bucket/runs/run"))
 
 
 def test_a_sweep_and_its_table(tmp_path, root):
@@ -105,7 +105,7 @@ def test_a_sweep_and_its_table(tmp_path, root):
     study.write_description(loaded, root / "tiny")
     local.work(loaded, root / "tiny")
     assert all(local.finished(root / "tiny", trial) for trial in loaded.trials)
-    assert record.exists(root / "tiny" / loaded.trials[-1].id / "samples.txt")
+    assert (root / "tiny" / loaded.trials[-1].id / "samples.txt").exists()
     (table,) = read_runs("gs://bucket/runs/tiny").values()
     assert sorted(table.frame["id"]) == sorted(trial.id for trial in loaded.trials)
     study.check_folder(loaded, root / "tiny")
@@ -121,7 +121,7 @@ def test_a_table_in_a_bucket(root, name):
     frame = pd.DataFrame(frame)
     path = f"gs://bucket/{name}"
     csv = name.endswith("csv")
-    record.write_bytes(path, frame.to_csv(index=False).encode() if csv else frame.to_parquet())
+    storage.write(path, frame.to_csv(index=False).encode() if csv else frame.to_parquet())
     table = read_file(path, params="N", data="D", loss="L")
     assert table.frame["L"].tolist() == [3.0, 2.9, 2.8]
     with pytest.raises(UserError, match="gs://bucket/tabel.csv: no such file"):
@@ -132,7 +132,7 @@ def test_a_lease_in_a_bucket(root):
     held = lease.take(root / "run")
     with pytest.raises(lease.Held, match="in use by process"):
         lease.take(root / "run")
-    assert not record.create(root / "run" / ".lease" / "1", b"late")
+    assert not storage.create(root / "run" / ".lease" / "1", b"late")
     held.release()
     lease.take(root / "run").release()
     with pytest.raises(lease.Held, match="silent for too long"):

@@ -14,7 +14,7 @@ from research import evaluation, study
 from research import train as training
 from research.__main__ import main
 from research.errors import UserError
-from research.run import lease, record
+from research.run import lease, record, storage
 from research.train import train
 from tests import tiny
 
@@ -66,7 +66,7 @@ def test_a_holder_elsewhere_is_replaced_when_its_counter_stands_still(tmp_path, 
         assert not taken(tmp_path)
     clock.now += 1
     assert taken(tmp_path)
-    assert sorted(record.names(tmp_path / ".lease")) == ["1", "2"]
+    assert sorted(storage.names(tmp_path / ".lease")) == ["1", "2"]
 
 
 def test_the_clocks_of_machines_do_not_matter(tmp_path, clock, monkeypatch):
@@ -83,7 +83,7 @@ def test_the_clocks_of_machines_do_not_matter(tmp_path, clock, monkeypatch):
 def test_what_a_holder_let_go_of_is_free(tmp_path, clock):
     elsewhere(tmp_path, 7, released=True)
     assert taken(tmp_path)
-    assert sorted(record.names(tmp_path / ".lease")) == ["7", "8"]
+    assert sorted(storage.names(tmp_path / ".lease")) == ["7", "8"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"host": "far', b"\0" * 99, b"[1]", b"\xff"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from research.run import record
+from research.run import storage
 from tests import tiny
 
 # {moment: (how the name of the file begins that was about to get it, which of them)}
@@ -40,7 +40,7 @@ def made(folder: Path) -> dict[str, bytes]:
 
 def left(folder: Path) -> list[Path]:
     """What was not finished."""
-    return list(folder.rglob(f"*{record.TEMPORARY}"))
+    return list(folder.rglob(f"*{storage.TEMPORARY}"))
 
 
 def test_kill_9_at_every_moment_of_a_report(undisturbed, base, tmp_path):

@@ -19,7 +19,7 @@ from research import terminal
 from research.__main__ import main
 from research.errors import UserError
 from research.report.load import read_study
-from research.run import files, heartbeat, lease, record, watch
+from research.run import files, heartbeat, lease, record, storage, watch
 from research.scaling.table import read_runs
 from tests.report import synthetic
 from tests.scaling import planted
@@ -214,11 +214,11 @@ def test_links_that_lead_out_are_not_shown(whole, tmp_path):
 
 
 def test_only_our_unfinished_files_are_removed(tmp_path):
-    ours = tmp_path / f".result.json.a1b2{record.TEMPORARY}"
+    ours = tmp_path / f".result.json.a1b2{storage.TEMPORARY}"
     theirs = [tmp_path / name for name in (".notes.md.swp", ".result.json.swp", ".a.b.c")]
     for path in (ours, *theirs):
         path.write_text("")
-    record.discard_unfinished(tmp_path)
+    storage.discard_unfinished(tmp_path)
     assert not ours.exists() and all(path.exists() for path in theirs)
 
 

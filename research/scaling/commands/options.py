@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from research.errors import UserError, nearest
-from research.run import buckets
+from research.run import storage
 from research.scaling.doubt.support import OPTIONS
 from research.scaling.table import Table, read_file, read_runs
 
@@ -55,7 +55,7 @@ def read_tables(
         UserError: options that do not go with the source, or a table that cannot be read.
     """
     given: dict[str, Any] = {name: getattr(args, name) for name in COLUMNS}
-    if not buckets.is_folder(args.source):
+    if not storage.is_folder(args.source):
         if args.part:
             raise UserError("--part: only for a run folder")
         if not args.loss:

@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from research.errors import UserError, nearest
-from research.run import buckets
+from research.run import storage
 
 STANDARD_INPUT = "-"
 MOST_BYTES = 2 << 30
@@ -44,7 +44,7 @@ def read_bytes(name: str | Path) -> bytes:
     """
     if str(name) == STANDARD_INPUT:
         return unpacked(_all(sys.stdin.buffer, "standard input"), "standard input")
-    path = buckets.path(name)
+    path = storage.path(name)
     try:
         exists, folder = path.exists(), path.is_dir()
         if not exists:

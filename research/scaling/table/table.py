@@ -14,7 +14,7 @@ import pandas as pd
 
 from research.errors import UserError
 from research.numbers import few
-from research.run import buckets, files, record
+from research.run import files, storage
 from research.scaling.table.columns import (
     finite_numbers,
     named_column,
@@ -245,7 +245,7 @@ def read_runs(
             `loss` that is better when it is lower. A trial that cannot be read, or was planned and
             has no result, is named in the notes of the first table.
     """
-    folder = buckets.path(folder)
+    folder = storage.path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder{sibling(folder)}")
     runs = files.read_runs(folder, loss)
@@ -253,7 +253,7 @@ def read_runs(
         for reason in runs.unreadable.values():
             raise UserError(f"{folder}: no trial in it that can be read: {reason}")
         raise UserError(f"{folder}: no finished trial in it (no */result.json of a trial)")
-    there = record.exists(folder / files.STUDY)
+    there = (folder / files.STUDY).exists()
     study = files.read_description(folder) if there else files.Description()
     about = study.get("parts", {})
     rows = [(trial["part"], _record(trial)) for trial in runs.trials]
