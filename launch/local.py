@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launch import processes
-from research import runtime, study, terminal, trunks
+from research import runtime, study, trunks
 from research.errors import Interrupted, UserError
+from research.processes import from_first
 from research.run import files, lease, stop, storage, watch
 from research.trunks import finished
 
@@ -59,7 +60,7 @@ def sweep(
             processes.ask(team, signal.SIGTERM)
 
     cores = processes.cores()
-    command = ["launch.local", spec, str(folder), *flags]
+    command = ["launch.run", "--config", spec, "--workdir", str(folder.parent), *flags]
     with stop.heard_by(ask), watch.screen(folder) as output:
         for index in range(workers):
             own = [cores[(index * count + i) % max(len(cores), 1) :][:1] for i in range(count)]
@@ -91,15 +92,11 @@ def sweep(
 
 
 def _done(folder: Path, group: study.Group) -> bool:
-    from research.processes import from_first
-
     return not _left(folder, group) and not from_first(bool(_unsampled(folder, group)))
 
 
 def _left(folder: Path, group: study.Group) -> study.Group:
     """What is to run of `group`, the same in every process of a run."""
-    from research.processes import from_first
-
     return trunks.left(group, {t.id for t in group if from_first(finished(folder, t))})
 
 
@@ -123,7 +120,7 @@ def _prepare_data(loaded: study.Study) -> None:
 
 
 def work(loaded: study.Study, folder: Path) -> None:
-    """One worker: train what nobody else does until every trial is finished."""
+    """Train what nobody else does until every trial is finished, the costliest groups first."""
     runtime.prepare(folder.parent)
     finish(loaded.name, sorted(loaded.groups, key=_cost, reverse=True), folder)
 
@@ -149,7 +146,6 @@ def run_group(name: str, group: study.Group, folder: Path) -> None:
     """
     from research import growth, sample
     from research.beginning import Branch
-    from research.processes import from_first
     from research.train import train
 
     left = _left(folder, group)
@@ -195,26 +191,3 @@ def _cost(group: study.Group) -> float:
     from research import cost
 
     return sum(cost.ledger(t.config).step_flops * t.steps_to_run for t in group)
-
-
-def main(words: Sequence[str]) -> int:
-    """One worker: python -m launch.local SPEC FOLDER [--config.key=value ...]."""
-    spec, folder, *flags = words
-    runtime.set_up_logging()
-    line = runtime.follow()
-    try:
-        with stop.at_once():  # outside the loop, which saves first
-            runtime.join()
-            work(study.load(spec, flags), storage.path(folder))
-    except UserError as error:
-        if line and not isinstance(error, lease.Lost):
-            line.sendall(str(error).encode())
-        runtime.leave(error.code)
-        return error.code
-    except Interrupted as error:
-        return error.code  # the sweep says it
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(terminal.until_closed(main, sys.argv[1:]))

@@ -4,19 +4,21 @@
         --group TRIAL
 
 Ends with 0 when the group is finished, `errors.AGAIN` (75) when it was stopped with its state
-saved, 2 for a mistake of the user's, 1 for an error of ours.
+saved, 2 for a mistake of the user's, 1 for an error of ours. Without a group it is a worker of a
+sweep on this machine (`launch.local`), which is told on its line what there is to say.
 """
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from launch import local
-from research import runtime, study, terminal, trunks
+from research import processes, runtime, study, terminal, trunks
 from research.errors import AGAIN, Interrupted, UserError, nearest
-from research.run import profiling, stop, storage
+from research.run import lease, profiling, stop, storage
 
 
 def find_group(loaded: study.Study, name: str) -> tuple[study.Trial, ...]:
@@ -60,23 +62,11 @@ def read(words: Sequence[str]) -> Element:
     Raises:
         UserError: for any other command.
     """
-    match list(words):
-        case [
-            "-m",
-            "launch.run",
-            "--config",
-            file,
-            "--workdir",
-            folder,
-            "--processes",
-            n,
-            *flags,
-            _,
-        ]:
-            element = Element(file, folder, int(n) if n.isascii() and n.isdigit() else 0, (*flags,))
-            ours = all(flag.startswith(("--config.", "--profile_steps=")) for flag in flags)
-            if ours and argv(element) == tuple(words):
-                return element
+    if len(words) > 8 and words[7].isascii() and words[7].isdigit():
+        element = Element(words[3], words[5], int(words[7]), tuple(words[8:-1]))
+        ours = all(flag.startswith(("--config.", "--profile_steps=")) for flag in element.flags)
+        if ours and argv(element) == tuple(words):
+            return element
     raise UserError(f"{shlex.join(words)!r} is not the command of an element")
 
 
@@ -84,35 +74,38 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m launch.run", allow_abbrev=False)
     parser.add_argument("--config", required=True)
     parser.add_argument("--workdir", required=True)
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=int)
     parser.add_argument("--profile_steps")
-    parser.add_argument("--group", required=True)
+    parser.add_argument("--group")
     args, flags = parser.parse_known_args(words)
     runtime.set_up_logging()
-    again = f"; exit code {AGAIN}: start me again"
+    line, again = runtime.follow(), f"; exit code {AGAIN}: start me again"
+    ends = stop.at_once(f"stopped{again}\n", AGAIN) if args.group else stop.at_once()
     try:
-        with stop.at_once(f"stopped{again}\n", AGAIN):  # outside the loop, which saves first
+        with ends:  # outside the loop, which saves first
             _run(args, flags)
     except UserError as error:
-        print(f"error: {terminal.one_line(str(error))}", file=sys.stderr)
+        if args.group:
+            print(f"error: {terminal.one_line(str(error))}", file=sys.stderr)
+        elif line and not isinstance(error, lease.Lost):
+            line.sendall(str(error).encode())
         runtime.leave(error.code)
         return error.code
     except Interrupted as error:  # in all processes of the run alike
-        print(f"{error}{again}", file=sys.stderr)
-        return AGAIN
+        if args.group:
+            print(f"{error}{again}", file=sys.stderr)
+        return AGAIN if args.group else error.code
     return 0
 
 
 def _run(args: argparse.Namespace, flags: Sequence[str]) -> None:
-    from research import processes
-
     runtime.join(args.processes)
     loaded = study.load(args.config, flags)
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
-    root = storage.path(args.workdir)
-    runtime.prepare(root)
-    folder = root / loaded.name
-    local.finish(loaded.name, [find_group(loaded, args.group)], folder)
+    folder = storage.path(args.workdir) / loaded.name
+    if not args.group:
+        return local.work(loaded, folder)
+    local.work(dataclasses.replace(loaded, groups=(find_group(loaded, args.group),)), folder)
     if processes.first() and all(trunks.finished(folder, trial) for trial in loaded.trials):
         from research.scaling.study_laws import after_sweep
 
