@@ -44,9 +44,16 @@ def make(name: str, options: Mapping[str, Any]) -> Backend:
         if key not in known:
             raise UserError(f"--backend {name} has no option {key!r}{nearest(key, known)}")
     for key, field in known.items():
-        if field.metadata["required"] and not options.get(key):
+        value = options.get(key, field.default)
+        if field.metadata["required"] and not value:
             raise UserError(f"--{key} is missing: {field.metadata['help']}")
-    job.check_options(kind, options)
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                raise UserError(f"--{key} {value!r}: expected true or false")
+        elif isinstance(field.default, int):
+            job.check_number(key, value, field.metadata["low"])
+        elif value != "":
+            field.metadata["form"].check(key, value)
     return kind(**options)
 
 

@@ -90,10 +90,9 @@ def logs(folder: Path, args: argparse.Namespace) -> int:
 def cancel(folder: Path, args: argparse.Namespace) -> int:
     """Stop what runs or waits; what is finished stays."""
     found = _journal(folder)
-    chosen, current = found.alive(found.elements(args.runs)), found.current()
-    for submission in found.submissions:
-        if ids := [current[e][1] for e in chosen if current[e][0] is submission]:
-            submission.open().cancel(ids)
+    chosen = found.alive(found.elements(args.runs))
+    for submission, ids in found.newest(chosen):
+        submission.open().cancel(list(ids.values()))
     print(f"{found.study}: {len(chosen)} elements cancelled")
     return 0
 
@@ -104,25 +103,21 @@ def retry(folder: Path, args: argparse.Namespace) -> int:
     if not args.trust:
         journal.check_owner(folder)
     left = set(found.unfinished(folder))
-    known = found.states([element for element in found.elements(args.runs) if element in left])
-    alive = {e for e, (state, _) in known.items() if state in (job.WAITING, job.RUNNING)}
-    chosen = [e for e in found.elements(args.runs) if e in left and e not in alive]
-    current = found.current()
-    for submission in found.submissions:
-        array = tuple(e for e in chosen if current[e][0] is submission)
-        if not array:
-            continue
+    wanted = [element for element in found.elements(args.runs) if element in left]
+    known = found.states(wanted)
+    chosen = [e for e in wanted if e not in known or known[e][0] not in journal.ALIVE]
+    for submission, ids in found.newest(chosen):
         spec = dataclasses.replace(
             submission.spec,
             name=job.label(found.study, secrets.token_hex(2)),
-            array=array,
+            array=tuple(ids),
             timeout=timeout or submission.spec.timeout,
         )
         backend = submission.open()
         backend.check(spec)
         submission.check_folder(folder)
         env, written = variables.find(folder, submission.spec.name, spec.env)
-        if remains := [current[e][1] for e in array if e in known]:
+        if remains := [id for element, id in ids.items() if element in known]:
             backend.cancel(remains)
         variables.keep(folder, spec.name, written)
         found = journal.submit(folder, found, backend, spec, env)

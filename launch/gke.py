@@ -105,6 +105,7 @@ class Gke:
         name = spec.element(index)
         labels = {NAME_LABEL: name, SET_LABEL: spec.name}
         again = {"containerName": "train", "operator": "In", "values": [AGAIN]}
+        taken = [{"type": "DisruptionTarget", "status": "True"}]  # with its machine
         one_slice = {
             "parallelism": spec.hosts,
             "completions": spec.hosts,
@@ -113,10 +114,7 @@ class Gke:
             "podFailurePolicy": {
                 "rules": [
                     {"action": "FailJob", "onExitCodes": again},
-                    {
-                        "action": "FailJob",
-                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-                    },
+                    {"action": "FailJob", "onPodConditions": taken},
                 ]
             },
             "template": {"metadata": {"labels": labels}, "spec": self._pod(spec, index)},

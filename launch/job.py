@@ -189,19 +189,6 @@ def option(default: Any, help: str, form: Form | None = None, low: int = 0, requ
     return dataclasses.field(default=default, metadata=about)
 
 
-def check_options(backend: type, options: Mapping[str, Any]) -> None:
-    """Raise UserError for an option of `backend` that is not of its type and form."""
-    for field in dataclasses.fields(backend):
-        value = options.get(field.name, field.default)
-        if isinstance(field.default, bool):
-            if not isinstance(value, bool):
-                raise UserError(f"--{field.name} {value!r}: expected true or false")
-        elif isinstance(field.default, int):
-            check_number(field.name, value, field.metadata["low"])
-        elif value != "":
-            field.metadata["form"].check(field.name, value)
-
-
 def check_number(name: str, value: Any, low: int) -> None:
     """Raise UserError, naming the option `name`, unless `value` is an int from `low` on."""
     if type(value) is not int:

@@ -1,6 +1,7 @@
 """What was submitted for a study: jobs.json in its folder, enough to ask after it later."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from research.errors import UserError, nearest
 from research.run import record, storage
 
 FILE = "jobs.json"
+ALIVE = (job.WAITING, job.RUNNING)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Submission:
     submitted_at: str
 
     def __post_init__(self):
+        if len(self.ids) != len(self.spec.array):
+            raise UserError(f"{len(self.ids)} ids of {len(self.spec.array)} elements")
         backend = self.open()  # whose options, as the ids, are words of commands
         for id in self.ids:
             backend.ID.check("id", id)
@@ -59,6 +63,11 @@ class Journal:
     groups: dict[str, list[str]]
     submissions: tuple[Submission, ...] = ()
 
+    def __post_init__(self):
+        for id in itertools.chain(self.groups, *self.groups.values()):
+            if not job.ELEMENT.fullmatch(id):
+                raise UserError(f"{id!r} cannot be the id of a run")
+
     def current(self) -> dict[str, tuple[Submission, str]]:
         """{element: (its newest submission, its id there)} of those that the study still has."""
         found = {}
@@ -67,21 +76,27 @@ class Journal:
                 found[element] = (submission, id)
         return {element: last for element, last in found.items() if element in self.groups}
 
+    def newest(self, elements: Iterable[str]) -> list[tuple[Submission, dict[str, str]]]:
+        """Those of `elements` that were submitted, {element: id}, by their newest submission."""
+        asked, current = set(elements), self.current()
+        found = [
+            (each, {e: id for e, (newest, id) in current.items() if newest is each and e in asked})
+            for each in self.submissions
+        ]
+        return [(submission, ids) for submission, ids in found if ids]
+
     def states(self, elements: Iterable[str]) -> dict[str, tuple[str, str]]:
         """{element: (state, where)} of those of `elements` that their backends still know."""
-        found, current, asked = {}, self.current(), set(elements)
-        for submission in self.submissions:
-            newest = {e: id for e, (latest, id) in current.items() if latest is submission}
-            ids = {id: element for element, id in newest.items() if element in asked}
-            if ids:
-                known = submission.open().states(list(ids))
-                found |= {ids[id]: state for id, state in known.items()}
+        found = {}
+        for submission, ids in self.newest(elements):
+            known = submission.open().states(list(ids.values()))
+            found |= {element: known[id] for element, id in ids.items() if id in known}
         return found
 
     def alive(self, elements: Iterable[str]) -> set[str]:
         """Those of `elements` that run or wait to."""
         known = self.states(elements).items()
-        return {element for element, (state, _) in known if state in (job.WAITING, job.RUNNING)}
+        return {element for element, (state, _) in known if state in ALIVE}
 
     def unfinished(self, folder: Path) -> list[str]:
         """The elements of which some run in the study's `folder` has no result."""
@@ -117,13 +132,11 @@ def read(folder: Path) -> Journal | None:
         return None
     content = record.read_json(path)
     try:
-        submissions = tuple(_submission(each) for each in _list(content["submissions"]))
-        groups = {name: _list(runs) for name, runs in content["groups"].items()}
-        ids = [id for name, runs in groups.items() for id in (name, *runs)]
-        if bad := [id for id in ids if not job.ELEMENT.fullmatch(id)]:
-            raise ValueError(f"{bad[0]!r} cannot be the id of a run")
-        return Journal(str(content["study"]), groups, submissions)
-    except (AttributeError, KeyError, TypeError, ValueError, UserError) as error:
+        for each in content["submissions"]:
+            if isinstance(each["spec"]["env"], dict):  # only names are read: it held values too
+                each["spec"]["env"] = list(each["spec"]["env"])
+        return record.held_to(Journal, content, FILE)
+    except (KeyError, TypeError, UserError) as error:
         raise UserError(f"{path}: not a record of jobs: {error}") from error
 
 
@@ -152,21 +165,3 @@ def submit(
     if not storage.remote(folder):
         (folder / FILE).chmod(0o644)  # whatever the umask: see `check_owner`
     return journal
-
-
-def _submission(content: dict[str, Any]) -> Submission:
-    found = content["spec"]
-    env = found["env"]  # only names are read: older files hold values too
-    names = list(env) if isinstance(env, dict) else _list(env)
-    words = {"argv": tuple(_list(found["argv"])), "array": tuple(_list(found["array"]))}
-    spec = JobSpec(**{**found, **words, "env": tuple(names)})
-    ids = tuple(_list(content["ids"]))
-    if len(ids) != len(spec.array):
-        raise ValueError(f"{len(ids)} ids of {len(spec.array)} elements")
-    return Submission(**{**content, "spec": spec, "ids": ids})
-
-
-def _list(content: Any) -> list[Any]:
-    if not isinstance(content, list):
-        raise TypeError(f"{content!r} is not a list")
-    return content
