@@ -72,7 +72,7 @@ def default_model(owner: ModuleType, chosen: Mapping[str, Any] | None = None) ->
 
 def _keys(owner: ModuleType, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The same as a dict; None with a type stays what it is."""
-    own = owner.default_model() if hasattr(owner, "default_model") else {}
+    own: Any = owner.default_model() if hasattr(owner, "default_model") else {}
     if isinstance(own, ConfigDict):
         own = dict(own.items(preserve_field_references=True))
     keys, inner = dict(own), {}

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from launch import local
 from research import cost, data, defaults, evaluation, families, optim, programs, recipes, study
@@ -159,9 +160,9 @@ def test_family_runs_as_a_whole_study(bigram, tmp_path, capsys):
 
 
 def test_families_that_a_recipe_cannot_serve(bigram, tmp_path):
+    bigram.default_model = lambda: ConfigDict({"vocab_size": 256})
     config = defaults.config("shown.bigram", "markov")
     config.size, config.budget = 4, 1e9
-    del config.model["width"]
     with pytest.raises(UserError, match="family 'shown.bigram' does not have; use recipe 'fixed'"):
         recipes.apply(config)
     config.recipe, config.train.batch_size = "fixed", 8

@@ -1,4 +1,4 @@
-"""A toy of each kind of part, each in one file of tests/toys/, goes all the way with ours untouched.
+"""A toy of each kind of part, one file each in tests/toys/, goes all the way with ours untouched.
 
 An attention kind, 16-bit tokens, an optimizer and an evaluator make one study; a convolutional
 network of the diffusion family, a family without a transformer and one of two players the others.

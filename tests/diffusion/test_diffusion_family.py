@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from research import defaults, parts
+from research import defaults, families, parts
 from research.errors import UserError
 from research.families import diffusion
 
@@ -64,7 +64,7 @@ def compiled(function, config) -> Any:
 
 
 def loss(config, params, batch, key):
-    return diffusion.loss(config, params, batch, key, 0)
+    return diffusion.loss(config, params, batch, key, jnp.int32(0))
 
 
 def run(function, config, params, batch, key=3):
@@ -235,9 +235,9 @@ def test_a_good_config_passes_the_check():
 )
 def test_bad_configs_are_refused(section, key, value, words):
     config = make_config()
-    config[section][key] = value
+    config.family, config[section][key] = "diffusion", value
     with pytest.raises(UserError, match=words):
-        diffusion.check(config, SPEC)
+        families.check(config, SPEC)
 
 
 def test_what_an_error_of_x0_costs():

@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from research import cost, defaults, parts
+from research.data import source
 from research.families import diffusion
 from research.models import common, dit
 from tests import shapes as tests_shapes
@@ -51,8 +52,7 @@ def of_table(size, column):
 
 def ledger_of(config):
     """The ledger on images of the shape that the network says."""
-    spec = dict(shape=config.model.image_shape, discrete=False, num_classes=0)
-    return cost.Ledger(config, spec)
+    return cost.Ledger(config, source.images(config.model.image_shape, "a", discrete=False))
 
 
 @pytest.mark.parametrize("size", TABLE)

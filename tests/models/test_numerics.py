@@ -1,5 +1,7 @@
 """Products, convolutions and norms: exact gradients, adjoints, nothing done for the frozen."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -61,8 +63,8 @@ def test_a_frozen_weight_costs_no_gradient(how, again):
 @pytest.mark.parametrize("space, window, strides", [((9,), (3,), (1,)), ((8, 6), (3, 2), (2, 3))])
 def test_a_convolution_is_its_definition(space, window, strides):
     """Over one and two axes: a sum over taps, zeros outside."""
-    x = np.asarray(jax.random.normal(KEY, (2, *space, 3)))
-    kernel = np.asarray(jax.random.normal(KEY, (*window, 3, 4)))
+    x: Any = np.asarray(jax.random.normal(KEY, (2, *space, 3)))
+    kernel: Any = np.asarray(jax.random.normal(KEY, (*window, 3, 4)))
     y = numerics.conv(x, kernel, strides)
     out = tuple(-(-n // s) for n, s in zip(space, strides, strict=True))
     expected = np.zeros((2, *out, 4), np.float32)
@@ -105,7 +107,8 @@ def test_grouped_convolutions_are_side_by_side():
 
 def test_a_convolution_starts_with_the_variance_of_its_input():
     x = jax.random.normal(KEY, (8, 32, 32, 16))
-    for how in (dict(), dict(strides=(2, 2), transposed=True), dict(groups=4)):
+    ways: Any = (dict(), dict(strides=(2, 2), transposed=True), dict(groups=4))
+    for how in ways:
         module = common.Conv(64, (3, 3), (None, "mlp"), **how)
         params = common.init(module, KEY, x)
         inside = common.apply(module, params, x)[:, 2:-2, 2:-2]

@@ -120,7 +120,7 @@ def score_kinds(config):
 
 def sample(config, params, key, num):
     """Images [num, height, width, colours] by Euler's steps along the flow."""
-    sigmas = np.append(np.geomspace(*SIGMA[::-1], SAMPLING_STEPS), 0.0)
+    sigmas = np.append(np.geomspace(SIGMA[1], SIGMA[0], SAMPLING_STEPS), 0.0)
 
     def step(x, pair):
         slope = (x - denoise(params, x, jnp.full(num, pair[0]))) / pair[0]

@@ -80,5 +80,6 @@ def accuracy(table: Table) -> Finding | None:
 def downstream_findings(table: Table, law: Law | None = None) -> list[Finding]:
     """Every warning of this file."""
     found = found_by((guessing, accuracy), table)
-    curves = law is not None and law.target in ("loss", "error")
-    return found + (turning(table, law) if curves else [])
+    if law is not None and law.target in ("loss", "error"):
+        found = found + turning(table, law)
+    return found

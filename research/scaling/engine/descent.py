@@ -6,6 +6,7 @@ step is Newton's or Gauss and Newton's, shortened by damping as Levenberg (1944)
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -35,11 +36,11 @@ def descend(
     when a step promises less than `tolerance(objective)`, or goes nowhere.
     """
     theta = np.array(theta, float)
-    state = _finite(evaluate(theta, *data))
+    state: Any = _finite(evaluate(theta, *data))
     ends = (theta.copy(), *(part.copy() for part in state))
     index, damp = np.arange(len(theta)), np.full(len(theta), damping)
     for step in range(1, max_steps + 1):
-        trial, promised = move(theta, *state[1:], damp)
+        trial, promised = move(theta, state[1], state[2], damp)
         new = _finite(evaluate(trial, *data))
         better = new[0] <= state[0]
         still = ~(np.abs(trial - theta) > 1e-14 * (1 + np.abs(theta))).any(1)
@@ -58,7 +59,7 @@ def descend(
             keep = ~done
             index, damp, theta = index[keep], damp[keep], theta[keep]
             state, data = [part[keep] for part in state], tuple(part[keep] for part in data)
-    return ends[0], ends[1:]
+    return ends[0], (ends[1], ends[2], ends[3])
 
 
 def gauss_newton(
