@@ -13,7 +13,7 @@ family. A table is {name: path of a module}.
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -36,20 +36,24 @@ class Machine(NamedTuple):
     positions: Callable[[], int]
 
 
-def load(key: str, name: str, table: Mapping[str, str]) -> ModuleType:
+def load(key: str, name: str, table: Mapping[str, str], needs: Sequence[str] = ()) -> ModuleType:
     """Return the module that `name`, the value of the config's `key`, stands for.
 
     Raises:
-        UserError: for a name that is neither in the table (nearest named) nor a module's path.
+        UserError: for a name that is neither in the table (nearest named) nor a module's path, or
+            a module that lacks one of the names that its place `needs`.
     """
     if name not in table and "." not in str(name):
         raise UserError(
             f"config.{key}={name!r} is not one of {', '.join(table)}{nearest(str(name), table)}"
         )
     try:
-        return importlib.import_module(table.get(name, str(name)))
+        module = importlib.import_module(table.get(name, str(name)))
     except ModuleNotFoundError as error:
         raise UserError(f"config.{key}={name!r}: {error}") from error
+    if missing := [each for each in needs if not hasattr(module, each)]:
+        raise UserError(f"config.{key}={name!r} lacks {', '.join(missing)}")
+    return module
 
 
 def part(owner: ModuleType, key: str, model: Any) -> ModuleType:

@@ -13,7 +13,6 @@ reads in config.evaluation, and check(config, spec). The first score of the firs
 run's `score`, which laws are fitted to unless another is named; all are in `scores`.
 """
 
-import importlib
 import math
 from types import ModuleType
 from typing import Any
@@ -22,8 +21,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import data, optim, processes, programs
-from research.errors import UserError, nearest
+from research import data, optim, parts, processes, programs
+from research.errors import UserError
 
 EVALUATORS = {
     "validation": "research.evaluation.validation",
@@ -40,18 +39,7 @@ def load(name: str) -> ModuleType:
     Raises:
         UserError: for an unknown name, or a module that lacks part of the protocol.
     """
-    if "." not in name and name not in EVALUATORS:
-        raise UserError(
-            f"config.evaluation.evaluators: {name!r} is not one of {', '.join(EVALUATORS)}"
-            f"{nearest(name, EVALUATORS)}"
-        )
-    try:
-        module = importlib.import_module(EVALUATORS.get(name, name))
-    except ModuleNotFoundError as error:
-        raise UserError(f"config.evaluation.evaluators: {name!r}: {error}") from error
-    if missing := [each for each in PROTOCOL if not hasattr(module, each)]:
-        raise UserError(f"config.evaluation.evaluators: {name!r} lacks {', '.join(missing)}")
-    return module
+    return parts.load("evaluation.evaluators", name, EVALUATORS, PROTOCOL)
 
 
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:

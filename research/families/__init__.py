@@ -38,7 +38,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research import parts
-from research.errors import UserError
 
 FAMILIES = {
     "autoregressive": "research.families.autoregressive",
@@ -53,11 +52,7 @@ def load(name: str) -> ModuleType:
     Raises:
         UserError: for an unknown name, or a module that lacks part of the protocol.
     """
-    module = parts.load("family", name, FAMILIES)
-    missing = [function for function in PROTOCOL if not hasattr(module, function)]
-    if missing:
-        raise UserError(f"config.family={name!r} lacks {', '.join(missing)}")
-    return module
+    return parts.load("family", name, FAMILIES, PROTOCOL)
 
 
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The keys of `config.train`: those of every run, of the optimizer it names, and of its groups."""
 
 import fnmatch
-import importlib
 import math
 from collections.abc import Mapping
 from types import ModuleType
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import config as configs
-from research import families
+from research import families, parts
 from research.errors import UserError, nearest
 from research.optim import roles, schedules
 
@@ -58,22 +57,13 @@ def default_train() -> ConfigDict:
     )
 
 
-def load(name: str, key: str = "config.train.optimizer") -> ModuleType:
+def load(name: str, key: str = "train.optimizer") -> ModuleType:
     """Return the optimizer `name`, which `key` names: of OPTIMIZERS, or any module's dotted path.
 
     Raises:
         UserError: for an unknown name, or a module that lacks part of an optimizer.
     """
-    if name not in OPTIMIZERS and "." not in name:
-        choices = ", ".join(OPTIMIZERS)
-        raise UserError(f"{key}={name!r} is not one of {choices}{nearest(name, OPTIMIZERS)}")
-    try:
-        module = importlib.import_module(OPTIMIZERS.get(name, name))
-    except ModuleNotFoundError as error:
-        raise UserError(f"{key}={name!r}: {error}") from error
-    if missing := [each for each in ("KEYS", "RANGES", "transform") if not hasattr(module, each)]:
-        raise UserError(f"{key}={name!r} lacks {', '.join(missing)}")
-    return module
+    return parts.load(key, name, OPTIMIZERS, ("KEYS", "RANGES", "transform"))
 
 
 def complete(train: ConfigDict) -> None:
@@ -89,7 +79,7 @@ def complete(train: ConfigDict) -> None:
         if not isinstance(group, ConfigDict) or name == OTHERS:
             raise UserError(f"{key} must be a dict of its keys, under another name than {OTHERS!r}")
         optimizer = group.get("optimizer", train.optimizer)
-        keys = load(optimizer, f"{key}.optimizer").KEYS
+        keys = load(optimizer, f"{key}.optimizer".removeprefix("config.")).KEYS
         needed = GROUP if optimizer == train.optimizer else {**GROUP, **keys}
         configs.complete(group, key, needed, {"optimizer": "", "weight_decay": 0.0, **keys})
 

@@ -18,10 +18,9 @@ where `data` is its checked section of the config; and, where it needs them,
 Any other name without a dot is one of TFDS (`research.data.sources.foreign`).
 """
 
-import importlib
 from types import ModuleType
 
-from research.errors import UserError
+from research import parts
 
 SOURCES = {
     "python_stdlib": "research.data.sources.python_stdlib",
@@ -40,12 +39,5 @@ def load(name: str) -> ModuleType:
     Raises:
         UserError: for a dotted path that is no module, or a module that lacks part of the protocol.
     """
-    path = SOURCES.get(name, name if "." in name.partition("/")[0] else FOREIGN)
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise UserError(f"data.name={name!r}: {error}") from error
-    missing = [each for each in PROTOCOL if not hasattr(module, each)]
-    if missing:
-        raise UserError(f"data.name={name!r} lacks {', '.join(missing)}")
-    return module
+    table = SOURCES if "." in name.partition("/")[0] else {name: FOREIGN, **SOURCES}
+    return parts.load("data.name", name, table, PROTOCOL)
