@@ -267,14 +267,14 @@ def test_the_refusal_names_no_key_that_followed(tmp_path):
     path = Path(tiny.write(tmp_path, [{"seed": 0}]))
     path.write_text(
         path.read_text().replace(
-            "config.train.steps = part, 16, 25", "config.budget = part, 16, 1e8"
+            "config.train.steps = part, 16, 25", "config.budget = part, 16, 1e6"
         )
     )
     loaded = study.load(str(path))
     train(loaded.trials[0].config, tmp_path / "tiny" / "chain-seed0")
     for flag, said in [
         ("size=64", r"\(size: 16, now 64\)"),
-        ("budget=2e8", r"\(budget: 1.*, now 2"),
+        ("budget=2e6", r"\(budget: 1.*, now 2"),
     ]:
         with pytest.raises(UserError, match=said):
             study.check_folder(study.load(str(path), [f"--config.{flag}"]), tmp_path / "tiny")
