@@ -179,7 +179,7 @@ def code() -> dict[str, Any]:
 def _environment() -> dict[str, Any]:
     import jax
 
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     about = Path("/proc/cpuinfo")
     cpu = re.findall(r"model name\s*:(.*)", about.read_text()) if about.exists() else []
     return {

@@ -168,7 +168,7 @@ def test_reading_prepared_data_imports_nothing_heavy(small_glyphs):
         "import json, sys\n"
         "from research import data\n"
         f"data.load(json.loads({json.dumps(dict(small_glyphs))!r}), 'train')\n"
-        "print([m for m in ('jax', 'grain', 'tensorflow_datasets', 'matplotlib', 'PIL', 'scipy')"
+        "print([m for m in ('jax', 'tensorflow_datasets', 'matplotlib', 'PIL', 'scipy')"
         " if m in sys.modules])\n"
     )
     run = subprocess.run(
