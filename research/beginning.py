@@ -8,7 +8,6 @@
 """
 
 import dataclasses
-import fnmatch
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from orbax.checkpoint import CheckpointManager
 
 from research import programs
 from research.errors import UserError, nearest
+from research.optim.roles import path_name
+from research.optim.settings import matches
 from research.run import checkpoint, lease, record
 from research.run.rows import Row, read_rows
 
@@ -113,16 +114,16 @@ def _transplant(tree: Any, run: str, parts: tuple[str, ...], key: str) -> Any:
     Raises:
         UserError: when no path matches, or an array of the run has another shape.
     """
-    theirs = {_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(_params(run))}
+    theirs = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(_params(run))}
     ours = jax.tree_util.tree_leaves_with_path(tree)
-    names, absent, leaves = [_name(path) for path, _ in ours], [], []
+    names, absent, leaves = [path_name(path) for path, _ in ours], [], []
     for part in parts:
-        if not fnmatch.filter(names, part):
+        if not any(matches(name, (part,)) for name in names):
             raise UserError(
                 f"config.init_from.parts: {part!r} matches no parameter{nearest(part, names)}"
             )
     for name, (_, leaf) in zip(names, ours, strict=True):
-        wanted = any(fnmatch.fnmatchcase(name, part) for part in parts)
+        wanted = matches(name, parts)
         found = theirs.get(name) if wanted else None
         if found is not None and found.shape != leaf.shape:
             raise UserError(
@@ -143,10 +144,6 @@ def _params(run: str) -> Any:
     from research import trained
 
     return trained.load(run)[1]
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _keep_reference(folder: Path, state: dict[str, Any], held: lease.Hold) -> None:

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import data, defaults, families, mesh, programs
+from research import data, defaults, families, programs
 from research.errors import UserError
 
 CONVENTION = {
@@ -51,7 +51,6 @@ class Ledger:
     def __init__(self, config: ConfigDict, spec: dict[str, Any]):
         self._config, self._spec = config, spec  # of the neutral program, and the data's
         self._family = families.load(config.family)
-        self._declared = getattr(self._family, "unread_flops", lambda config: {})(config)
 
     @functools.cached_property
     def _shapes(self) -> Any:
@@ -59,17 +58,14 @@ class Ledger:
 
     @functools.cached_property
     def _parameters(self) -> tuple[dict[str, int], int, int]:
-        return _parameters(self._config, self._family, self._shapes)
+        return _parameters(self._config, self._shapes)
 
     def _count(self, function: Callable, batch_size: int, *rest: str) -> dict[str, int]:
         """FLOPs by scope of a function of config, parameters, a batch and `rest` of _inputs."""
-        declared = {scope: flops * batch_size for scope, flops in self._declared.items()}
         inputs = _inputs(self._spec, batch_size)
         arguments = (self._shapes, *(inputs[name] for name in rest))
-        of = f"config.family={self._config.family!r}"
-        return count(
-            functools.partial(function, self._config), *arguments, declared=declared, of=of
-        )
+        called = functools.partial(function, self._config)
+        return count(called, *arguments, **_declared(self._config, batch_size))
 
     @functools.cached_property
     def forward_flops(self) -> dict[str, int]:
@@ -183,10 +179,15 @@ def _at_hand(config: ConfigDict) -> ConfigDict:
 
 def _step_flops(config: ConfigDict, spec: dict[str, Any]) -> dict[str, int]:
     """FLOPs of a step by scope."""
-    family, size = families.load(config.family), config.train.batch_size
-    declared = getattr(family, "unread_flops", lambda config: {})(config)
-    declared = {scope: flops * size for scope, flops in declared.items()}
-    return _sums(_traced(config, spec), declared, f"config.family={config.family!r}")
+    return _sums(_traced(config, spec), **_declared(config, config.train.batch_size))
+
+
+def _declared(config: ConfigDict, size: int) -> dict[str, Any]:
+    """What `count` is told of the family: what it declares of a batch of `size`, and its name."""
+    family = families.load(config.family)
+    each = family.unread_flops(config) if hasattr(family, "unread_flops") else {}
+    declared = {scope: flops * size for scope, flops in each.items()}
+    return {"declared": declared, "of": f"config.family={config.family!r}"}
 
 
 def _traced(config: ConfigDict, spec: dict[str, Any]) -> Any:
@@ -198,8 +199,7 @@ def _jaxpr(shape: str, carried: programs.Carried) -> Any:
     del shape
     config, spec = carried.held
     family = families.load(config.family)
-    params = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
-    state = jax.eval_shape(lambda params: programs.fresh(config, family, params), params)
+    state = programs.fresh_shapes(config, family)
     inputs = _inputs(spec, config.train.batch_size)
     arguments = (state, *(inputs[name] for name in ("batch", "key", "step")))
 
@@ -221,12 +221,10 @@ def _inputs(spec: dict[str, Any], size: int) -> dict[str, Any]:
     }
 
 
-def _parameters(config: ConfigDict, family: Any, params: Any) -> tuple[dict[str, int], int, int]:
+def _parameters(config: ConfigDict, params: Any) -> tuple[dict[str, int], int, int]:
     """Parameters by scope, those of tables and the head, and those a position does not meet."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    axes = [(None,) * leaf.ndim for _, leaf in leaves]
-    if hasattr(family, "axes"):
-        axes = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
+    axes = families.axes(config, params)
     table: Counter[str] = Counter()
     embedding = idle = 0
     for (path, leaf), names in zip(leaves, axes, strict=True):

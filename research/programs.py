@@ -121,6 +121,11 @@ def fresh(config: ConfigDict, family: Any, params: Any) -> dict[str, Any]:
     return state
 
 
+def fresh_shapes(config: ConfigDict, family: Any) -> dict[str, Any]:
+    """The shapes of that state, made without arrays."""
+    return jax.eval_shape(lambda: fresh(config, family, family.init(config, jax.random.key(0))))
+
+
 def saved(state: dict[str, Any]) -> dict[str, Any]:
     """The parts of a state that change, which every checkpoint holds."""
     return {name: part for name, part in state.items() if name != "reference"}
@@ -210,8 +215,7 @@ def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: An
     names, strangers = {}, []
     if hasattr(family, "axes"):
         params = flatten(shapes["params"])[0]
-        leaves = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
-        pairs = zip(params, leaves, strict=True)
+        pairs = zip(params, families.axes(config, shapes["params"]), strict=True)
         names = {path: (axes, leaf.shape) for (path, leaf), axes in pairs}
 
     def logical(path, leaf):

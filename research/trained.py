@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import defaults, evaluation, processes, programs, study
+from research import defaults, optim, processes, programs, study
 from research.errors import UserError
 from research.run import checkpoint, storage
 
@@ -27,7 +27,7 @@ def load(folder: str | Path) -> tuple[ConfigDict, dict]:
     step, state, meta = found
     if meta.get("status") == "diverged":
         raise UserError(f"{folder} diverged at step {step}; there is nothing to sample")
-    return config, processes.whole(evaluation.trained(config, state))
+    return config, processes.whole(optim.evaluated(config, state))
 
 
 def settings(folder: str | Path) -> ConfigDict:

@@ -82,14 +82,9 @@ def read_state(config: ConfigDict) -> State:
     What the optimizer keeps lies as the parameter whose path it ends in, if it has its shape.
     """
     family = families.load(config.family)
-    params = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
-    state = jax.eval_shape(
-        lambda: programs.fresh(config, family, family.init(config, jax.random.key(0)))
-    )
-    found = jax.tree_util.tree_leaves_with_path(params)
-    axes = [(None,) * leaf.ndim for _, leaf in found]
-    if hasattr(family, "axes"):
-        axes = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
+    state = programs.fresh_shapes(config, family)
+    found = jax.tree_util.tree_leaves_with_path(state["params"])
+    axes = families.axes(config, state["params"])
     ours = {
         path: (leaf.shape, tuple(names)) for (path, leaf), names in zip(found, axes, strict=True)
     }

@@ -8,9 +8,9 @@
         batches, so that it is the same on one device and on many; compiled
     finish(config, sums) -> {name: value} from the statistics of all batches, on the host
 
-and, where it needs them, SPLIT ("validation" by default), default_evaluation() -> the keys it
-reads in config.evaluation, and check(config, spec). The first score of the first evaluator is the
-run's `score`, which laws are fitted to unless another is named; all are in `scores`.
+and, where it needs them, SPLIT ("validation" by default) and check(config, spec). The first score
+of the first evaluator is the run's `score`, which laws are fitted to unless another is named; all
+are in `scores`.
 """
 
 import math
@@ -73,7 +73,8 @@ def due(config: ConfigDict, step: int) -> bool:
 
 def row(config: ConfigDict, state: dict[str, Any]) -> dict[str, float]:
     """The scores of a state by the names of a row's columns: "score" is the main one."""
-    values = {name: each["value"] for name, each in scores(config, trained(config, state)).items()}
+    found = scores(config, optim.evaluated(config, state))
+    values = {name: each["value"] for name, each in found.items()}
     main = next(iter(values))
     return {"score": values.pop(main)} | {f"score_{name}": value for name, value in values.items()}
 
@@ -81,7 +82,7 @@ def row(config: ConfigDict, state: dict[str, Any]) -> dict[str, float]:
 def final(config: ConfigDict, state: dict[str, Any], status: str) -> Scores:
     """The scores of a run that has ended; their values are None when it diverged."""
     if status == "finished":
-        found = scores(config, trained(config, state))
+        found = scores(config, optim.evaluated(config, state))
         if math.isfinite(next(iter(found.values()))["value"]):
             return found
     return {
@@ -89,11 +90,6 @@ def final(config: ConfigDict, state: dict[str, Any], status: str) -> Scores:
         for module in map(load, config.evaluation.evaluators)
         for name, kind in module.score_kinds(config).items()
     }
-
-
-def trained(config: ConfigDict, state: dict[str, Any]) -> Any:
-    """The parameters of a state that are judged and sampled: their average, when one is kept."""
-    return optim.evaluated(config, state)
 
 
 def scores(config: ConfigDict, params: Any) -> Scores:
@@ -104,16 +100,10 @@ def scores(config: ConfigDict, params: Any) -> Scores:
     return found
 
 
-def evaluate(
-    config: ConfigDict, params: Any, name: str = "validation", split: str | None = None
-) -> Scores:
-    """What evaluator `name` finds on `config.evaluation.examples` examples, the same for every run.
-
-    Args:
-        split: of the data, in place of the evaluator's own.
-    """
+def evaluate(config: ConfigDict, params: Any, name: str = "validation") -> Scores:
+    """What evaluator `name` finds on `evaluation.examples` examples, the same for every run."""
     module, size = load(name), config.evaluation.batch_size
-    split = split or _split(module)
+    split = _split(module)
     program = programs.build(config)
     update = program.judge(module.update)
     source, sums, examples = data.load(config.data, split), None, 0.0

@@ -35,9 +35,10 @@ config.train.steps and config.seed): reading one is an error. What changes along
 from types import ModuleType
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from research import parts
+from research import mesh, parts
 
 FAMILIES = {
     "autoregressive": "research.families.autoregressive",
@@ -53,6 +54,17 @@ def load(name: str) -> ModuleType:
         UserError: for an unknown name, or a module that lacks part of the protocol.
     """
     return parts.load("family", name, FAMILIES, PROTOCOL)
+
+
+def axes(config: ConfigDict, params: Any) -> list[tuple[str | None, ...]]:
+    """The logical axes of each leaf of `params`, in their order; unnamed where no name is given."""
+    family = load(config.family)
+    if hasattr(family, "axes"):
+        # A step is traced under a mesh, which names of axes do not depend on; a pipeline would cut
+        # the one example from which a network has them into micro-batches.
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            return jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
+    return [(None,) * leaf.ndim for leaf in jax.tree.leaves(params)]
 
 
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:

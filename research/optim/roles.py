@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from research import families, mesh
+from research import families
 
 ROLES = ("input", "hidden", "output", "scalar")
 SIDE_BY_SIDE = ("layers", "experts")  # axes along which there is one matrix after another
@@ -61,11 +61,6 @@ def map_names(function: Any, tree: Any) -> Any:
 
 def parameters(config: ConfigDict, params: Any) -> dict[str, Parameter]:
     """What each of the parameters of `config` is, by its name; `params` may be their shapes."""
-    leaves, family = jax.tree_util.tree_leaves_with_path(params), families.load(config.family)
-    axes: list[Any] = [(None,) * leaf.ndim for _, leaf in leaves]
-    if hasattr(family, "axes"):
-        # A step is traced under a mesh, which names of axes do not depend on; a pipeline would cut
-        # the one example from which a network has them into micro-batches.
-        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-            axes = jax.tree.leaves(family.axes(config), is_leaf=mesh.is_axes)
-    return {path_name(path): describe(a) for (path, _), a in zip(leaves, axes, strict=True)}
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    pairs = zip(leaves, families.axes(config, params), strict=True)
+    return {path_name(path): describe(axes) for (path, _), axes in pairs}
