@@ -6,15 +6,14 @@ import importlib.util
 import json
 import math
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
-from research import families, parts
 from research.errors import UserError, nearest
 from research.run import files, record
 
@@ -73,43 +72,6 @@ def check_ranges(section: ConfigDict, name: str, ranges: dict[str, tuple[float, 
         if not low <= section[key] < high:
             above = f" and below {high}" if high < math.inf else ""
             raise UserError(f"{name}.{key}={section[key]} must be at least {low}{above}")
-
-
-def override(
-    config: ConfigDict, flags: Iterable[str], axes: Mapping[str, Any] | None = None
-) -> None:
-    """Set `config` in place from flags such as `--config.model.depth=6`.
-
-    Args:
-        axes: values that the axes of a study give to dotted keys; flags win over them.
-
-    Raises:
-        UserError: for an unknown key (nearest named) or a value of another type.
-    """
-    settings = list((axes or {}).items())
-    for flag in flags:
-        key, equals, text = flag.partition("=")
-        if not key.startswith("--config.") or not equals:
-            raise UserError(f"unknown argument {flag!r}; config keys are set as --config.key=value")
-        settings.append((key.removeprefix("--config."), text))
-    named = _choose_parts(config, dict(settings))
-    for key, value in settings:
-        if key not in named:
-            assign(config, key, value)
-
-
-def _choose_parts(config: ConfigDict, settings: Mapping[str, Any]) -> set[str]:
-    """Let `config` name the parts that `settings` name, before a key of theirs is set."""
-    if "family" not in config or not any(key.startswith("model.") for key in settings):
-        return set()
-    family, named = families.load(config.family), set()
-    while True:
-        keys = [f"model.{key}" for key, _ in parts.named(family, config.model)]
-        left = [key for key in keys if key in settings and key not in named]
-        if not left:
-            return named
-        named.add(left[0])
-        parts.choose(family, config.model, left[0].removeprefix("model."), settings[left[0]])
 
 
 def assign(config: ConfigDict, key: str, value: Any) -> None:
@@ -208,20 +170,22 @@ def complete(
 ) -> None:
     """Give `section`, called `name`, those of `keys` that it lacks, with their defaults.
 
+    A default of None takes any value, or one of its type where it is a reference.
+
     Raises:
         UserError: for a key that is neither among them nor `allowed` (nearest named), or for a
             value of another type than the default.
     """
     known = {**keys, **allowed}
-    for key in section:
-        value = section[key]
-        if key not in known:
-            raise UserError(f"{name} has no key {key!r}{nearest(key, known)}")
-        if known[key] is not None and type(value) is not type(known[key]):
-            value = _typed(f"{name}.{key}", value, repr(value), type(known[key]))
-            with section.ignore_type():
-                section[key] = value
-    section.update({key: keys[key] for key in keys if key not in section})
+    with section.unlocked(), section.ignore_type():
+        for key, value in section.items():
+            if key not in known:
+                raise UserError(f"{name} has no key {key!r}{nearest(key, known)}")
+            default = known[key]
+            kind = default.get_type() if isinstance(default, FieldReference) else type(default)
+            if value is not None and kind not in (type(value), type(None)):
+                section[key] = _typed(f"{name}.{key}", value, repr(value), kind)
+        section.update({key: keys[key] for key in keys if key not in section})
 
 
 def unfilled(config: ConfigDict, prefix: str = "config") -> list[str]:

@@ -1,7 +1,8 @@
 """The whole config of a trial, every key with its default: nothing a run uses is hidden."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -36,26 +37,64 @@ def check_ranges(config: ConfigDict) -> None:
         configs.check_ranges(tree, f"config.{section}" if section else "config", ranges)
 
 
-CHOICES = ("train.optimizer",)  # the keys that name a part, which brings keys of its own
-
-
-def choose(config: ConfigDict, axes: Mapping[str, Any], flags: Sequence[str]) -> None:
-    """Set what names a part in `axes` and `flags`, so that the part's keys are there for the rest.
-
-    Raises:
-        UserError: for an unknown part, or a key that no part of `config` has.
-    """
-    for key in CHOICES:
-        if key in axes:
-            configs.assign(config, key, axes[key])
-        configs.override(config, [f for f in flags if f.startswith(f"--config.{key}=")])
-    settle(config)
+def owners(config: ConfigDict) -> dict[str, ModuleType]:
+    """The sections of `config` whose keys are those of named parts, and who names the parts."""
+    return {"model": families.load(config.family), "train": optim.settings}
 
 
 def settle(config: ConfigDict) -> None:
     """Give `config` the keys that it lacks of the parts that it names, and refuse others."""
-    parts.complete(families.load(config.family), config.model)
-    optim.complete(config.train)
+    for name, owner in owners(config).items():
+        section = config[name]
+        configs.complete(section, f"config.{name}", parts.keys(owner, section, name))
+    optim.complete_groups(config.train)
+
+
+def override(
+    config: ConfigDict, flags: Iterable[str], axes: Mapping[str, Any] | None = None
+) -> None:
+    """Set `config` in place from flags such as `--config.model.depth=6`.
+
+    What names a part is set first, so that the part's keys are there whatever the order.
+
+    Args:
+        axes: values that the axes of a study give to dotted keys; flags win over them.
+
+    Raises:
+        UserError: for an unknown key (nearest named) or a value of another type.
+    """
+    settings = list((axes or {}).items())
+    for flag in flags:
+        key, equals, text = flag.partition("=")
+        if not key.startswith("--config.") or not equals:
+            raise UserError(f"unknown argument {flag!r}; config keys are set as --config.key=value")
+        settings.append((key.removeprefix("--config."), text))
+    if "family" not in config:  # a config of something else
+        chosen, sections = set(), {}
+    else:
+        settle(config)
+        chosen, sections = _choose_parts(config, dict(settings)), owners(config)
+    for key, value in settings:
+        section, _, own = key.partition(".")
+        if section in sections and own not in config[section]:
+            if words := parts.unknown(sections[section], own, section):
+                raise UserError(f"--config.{key}: config.{section} has no key {own!r}{words}")
+        if key not in chosen:
+            configs.assign(config, key, value)
+
+
+def _choose_parts(config: ConfigDict, settings: Mapping[str, Any]) -> set[str]:
+    """Let `config` name the parts that `settings` name: one may bring the key of the next."""
+    chosen: set[str] = set()
+    for name, owner in owners(config).items():
+        while left := [
+            key
+            for key, _ in parts.named(owner, config[name], name)
+            if f"{name}.{key}" in settings and f"{name}.{key}" not in chosen
+        ]:
+            chosen.add(f"{name}.{left[0]}")
+            parts.choose(owner, config[name], left[0], settings[f"{name}.{left[0]}"], name)
+    return chosen
 
 
 def hardware() -> ConfigDict:
@@ -109,7 +148,7 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
             hardware=hardware(),
         )
     )
-    tree.model = parts.default_model(module, chosen)
+    tree.model = ConfigDict(parts.keys(module, chosen))
     for key in chosen.keys() - dict(parts.named(module, tree.model)).keys():
         known = [name for name, _ in parts.named(module, tree.model)]
         raise UserError(f"config.model.{key} names no part of {family!r}{nearest(key, known)}")
@@ -124,7 +163,7 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
     """A config.json of any age, its later keys at their defaults: what was run before they were."""
     try:
         model, family = found["model"], families.load(found["family"])
-        named = [key for key, _ in parts.named(family, parts.default_model(family, model))]
+        named = [key for key, _ in parts.named(family, parts.keys(family, model))]
         chosen = {key: model[key] for key in named if key in model}
         default = configs.to_plain(config(found["family"], found["data"]["name"], **chosen))
     except (KeyError, TypeError, UserError):  # of no family that is here

@@ -1,15 +1,16 @@
-"""Named parts: a key of `config.model` names a module, by a table or by a dotted path.
+"""Named parts: a key of the config names a module, by a table or by a dotted path.
 
-A part is a module. Every part may have
+A part is a module, and its keys are in the section of the config that names it, such as "model" or
+"train". Every part may have
 
-    default_model() -> its keys of config.model with their defaults
-    PARTS = {key: table}: the parts it is made of in turn; its default_model names each of them
+    default_<section>() -> its keys there with their defaults
+    PARTS = {key: table}: the parts it is made of in turn; its own keys name each of them
     PREFERRED = {key: value}: defaults that it wants of its parts' keys
     check(config) raises UserError for what cannot be built
     check_hardware(config, machine) raises UserError for what this machine cannot run
 
-and what its place asks for, which the module with the table says. The outermost part is the
-family. A table is {name: path of a module}.
+and what its place asks for, which the module with the table says. The outermost part of
+`config.model` is the family. A table is {name: path of a module}.
 """
 
 import importlib
@@ -56,56 +57,60 @@ def load(key: str, name: str, table: Mapping[str, str], needs: Sequence[str] = (
     return module
 
 
-def part(owner: ModuleType, key: str, model: Any) -> ModuleType:
-    """The part of `owner` that `model` names by `key`."""
-    return load(f"model.{key}", model[key], owner.PARTS[key])
+def part(owner: ModuleType, key: str, section: Any, name: str = "model") -> ModuleType:
+    """The part of `owner` that `section` of the config, called `name`, names by `key`."""
+    return load(f"{name}.{key}", section[key], owner.PARTS[key])
 
 
-def named(owner: ModuleType, model: Any) -> Iterator[tuple[str, ModuleType]]:
-    """(key, part) of every part that `model` names in `owner`, from the outermost inwards."""
+def named(owner: ModuleType, section: Any, name: str = "model") -> Iterator[tuple[str, ModuleType]]:
+    """(key, part) of every part that `section` names in `owner`, from the outermost inwards."""
     for key in getattr(owner, "PARTS", {}):
-        found = part(owner, key, model)
+        found = part(owner, key, section, name)
         yield key, found
-        yield from named(found, model)
+        yield from named(found, section, name)
 
 
-def default_model(owner: ModuleType, chosen: Mapping[str, Any] | None = None) -> ConfigDict:
-    """Every key of `owner` and of the parts it names: as `chosen` names them, else by default."""
-    return ConfigDict(_keys(owner, chosen or {}))
+def keys(owner: ModuleType, chosen: Mapping[str, Any], name: str = "model") -> dict[str, Any]:
+    """Every key of `owner` and of the parts it names: as `chosen` names them, else by default.
 
-
-def _keys(owner: ModuleType, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as a dict; None with a type stays what it is."""
-    own: Any = owner.default_model() if hasattr(owner, "default_model") else {}
-    if isinstance(own, ConfigDict):
-        own = dict(own.items(preserve_field_references=True))
-    keys, inner = dict(own), {}
+    One that is None, which a recipe fills, is a reference that has a type.
+    """
+    default = getattr(owner, f"default_{name}", dict)()
+    if isinstance(default, ConfigDict):
+        default = dict(default.items(preserve_field_references=True))
+    own, inner = dict(default), {}
     for key in getattr(owner, "PARTS", {}):
-        keys[key] = chosen.get(key, keys[key])
-        inner |= _keys(part(owner, key, keys), chosen)
+        own[key] = chosen.get(key, own[key])
+        inner |= keys(part(owner, key, own, name), chosen, name)
     preferred = getattr(owner, "PREFERRED", {})
-    return inner | {key: value for key, value in preferred.items() if key in inner} | keys
+    return inner | {key: value for key, value in preferred.items() if key in inner} | own
 
 
-def choose(owner: ModuleType, model: ConfigDict, key: str, name: str) -> None:
-    """Let `model` name the part `name` by `key`: the keys of that part take the former's place."""
-    former = default_model(owner, model)
-    now = default_model(owner, {**model, key: name})
-    with model.unlocked():
-        for gone in [each for each in former if each not in now and each in model]:
-            del model[gone]
-        for each, value in now.items(preserve_field_references=True):
-            if each not in model:
-                model[each] = value
-        model[key] = name
+def choose(owner: ModuleType, section: ConfigDict, key: str, value: str, name: str) -> None:
+    """Let `section` name the part `value` by `key`: its keys take the place of the former's.
+
+    A key that both have keeps what it was set to, if that was not the former's default.
+    """
+    former = keys(owner, section, name)
+    now = keys(owner, {**section, key: value}, name)
+    with section.unlocked():
+        for each in former:
+            if each in section and (each not in now or section[each] == former[each]):
+                del section[each]
+        section.update({each: now[each] for each in now if each not in section})
+        section[key] = value
 
 
-def complete(owner: ModuleType, model: ConfigDict) -> None:
-    """Give `model` the keys that it lacks of the parts it names, at their defaults."""
-    with model.unlocked():
-        for key, value in default_model(owner, model).items(preserve_field_references=True):
-            if key not in model:
-                model[key] = value
+def unknown(owner: ModuleType, key: str, name: str) -> str:
+    """Where `key`, which no part in use has, would be: words for an error, or none."""
+    for place, table in getattr(owner, "PARTS", {}).items():
+        for each in table:
+            found = load(f"{name}.{place}", each, table)
+            if key in getattr(found, f"default_{name}", dict)():
+                return f"; it belongs to {name}.{place}={each!r}"
+            if words := unknown(found, key, name):
+                return words
+    return ""
 
 
 def check(owner: ModuleType, config: ConfigDict) -> None:

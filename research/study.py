@@ -119,8 +119,7 @@ def load_config(
     module, part = configs.load_experiment(spec)
     with configs.naming(spec):
         config = module.get_config(part or next(iter(module.PARTS)))
-    defaults.choose(config, {}, flags)
-    configs.override(config, flags)
+    defaults.override(config, flags)
     return check(recipes.apply(config), num_devices, prepared)
 
 
@@ -135,8 +134,7 @@ def _trial(
 ) -> Trial:
     with configs.naming(spec):
         config = module.get_config(part)
-    defaults.choose(config, axes, flags)
-    configs.override(config, flags, axes)
+    defaults.override(config, flags, axes)
     if "budget" in axes and any(flag.startswith("--config.train.steps=") for flag in flags):
         config.budget = None  # the steps are what is run, whatever the axis asked for
         axes = {k: v for k, v in axes.items() if k != "budget"} | {"train.steps": None}

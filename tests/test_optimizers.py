@@ -71,7 +71,7 @@ def test_muon_moves_a_matrix_by_its_orthogonal_factor():
     keys = jax.random.split(jax.random.key(0))
     # Well conditioned: the quintic iteration leaves singular values between 0.7 and 1.2.
     grads = {"qkv": jax.random.normal(keys[0], (2, 8, 2, 3, 16)), "out": jnp.eye(4, 6) * 3.0}
-    settings = defaults.ConfigDict({**muon.KEYS, "newton_schulz_steps": 5})
+    settings = defaults.ConfigDict({**muon.default_train(), "newton_schulz_steps": 5})
     transform = muon.transform(settings, known)
     found, _ = transform.update(grads, transform.init(grads), grads)
     for layer in range(2):
@@ -258,7 +258,7 @@ def test_flags_name_an_optimizer_and_set_its_keys_in_any_order():
     "train, message",
     [
         ({"optimizer": "moun"}, r"optimizer='moun' is not one of .* \(did you mean 'muon'\?\)"),
-        ({"optimizer": "tests.shapes"}, "optimizer='tests.shapes' lacks KEYS, RANGES, transform"),
+        ({"optimizer": "tests.shapes"}, "optimizer='tests.shapes' lacks default_train, RANGES"),
         ({"optimizer": "sgd", "momentun": 0.5}, r"'momentun' \(did you mean 'momentum'\?\)"),
         ({"optimizer": "sgd", "momentum": 1.0}, r"train.momentum=1.0 must be .* below 1"),
         ({"optimizer": "sgd", "momentum": "a"}, "train.momentum='a': expected float"),

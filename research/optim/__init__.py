@@ -2,7 +2,8 @@
 
 An optimizer is a module with
 
-    KEYS: the keys of config.train that it reads, with their defaults; RANGES of its numbers
+    default_train() -> the keys of config.train that it reads, with their defaults
+    RANGES of those that are numbers
     transform(settings, parameters) -> optax.GradientTransformation, whose updates are what the
         learning rate multiplies: without rate and decay. `settings` are config.train, or those of
         a group; `parameters` says what each parameter is by its name (`research.optim.roles`)
@@ -16,14 +17,14 @@ and, where it needs them,
 """
 
 from research.optim.schedules import SCHEDULES, learning_rate
-from research.optim.settings import OPTIMIZERS, check, complete, default_train
+from research.optim.settings import OPTIMIZERS, check, complete_groups, default_train
 from research.optim.steps import evaluated, init, trained, update
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "check",
-    "complete",
+    "complete_groups",
     "default_train",
     "evaluated",
     "init",

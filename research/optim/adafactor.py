@@ -6,18 +6,21 @@ so that rates mean what they do for AdamW.
 
 import optax
 
-KEYS = {
-    "momentum": 0.9,
-    "decay_rate": 0.8,  # of the second moment at step t: 1 - t^-decay_rate
-    "clip_rms": 1.0,  # of a parameter's update
-    "factored_from": 128,  # the second largest axis that is worth factoring
-}
 RANGES = {
     "momentum": (0, 1),
     "decay_rate": (0, 1),
     "clip_rms": (0, float("inf")),
     "factored_from": (1, 2**31),
 }
+
+
+def default_train():
+    return dict(
+        momentum=0.9,
+        decay_rate=0.8,  # of the second moment at step t: 1 - t^-decay_rate
+        clip_rms=1.0,  # of a parameter's update
+        factored_from=128,  # the second largest axis that is worth factoring
+    )
 
 
 def transform(settings, parameters):

@@ -2,8 +2,11 @@
 
 import optax
 
-KEYS = {"b1": 0.9, "b2": 0.95, "eps": 1e-8}
 RANGES = {"b1": (0, 1), "b2": (0, 1), "eps": (0, float("inf"))}
+
+
+def default_train():
+    return dict(b1=0.9, b2=0.95, eps=1e-8)
 
 
 def transform(settings, parameters):

@@ -2,8 +2,11 @@
 
 import optax
 
-KEYS = {"b1": 0.9, "b2": 0.99}
 RANGES = {"b1": (0, 1), "b2": (0, 1)}
+
+
+def default_train():
+    return dict(b1=0.9, b2=0.99)
 
 
 def transform(settings, parameters):

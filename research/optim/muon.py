@@ -12,13 +12,16 @@ from optax import contrib
 from research.optim import adamw
 from research.optim.roles import map_names
 
-KEYS = {"momentum": 0.95, "newton_schulz_steps": 5, "update_rms": 0.2, **adamw.KEYS}
 RANGES = {
     "momentum": (0, 1),
     "newton_schulz_steps": (1, 100),
     "update_rms": (0, float("inf")),
     **adamw.RANGES,
 }
+
+
+def default_train():
+    return dict(momentum=0.95, newton_schulz_steps=5, update_rms=0.2, **adamw.default_train())
 
 
 def transform(settings, parameters):

@@ -11,13 +11,16 @@ from optax import contrib
 
 from research.errors import UserError
 
-KEYS = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_power": 2.0}
 RANGES = {
     "b1": (0, 1),
     "b2": (0, 1),
     "eps": (0, float("inf")),
     "weight_power": (0, float("inf")),  # of the rate, in an iterate's weight in the average
 }
+
+
+def default_train():
+    return dict(b1=0.9, b2=0.999, eps=1e-8, weight_power=2.0)
 
 
 def check(train):

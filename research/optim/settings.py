@@ -23,6 +23,7 @@ OPTIMIZERS = {
     "schedule_free": "research.optim.schedule_free",
     "sgd": "research.optim.sgd",
 }
+PARTS = {"optimizer": OPTIMIZERS}
 RANGES = {  # [low, high) of the keys of every run
     **dict.fromkeys(("steps", "batch_size"), (1, 2**31)),
     **dict.fromkeys(("warmup_steps", "decay_steps", "weight_decay", "clip_norm"), (0, math.inf)),
@@ -63,23 +64,21 @@ def load(name: str, key: str = "train.optimizer") -> ModuleType:
     Raises:
         UserError: for an unknown name, or a module that lacks part of an optimizer.
     """
-    return parts.load(key, name, OPTIMIZERS, ("KEYS", "RANGES", "transform"))
+    return parts.load(key, name, OPTIMIZERS, ("default_train", "RANGES", "transform"))
 
 
-def complete(train: ConfigDict) -> None:
-    """Give `train` the keys that it lacks: those of its optimizer and groups, and newer ones.
+def complete_groups(train: ConfigDict) -> None:
+    """Give each group of `train` the keys that it lacks, those of its optimizer among them.
 
     Raises:
         UserError: for an unknown optimizer, or a key that is nobody's (nearest named).
     """
-    every = {**default_train(), **load(train.get("optimizer", "adamw")).KEYS}
-    configs.complete(train, "config.train", every)
     for name, group in train.groups.items():
         key = f"config.train.groups.{name}"
         if not isinstance(group, ConfigDict) or name == OTHERS:
             raise UserError(f"{key} must be a dict of its keys, under another name than {OTHERS!r}")
         optimizer = group.get("optimizer", train.optimizer)
-        keys = load(optimizer, f"{key}.optimizer".removeprefix("config.")).KEYS
+        keys = load(optimizer, f"{key}.optimizer".removeprefix("config.")).default_train()
         needed = GROUP if optimizer == train.optimizer else {**GROUP, **keys}
         configs.complete(group, key, needed, {"optimizer": "", "weight_decay": 0.0, **keys})
 

@@ -2,8 +2,11 @@
 
 import optax
 
-KEYS = {"momentum": 0.9, "nesterov": False}
 RANGES = {"momentum": (0, 1)}
+
+
+def default_train():
+    return dict(momentum=0.9, nesterov=False)
 
 
 def transform(settings, parameters):

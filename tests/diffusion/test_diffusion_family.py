@@ -19,7 +19,7 @@ SPEC = {"shape": SHAPE, "num_classes": 3, "discrete": True}
 
 
 def make_config(**changes) -> Any:
-    model = parts.default_model(diffusion)
+    model = ConfigDict(parts.keys(diffusion, {}))
     model.update(depth=1, width=16, num_heads=2, image_shape=SHAPE, num_classes=3, patch_size=4)
     model.update(changes)
     return ConfigDict(

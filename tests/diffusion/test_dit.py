@@ -28,7 +28,7 @@ HARDWARE = FrozenConfigDict({**defaults.hardware(), "unroll": 1})
 
 def published(depth, width, heads, patch) -> Any:
     """`config.model` of the paper's network; with learned variances it has 8 output channels."""
-    model = parts.default_model(diffusion)
+    model = ConfigDict(parts.keys(diffusion, {}))
     model.update(depth=depth, width=width, num_heads=heads, patch_size=patch, num_classes=1000)
     model.update(class_dropout=0.1, qk_norm=False, activation="gelu", time_features=256)
     model.update(fourier_features=(), image_shape=LATENT, discrete=False)
@@ -36,7 +36,7 @@ def published(depth, width, heads, patch) -> Any:
 
 
 def small(**changes) -> Any:
-    model = parts.default_model(diffusion)
+    model = ConfigDict(parts.keys(diffusion, {}))
     model.update(depth=2, width=32, num_heads=4, image_shape=(8, 12, 3), num_classes=3)
     model.update({"fourier_features": (6, 7), **changes})
     return ConfigDict(dict(model=model, hardware=dict(HARDWARE)))

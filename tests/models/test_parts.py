@@ -32,12 +32,12 @@ def test_a_named_part_brings_its_keys_whatever_the_order():
 def test_a_study_names_a_part_and_its_keys():
     config = defaults.config("autoregressive", "markov", attention="window")
     assert config.model.window == 128
-    configs.override(config, ["--config.model.attention=full"])
+    defaults.override(config, ["--config.model.attention=full"])
     assert "window" not in config.model
     axes = {"model.window": 8, "model.attention": "window"}
-    configs.override(config, [], axes)
+    defaults.override(config, [], axes)
     assert config.model.window == 8
-    configs.override(config, ["--config.model.window=2"], axes)
+    defaults.override(config, ["--config.model.window=2"], axes)
     assert config.model.window == 2
     with pytest.raises(UserError, match=r"model.atention names no part .*attention"):
         defaults.config("autoregressive", "markov", atention="window")
@@ -49,7 +49,7 @@ def test_a_study_names_a_part_and_its_keys():
         (["attention=widow"], "config.model.attention='widow' is not one of full, window"),
         (["attention=no.such"], "config.model.attention='no.such': No module named 'no'"),
         (["network=dit"], "config.model.network='dit' is not one of decoder"),
-        (["window=4"], "config.model has no key 'window'"),
+        (["window=4"], "config.model has no key 'window'; it belongs to model.attention='window'"),
         (["attention=window", "wndow=4"], r"has no key 'wndow'.*window"),
         (["attention=window", "window=0"], "config.model.window=0 must be at least 1"),
         ([f"attention={STRIDED}", "stride=0"], "config.model.stride=0 must be at least 1"),
@@ -119,8 +119,8 @@ def test_every_name_of_every_table_is_a_part():
     for family in (families.load(name) for name in families.FAMILIES):
         for owner in (
             family,
-            *(part for _, part in parts.named(family, parts.default_model(family))),
+            *(part for _, part in parts.named(family, parts.keys(family, {}))),
         ):
             for key, table in getattr(owner, "PARTS", {}).items():
                 for name in table:
-                    parts.default_model(parts.load(key, name, table))
+                    parts.keys(parts.load(key, name, table), {})

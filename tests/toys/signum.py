@@ -4,8 +4,11 @@ import jax
 import optax
 from jax import numpy as jnp
 
-KEYS = {"beta": 0.9}
 RANGES = {"beta": (0, 1)}
+
+
+def default_train():
+    return dict(beta=0.9)
 
 
 def transform(settings, parameters):
