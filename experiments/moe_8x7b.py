@@ -23,7 +23,7 @@ def get_config(part: str) -> ConfigDict:
     config = lm_7b.get_config(part)
     config.data.length = 4096
     config.model.update(depth=32, width=4096, num_heads=32, num_kv_heads=8, mlp_ratio=14_336 / 4096)
-    config.model.update(num_experts=8, experts_per_token=2)
+    config.model.update(channel="moe", num_experts=8, experts_per_token=2)
     config.train.update(steps=61_440, batch_size=1024, learning_rate=2e-4)
     config.evaluation.batch_size = 1024
     return config

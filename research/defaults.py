@@ -39,7 +39,7 @@ def check_ranges(config: ConfigDict) -> None:
 
 def owners(config: ConfigDict) -> dict[str, ModuleType]:
     """The sections of `config` whose keys are those of named parts, and who names the parts."""
-    return {"model": families.load(config.family), "train": optim.settings}
+    return {"model": families.load(config.family), "train": optim}
 
 
 def settle(config: ConfigDict) -> None:
@@ -162,7 +162,7 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
 def complete(found: dict[str, Any]) -> dict[str, Any]:
     """A config.json of any age, its later keys at their defaults: what was run before they were."""
     try:
-        model, family = found["model"], families.load(found["family"])
+        model, family = _mixture_by_name(found["model"]), families.load(found["family"])
         named = [key for key, _ in parts.named(family, parts.keys(family, model))]
         chosen = {key: model[key] for key in named if key in model}
         default = configs.to_plain(config(found["family"], found["data"]["name"], **chosen))
@@ -178,4 +178,14 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
         }
         return {**tree, **missing, **both}
 
-    return filled(found, default)
+    return filled({**found, "model": model}, default)
+
+
+def _mixture_by_name(model: dict[str, Any]) -> dict[str, Any]:
+    """`model` by its names of today: "mlp" was a mixture, too, where it had a number of experts."""
+    if model.get("channel", "mlp") != "mlp" or "num_experts" not in model:
+        return model
+    if model["num_experts"]:
+        return {**model, "channel": "moe"}
+    gone = ("num_experts", "experts_per_token", "capacity_factor", "balance_weight")
+    return {key: value for key, value in model.items() if key not in gone}

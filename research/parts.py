@@ -75,7 +75,7 @@ def keys(owner: ModuleType, chosen: Mapping[str, Any], name: str = "model") -> d
 
     One that is None, which a recipe fills, is a reference that has a type.
     """
-    default = getattr(owner, f"default_{name}", dict)()
+    default: Any = getattr(owner, f"default_{name}", dict)()
     if isinstance(default, ConfigDict):
         default = dict(default.items(preserve_field_references=True))
     own, inner = dict(default), {}

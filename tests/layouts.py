@@ -26,7 +26,7 @@ def long(**hardware) -> ConfigDict:
 
 def mixture(**hardware) -> ConfigDict:
     model: dict[str, Any] = dict(
-        num_experts=4, num_heads=2, depth=2, activation="swiglu", capacity_factor=1.0
+        channel="moe", num_experts=4, num_heads=2, activation="swiglu", capacity_factor=1.0
     )
     return _small(shapes.autoregressive(**model), hardware)
 

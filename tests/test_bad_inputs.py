@@ -36,6 +36,9 @@ def refused(capsys, tmp_path, data_folder, monkeypatch):
     return run
 
 
+MOE = "--config.model.channel=moe"
+
+
 @pytest.mark.parametrize(
     "flag, said",
     [
@@ -94,9 +97,9 @@ def refused(capsys, tmp_path, data_folder, monkeypatch):
         ("--config.hardware.loss_chunks=5", "loss_chunks=5 does not divide config.data.length"),
         ("--config.hardware.loss_chunks=0", "loss_chunks=0 must be at least 1"),
         ("--config.hardware.mesh.stage=4", "stage=4 does not divide config.model.depth"),
-        ("--config.model.num_experts=-1", "num_experts=-1 must not be negative"),
-        ("--config.model.num_experts=1", "experts_per_token=2 must be from 1 to num_experts=1"),
-        ("--config.model.capacity_factor=0.0", "capacity_factor=0.0 must be positive"),
+        ("--config.model.num_experts=4", "num_experts'; it belongs to model.channel='moe'"),
+        (f"{MOE} --config.model.num_experts=1", "experts_per_token=2 must be from 1 to num_exp"),
+        (f"{MOE} --config.model.capacity_factor=0.0", "capacity_factor=0.0 must be positive"),
         ("--config.hardware.mesh.data=3", "there are 8"),
         ("--config.hardware.mesh.tensor=0", "must be positive"),
         ("--config.hardware.mesh.fsdp=-1", "at most one -1"),
@@ -110,7 +113,7 @@ def refused(capsys, tmp_path, data_folder, monkeypatch):
     ],
 )
 def test_bad_configs(refused, flag, said):
-    line = refused("train", "--config", CHAIN, "--workdir", "OUT", flag, configured=True)
+    line = refused("train", "--config", CHAIN, "--workdir", "OUT", *flag.split(), configured=True)
     assert said in line
 
 

@@ -13,7 +13,7 @@ from research.errors import UserError
 from research.models import moe
 from tests import shapes
 
-MODELS = st.fixed_dictionaries(
+SHAPES = st.fixed_dictionaries(
     dict(
         depth=st.integers(1, 3),
         width=st.sampled_from([16, 32]),
@@ -24,10 +24,11 @@ MODELS = st.fixed_dictionaries(
         norm=st.sampled_from(["rmsnorm", "layernorm"]),
         qk_norm=st.booleans(),
         bias=st.booleans(),
-        num_experts=st.sampled_from([0, 2, 5]),
-        capacity_factor=st.sampled_from([0.4, 1.25]),
     )
 )
+EXPERTS = dict(num_experts=st.sampled_from([2, 5]), capacity_factor=st.sampled_from([0.4, 1.25]))
+EXPERTS = st.one_of(st.just({}), st.fixed_dictionaries(EXPERTS | {"channel": st.just("moe")}))
+MODELS = st.builds(lambda *both: both[0] | both[1], SHAPES, EXPERTS)
 
 
 def by_hand(model, length: int, modulated: bool) -> tuple[int, int, int]:
@@ -42,7 +43,7 @@ def by_hand(model, length: int, modulated: bool) -> tuple[int, int, int]:
     params += 0 if modulated else 2 * width * (1 + bias)
     params += 2 * (width // heads) * model.qk_norm
     idle = 0
-    if model.num_experts:
+    if model.channel == "moe":
         slots = model.num_experts * moe.capacity(model, length)
         params += model.num_experts * (width + perceptron)
         flops += 2 * length * width * model.num_experts + 2 * slots * perceptron

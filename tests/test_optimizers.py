@@ -87,7 +87,9 @@ def test_muon_moves_a_matrix_by_its_orthogonal_factor():
 
 def test_roles_follow_from_axes():
     """What is decayed is what was decayed by its name: not scales, biases and positions."""
-    text = shapes.autoregressive(bias=True, qk_norm=True, max_length=8, num_experts=2)
+    text = shapes.autoregressive(
+        bias=True, qk_norm=True, max_length=8, channel="moe", num_experts=2
+    )
     for config in (text, shapes.autoregressive(bias=True), shapes.diffusion(num_classes=3)):
         family = families.load(config.family)
         params = jax.eval_shape(functools.partial(family.init, config), jax.random.key(0))

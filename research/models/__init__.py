@@ -19,4 +19,5 @@ what ships, and a dotted path names anybody's own module (`research.parts` says 
     mixer      MIXERS in transformer.py: what carries information between positions
     attention  KINDS in attention.py: who attends to whom; how it is computed is hardware's
     channel    CHANNELS in transformer.py: what each position does by itself
+    router     ROUTERS in moe.py: which experts a position goes to
 """

@@ -1,4 +1,4 @@
-"""The channel part "mlp": a two-layer perceptron, or a mixture of them where there are experts."""
+"""The channel part "mlp": a two-layer perceptron."""
 
 from typing import Any
 
@@ -8,14 +8,13 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research.errors import UserError
 from research.mesh import constrain
-from research.models import moe
 from research.models.common import ACTIVATIONS, Dense, activate
 from research.parts import check_choice
 
 
 def default_model() -> dict[str, Any]:
     """Its keys of `config.model`."""
-    return dict(mlp_ratio=4.0, activation="relu2") | moe.default_model()
+    return dict(mlp_ratio=4.0, activation="relu2")
 
 
 def check(config: ConfigDict) -> None:
@@ -28,7 +27,6 @@ def check(config: ConfigDict) -> None:
             f"config.model.mlp_ratio={model.mlp_ratio} x width={model.width} leaves no hidden unit"
         )
     check_choice("model.activation", model.activation, ACTIVATIONS)
-    moe.check(model)
 
 
 class MLP(nn.Module):
@@ -55,16 +53,6 @@ class MLP(nn.Module):
         return down(y_BxLxF), {}, cache
 
 
-def build(model: FrozenConfigDict, dtype: Any) -> nn.Module:
+def build(model: FrozenConfigDict, dtype: Any) -> MLP:
     """The channel part of one block, named "mlp" there."""
-    return (moe.MoE if model.num_experts else MLP)(model, dtype, name="mlp")
-
-
-def empty_cache(model: Any, batch: int, length: int) -> Any:
-    """What a later position needs of those before it: how full they left the experts."""
-    return moe.empty_cache(model, batch, length) if model.num_experts else None
-
-
-def penalty(model: Any, measures: dict[str, jax.Array]) -> Any:
-    """What it adds to a training loss: the price of uneven routing, where there are experts."""
-    return moe.penalty(model, measures) if model.num_experts else 0.0
+    return MLP(model, dtype, name="mlp")

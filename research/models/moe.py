@@ -1,4 +1,4 @@
-"""A mixture of experts in place of the perceptron (Shazeer 2017; Lepikhin et al. 2020).
+"""The channel part "moe": a mixture of perceptrons (Shazeer 2017; Lepikhin et al. 2020).
 
 Each position goes to the experts its router likes best. An expert takes at most `capacity`
 positions of a sequence, the earliest first: whom it leaves out depends on no later position, so a
@@ -6,34 +6,56 @@ causal model stays causal, and on no other sequence, so the loss does not depend
 """
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 from jax import numpy as jnp
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from research.errors import UserError
 from research.mesh import constrain, gathered
+from research.models import mlp
 from research.models.common import activate, parameter
 from research.models.numerics import dot_experts
+from research.parts import part
+
+ROUTERS = {"top_k": "research.models.top_k_router"}
+PARTS = {"router": ROUTERS}  # route(model, logits_BxLxE) -> Routing
+_SELF = sys.modules[__name__]
+
+
+class Routing(NamedTuple):
+    """What a router decides of every position, before anyone asks whether there is room.
+
+    Attributes:
+        weight_BxLxP: of the P = experts_per_token experts of a position; they sum to 1.
+        expert_BxLxP: which they are, the favourite first.
+        balance_B: how unevenly each sequence uses the experts, 1 when even.
+    """
+
+    weight_BxLxP: jax.Array
+    expert_BxLxP: jax.Array
+    balance_B: jax.Array
 
 
 def default_model() -> dict[str, Any]:
-    """Its keys of `config.model`."""
-    return dict(
-        num_experts=0,  # 0: one perceptron for every position
+    """Its keys of `config.model`, beside those of each expert's perceptron."""
+    return mlp.default_model() | dict(
+        router="top_k",
+        num_experts=8,
         experts_per_token=2,
         capacity_factor=1.25,  # slots of an expert over its even share
         balance_weight=0.01,  # of the load-balancing loss
     )
 
 
-def check(model: Any) -> None:
+def check(config: ConfigDict) -> None:
     """Raise UserError, naming the key, for experts that cannot be routed to."""
-    if model.num_experts < 0:
-        raise UserError(f"config.model.num_experts={model.num_experts} must not be negative")
-    if model.num_experts and not 1 <= model.experts_per_token <= model.num_experts:
+    mlp.check(config)
+    model = config.model
+    if not 1 <= model.experts_per_token <= model.num_experts:
         raise UserError(
             f"config.model.experts_per_token={model.experts_per_token} must be from 1 to "
             f"num_experts={model.num_experts}"
@@ -72,31 +94,6 @@ def _take_backward(readers: jax.Array, g: jax.Array) -> tuple:
 
 
 take.defvjp(lambda x, index, readers: (rows(x, index), readers), _take_backward)
-
-
-class Routing(NamedTuple):
-    """What a router decides of every position, before anyone asks whether there is room.
-
-    Attributes:
-        weight_BxLxP: of the P = experts_per_token experts of a position; they sum to 1.
-        expert_BxLxP: which they are, the favourite first.
-        balance_B: the load-balancing loss (Fedus et al. 2021, eq. 4) of each sequence, 1 when even.
-    """
-
-    weight_BxLxP: jax.Array
-    expert_BxLxP: jax.Array
-    balance_B: jax.Array
-
-
-def route(logits_BxLxE: jax.Array, per_token: int) -> Routing:
-    """Send each position to its `per_token` likeliest experts (Jiang et al. 2024)."""
-    experts = logits_BxLxE.shape[-1]
-    probability_BxLxE = jax.nn.softmax(logits_BxLxE)
-    weight_BxLxP, expert_BxLxP = jax.lax.top_k(probability_BxLxE, per_token)
-    weight_BxLxP /= weight_BxLxP.sum(-1, keepdims=True)
-    share_BxE = jax.nn.one_hot(expert_BxLxP, experts).mean((1, 2))
-    balance_B = experts * (share_BxE * probability_BxLxE.mean(1)).sum(-1)
-    return Routing(weight_BxLxP, expert_BxLxP, balance_B)
 
 
 def dispatch(
@@ -165,7 +162,7 @@ class MoE(nn.Module):
         normal = nn.initializers.normal(width**-0.5)
         router = parameter(self, "router", normal, ("embed", None), (width, experts))
         logits_BxLxE = x_BxLxD.astype(jnp.float32) @ gathered(router, ("embed", None))
-        routing = route(logits_BxLxE, per_token)
+        routing = part(_SELF, "router", model).route(model, logits_BxLxE)
 
         expert_BxT = routing.expert_BxLxP.reshape(batch, -1)
         if cache is None:
@@ -209,3 +206,8 @@ class MoE(nn.Module):
         y = product("down", y_BxExMxF, down, (hidden, width), (2 * model.depth) ** -0.5)
         y = move(y, "expert_batch", "experts", "length")
         return move(y, "batch", None, None)  # and back
+
+
+def build(model: FrozenConfigDict, dtype: Any) -> MoE:
+    """The channel part of one block, named "mlp" there as the perceptron is."""
+    return MoE(model, dtype, name="mlp")

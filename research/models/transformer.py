@@ -34,7 +34,7 @@ NORMS = ("rmsnorm", "layernorm")
 MIXERS = {"attention": "research.models.attention"}
 # A channel part has build(model, dtype) -> module of (x_BxLxD, cache) -> (y_BxLxD, measures,
 # cache); where it needs them empty_cache(model, batch, length) and penalty(model, measures).
-CHANNELS = {"mlp": "research.models.mlp"}
+CHANNELS = {"mlp": "research.models.mlp", "moe": "research.models.moe"}
 PARTS = {"mixer": MIXERS, "channel": CHANNELS}
 _SELF = sys.modules[__name__]
 

@@ -15,7 +15,7 @@ KEY = jax.random.key(0)
 MODELS = [
     dict(num_kv_heads=1, qk_norm=True),
     dict(max_length=12, rotary=False, tie_embeddings=True),
-    dict(num_experts=4, capacity_factor=0.5),
+    dict(channel="moe", num_experts=4, capacity_factor=0.5),
     dict(attention="window", window=3),
     dict(attention="tests.toys.strided_attention", stride=3),
 ]

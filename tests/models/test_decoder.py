@@ -72,7 +72,7 @@ def test_chunks_of_the_loss_are_the_whole(tied):
 
 def test_no_route_sees_the_future():
     """No derivative shows whom a full expert leaves out: change the end, look at the rest."""
-    config = shapes.autoregressive(length=12, num_experts=4, capacity_factor=0.5)
+    config = shapes.autoregressive(length=12, channel="moe", num_experts=4, capacity_factor=0.5)
     params, module = perturbed(config), autoregressive.network(config)
     tokens = jax.random.randint(KEY, (16, 12), 0, 16)
     logits = jax.jit(lambda tokens: logits_of(module, params, tokens))

@@ -15,7 +15,7 @@ KEY = jax.random.key(0)
 
 
 def model(**keys):
-    return FrozenConfigDict(shapes.autoregressive(**keys).model)
+    return FrozenConfigDict(shapes.autoregressive(channel="moe", **keys).model)
 
 
 dispatch = jax.jit(moe.dispatch, static_argnums=(1, 2))

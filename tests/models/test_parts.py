@@ -86,6 +86,8 @@ def test_a_run_of_before_there_were_parts_goes_on(tmp_path):
     plain = configs.to_plain(config)
     for key in ("network", "mixer", "channel", "attention"):
         del plain["model"][key]
+    mixture = dict(num_experts=0, experts_per_token=2, capacity_factor=1.25, balance_weight=0.01)
+    plain["model"] |= mixture  # of which the perceptron had the keys
     (tmp_path / "config.json").write_text(json.dumps(plain))
     identity.check_folder(tmp_path, config)
     here = study.here(configs.from_plain(defaults.complete(plain)))
@@ -108,7 +110,7 @@ def test_parts_ask_for_a_penalty_and_families_know_none():
     """The load-balancing loss of the mixture: in the loss, at its weight."""
     values, measures = [], {}
     for weight in (0.0, 0.5):
-        config = shapes.autoregressive(depth=1, num_experts=4, balance_weight=weight)
+        config = shapes.autoregressive(depth=1, channel="moe", balance_weight=weight)
         value, measures = loss(config)
         assert "penalty" not in measures
         values.append(float(value))
