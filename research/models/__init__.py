@@ -1,7 +1,7 @@
 """Networks and their parts, the only place that imports flax.linen.
 
-A variable that ends in an underscore and capitals has its shape in its name: `x_BxLxD` is
-[batch, length, width]. The letters are the same in every file:
+Here and in families, a variable that ends in an underscore and capitals has its shape in its name:
+`x_BxLxD` is [batch, length, width]. The letters are the same in every file:
 
     B  examples of a batch             H, W, C  height, width and channels of an image
     L  positions of an example         V        tokens of a vocabulary

@@ -200,29 +200,29 @@ def loss(
     The metric `bound` is that bound in either case, from the same times and noise.
     """
     del step
-    model, image, label = config.model, batch["image"], batch.get("label")
+    model, image, label_B = config.model, batch["image"], batch.get("label")
     x0, path = pixels(image), make_schedule(config)
     time_key, noise_key, drop_key = jax.random.split(key, 3)
     if model.class_dropout:
-        hidden = jax.random.bernoulli(drop_key, model.class_dropout, x0.shape[:1])
-        label = jnp.where(hidden, model.num_classes, batch["label"])
-    times = process.stratified_times(time_key, x0.shape[:1])
-    gamma, weight = bound.diffusion_weight(path, times)
+        hidden_B = jax.random.bernoulli(drop_key, model.class_dropout, x0.shape[:1])
+        label_B = jnp.where(hidden_B, model.num_classes, batch["label"])
+    times_B = process.stratified_times(time_key, x0.shape[:1])
+    gamma_B, weight_B = bound.diffusion_weight(path, times_B)
     eps = jax.random.normal(noise_key, x0.shape)
-    x_t = process.add_noise(x0, eps, gamma)
-    output, measures = apply(config, params, x_t, gamma, label)
-    target = process.target(model.prediction, x0, eps, gamma)
-    error = jnp.mean((output - target) ** 2, axis=(1, 2, 3))
+    x_t = process.add_noise(x0, eps, gamma_B)
+    output, measures = apply(config, params, x_t, gamma_B, label_B)
+    target = process.target(model.prediction, x0, eps, gamma_B)
+    error_B = jnp.mean((output - target) ** 2, axis=(1, 2, 3))
 
     dims = x0[0].size
-    weight *= process.eps_error_weight(model.prediction, gamma)
-    fixed = bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
-    bits = (weight * error + fixed / dims) / np.log(2)
-    rows = examples(batch)
-    mean = functools.partial(jnp.average, weights=rows)
-    value = mean(error) if model.loss_weighting == "simple" else mean(bits)
+    weight_B *= process.eps_error_weight(model.prediction, gamma_B)
+    fixed_B = bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
+    bits_B = (weight_B * error_B + fixed_B / dims) / np.log(2)
+    rows_B = examples(batch)
+    mean = functools.partial(jnp.average, weights=rows_B)
+    value = mean(error_B) if model.loss_weighting == "simple" else mean(bits_B)
     value += measures.pop("penalty", 0.0)
-    return value, {"mse": mean(error), "bound": mean(bits), **measures}
+    return value, {"mse": mean(error_B), "bound": mean(bits_B), **measures}
 
 
 def score(
@@ -240,7 +240,7 @@ def score(
     path = make_schedule(config)
     if num_steps == 0:
         path = schedule.make("log_linear", model.gamma_min, model.gamma_max)
-    nats = bound.diffusion(
+    nats_B = bound.diffusion(
         predict_eps(config, params),
         path,
         x0,
@@ -249,9 +249,9 @@ def score(
         config.evaluation.time_samples,
         num_steps,
     )
-    nats += bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
-    rows = examples(batch)
-    bits = {"total": jnp.sum(rows * nats) / np.log(2), "count": jnp.sum(rows) * x0[0].size}
+    nats_B += bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
+    rows_B = examples(batch)
+    bits = {"total": jnp.sum(rows_B * nats_B) / np.log(2), "count": jnp.sum(rows_B) * x0[0].size}
     return {"bound": bits}
 
 
