@@ -39,6 +39,10 @@ def test_parameters_are_those_published(name):
     assert cost.ledger(config).total_params == PUBLISHED[name]
 
 
+def test_a_position_meets_two_of_eight_experts():
+    assert cost.ledger(load("moe_8x7b")).active_params == 12_879_925_248  # Mixtral's
+
+
 def test_seven_billion_of_diffusion():
     config = load("dit_7b")
     assert 6.9e9 < cost.ledger(config).total_params < 7.1e9

@@ -180,12 +180,18 @@ def test_gpt2_table(depth, width, total, non_embedding):
     "depth, width, heads, kv_heads, hidden, vocab, total",
     [
         (32, 4096, 32, 32, 11008, 32000, 6_738_415_616),
+        (40, 5120, 40, 40, 13824, 32000, 13_015_864_320),
+        (60, 6656, 52, 52, 17920, 32000, 32_528_943_616),
+        (80, 8192, 64, 64, 22016, 32000, 65_285_660_672),
         (80, 8192, 64, 8, 28672, 32000, 68_976_648_192),
         (32, 4096, 32, 8, 14336, 128256, 8_030_261_248),
+        (80, 8192, 64, 8, 28672, 128256, 70_553_706_496),
+        (126, 16384, 128, 8, 53248, 128256, 405_853_388_800),
+        (32, 4096, 32, 8, 14336, 32000, 7_241_732_096),
     ],
 )
 def test_llama_table(depth, width, heads, kv_heads, hidden, vocab, total):
-    """Llama-2 7B and 70B, Llama-3 8B: SwiGLU, RMSNorm, grouped queries, untied."""
+    """Llama 1 and 2, Llama 3, Mistral: SwiGLU, RMSNorm, grouped queries, untied."""
     config = shapes.autoregressive()
     config.model.update(
         dict(depth=depth, width=width, num_heads=heads, num_kv_heads=kv_heads, vocab_size=vocab)
