@@ -56,7 +56,7 @@ def by_hand(model, length: int, modulated: bool) -> tuple[int, int, int]:
     return depth * params, depth * idle, depth * flops
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(MODELS, st.booleans(), st.sampled_from([0, 8]))
 def test_decoder_is_what_its_shape_says(model, tied, positions):
     config = shapes.autoregressive(**model, tie_embeddings=tied, max_length=positions)
@@ -73,7 +73,7 @@ def test_decoder_is_what_its_shape_says(model, tied, positions):
     assert ledger.score_flops == ledger.flops and ledger.tokens == length
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(MODELS, st.sampled_from([0, 3]), st.sampled_from([0.0, 0.1]), st.sampled_from([2, 4]))
 def test_diffusion_transformer_is_what_its_shape_says(model, classes, dropout, patch):
     config = shapes.diffusion(**model, num_classes=classes, patch_size=patch)

@@ -46,7 +46,13 @@ def run(config, steps=3):
     return losses, state
 
 
-@pytest.mark.parametrize("name", [n for n in optim.OPTIMIZERS if n != "adamw"])
+QUICK = ("adafactor", "muon")  # the two whose moments are not laid out as their parameters are
+OTHERS = [n for n in optim.OPTIMIZERS if n not in ("adamw", *QUICK)]
+
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)]
+)
 def test_each_lowers_the_loss_and_eight_devices_equal_one(data_folder, name, monkeypatch):
     """AdamW's steps are golden, in test_training."""
     train = {"optimizer": name, "learning_rate": RATES.get(name, 1e-2), "schedule": "constant"}

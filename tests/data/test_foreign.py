@@ -175,6 +175,7 @@ def get_trials(part):
 '''
 
 
+@pytest.mark.slow
 def test_its_text_is_swept_sampled_and_reported(tmp_path, capsys):
     """Its source has a key of images too; and to read the run, the builder need not be known."""
     path, folder = tmp_path / "lines.py", tmp_path / "runs" / "lines"

@@ -76,6 +76,7 @@ def test_a_price_of_ones_own(answer, tmp_path):
     assert run["price"] == 2 * run["chip_hours"] > 0 and run["currency"] == "EUR"
 
 
+@pytest.mark.slow
 def test_search_writes_a_preset_that_dryrun_and_flags_read(answer, tmp_path):
     path = tmp_path / "preset.json"
     best = answer("--search", "--compile", "1", "--out", str(path))
