@@ -100,7 +100,7 @@ def writer(
         with contextlib.suppress(Exception):  # the first error is the one to report
             checkpoints.close()
         if processes.first():
-            unfinished.discard(folder, range(held.number, held.number + 1))
+            unfinished.abandon(folder, held.number)
         raise
 
 

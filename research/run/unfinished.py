@@ -10,6 +10,8 @@ import contextlib
 import re
 import secrets
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from research.run import storage
 from research.run.lease import Hold
 
 NAME = re.compile(re.escape(atomicity.TMP_DIR_SUFFIX) + r"(?:-(\d+))?(?:\.[0-9a-f]{8})*$")
+SETTLE_SECONDS = 0.5  # in which TensorStore ends the writes that nobody waits for
 
 
 def under(held: Hold) -> type[atomicity.AtomicRenameTemporaryPath]:
@@ -43,6 +46,21 @@ def under(held: Hold) -> type[atomicity.AtomicRenameTemporaryPath]:
             await super().finalize()
 
     return Fenced
+
+
+def abandon(folder: Path, number: int) -> None:
+    """Remove for good what this process was writing in `folder` under lease `number`.
+
+    Orbax waits for the parts of a save up to the first that fails, as one does when another process
+    has discarded its folder. The threads of the others, and TensorStore's behind it, go on, and
+    would make the folder anew.
+    """
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("orbax."):
+            with contextlib.suppress(Exception):  # Orbax's `join` raises what ended the thread
+                thread.join()
+    time.sleep(SETTLE_SECONDS)
+    discard(folder, range(number, number + 1))
 
 
 def discard(folder: Path, numbers: range) -> None:
