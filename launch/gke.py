@@ -8,8 +8,6 @@ does so for free; other failures count. A time limit ends the element.
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,7 +15,7 @@ from typing import Any, ClassVar
 import yaml
 
 from launch import job, tpu, variables
-from launch.job import JobSpec, option
+from launch.job import Backend, JobSpec, call, option
 from research.errors import AGAIN, UserError
 
 NAME_LABEL = "app.kubernetes.io/name"
@@ -30,10 +28,9 @@ PORTS = (8471, 8080)
 
 
 @dataclass(frozen=True)
-class Gke:
+class Gke(Backend):
     """The cluster that kubectl talks to; it has JobSet (0.9 or newer) and Kueue."""
 
-    shares_disk: ClassVar[bool] = False
     ID: ClassVar[job.Form] = job.Form(rf"({job.NAME.pattern})-\d+", "the name of a JobSet")
 
     queue: str = option(
@@ -46,10 +43,6 @@ class Gke:
     service_account: str = option(
         "", "service account of the cluster that may use the bucket", job.LABEL
     )
-
-    def pinned(self) -> "Gke":
-        """Return itself: nothing it runs may change later."""
-        return self
 
     def check(self, spec: JobSpec) -> None:
         """Raise UserError unless there are an image, and a slice that GKE has."""
@@ -179,14 +172,8 @@ class Gke:
         }
 
     def _kubectl(self, *words: str, input: str | None = None) -> str:
-        if not shutil.which("kubectl"):
-            raise UserError("--backend gke: no kubectl here; see launch/README.md")
         context = [f"--context={self.context}"] if self.context else []
-        command = ["kubectl", *context, f"--namespace={self.namespace}", *words]
-        done = subprocess.run(command, input=input, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise UserError(f"kubectl {words[0]}: {' '.join(done.stderr.split())}")
-        return done.stdout
+        return call("kubectl", *context, f"--namespace={self.namespace}", *words, input=input)
 
 
 class _Dumper(yaml.SafeDumper):

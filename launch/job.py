@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -141,16 +142,15 @@ class Backend(Protocol):
     by which it knows its elements.
     """
 
-    shares_disk: ClassVar[bool]
+    shares_disk: ClassVar[bool] = False
     ID: ClassVar[Form]
 
     def pinned(self) -> "Backend":
         """Return itself with what may change until a retry looked up: the revision to ship."""
-        ...
+        return self
 
     def check(self, spec: JobSpec) -> None:
         """Raise UserError for what this backend cannot run, before anything is sent."""
-        ...
 
     def render(self, spec: JobSpec) -> str:
         """Return what `submit` would hand over, values of variables left out; touch nothing."""
@@ -175,7 +175,6 @@ class Backend(Protocol):
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Stop these elements for good."""
-        ...
 
 
 def option(default: Any, help: str, form: Form | None = None, low: int = 0, required: bool = False):
@@ -187,6 +186,22 @@ def option(default: Any, help: str, form: Form | None = None, low: int = 0, requ
     """
     about = {"help": help, "form": form, "low": low, "required": required}
     return dataclasses.field(default=default, metadata=about)
+
+
+def call(*words: str, input: str | None = None) -> str:
+    """Run a program that a backend needs on this machine, and return what it prints.
+
+    Raises:
+        UserError: when it is not here, or fails: what it says.
+    """
+    try:
+        done = subprocess.run(words, input=input, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise UserError(f"no {words[0]} here; see launch/README.md") from None
+    except subprocess.CalledProcessError as error:
+        command = " ".join(word for word in words[:4] if not word.startswith("-"))
+        raise UserError(f"{command}: {' '.join(error.stderr.split())}") from error
+    return done.stdout
 
 
 def check_number(name: str, value: Any, low: int) -> None:

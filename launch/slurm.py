@@ -6,19 +6,19 @@ preempted task is asked by TERM, and SLURM itself requeues it; `scancel` asks by
 the task stays away.
 """
 
+import contextlib
 import getpass
 import os
 import shlex
 import shutil
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from launch import job, run, tpu, variables
-from launch.job import JobSpec, option
+from launch import job, run, tpu
+from launch.job import Backend, JobSpec, call, option
 from research.errors import AGAIN, UserError
 
 STATES = {
@@ -41,7 +41,7 @@ exit $code"""
 
 
 @dataclass(frozen=True)
-class Slurm:
+class Slurm(Backend):
     """A SLURM cluster, seen from a machine that has its commands."""
 
     shares_disk: ClassVar[bool] = True
@@ -57,10 +57,6 @@ class Slurm:
     logs_folder: str = option(
         ".cache/launch", "where submitit keeps scripts and logs; shared", job.FOLDER
     )
-
-    def pinned(self) -> "Slurm":
-        """Return itself: nothing it runs may change later."""
-        return self
 
     def check(self, spec: JobSpec) -> None:
         """Raise UserError for what SLURM does not run here: TPUs, containers, several slices."""
@@ -92,7 +88,7 @@ class Slurm:
         executor.update_parameters(**self._parameters(spec))
         words = [list(spec.command(index)[2:]) for index in range(len(spec.array))]
         try:
-            with variables.placed({**env, "SBATCH_EXPORT": None} if env else {}):  # see _export
+            with _handed_on(env):
                 return [task.job_id for task in executor.map_array(run.start, words)]
         except submitit.core.utils.FailedJobError as error:
             raise UserError(f"sbatch refused the job: {' '.join(str(error).split())}") from error
@@ -101,7 +97,7 @@ class Slurm:
         """Return {id: (state, node)}; SLURM forgets ended jobs after a few minutes."""
         asked = ["--noheader", "--array", "--states=all", "--format=%i|%F|%T|%N|%r"]
         found = {}
-        for line in _call("squeue", f"--user={getpass.getuser()}", *asked).splitlines():
+        for line in call("squeue", f"--user={getpass.getuser()}", *asked).splitlines():
             id, _, state, node, reason = line.split("|")
             where = node or (f"({reason})" if reason not in ("None", "") else "")
             found[id] = (STATES.get(state, job.FAILED), where)
@@ -117,7 +113,7 @@ class Slurm:
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Cancel these tasks, running or waiting."""
-        _call("scancel", "--quiet", *ids)
+        call("scancel", "--quiet", *ids)
 
     def _folder(self, spec: JobSpec) -> Path:
         return Path(self.logs_folder).absolute() / spec.name
@@ -155,6 +151,20 @@ def _export(spec: JobSpec) -> dict[str, str]:
     return {"export": ",".join(dict.fromkeys([*words, *spec.env]))} if spec.env else {}
 
 
+@contextlib.contextmanager
+def _handed_on(env: Mapping[str, str]) -> Iterator[None]:
+    """Have `env` in the environment meanwhile, and nothing there that says what sbatch takes."""
+    former = os.environ.copy()
+    os.environ.update(env)
+    if env:
+        os.environ.pop("SBATCH_EXPORT", None)  # see _export
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(former)
+
+
 def _requeue(spec: JobSpec) -> str:
     id = TASK if len(spec.array) > 1 else "$SLURM_JOB_ID"
     return REQUEUE.format(again=AGAIN, restarts=spec.restarts, id=id)
@@ -181,13 +191,3 @@ def _submitit() -> Any:
             "--backend slurm needs submitit: pip install -r requirements-pods.txt"
         ) from None
     return submitit
-
-
-def _call(*words: str) -> str:
-    """Run a command of SLURM's and return what it prints."""
-    try:
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    except FileNotFoundError:
-        raise UserError(f"no {words[0]} here; log in to the cluster first") from None
-    except subprocess.CalledProcessError as error:
-        raise UserError(f"{words[0]}: {' '.join(error.stderr.split())}") from error

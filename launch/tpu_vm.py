@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from launch import job, tpu, variables
-from launch.job import JobSpec, option
+from launch.job import Backend, JobSpec, call, option
 from research.errors import AGAIN, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,10 +94,9 @@ RUN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class TpuVm:
+class TpuVm(Backend):
     """TPU VMs of one project and zone."""
 
-    shares_disk: ClassVar[bool] = False
     ID: ClassVar[job.Form] = job.Form(
         rf"({job.NAME.pattern})-\d+@\w[\w.-]*:[1-9]\d*", "NAME@HOST:PID"
     )
@@ -175,7 +174,7 @@ class TpuVm:
 
     def states(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Return {id: (state, state of the queued resource)} of those that still cost or run."""
-        listed = json.loads(_call([*GCLOUD, "list", *self._place, "--format=json"]) or "[]")
+        listed = json.loads(call(*GCLOUD, "list", *self._place, "--format=json") or "[]")
         queue = {each["name"].rpartition("/")[2]: each["state"]["state"] for each in listed}
         found = {}
         for id in ids:
@@ -204,7 +203,7 @@ class TpuVm:
             if process := self._process(id):
                 os.killpg(process, signal.SIGTERM)  # and it deletes what it holds
             else:
-                _call([*self.delete(name), "--async"])
+                call(*self.delete(name), "--async")
 
     # The commands of gcloud.
 
@@ -294,10 +293,3 @@ class TpuVm:
 def _git(*words: str) -> str:
     command = ["git", "-C", str(ROOT), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _call(words: Sequence[str]) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"{' '.join(words[:5])}: {' '.join(done.stderr.split())}")
-    return done.stdout
