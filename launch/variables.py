@@ -5,12 +5,12 @@ A value may be a secret, and a study's folder, a batch script and a command line
 `--env NAME=VALUE` keeps it for `sweep retry` in a file that only its owner may read.
 """
 
-import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import msgspec
 
 from launch.job import CONTROL, VARIABLE
 from research.errors import UserError
@@ -21,12 +21,12 @@ HERE = Path(__file__).resolve().parent.parent / ".cache" / "launch"
 MASK = "***"  # what is shown of a value
 
 
-def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+def parse(words: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Read words NAME and NAME=VALUE; return {name: value} of all, and of the latter alone.
 
     Raises:
-        UserError: for a word that is neither, or a name that the environment lacks. It shows no
-            value.
+        UserError: for a word that is neither, a name that the environment lacks, or a value that
+            not every backend can pass on. It shows no value.
     """
     found, written = {}, {}
     for word in words:
@@ -36,25 +36,17 @@ def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
             raise UserError(
                 f"--env {shown!r}: expected NAME, set in your environment, or NAME=VALUE"
             )
-        found[name] = value if equals else _of_environment(name)
+        if not equals and name not in os.environ:
+            raise UserError(
+                f"--env {name}: not set here; export it first, or say --env {name}=VALUE"
+            )
+        found[name] = value if equals else os.environ[name]
         written.pop(name, None)
         if equals:
             written[name] = value
-    check(found)
-    return found, written
-
-
-def check(values: Mapping[str, str]) -> None:
-    """Raise UserError, which shows no value, for one that not every backend can pass on."""
-    for name, value in values.items():
-        if CONTROL.search(value):
+        if CONTROL.search(found[name]):
             raise UserError(f"--env {name}: its value holds a line break or a control character")
-
-
-def _of_environment(name: str) -> str:
-    if name not in os.environ:
-        raise UserError(f"--env {name}: not set here; export it first, or say --env {name}=VALUE")
-    return os.environ[name]
+    return found, written
 
 
 def keep(folder: Path, name: str, values: Mapping[str, str]) -> None:
@@ -63,27 +55,14 @@ def keep(folder: Path, name: str, values: Mapping[str, str]) -> None:
     Raises:
         UserError: when the file cannot be written.
     """
-    if not values:
-        return
-    path = _file(folder)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {**_kept(path), name: dict(values)}
-        write(path, json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    if values:
+        content = {**_kept(_file(folder)), name: dict(values)}
+        write(_file(folder), json.dumps(content, indent=2) + "\n")
 
 
 def write(path: Path, text: str) -> None:
     """Write a file that its owner alone may read, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    storage.write(path, text.encode(), mode=0o600)
 
 
 def find(folder: Path, name: str, wanted: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -94,16 +73,13 @@ def find(folder: Path, name: str, wanted: Iterable[str]) -> tuple[dict[str, str]
     """
     path = _file(folder)
     kept = _kept(path).get(name, {})
-    written = {each: kept[each] for each in wanted if each in kept}
-    missing = [each for each in wanted if each not in kept and each not in os.environ]
-    if missing:
-        raise UserError(
-            f"--env {missing[0]}: job {name} had it, and neither {path} nor your environment does; "
-            "export it, then retry"
-        )
-    values = {each: written.get(each, os.environ.get(each, "")) for each in wanted}
-    check(values)
-    return values, written
+    for each in wanted:
+        if each not in kept and each not in os.environ:
+            raise UserError(
+                f"--env {each}: job {name} had it, and neither {path} nor your environment does; "
+                "export it, then retry"
+            )
+    return parse(f"{each}={kept[each]}" if each in kept else each for each in wanted)
 
 
 def _file(folder: Path) -> Path:
@@ -121,38 +97,15 @@ def _kept(path: Path) -> dict[str, dict[str, str]]:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return {}
-    with contextlib.closing(os.fdopen(handle, "rb")) as file:
+    with os.fdopen(handle, "rb") as file:
         about = os.fstat(handle)
         if about.st_uid != os.geteuid():
             return {}
         if about.st_mode & 0o077:
             raise UserError(f"{path}: others may read it; change its values and chmod 600 {path}")
         try:
-            content = json.loads(file.read())
-        except (OSError, ValueError, RecursionError):
-            content = None
-    if not isinstance(content, dict) or not all(map(_is_variables, content.values())):
-        raise UserError(f"{path}: not the variables of jobs; delete it and submit again")
-    return content
-
-
-def _is_variables(content: object) -> bool:
-    return isinstance(content, dict) and all(isinstance(each, str) for each in content.values())
-
-
-@contextlib.contextmanager
-def placed(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables of this process, or unset those that are None, for what it starts meanwhile."""
-    former = {name: os.environ.get(name) for name in values}
-    _place(values)
-    try:
-        yield
-    finally:
-        _place(former)
-
-
-def _place(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+            return msgspec.json.decode(file.read(), type=dict[str, dict[str, str]])
+        except (OSError, ValueError, RecursionError):  # whose words might show a value
+            raise UserError(
+                f"{path}: not the variables of jobs; delete it and submit again"
+            ) from None

@@ -79,10 +79,12 @@ def guard(path: Path) -> None:
             check()
 
 
-def write(name: str | Path, data: bytes, durable: bool = True) -> None:
+def write(name: str | Path, data: bytes, durable: bool = True, mode: int | None = None) -> None:
     """Write `data` so that the file `name` holds either its old content or all of the new one.
 
-    Without `durable` it does not wait for the disk: for what is soon written again.
+    Without `durable` it does not wait for the disk: for what is soon written again. A local file
+    has the rights `mode`, from its first byte on; by default those that the umask leaves, and one
+    that is replaced keeps its own.
 
     Raises:
         UserError: when the folder cannot be written or the disk is full; the file is untouched.
@@ -93,25 +95,24 @@ def write(name: str | Path, data: bytes, durable: bool = True) -> None:
         guard(file)
         _put(file, data, "overwrite")
     else:
-        _begin(file, data, durable).close()
+        _begin(file, data, durable, mode).close()
 
 
-def _begin(path: Path, data: bytes, durable: bool = True) -> io.FileIO:
-    """Write a local file as `write` does, and return it open at its end.
-
-    A new file has the rights that the umask leaves, one that is replaced keeps its own.
-    """
+def _begin(path: Path, data: bytes, durable: bool = True, mode: int | None = None) -> io.FileIO:
+    """Write a local file as `write` does, and return it open at its end."""
     temporary, file = path.parent / f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}", None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("xb", buffering=0)
+        file = io.FileIO(
+            temporary, "xb", opener=lambda name, how: os.open(name, how, mode or 0o666)
+        )
         written = 0
         while written < len(data):  # a large one takes several calls
             written += file.write(memoryview(data)[written:])
         if durable:
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+            temporary.chmod(stat.S_IMODE(mode or path.stat().st_mode))
         guard(path)
         os.replace(temporary, path)
         return file
