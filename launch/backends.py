@@ -16,35 +16,35 @@ BACKENDS: dict[str, type] = {"slurm": Slurm, "tpu-vm": TpuVm, "gke": Gke}
 LOCAL = "local"  # worker processes of this machine (launch/local.py), which are no job
 
 
-def check_name(name: str) -> str:
-    """Return `name` if it is a backend.
+def options(name: str) -> dict[str, dataclasses.Field]:
+    """The options of the backend `name`, none of `LOCAL`.
 
     Raises:
-        UserError: naming the nearest one that is.
+        UserError: when there is no such backend, naming the nearest one.
     """
     names = (LOCAL, *BACKENDS)
     if name not in names:
         raise UserError(f"--backend {name!r}{nearest(name, names)}; one of {', '.join(names)}")
-    return name
+    fields = dataclasses.fields(BACKENDS[name]) if name in BACKENDS else ()
+    return {field.name: field for field in fields}
 
 
 def name_of(backend: Backend) -> str:
     return next(name for name, kind in BACKENDS.items() if isinstance(backend, kind))
 
 
-def make(name: str, options: Mapping[str, Any]) -> Backend:
-    """Return the backend `name` with `options`, those of its fields.
+def make(name: str, given: Mapping[str, Any]) -> Backend:
+    """Return the backend `name` with the options `given`.
 
     Raises:
         UserError: when a required one is missing, one does not exist, or is not of its form.
     """
-    kind = BACKENDS[check_name(name)]
-    known = {field.name: field for field in dataclasses.fields(kind)}
-    for key in options:
+    known = options(name)
+    for key in given:
         if key not in known:
             raise UserError(f"--backend {name} has no option {key!r}{nearest(key, known)}")
     for key, field in known.items():
-        value = options.get(key, field.default)
+        value = given.get(key, field.default)
         if field.metadata["required"] and not value:
             raise UserError(f"--{key} is missing: {field.metadata['help']}")
         if isinstance(field.default, bool):
@@ -54,7 +54,7 @@ def make(name: str, options: Mapping[str, Any]) -> Backend:
             job.check_number(key, value, field.metadata["low"])
         elif value != "":
             field.metadata["form"].check(key, value)
-    return kind(**options)
+    return BACKENDS[name](**given)
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -64,26 +64,15 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         processes.add_arguments(parser)
         return
     group = parser.add_argument_group(f"options of --backend {name}")
-    for field in dataclasses.fields(BACKENDS[name]):
-        text = field.metadata["help"]
-        if isinstance(field.default, bool):
-            group.add_argument(f"--{field.name}", action="store_true", help=text)
-        else:
-            kind = type(field.default)
-            group.add_argument(f"--{field.name}", type=kind, default=field.default, help=text)
-
-
-def from_arguments(args: argparse.Namespace, name: str) -> Backend:
-    """Return the backend `name` with the options that `add_options` declared."""
-    names = [field.name for field in dataclasses.fields(BACKENDS[name])]
-    return make(name, {key: getattr(args, key) for key in names})
+    for key, field in options(name).items():
+        flag = isinstance(field.default, bool)
+        how: dict[str, Any] = {"action": "store_true"} if flag else {"type": type(field.default)}
+        group.add_argument(f"--{key}", default=field.default, help=field.metadata["help"], **how)
 
 
 def owner(option: str) -> str:
     """A hint that names the backend that has `option`, or an empty string."""
-    for name, kind in BACKENDS.items():
-        if option in {field.name for field in dataclasses.fields(kind)}:
-            return f" (an option of --backend {name})"
     if option == "env":
         return " (the workers of this machine inherit your environment; it goes with --backend)"
-    return f" (an option of --backend {LOCAL})" if option == "workers" else ""
+    names = [LOCAL] if option == "workers" else [n for n in BACKENDS if option in options(n)]
+    return f" (an option of --backend {names[0]})" if names else ""

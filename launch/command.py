@@ -6,9 +6,9 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from launch import backends, follow, job, journal, local, processes, tpu, variables
 from launch.job import JobSpec
@@ -69,9 +69,11 @@ def _backend(words: Sequence[str]) -> str:
     ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     ahead.add_argument("--backend", default=backends.LOCAL)
     try:
-        return backends.check_name(ahead.parse_known_args(words)[0].backend)
+        name = ahead.parse_known_args(words)[0].backend
     except argparse.ArgumentError as error:
         raise UserError(str(error)) from error
+    backends.options(name)
+    return name
 
 
 def _add_job_options(parser: argparse.ArgumentParser) -> None:
@@ -155,16 +157,16 @@ def _left(loaded: study.Study, folder: Path) -> study.Study:
 
 def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     """Submit the groups that are not finished and not on their way, or print what would be."""
-    backend = backends.from_arguments(args, args.backend).pinned()
+    options = {key: getattr(args, key) for key in backends.options(args.backend)}
+    backend = backends.make(args.backend, options).pinned()
     if "://" not in args.workdir and not backend.shares_disk:
         raise UserError(
             f"--workdir {args.workdir}: machines of --backend {args.backend} do not see this disk; "
             "name a bucket that they may write, such as gs://BUCKET/runs"
         )
     env, written = variables.parse(args.env)
-    spec = _spec(args, flags, tuple(env))
+    spec, devices = _spec(args, flags, env)
     backend.check(spec)
-    devices = _machines(args).devices
     loaded = _load(args.config, flags, num_devices=devices, prepared=False)
     _check_slices(loaded, args.slices, devices)
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
@@ -201,64 +203,60 @@ def _submit(args: argparse.Namespace, flags: Sequence[str]) -> int:
     return 0
 
 
-def _spec(args: argparse.Namespace, flags: Sequence[str], env: tuple[str, ...]) -> JobSpec:
-    """The job that the options ask for; its elements are not known yet."""
-    study_name = Path(args.config.partition(":")[0]).stem
-    machines = _machines(args)
-    return JobSpec(
-        name=job.label(study_name, "0000" if args.render else secrets.token_hex(2)),
-        argv=_argv(args, flags, args.slices * machines.hosts),
-        env=env,
-        accelerator=machines.chip,
-        topology=machines.topology,
-        slices=args.slices,
-        hosts=machines.hosts,
-        image=args.image,
-        timeout=job.minutes(args.timeout),
-        restarts=args.restarts,
-        array=("all",),
-    )
-
-
-def _argv(args: argparse.Namespace, flags: Sequence[str], processes: int) -> tuple[str, ...]:
-    """Arguments of the interpreter for an element of so many processes, its name left out."""
-    profile = [f"--profile_steps={args.profile_steps}"] if args.profile_steps else []
-    return argv(Element(args.config, args.workdir, processes, (*flags, *profile)))
-
-
-class Machines(NamedTuple):
-    """What one element runs on: `hosts` of a slice, `devices` of all slices as JAX counts them."""
-
-    chip: str
-    topology: str
-    hosts: int
-    devices: int
-
-
-def _machines(args: argparse.Namespace) -> Machines:
-    """Return the machines that the options ask for.
+def _spec(
+    args: argparse.Namespace, flags: Sequence[str], env: Iterable[str]
+) -> tuple[JobSpec, int]:
+    """The job that the options ask for, whose elements are not known yet, and their devices.
 
     Raises:
         UserError: when there are no such machines, or --hosts contradicts them.
     """
     if args.slices < 1:
         raise UserError(f"--slices {args.slices} must be at least 1")
-    if not args.topology:
-        hosts = args.hosts or 1
-        return Machines("cpu", "", hosts, hosts * args.slices)
-    wanted = hardware.check_slice(hardware.parse_slice(args.topology, "--topology"))
+    chip, topology, hosts = "cpu", "", args.hosts or 1
+    devices = hosts
+    if args.topology:
+        wanted = hardware.check_slice(hardware.parse_slice(args.topology, "--topology"))
+        chip, topology = wanted.chip, "x".join(map(str, wanted.topology))
+        hosts, devices = _hosts(wanted, topology, args.hosts), wanted.num_devices
+    spec = JobSpec(
+        name=job.label(
+            Path(args.config.partition(":")[0]).stem,
+            "0000" if args.render else secrets.token_hex(2),
+        ),
+        argv=_argv(args, flags, args.slices * hosts),
+        env=tuple(env),
+        accelerator=chip,
+        topology=topology,
+        slices=args.slices,
+        hosts=hosts,
+        image=args.image,
+        timeout=job.minutes(args.timeout),
+        restarts=args.restarts,
+        array=("all",),
+    )
+    return spec, devices * args.slices
+
+
+def _hosts(wanted: hardware.Slice, topology: str, asked: int) -> int:
+    """The machines of a slice, those `asked` for where that is not 0."""
     if wanted.chip == "cpu":
         raise UserError(f"--topology {wanted}: leave it out for CPUs; --hosts says how many")
-    topology, devices = "x".join(map(str, wanted.topology)), wanted.num_devices * args.slices
     if wanted.chip in tpu.KINDS:
         hosts = tpu.hosts(wanted.chip, topology)
-        if args.hosts not in (0, hosts):
-            raise UserError(f"--hosts {args.hosts}: {wanted} is {hosts} machines")
-        return Machines(wanted.chip, topology, hosts, devices)
-    hosts = args.hosts or -(-wanted.num_chips // wanted.kind.chips_per_host)
+        if asked not in (0, hosts):
+            raise UserError(f"--hosts {asked}: {wanted} is {hosts} machines")
+        return hosts
+    hosts = asked or -(-wanted.num_chips // wanted.kind.chips_per_host)
     if wanted.num_chips % hosts:
         raise UserError(f"--hosts {hosts} do not share {wanted.num_chips} {wanted.chip} evenly")
-    return Machines(wanted.chip, topology, hosts, devices)
+    return hosts
+
+
+def _argv(args: argparse.Namespace, flags: Sequence[str], processes: int) -> tuple[str, ...]:
+    """Arguments of the interpreter for an element of so many processes, its name left out."""
+    profile = [f"--profile_steps={args.profile_steps}"] if args.profile_steps else []
+    return argv(Element(args.config, args.workdir, processes, (*flags, *profile)))
 
 
 def _check_slices(loaded: study.Study, slices: int, devices: int) -> None:
