@@ -14,7 +14,6 @@ from launch import job, journal, variables
 from launch.journal import Journal
 from research.errors import UserError
 from research.run import storage, watch
-from research.terminal import one_line
 
 COMMANDS = {
     "status": ("say how each run of a study is doing", "runs/quickstart"),
@@ -59,23 +58,18 @@ def _journal(folder: Path) -> Journal:
 
 def status(folder: Path, args: argparse.Namespace) -> int:
     """Print a line a run: id, step of steps, loss, speed, time left, state, where."""
-    found = states(folder)
+    rows = states(folder)
     if args.json:
-        print(json.dumps([_plain(row, where) for row, where in found], indent=2))
-        return 0
-    lines = [[*watch.COLUMNS, "where"]]
-    lines += [[*watch.cells(row), one_line(where)] for row, where in found]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        words = zip(line, widths, strict=True)
-        print("  ".join(word.ljust(width) for word, width in words).rstrip())
+        print(json.dumps([_plain(row) for row in rows], indent=2))
+    else:
+        watch.show(rows, {**watch.COLUMNS, "where": 0})
     return 0
 
 
-def _plain(row: watch.Row, where: str) -> dict[str, Any]:
+def _plain(row: watch.Row) -> dict[str, Any]:
     beat = row.beat
     progress = {"step": beat.step, "steps": beat.steps, "loss": beat.loss}
-    return {"id": row.id, "state": beat.state, **progress, "where": where}
+    return {"id": row.id, "state": beat.state, **progress, "where": row.where}
 
 
 def logs(folder: Path, args: argparse.Namespace) -> int:
@@ -147,7 +141,7 @@ def collect(folder: Path, args: argparse.Namespace) -> int:
     return 0
 
 
-def states(folder: Path) -> list[tuple[watch.Row, str]]:
+def states(folder: Path) -> list[watch.Row]:
     """Return each run of the study, trunks among them, and where its job is.
 
     The state is what the run's folder says where a job runs or nothing was submitted, else what
@@ -155,19 +149,19 @@ def states(folder: Path) -> list[tuple[watch.Row, str]]:
     """
     rows, found = watch.read(folder), journal.read(folder)
     if found is None:
-        return [(row, "") for row in rows]
+        return rows
     known, submitted = found.states(found.unfinished(folder)), found.current()
     element = {id: name for name, ids in found.groups.items() for id in ids}
-    answers = []
-    for row in rows:
+
+    def told(row: watch.Row) -> watch.Row:
         name = element.get(row.id, row.id)
-        state, where = known.get(name, (job.FAILED, ""))
         if row.beat.state in watch.ENDED or name not in submitted:
-            answers.append((row, ""))
-        elif state == job.RUNNING:
-            answers.append((row, where))
-        else:
-            word = job.FAILED if state == job.FINISHED else state
-            beat = dataclasses.replace(row.beat, state=word)
-            answers.append((dataclasses.replace(row, beat=beat, silent=0.0), where))
-    return answers
+            return row
+        state, where = known.get(name, (job.FAILED, ""))
+        if state == job.RUNNING:
+            return dataclasses.replace(row, where=where)
+        word = job.FAILED if state == job.FINISHED else state
+        beat = dataclasses.replace(row.beat, state=word)
+        return dataclasses.replace(row, beat=beat, silent=0.0, where=where)
+
+    return [told(row) for row in rows]

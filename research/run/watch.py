@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -46,13 +46,14 @@ class Row:
     """One run: its id, its last heartbeat or what its result says, its score with the unit.
 
     In place of a score it says why a run is unreadable. `beat.state` is mostly one of ORDER;
-    `silent` is seconds since the heartbeat of a run that goes on.
+    `silent` is seconds since the heartbeat of a run that goes on; `where` is its job's machine.
     """
 
     id: str
     beat: Beat
     score: str = ""
     silent: float = 0.0
+    where: str = ""
 
 
 def read(folder: Path) -> list[Row]:
@@ -95,49 +96,40 @@ def _ended(folder: Path) -> Row:
     return Row(folder.name, beat, value)
 
 
-def cells(row: Row) -> list[str]:
-    """Return a row as text: run, step, loss, speed, share of peak, time left, state."""
-    beat = row.beat
-    state = (
-        f"{beat.state}, silent {duration(row.silent)}"
-        if row.silent > SILENT_SECONDS
-        else beat.state
-    )
-    steps = "" if beat.steps is None else f"{beat.step or 0:,}/{beat.steps:,}"
-    return [
-        one_line(row.id),
-        steps,
-        "" if beat.loss is None else f"{beat.loss:.4f}",
-        ""
-        if beat.per_second is None
-        else f"{count(beat.per_second, RATES)} {one_line(beat.unit or '')}/s",
-        "" if beat.share is None else f"{beat.share:.0%}",
-        "" if beat.left is None or row.silent > SILENT_SECONDS else duration(beat.left),
-        f"{one_line(state)}  {one_line(row.score)}".strip(),
-    ]
+def cells(row: Row) -> dict[str, str]:
+    """Return a row as text, by COLUMNS and "where"; what is not known is empty."""
+    beat, silent = row.beat, row.silent > SILENT_SECONDS
+    state = f"{beat.state}, silent {duration(row.silent)}" if silent else beat.state
+    said = {
+        "run": row.id,
+        "step": beat.steps is not None and f"{beat.step or 0:,}/{beat.steps:,}",
+        "loss": beat.loss is not None and f"{beat.loss:.4f}",
+        "speed": beat.per_second is not None
+        and f"{count(beat.per_second, RATES)} {beat.unit or ''}/s",
+        "of peak": beat.share is not None and f"{beat.share:.0%}",
+        "left": beat.left is not None and not silent and duration(beat.left),
+        "state": f"{state} {row.score}",
+        "where": row.where,
+    }
+    return {name: one_line(text or "") for name, text in said.items()}
 
 
 def line(row: Row) -> str:
     """Return a row as one line of text."""
-    run, step, loss, speed, share, left, state = cells(row)
-    said = [run, f"step {step}", loss and f"loss {loss}", speed, share and f"{share} of peak"]
-    return "  ".join(word for word in (*said, left and f"{left} left", state) if word)
+    words = {"step": "step {}", "loss": "loss {}", "of peak": "{} of peak", "left": "{} left"}
+    said = cells(row).items()
+    return "  ".join(words.get(name, "{}").format(text) for name, text in said if text)
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Row], columns: dict[str, int] = COLUMNS) -> Table:
     """Return the rows as an aligned table, the busiest first."""
     drawn = Table(box=None, pad_edge=False, header_style="dim")
-    for name, width in COLUMNS.items():
-        left = name in ("run", "state")
-        drawn.add_column(
-            name,
-            justify="left" if left else "right",
-            min_width=width,
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+    for name, width in columns.items():
+        side: Any = "left" if name in ("run", "state", "where") else "right"
+        drawn.add_column(name, justify=side, min_width=width, no_wrap=True, overflow="ellipsis")
     for row in sorted(rows, key=lambda row: _place(row.beat.state)):
-        words = [Text(word) for word in cells(row)]  # no markup in what files say
+        said = cells(row)
+        words = [Text(said[name]) for name in columns]  # no markup in what files say
         drawn.add_row(*words, style="dim" if row.beat.state in (*ENDED, "waiting") else "")
     return drawn
 
@@ -153,11 +145,11 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{len(rows)} runs: {', '.join(said)}"
 
 
-def show(rows: Sequence[Row]) -> None:
+def show(rows: Sequence[Row], columns: dict[str, int] = COLUMNS) -> None:
     """Print every row and the summary once: as wide as they are, unless on a terminal."""
     console = Console(width=None if sys.stdout.isatty() else 1000)
     with console.capture() as captured:
-        console.print(table(rows))
+        console.print(table(rows, columns))
     for each in captured.get().splitlines():
         print(each.rstrip())
     print(summary(rows))
@@ -240,14 +232,15 @@ def run(args: argparse.Namespace) -> int:
         return 0
     drawn, over = _Screen(folder), {row.id for row in rows if row.beat.state in OVER}
     with drawn.live, contextlib.suppress(KeyboardInterrupt):
-        while any(row.beat.state not in OVER for row in rows):
+        while len(over) < len(rows):
             began = time.monotonic()
             rows = drawn.draw()
-            for row in rows:
-                if row.beat.state in OVER and row.id not in over:
-                    over.add(row.id)
+            ended = [row for row in rows if row.beat.state in OVER]
+            for row in ended:
+                if row.id not in over:
                     drawn.say(line(row))
-            if any(row.beat.state not in OVER for row in rows):
+            over |= {row.id for row in ended}
+            if len(over) < len(rows):
                 time.sleep(_pause(began))
     show(rows)
     return 0

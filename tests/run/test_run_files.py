@@ -62,7 +62,7 @@ def readers(folder: Path) -> list[str]:
     said = []
     for read in (
         lambda: "\n".join(map(watch.line, watch.read(folder))),
-        lambda: "\n".join(watch.line(row) for row, _ in follow.states(folder)),
+        lambda: "\n".join(map(watch.line, follow.states(folder))),
         lambda: str([table.notes for table in read_runs(folder).values()]),
         lambda: "\n".join(read_study(folder).unread),
     ):

@@ -123,7 +123,7 @@ def test_a_live_table_follows_to_the_end(study, capsys, monkeypatch):
     assert not left
     seen = capsys.readouterr().out
     assert "7/2,000" in seen and "2 runs: 2 training" in seen
-    assert seen.count("good  step 2,000/2,000  loss 2.2500  finished  1.2500 bits/byte") == 1
+    assert seen.count("good  step 2,000/2,000  loss 2.2500  finished 1.2500 bits/byte") == 1
     assert seen.count("bad  step 2,000/2,000") == 1
     assert seen.splitlines()[-1] == "2 runs: 1 finished, 1 diverged"
 
