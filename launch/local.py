@@ -8,7 +8,6 @@ simply taken up again, and two sweeps on one folder share the work, on one machi
 import contextlib
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from launch import processes
 from research import runtime, study, trunks
 from research.errors import Interrupted, UserError
 from research.processes import from_first
-from research.run import files, lease, stop, storage, watch
+from research.run import files, lease, storage, watch
 from research.trunks import finished
 
 POLL_SECONDS = 0.5
@@ -52,40 +51,22 @@ def sweep(
     if all(_done(folder, group) for group in loaded.groups):
         return 0
     _prepare_data(loaded)
-    teams, asked, ended = [], [], []
-
-    def ask(number, _):
-        asked.append(number)
-        for team in teams:
-            processes.ask(team, signal.SIGTERM)
-
-    cores = processes.cores()
+    every = processes.cores()
+    own = [every[index % len(every) :][:1] if every else [] for index in range(workers * count)]
+    cores = [own[index : index + count] for index in range(0, len(own), count)]
     command = ["launch.run", "--config", spec, "--workdir", str(folder.parent), *flags]
-    with stop.heard_by(ask), watch.screen(folder) as output:
-        for index in range(workers):
-            own = [cores[(index * count + i) % max(len(cores), 1) :][:1] for i in range(count)]
-            teams.append(processes.start(command, own, devices, output))
-            if asked:  # the newest team has not heard it
-                processes.ask(teams[-1], signal.SIGTERM)
-                break
-        watchers = [
-            threading.Thread(target=lambda team=team: ended.append(processes.watch(team)))
-            for team in teams
-        ]
-        for watcher in watchers:
-            watcher.start()
-        for watcher in watchers:
-            watcher.join()
-    if asked:
-        raise Interrupted(f"{folder}: stopped, every run saved", asked[-1])
+    with watch.screen(folder) as output:
+        teams, ends, heard = processes.attend(command, cores, devices, output)
+    if heard:
+        raise Interrupted(f"{folder}: stopped, every run saved", heard[-1])
     left = [trial.id for trial in loaded.trials if not finished(folder, trial)]
     if not left:
         return 0
-    for process in [team[0] for team in teams]:
-        if message := process.line.recv(65536).decode():
+    for first, *_ in teams:
+        if message := first.line.recv(65536).decode():
             raise UserError(message)
     line = f"{folder}: {len(left)} trials did not finish, {left[0]} first"
-    if signals := [signal.Signals(-code).name for _, code in ended if code < 0]:
+    if signals := [signal.Signals(-code).name for _, code in ends if code < 0]:
         raise Interrupted(f"{line}: a worker was ended by {signals[0]}", signal.SIGTERM)
     print(line, file=sys.stderr)
     return 1

@@ -1,6 +1,7 @@
 """The processes of one run on this machine: started together, watched together, ended together."""
 
 import argparse
+import itertools
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, NamedTuple
 
 from research.errors import AGAIN, Interrupted, UserError
@@ -54,33 +56,23 @@ def start(
         if len(cores) > 1:  # as `runtime.join` reads it
             environment |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_PROCESS_ID": str(index)}
             environment |= {"JAX_NUM_PROCESSES": str(len(cores))}
-        team.append(_start(command, environment, own, output, quiet=index > 0))
+        ours, theirs = socket.socketpair()
+        environment["ISOFLOP_LINE"] = str(theirs.fileno())
+        complaints = tempfile.TemporaryFile() if index else None  # what all say is heard once
+        # Its own session: a terminal's Ctrl-C reaches us, who pass it on once.
+        popen = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=environment,
+            start_new_session=True,
+            pass_fds=[theirs.fileno()],
+            stdout=subprocess.DEVNULL if index else output,
+            stderr=complaints or output,
+        )
+        theirs.close()
+        if own:
+            os.sched_setaffinity(popen.pid, own)
+        team.append(Process(popen, ours, complaints))
     return team
-
-
-def _start(
-    command: Sequence[str],
-    environment: dict[str, str],
-    cores: Sequence[int],
-    output: int | None,
-    quiet: bool,
-) -> Process:
-    ours, theirs = socket.socketpair()
-    environment["ISOFLOP_LINE"] = str(theirs.fileno())
-    complaints = tempfile.TemporaryFile() if quiet else None  # what all say is heard once
-    # Its own session: a terminal's Ctrl-C reaches us, who pass it on once.
-    popen = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        env=environment,
-        start_new_session=True,
-        pass_fds=[theirs.fileno()],
-        stdout=subprocess.DEVNULL if quiet else output,
-        stderr=complaints or output,
-    )
-    theirs.close()
-    if cores:
-        os.sched_setaffinity(popen.pid, cores)
-    return Process(popen, ours, complaints)
 
 
 def _free_port() -> int:
@@ -115,10 +107,33 @@ def watch(team: Sequence[Process]) -> tuple[int, int]:
         time.sleep(POLL_SECONDS)
 
 
-def ask(team: Sequence[Process], number: int) -> None:
-    """Pass a signal on to the processes that are still there."""
-    for process in team:
-        process.popen.send_signal(number)
+def attend(
+    command: Sequence[str],
+    cores: Sequence[Sequence[Sequence[int]]],
+    devices: int | None = None,
+    output: int | None = None,
+) -> tuple[list[list[Process]], list[tuple[int, int]], list[int]]:
+    """Start a team (`start`) for each of `cores` and wait for them, passing on signals to all.
+
+    Returns:
+        The teams that were started, how each of them ended (`watch`), and the signals that came.
+    """
+    teams, heard = [], []
+
+    def pass_on(number: int, _: object) -> None:
+        heard.append(number)
+        for process in itertools.chain(*teams):
+            process.popen.send_signal(number)
+
+    with stop.heard_by(pass_on):
+        for own in cores:
+            teams.append(start(command, own, devices, output))
+            if heard:  # before the newest team was there to hear it
+                for process in teams[-1]:
+                    process.popen.send_signal(heard[-1])
+                break
+        with ThreadPoolExecutor(len(teams)) as waiting:
+            return teams, list(waiting.map(watch, teams)), heard
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,17 +161,7 @@ def run(command: Sequence[str], count: int, devices: int | None = None) -> int:
     """
     every = cores()
     own = [every[i::count] or every[i % len(every) :][:1] if every else [] for i in range(count)]
-    team, asked = [], []
-
-    def pass_on(number: int, _: object) -> None:
-        asked.append(number)
-        ask(team, number)
-
-    with stop.heard_by(pass_on):
-        team += start(command, own if count > 1 else [[]], devices)
-        for number in asked:  # before it was there to hear it
-            ask(team, number)
-        index, code = watch(team)
+    (team,), ((index, code),), _ = attend(command, [own if count > 1 else [[]]], devices)
     if code < 0:
         raise Interrupted(lost(team, index, code), signal.SIGTERM)
     if code not in (0, *IN_ORDER) and (complaints := team[index].complaints):
