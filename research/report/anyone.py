@@ -8,7 +8,7 @@ import pandas as pd
 
 from research.errors import UserError
 from research.numbers import count
-from research.report.load import CURVE_COLUMNS, RUN_COLUMNS, Part, Study
+from research.report.load import NO_CURVES, RUN_COLUMNS, Part, Study
 from research.scaling.isoflop.fit import budgets, has_budgets
 from research.scaling.table import Table
 from research.scaling.table.table import UNSTATED
@@ -44,24 +44,14 @@ def study_of(table: Table) -> tuple[Study, Table]:
         params_convention=params,
         flops_convention=flops,
         runs=_runs(table),
-        curves=pd.DataFrame({column: pd.Series(dtype=float) for column in CURVE_COLUMNS}),
-        samples=[],
-        missing=[],
-        floor=None,
+        curves=NO_CURVES,
     )
     study = Study(
         folder=Path(table.source).parent,
-        name=name,
         title=f"The laws of {name}",
         question="; ".join(table.notes),
-        docstring="",
         parts=[part],
-        left_out=[],
-        unread=[],
-        provenance=[],
-        trunk_flops=0.0,
-        trunk_seconds=0.0,
-        seconds=pd.DataFrame(columns=["part", "phase", "seconds"]),
+        flops=float(part.runs.C.sum()),
     )
     return study, table
 
@@ -83,7 +73,6 @@ def _runs(table: Table) -> pd.DataFrame:
         "loss": frame["L"],
         "unit": table.loss_unit,
         "kind": "as given",
-        "status": "finished",
         "flags": "",
         "usable": True,
         "held_out": False,

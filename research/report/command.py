@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 
 from research.errors import UserError
-from research.report import export, spent, stamp
+from research.report import export, stamp
 from research.report.anyone import study_of
-from research.report.chapters import headline, make_chapter
+from research.report.chapters import Chapter, headline, make_chapter, time_figure
 from research.report.findings import find, find_in
-from research.report.load import read_study
+from research.report.load import Study, read_study
 from research.report.page import render
 from research.run import alone, files
 from research.run.record import write_text
@@ -68,8 +68,7 @@ def write_page(table: Table, out: str | Path) -> Path:
     """
     study, table = study_of(table)
     (part,) = study.parts
-    found = find_in(part.runs, table)
-    write_text(Path(out), render(study, [make_chapter(part, found)]))
+    write_text(out, render(study, [make_chapter(part, find_in(part.runs, table))]))
     return Path(out)
 
 
@@ -81,12 +80,14 @@ def write_page_of(folder: str | Path, loss: str, out: str | None) -> Path:
     """
     folder = Path(folder)
     study = read_study(folder, loss)
-    findings = find(study, loss)
     path = Path(out) if out else folder / f"report_{files.check_name(loss, '--loss')}.html"
-    write_text(
-        path, render(study, [make_chapter(part, findings[part.name]) for part in study.parts])
-    )
+    write_text(path, render(study, _chapters(study, loss)))
     return path
+
+
+def _chapters(study: Study, loss: str | None = None) -> list[Chapter]:
+    findings = find(study, loss)
+    return [make_chapter(part, findings[part.name]) for part in study.parts]
 
 
 def write_report(folder: str | Path, pictures: bool = True) -> Path:
@@ -117,26 +118,23 @@ def _write_report(folder: Path, page: Path, pictures: bool) -> Path:
     if stamp.is_current(folder, digest):
         return page
     study = read_study(folder)
-    findings = find(study)
-    found = [(part, findings[part.name]) for part in study.parts]
-    chapters = [make_chapter(part, laws) for part, laws in found]
-    time = spent.figure(study.seconds) if len(study.seconds) else None
+    chapters = _chapters(study)
+    time = time_figure(study.time) if len(study.time) else None
     target = files.within(folder, folder / "figures")
     left = [*folder.glob(f".report.*{TEMPORARY}"), *target.glob(f".*{TEMPORARY}")]
     for unfinished in left:  # by a report that was killed
         unfinished.unlink(missing_ok=True)
     written = [page, folder / LAWS]
     if pictures:
-        first = [(part, laws) for part, laws in found if part.floor is None][:2]
-        spec = export.print_spec(export.to_spec(headline(first or found[:2])))
-        written += export.write_pictures(spec, target, "headline")
-        for chapter in chapters:
-            for figure in chapter.figures():
-                spec = export.print_spec(figure.spec, figure.heading, chapter.part.title)
-                written += export.write_pictures(spec, target, figure.name)
-        if time:
-            spec = export.print_spec(time.spec, time.heading, study.title)
-            written += export.write_pictures(spec, target, time.name)
+        first = [chapter for chapter in chapters if chapter.part.floor is None][:2]
+        pictures_of = {
+            "headline": export.print_spec(export.to_spec(headline(first or chapters[:2])))
+        }
+        titled = [(chapter.part.title, each) for chapter in chapters for each in chapter.figures]
+        for title, figure in [*titled, *([(study.title, time)] if time else [])]:
+            pictures_of[figure.name] = export.print_spec(figure.spec, figure.heading, title)
+        for name, spec in pictures_of.items():
+            written += export.write_pictures(spec, target, name)
     write_text(page, render(study, chapters, digest, time))
     stamp.write(folder, digest, written)
     return page

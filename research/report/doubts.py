@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
+from research.report.outlook import point
 from research.scaling import laws
 from research.scaling.backtest import backtest
 from research.scaling.coverage import coverage
@@ -26,22 +27,17 @@ def ladder(table: Table) -> pd.DataFrame:
     Best first; laws that could not be fitted to the other budgets are left out. No rows for a part
     too small to compare laws on, or with losses of zero or less.
     """
-    empty = pd.DataFrame({"law": [], "error": [], "bias": [], "baseline": []})
     mask = largest_budget(table)
     if len(table) < FEWEST_RUNS or mask.sum() < 2 or mask.all() or (table["L"] <= 0).any():
-        return empty
+        return pd.DataFrame()
     tested = backtest(table, mask, [laws.get(name) for name in LADDER], bootstrap=0).tested
     rows = [
-        {
-            "law": each.law,
-            "error": 100 * each.rmse,
-            "bias": 100 * each.bias,
-            "baseline": each.law == "last value",
-        }
+        (each.law, 100 * each.rmse, 100 * each.bias, each.law == "last value")
         for each in tested
         if not each.refused
     ]
-    return pd.DataFrame(rows) if len(rows) > 1 else empty
+    rows = rows if len(rows) > 1 else []
+    return pd.DataFrame(rows, columns=["law", "error", "bias", "baseline"])
 
 
 def covered(table: Table) -> pd.DataFrame:
@@ -49,16 +45,15 @@ def covered(table: Table) -> pd.DataFrame:
 
     No rows for a part too small to hold runs out of.
     """
-    columns = ["level", "share", "low", "high", "runs"]
     if len(table) < FEWEST_RUNS:
-        return pd.DataFrame({name: [] for name in columns})
+        return pd.DataFrame()
     try:
         law, objective = law_for(laws.CHINCHILLA, table), objective_for(None, table)
         found = coverage(table, law, objective=objective)
     except UserError:
-        return pd.DataFrame({name: [] for name in columns})
-    rows = [100 * values for values in (found.levels, found.share, found.low, found.high)]
-    return pd.DataFrame(dict(zip(columns, [*rows, found.num_runs], strict=True)))
+        return pd.DataFrame()
+    shares = {"level": found.levels, "share": found.share, "low": found.low, "high": found.high}
+    return (100 * pd.DataFrame(shares)).assign(runs=found.num_runs)
 
 
 def profiles(fit: LawFit | None) -> pd.DataFrame:
@@ -68,9 +63,9 @@ def profiles(fit: LawFit | None) -> pd.DataFrame:
     coefficient), `ratio` the misfit there over the misfit at which the interval ends.
     """
     rows = []
-    accepted = {} if fit is None or not fit.parameters else fit.profiles
-    for j, (name, seen) in enumerate(accepted.items()):
-        assert fit is not None and fit.parameters is not None
+    if fit is None or not fit.parameters:
+        return pd.DataFrame()
+    for j, (name, seen) in enumerate(fit.profiles.items()):
         to_line = np.log if fit.law.parameters[j].logarithmic else np.asarray
         error = max(float(intervals.spread(to_line(fit.draws[:, j]))), 1e-12)
         place = (to_line(seen.values) - to_line(fit.parameters[name])) / error
@@ -89,13 +84,13 @@ def trade_off(fit: LawFit | None, flops: float) -> pd.DataFrame:
     No rows where losses may be below zero, of which no share means anything.
     """
     if fit is None or fit.law.name != laws.CHINCHILLA.name or not fit.parameters:
-        return pd.DataFrame({"multiple": [], "N": [], "excess": [], "low": [], "high": []})
-    point = np.array([[fit.parameters[name] for name in fit.law.names]])
-    excess, spread = (_excess(fit, draws, flops) for draws in (point, fit.draws))
+        return pd.DataFrame()
+    best = point(fit)[None]
+    (excess,), spread = (_excess(fit, draws, flops) for draws in (best, fit.draws))
     low, high = intervals.percentile(spread, fit.level, fit.degrees)
-    best = optimum(point, flops, fit.flops_model)[0, 0]
-    columns = {"multiple": MULTIPLES, "N": MULTIPLES * best}
-    return pd.DataFrame({**columns, "excess": excess[0], "low": low, "high": high})
+    sizes = MULTIPLES * optimum(best, flops, fit.flops_model)[0, 0]
+    columns = {"multiple": MULTIPLES, "N": sizes, "excess": excess, "low": low, "high": high}
+    return pd.DataFrame(columns)
 
 
 def _excess(fit: LawFit, draws: np.ndarray, flops: float) -> np.ndarray:

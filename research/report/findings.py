@@ -13,7 +13,7 @@ from research.report.load import Study
 from research.scaling.doubt import intervals
 from research.scaling.doubt.support import place
 from research.scaling.fit import LawFit, Rung
-from research.scaling.holdout import Holdout, largest_budget
+from research.scaling.holdout import Prediction, largest_budget
 from research.scaling.isoflop.fit import IsoflopFit, Valley
 from research.scaling.laws import Law
 from research.scaling.plan.optimal import flops_model, optimum
@@ -21,9 +21,16 @@ from research.scaling.study_laws import DRAWS, fitted, study_laws
 from research.scaling.summary import PartSummary, summarise
 from research.scaling.table import Table, read_runs
 
-HELD_OUT_COLUMNS = "id size seed budget N D C loss flags held_out predicted low high"
 POINTS = 60
 BEYOND = 3.0  # a law is drawn up to this many times the largest compute that was run
+GROWS = {"C": "compute", "N": "parameters", "D": "data"}
+MEANINGS = {
+    "E": "loss that neither size nor data takes away",
+    "A": "size of the term in N",
+    "B": "size of the term in D",
+    "alpha": "how fast parameters pay",
+    "beta": "how fast data pay",
+}
 
 
 @dataclass(frozen=True)
@@ -55,48 +62,51 @@ class Drop:
     axis: str = "C"
 
 
-def table(columns: str) -> pd.DataFrame:
-    """Return a table of these columns without rows."""
-    return pd.DataFrame({column: pd.Series(dtype=float) for column in columns.split()})
-
-
 @dataclass(frozen=True)
 class Findings:
     """Laws of one part, with N in parameters, D in data, C in FLOPs and loss in the part's unit.
 
-    `axis` is what loss is drawn against: "C", or "N" or "D" where compute is not known; `law` and
-    `frontier` have it in place of C.
-    `runs` is the part's table with the column held_out set; a table of what could not be found has
-    no rows; `drop` is what the last tenfold of compute did to the loss; `size` and `data` are the
-    exponents of N_opt and D_opt against C; `ladder`, `profiles`, `trade_off` and `coverage` are of
-    doubts.py, `plan` and the two tables of exponents of outlook.py; `rung` is the next rung where
-    the runs are a ladder.
+    A table of what could not be found has no rows. `axis` is what loss is drawn against: "C", or
+    "N" or "D" where compute is not known.
+
+    Attributes:
+        runs: the part's table with the column held_out set.
+        frontier: columns `axis`, loss: the best run at each budget, as the law saw them.
+        law: columns `axis`, loss, low, high, extrapolated.
+        held_out: runs with predicted, low and high, the best last.
+        parabolas: columns budget, N, loss, kept.
+        minima: columns budget, N, low, high, loss, kept, reason.
+        optima: columns C, and N and D of the minima, each with _low and _high.
+        size_law, data_law: columns C, N or D, low, high, extrapolated.
+        residuals: runs with residual, measured over fitted loss minus one (%).
+        ladder, coverage, profiles, trade_off: see doubts.py.
+        plan, size_exponents, loss_exponents: see outlook.py.
+        rung: the next rung where the runs are a ladder.
+        drop: what the last tenfold of compute did to the loss.
+        size, data: the exponents of N_opt and D_opt against C.
+        quantities: every fitted number.
+        refusals: why a law could not be fitted, in sentences.
+        warnings: of the checks, each with `check` and `text`.
     """
 
     runs: pd.DataFrame
+    frontier: pd.DataFrame
+    law: pd.DataFrame
+    held_out: pd.DataFrame
     axis: str = "C"
-    frontier: pd.DataFrame = field(default_factory=lambda: table("C loss"))
-    law: pd.DataFrame = field(default_factory=lambda: table("C loss low high extrapolated"))
-    held_out: pd.DataFrame = field(default_factory=lambda: table(HELD_OUT_COLUMNS))
-    parabolas: pd.DataFrame = field(default_factory=lambda: table("budget N loss kept"))
-    minima: pd.DataFrame = field(
-        default_factory=lambda: table("budget N low high loss kept reason")
-    )
-    optima: pd.DataFrame = field(default_factory=lambda: table("C N N_low N_high D D_low D_high"))
-    size_law: pd.DataFrame = field(default_factory=lambda: table("C N low high extrapolated"))
-    data_law: pd.DataFrame = field(default_factory=lambda: table("C D low high extrapolated"))
-    residuals: pd.DataFrame = field(default_factory=lambda: table("residual"))
-    ladder: pd.DataFrame = field(default_factory=lambda: table("law error bias baseline"))
-    profiles: pd.DataFrame = field(default_factory=lambda: table("parameter value errors ratio"))
-    trade_off: pd.DataFrame = field(default_factory=lambda: table("multiple N excess low high"))
-    coverage: pd.DataFrame = field(default_factory=lambda: table("level share low high runs"))
-    plan: pd.DataFrame = field(default_factory=lambda: table("C loss N D extrapolated"))
-    size_exponents: pd.DataFrame = field(
-        default_factory=lambda: table("label source value low high ours")
-    )
-    loss_exponents: pd.DataFrame = field(
-        default_factory=lambda: table("label source value low high ours")
-    )
+    parabolas: pd.DataFrame = field(default_factory=pd.DataFrame)
+    minima: pd.DataFrame = field(default_factory=pd.DataFrame)
+    optima: pd.DataFrame = field(default_factory=pd.DataFrame)
+    size_law: pd.DataFrame = field(default_factory=pd.DataFrame)
+    data_law: pd.DataFrame = field(default_factory=pd.DataFrame)
+    residuals: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ladder: pd.DataFrame = field(default_factory=pd.DataFrame)
+    profiles: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trade_off: pd.DataFrame = field(default_factory=pd.DataFrame)
+    coverage: pd.DataFrame = field(default_factory=pd.DataFrame)
+    plan: pd.DataFrame = field(default_factory=pd.DataFrame)
+    size_exponents: pd.DataFrame = field(default_factory=pd.DataFrame)
+    loss_exponents: pd.DataFrame = field(default_factory=pd.DataFrame)
     rung: Rung | None = None
     drop: Drop | None = None
     size: Quantity | None = None
@@ -116,9 +126,7 @@ def find(study: Study, loss: str | None = None) -> dict[str, Findings]:
 
 
 def _found(runs: pd.DataFrame, laws: PartSummary | str) -> Findings:
-    if isinstance(laws, PartSummary):
-        return _findings(runs, laws)
-    return _unfitted(runs, f"No fit could be tried. {laws}.")
+    return _unfitted(runs, laws) if isinstance(laws, str) else _findings(runs, laws)
 
 
 def find_in(runs: pd.DataFrame, rows: Table) -> Findings:
@@ -127,34 +135,39 @@ def find_in(runs: pd.DataFrame, rows: Table) -> Findings:
 
 
 def _unfitted(runs: pd.DataFrame, reason: str) -> Findings:
-    warning = {"check": "none ran", "text": "no fit could be tried, so no check ran"}
-    frontier = _best_by_budget(runs)
-    return Findings(runs, frontier=frontier, refusals=[reason], warnings=[warning])
+    return Findings(
+        runs=runs,
+        frontier=_best_by_budget(runs),
+        law=_law(None, np.array([]), 0.0, "C"),
+        held_out=_held_out([], runs),
+        refusals=[f"No fit could be tried. {reason}."],
+        warnings=[{"check": "none ran", "text": "no fit could be tried, so no check ran"}],
+    )
 
 
 def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
     runs = runs.assign(held_out=runs.id.isin([p.id for p in lab.held_out.predictions]))
     axis = scale_axis(lab.table)
     scale = lab.table[axis]
+    least, most = float(scale.min()), float(scale.max())
     chinchilla = _accepted(lab.chinchilla)
     best = chinchilla or _accepted(lab.frontier)
     ahead = lab.held_out if lab.held_out.predictions else lab.frontier_held_out
     # The line drawn is the one that made the prediction: it has not seen the largest budget.
-    drawn, seen = best, float(scale.max())
+    drawn, seen = best, most
     if ahead.predictions:
         drawn, seen = ahead.fit, float(scale[~largest_budget(lab.table)].max())
     rung = None if lab.frontier is None else lab.frontier.rung
-    ahead_of_all = max(scale.max() * BEYOND, rung.at[axis] if rung else 0.0)
-    grid = np.geomspace(scale.min(), ahead_of_all, POINTS)
+    grid = np.geomspace(least, max(most * BEYOND, rung.at[axis] if rung else 0.0), POINTS)
     parabolas, minima, optima = draw_valleys(lab.isoflop, lab.table)
     size_law, data_law = _optimal_lines(lab.isoflop, lab.table, grid)
-    size, data = _exponents(lab)
+    exponents = _exponents(lab.isoflop, chinchilla, float(lab.table["C"].max()))
     return Findings(
         runs=runs,
         axis=axis,
         frontier=_best_by_budget(runs[~runs.held_out]).rename(columns={"C": axis}),
         law=_law(drawn, grid, seen, axis),
-        held_out=_held_out(ahead, runs),
+        held_out=_held_out(ahead.predictions, runs),
         parabolas=parabolas,
         minima=minima,
         optima=optima,
@@ -163,17 +176,17 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
         residuals=_residuals(runs, _accepted(lab.held_out.fit) or chinchilla),
         ladder=doubts.ladder(lab.table),
         profiles=doubts.profiles(chinchilla),
-        trade_off=doubts.trade_off(chinchilla, float(scale.max())),
+        trade_off=doubts.trade_off(chinchilla, most),
         coverage=doubts.covered(lab.table),
-        plan=outlook.plan_curve(chinchilla, float(scale.min()), float(scale.max())),
+        plan=outlook.plan_curve(chinchilla, least, most),
         size_exponents=outlook.size_exponents(chinchilla, lab.isoflop),
-        loss_exponents=outlook.loss_exponents(_of_compute(lab.frontier), chinchilla),
+        loss_exponents=outlook.loss_exponents(lab.frontier, chinchilla),
         rung=rung,
-        drop=None if best is None else _drop(best, float(scale.max()) / 10, axis),
-        size=size,
-        data=data,
-        quantities=_quantities(lab),
-        refusals=_refusals(lab),
+        drop=None if best is None else _drop(best, most / 10, axis),
+        size=next((each for each in exponents if each.name == "a"), None),
+        data=next((each for each in exponents if each.name == "b"), None),
+        quantities=[*_quantities(chinchilla), *_quantities(_accepted(lab.frontier)), *exponents],
+        refusals=_refusals(lab, axis),
         warnings=[{"check": f"{f.code} {f.name}", "text": f.message} for f in lab.findings],
     )
 
@@ -197,27 +210,19 @@ def _accepted(fit: LawFit | None) -> LawFit | None:
     return fit if fit is not None and fit.parameters is not None else None
 
 
-def _of_compute(fit: LawFit | None) -> LawFit | None:
-    return fit if fit is not None and fit.law.variables == ("C",) else None
-
-
-def _refusals(lab: PartSummary) -> list[str]:
+def _refusals(lab: PartSummary, axis: str) -> list[str]:
+    """Why a law could not be fitted, without the place: the page says where it is."""
     names = {
         "chinchilla": "The law in size and data",
-        "frontier": f"The law in {GROWS[scale_axis(lab.table)]}",
+        "frontier": f"The law in {GROWS[axis]}",
+        "isoflop": "Growth of the optimal size by isoFLOP",
     }
-    names["isoflop"] = "Growth of the optimal size by isoFLOP"
-    reasons = {law: _without_place(reason, lab.table) for law, reason in lab.refused.items()}
-    lines = [f"{names.get(law, law)}: {reason}." for law, reason in reasons.items()]
+    reasons = {names.get(law, law): reason for law, reason in lab.refused.items()}
     if lab.held_out.refused and "chinchilla" not in lab.refused:
-        reason = _without_place(lab.held_out.refused, lab.table)
-        lines.append(f"Prediction of the largest budget: {reason}.")
+        reasons["Prediction of the largest budget"] = lab.held_out.refused
+    beginning = f"{place(lab.table)}: "
+    lines = [f"{what}: {why.removeprefix(beginning)}." for what, why in reasons.items()]
     return [line.replace("..", ".") for line in lines]
-
-
-def _without_place(reason: str, runs: Table) -> str:
-    """Return `reason` without the file or folder it begins with: the page says where it is."""
-    return reason.removeprefix(f"{place(runs)}: ")
 
 
 def _best_by_budget(runs: pd.DataFrame) -> pd.DataFrame:
@@ -236,50 +241,42 @@ def _best_loss(fit: LawFit, parameters: np.ndarray, scale: np.ndarray, axis: str
         return np.stack([optimum(parameters, c, fit.flops_model)[..., 2] for c in scale], -1)
 
 
-def _point(fit: LawFit) -> np.ndarray:
-    return np.array([(fit.parameters or {})[name] for name in fit.law.names])
-
-
 def _law(fit: LawFit | None, scale: np.ndarray, seen: float, axis: str) -> pd.DataFrame:
     """Return the frontier that `fit` implies with its interval; extrapolated beyond `seen`."""
+    columns = [axis, "loss", "low", "high", "extrapolated"]
     if fit is None:
-        return table(f"{axis} loss low high extrapolated")
+        return pd.DataFrame(columns=columns, dtype=float)
+    loss = _best_loss(fit, outlook.point(fit), scale, axis)
     draws = _best_loss(fit, fit.draws, scale, axis)
     low, high = intervals.percentile(draws, fit.level, fit.degrees)
-    loss = _best_loss(fit, _point(fit), scale, axis)
     if fit.inflation != 1:
         scaled, back = (np.log, np.exp) if fit.log else (np.asarray, np.asarray)
         low, high = back(intervals.widen(scaled([low, high]), scaled(loss), fit.inflation))
-    columns = {axis: scale, "loss": loss, "low": low, "high": high}
-    return pd.DataFrame({**columns, "extrapolated": scale > seen})
+    return pd.DataFrame(dict(zip(columns, [scale, loss, low, high, scale > seen], strict=True)))
 
 
 def _drop(fit: LawFit, start: float, axis: str) -> Drop:
     """Return what ten times the compute (or what stands in for it) does to the loss."""
-    ends = np.array([start, 10 * start])
-    before, after = _best_loss(fit, _point(fit), ends, axis)
-    spread = _best_loss(fit, fit.draws, ends, axis)
+    around = np.array([start, 10 * start])
+    before, after = _best_loss(fit, outlook.point(fit), around, axis)
+    spread = _best_loss(fit, fit.draws, around, axis)
     low, high = intervals.percentile(1 - spread[:, 1] / spread[:, 0], fit.level, fit.degrees)
     share = float(1 - after / before)
     return Drop(start, float(before), float(after), share, float(low), float(high), axis)
 
 
-def _held_out(ahead: Holdout, runs: pd.DataFrame) -> pd.DataFrame:
+def _held_out(predictions: list[Prediction], runs: pd.DataFrame) -> pd.DataFrame:
     """Return the held-out runs with what was predicted for each, the best run last."""
-    rows = [
-        {"id": p.id, "predicted": p.predicted, "low": p.low, "high": p.high}
-        for p in ahead.predictions
-    ]
-    if not rows:
-        return table(HELD_OUT_COLUMNS)
-    merged = runs.merge(pd.DataFrame(rows), on="id")
+    columns = ["id", "predicted", "low", "high"]
+    rows = [(p.id, p.predicted, p.low, p.high) for p in predictions]
+    merged = runs.merge(pd.DataFrame(rows, columns=columns).astype({"id": runs.id.dtype}), on="id")
+    merged = merged.assign(budget=merged.budget.fillna(merged.C))
     return merged.sort_values("loss", ascending=False, ignore_index=True)
 
 
 def draw_valleys(fit: IsoflopFit, runs: Table) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the parabolas, the minima of all budgets, and the optima of those that were kept."""
-    parabolas = [table("budget N loss kept").astype({"kept": bool})]
-    minima, optima = [], []
+    parabolas, minima, optima = [], [], []
     model = flops_model(runs["N"], runs["D"], runs["C"])
     for valley in fit.valleys:
         budget = _budget(valley, runs)
@@ -289,22 +286,23 @@ def draw_valleys(fit: IsoflopFit, runs: Table) -> tuple[pd.DataFrame, pd.DataFra
             curve = {"N": np.exp(x), "loss": np.polyval(valley.parabola, x), "kept": valley.kept}
             parabolas.append(pd.DataFrame({"budget": budget, **curve}))
         row = {"budget": budget, "kept": valley.kept, "reason": valley.why or ""}
-        if valley.params is None or valley.data is None:
+        if valley.params is None or valley.data is None or valley.error is None:
             lowest = valley.rows[np.argmin(runs["L"][valley.rows])]
             minima.append({**row, "N": runs["N"][lowest], "loss": runs["L"][lowest]})
             continue
-        low, high = _minimum_interval(valley, fit.level)
+        # Normal in the log of the size, with the error that redraws of the runs gave it.
+        factor = math.exp(valley.error * float(scipy.stats.norm.ppf(0.5 + fit.level / 2)))
+        low, high = valley.params / factor, valley.params * factor
         minima.append({**row, "N": valley.params, "loss": valley.loss, "low": low, "high": high})
-        data = [float(model.data(np.array(budget), np.array(n))) for n in (high, low)]
-        optima.append(
-            {"C": valley.flops, "N": valley.params, "N_low": low, "N_high": high,
-             "D": valley.data, "D_low": data[0], "D_high": data[1]}
-        )  # fmt: skip
-    columns = "budget N low high loss kept reason".split()
+        size = {"N": valley.params, "N_low": low, "N_high": high}
+        ends = {f"D_{end}": float(model.data(np.array(budget), np.array(size)))
+                for end, size in (("low", high), ("high", low))}  # fmt: skip
+        optima.append({"C": valley.flops, **size, "D": valley.data, **ends})
+    columns = ["budget", "N", "low", "high", "loss", "kept", "reason"]
     return (
-        pd.concat(parabolas, ignore_index=True),
+        pd.concat(parabolas, ignore_index=True) if parabolas else pd.DataFrame(),
         pd.DataFrame(minima, columns=columns).astype({"kept": bool}),
-        pd.DataFrame(optima, columns="C N N_low N_high D D_low D_high".split()),
+        pd.DataFrame(optima),
     )
 
 
@@ -314,19 +312,13 @@ def _budget(valley: Valley, runs: Table) -> float:
     return float(nominal) if np.isfinite(nominal) else valley.flops
 
 
-def _minimum_interval(valley: Valley, level: float) -> tuple[float, float]:
-    """Ends of the best size: normal in its log, with the error that redraws of the runs gave it."""
-    assert valley.params is not None and valley.error is not None
-    factor = math.exp(valley.error * float(scipy.stats.norm.ppf(0.5 + level / 2)))
-    return valley.params / factor, valley.params * factor
-
-
 def _optimal_lines(
     fit: IsoflopFit, runs: Table, flops: np.ndarray
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return N_opt and D_opt against compute with their intervals; no rows when refused."""
     if fit.params_coefficient is None or fit.data_coefficient is None:
-        return table("C N low high extrapolated"), table("C D low high extrapolated")
+        none = pd.DataFrame(columns=["C", "N", "D", "low", "high", "extrapolated"], dtype=float)
+        return none, none
     slope, offset = fit.line_draws[:, :1], fit.line_draws[:, 1:]
     degrees = len(fit.kept) - 2
     low, high = np.exp(intervals.percentile(offset + slope * np.log(flops), fit.level, degrees))
@@ -347,78 +339,57 @@ def _optimal_lines(
 def _residuals(runs: pd.DataFrame, fit: LawFit | None) -> pd.DataFrame:
     """Return the usable runs with measured over fitted loss, minus one, in percent."""
     if fit is None or fit.law.name != "chinchilla":
-        return table("residual")
+        return pd.DataFrame()
     usable = runs[runs.usable & (runs.loss > 0)]
     fitted = fit.predict(N=usable.N.to_numpy(), D=usable.D.to_numpy())
     return usable.assign(residual=100 * (usable.loss / fitted - 1))
 
 
-def _exponents(lab: PartSummary) -> tuple[Quantity | None, Quantity | None]:
-    """Return the exponents of N_opt and D_opt: by isoFLOP, or else by the law in N and D."""
-    fit = lab.isoflop
-    if fit.params_interval and fit.data_interval:
-        return (
-            Quantity("isoFLOP minima", "a", fit.params_exponent or 0.0, *fit.params_interval),
-            Quantity("isoFLOP minima", "b", fit.data_exponent or 0.0, *fit.data_interval),
+def _exponents(valleys: IsoflopFit, fit: LawFit | None, flops: float) -> list[Quantity]:
+    """Return the exponents of N_opt and D_opt, by isoFLOP and then by the law in N and D."""
+    found = []
+    if valleys.params_interval and valleys.data_interval:
+        pairs = (
+            (valleys.params_exponent or 0.0, valleys.params_interval),
+            (valleys.data_exponent or 0.0, valleys.data_interval),
         )
-    chinchilla = _accepted(lab.chinchilla)
-    if chinchilla is None:
-        return None, None
-    best = chinchilla.optimal(float(lab.table["C"].max()))
-    return (
-        Quantity(
-            "the law in size and data", "a", best.params_exponent, *best.params_exponent_interval
-        ),
-        Quantity("the law in size and data", "b", best.data_exponent, *best.data_exponent_interval),
-    )
+        found.append(("isoFLOP minima", pairs))
+    if fit is not None:
+        best = fit.optimal(flops)
+        pairs = (
+            (best.params_exponent, best.params_exponent_interval),
+            (best.data_exponent, best.data_exponent_interval),
+        )
+        found.append(("optimum of L(N, D)", pairs))
+    return [
+        Quantity(law, name, value, low, high, f"{what}_opt grows as C^{name}")
+        for law, pairs in found
+        for name, what, (value, (low, high)) in zip("ab", "ND", pairs, strict=True)
+    ]
 
 
-MEANINGS = {
-    "E": "loss that neither size nor data takes away",
-    "A": "size of the term in N",
-    "B": "size of the term in D",
-    "alpha": "how fast parameters pay",
-    "beta": "how fast data pay",
-}
-GROWS = {"C": "compute", "N": "parameters", "D": "data"}
+def _quantities(fit: LawFit | None) -> list[Quantity]:
+    """Return every fitted number of a law, and what it means to a reader."""
+    if fit is None or fit.intervals is None:
+        return []
+    rows = []
+    for parameter in fit.law.parameters:
+        name = parameter.name
+        meaning = _meaning(fit.law, name, parameter.kind)
+        if not fit.profiles[name].identified:
+            meaning += " (not identified by these runs)"
+        value = (fit.parameters or {})[name]
+        rows.append(Quantity(fit.law.formula, name, value, *fit.intervals[name], meaning))
+    return rows
 
 
-def _meanings(law: Law) -> dict[str, str]:
-    """What the parameters of a law mean to a reader."""
+def _meaning(law: Law, name: str, kind: str) -> str:
     if len(law.variables) != 1:
-        return MEANINGS
-    variable = law.variables[0]
+        return MEANINGS.get(name, "")
+    (variable,) = law.variables
     what = GROWS[variable]
-    kinds = {
+    return {
         "floor": f"loss that no {what} takes away",
         "coefficient": f"size of the term in {variable}",
         "exponent": f"how fast {what} {'pays' if variable == 'C' else 'pay'}",
-    }
-    return {parameter.name: kinds[parameter.kind] for parameter in law.parameters}
-
-
-def _quantities(lab: PartSummary) -> list[Quantity]:
-    """Return every fitted number: the two laws, then the exponents of the best size and data."""
-    rows = []
-    for fit in (lab.chinchilla, lab.frontier):
-        if fit is None or fit.parameters is None or fit.intervals is None:
-            continue
-        meanings = _meanings(fit.law)
-        for name, value in fit.parameters.items():
-            meaning = meanings.get(name, "")
-            if not fit.profiles[name].identified:
-                meaning += " (not identified by these runs)"
-            rows.append(Quantity(fit.law.formula, name, value, *fit.intervals[name], meaning))
-    fit = lab.isoflop
-    if fit.params_interval and fit.data_interval:
-        law = "isoFLOP minima"
-        a, b = fit.params_exponent or 0.0, fit.data_exponent or 0.0
-        rows.append(Quantity(law, "a", a, *fit.params_interval, "N_opt grows as C^a"))
-        rows.append(Quantity(law, "b", b, *fit.data_interval, "D_opt grows as C^b"))
-    chinchilla = _accepted(lab.chinchilla)
-    if chinchilla is not None:
-        best = chinchilla.optimal(float(lab.table["C"].max()))
-        ends = best.params_exponent_interval
-        law = "optimum of L(N, D)"
-        rows.append(Quantity(law, "a", best.params_exponent, *ends, "N_opt grows as C^a"))
-    return rows
+    }[kind]

@@ -1,9 +1,9 @@
 """Read a run folder into the tables the report draws. The folder is the contract; see README."""
 
-import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -24,12 +24,19 @@ UNSTATED = {"kind": "known", "source": "not stated"}  # of a floor
 CURVE_POINTS = 48
 SAMPLE_CHARACTERS = 700
 
-RUN_COLUMNS = (
-    "id", "part", "size", "seed", "budget", "N", "D", "C", "flops_6nd", "flops_spent", "loss",
-    "train_loss", "unit", "kind", "epochs", "steps", "batch_size", "learning_rate", "seconds",
-    "gflops_per_second", "goodput", "status", "flags", "usable", "held_out",
-)  # fmt: skip
-CURVE_COLUMNS = ("id", "size", "seed", "N", "D", "C", "step", "loss", "train_loss")
+# {column of the table of runs: its place in result.json}, of words and then of numbers.
+WORDS = {"id": "id", "part": "part", "unit": "score.unit", "kind": "score.kind"}
+NUMBERS = {
+    "D": "data.amount", "C": "flops", "epochs": "data.epochs", "goodput": "goodput.share",
+    **{name: name for name in (
+        "seed", "budget", "flops_6nd", "flops_spent", "steps", "batch_size", "learning_rate",
+        "seconds",
+    )},
+}  # fmt: skip
+COMPUTED = ("size", "N", "loss", "gflops_per_second", "flags", "usable", "held_out")
+RUN_COLUMNS = (*WORDS, *NUMBERS, *COMPUTED)
+CURVE_COLUMNS = ["id", "size", "seed", "N", "D", "C", "step", "loss", "train_loss"]
+NO_CURVES = pd.DataFrame(columns=CURVE_COLUMNS, dtype=float)
 
 
 class Row(TypedDict):
@@ -48,11 +55,10 @@ class Sample:
     """What one trained model drew: a text, or the bytes of a PNG."""
 
     id: str
-    size: str
     params: int
     loss: float
     text: str | None = None
-    png: bytes | None = None
+    png: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class Part:
     `runs` has RUN_COLUMNS (N in parameters of `convention`, D in `data_unit`, C in FLOPs, loss in
     `unit`), `curves` has CURVE_COLUMNS (loss in `unit`, on validation data where the run was scored
     on the way and else on its own batches; train_loss as optimised); `missing` lists planned
-    trials without a result.
+    trials without a result; `floor` is the loss that no model can beat, where it is known, with its
+    unit, kind and source.
     """
 
     name: str
@@ -76,9 +83,30 @@ class Part:
     flops_convention: str
     runs: pd.DataFrame
     curves: pd.DataFrame
-    samples: list[Sample]
-    missing: list[str]
-    floor: dict | None
+    samples: list[Sample] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    floor: dict | None = None
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Axis titles by column, each with its unit and its convention."""
+        return {
+            "loss": f"Validation loss ({self.unit}, {self.kind})",
+            "N": f"Parameters N ({self.params_convention.replace('_', '-')})",
+            "D": f"Data D ({self.data_unit})",
+            "curve_loss": f"Loss while training ({self.unit})",
+            "train_loss": "Training loss (as optimised)",
+        }
+
+    @cached_property
+    def usable(self) -> pd.DataFrame:
+        """The runs that are open to the fits."""
+        return self.runs[self.runs.usable]
+
+    @cached_property
+    def relative(self) -> bool:
+        """Whether a share of the loss means anything: a density's bits may pass zero."""
+        return (self.usable.loss > 0).all() and (self.floor is None or self.floor["value"] > 0)
 
 
 @dataclass(frozen=True)
@@ -86,22 +114,21 @@ class Study:
     """A run folder: its description, its parts, and where and with what it was made.
 
     `left_out` are titles of parts of which no trial has a score yet; `unread` says which files
-    could not be read, and why; `seconds` is a table of where
-    the time went, by part and phase (`spent.table`).
+    could not be read, and why; `flops` and `seconds` were spent in all, the shared trunks counted
+    once; `time` is a table of where the time went (columns part, phase, seconds).
     """
 
     folder: Path
-    name: str
     title: str
-    question: str
-    docstring: str
     parts: list[Part]
-    left_out: list[str]
-    unread: list[str]
-    provenance: list[dict]
-    trunk_flops: float
-    trunk_seconds: float
-    seconds: pd.DataFrame
+    question: str = ""
+    docstring: str = ""
+    left_out: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    provenance: list[dict] = field(default_factory=list)
+    flops: float = 0.0
+    seconds: float = 0.0
+    time: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def read_study(folder: str | Path, loss: str | None = None) -> Study:
@@ -122,60 +149,50 @@ def read_study(folder: str | Path, loss: str | None = None) -> Study:
         raise UserError(f"{folder}: no trial has finished yet{reasons}; run the sweep again")
     if loss is not None and all(files.main_score(trial) == loss for trial in runs.trials):
         loss = None  # what a row calls its score
-    scored = {trial["part"] for trial in runs.trials if _score(trial) is not None}
-    if not scored:
-        raise UserError(f"{folder}: every trial diverged, so there is nothing to show")
     unread = list(runs.unreadable.values())
     provenance, missing = _provenance(folder, unread), _missing(folder, study, runs, unread)
     about = study.get("parts", {})
     names = dict.fromkeys([*about, *(trial["part"] for trial in runs.trials)])
     titles = {name: about.get(name, {}).get("title") or name for name in names}
-    parts = [
-        _read_part(folder, name, title, runs.trials, missing.get(name, []), unread, loss)
-        for name, title in titles.items()
-        if name in scored
-    ]
-    name = study.get("study") or folder.name
+    parts = []
+    for name, title in titles.items():
+        trials = [trial for trial in runs.trials if trial["part"] == name]
+        if any(map(_is_scored, trials)):
+            part = _part(folder, trials, unread, loss)
+            parts.append(replace(part, name=name, title=title, missing=missing.get(name, [])))
+    if not parts:
+        raise UserError(f"{folder}: every trial diverged, so there is nothing to show")
+    spent = [*runs.trials, *runs.trunks]
+    shown = {part.name for part in parts}
     return Study(
         folder=folder,
-        name=name,
-        title=study.get("title") or name,
+        title=study.get("title") or study.get("study") or folder.name,
         question=study.get("question") or "",
         docstring=study.get("docstring") or "",
         parts=parts,
-        left_out=[title for part, title in titles.items() if part not in scored],
+        left_out=[title for name, title in titles.items() if name not in shown],
         unread=[reason.replace(f"{folder}/", "") for reason in unread],
         provenance=provenance,
-        trunk_flops=sum(trunk.get("flops_spent") or 0.0 for trunk in runs.trunks),
-        trunk_seconds=sum(trunk.get("seconds") or 0.0 for trunk in runs.trunks),
-        seconds=_seconds([*runs.trials, *runs.trunks], titles),
+        flops=sum(run.get("flops_spent") or 0.0 for run in spent),
+        seconds=sum(run.get("seconds") or 0.0 for run in spent),
+        time=_time(spent, titles),
     )
 
 
+def _tried(unread: list[str], read: Callable[..., Any], *arguments: Any) -> Any:
+    """What `read` returns; None where that cannot be read, and `unread` has the reason."""
+    try:
+        return read(*arguments)
+    except (OSError, UserError) as error:
+        unread.append(str(error))
+        return None
+
+
 def _provenance(folder: Path, unread: list[str]) -> list[dict]:
-    """Return where the runs came from, in order of id; add to `unread` what cannot be read."""
-    found = []
-    for path in sorted(folder.glob(f"*/{files.PROVENANCE}")):
-        try:
-            found.append({**files.read_provenance(path.parent), "id": path.parent.name})
-        except UserError as error:
-            unread.append(str(error))
-    return found
-
-
-def _seconds(results: Sequence[Run | Trial], titles: dict[str, str]) -> pd.DataFrame:
-    """Return seconds by `part` (its title) and `phase`, summed over trials and trunks.
-
-    Runs that do not say where their time went are left out.
-    """
-    rows = [
-        (titles.get(result["part"], result["part"]), phase, seconds)
-        for result in results
-        for phase, seconds in (result.get("goodput") or {"seconds": {}})["seconds"].items()
-        if phase in PHASES
-    ]
-    table = pd.DataFrame(rows, columns=["part", "phase", "seconds"])
-    return table.groupby(["part", "phase"], sort=False, as_index=False).sum()
+    """Return where the runs came from, in order of id."""
+    runs = [path.parent for path in sorted(folder.glob(f"*/{files.PROVENANCE}"))]
+    found = {run.name: _tried(unread, files.read_provenance, run) for run in runs}
+    return [{**content, "id": name} for name, content in found.items() if content]
 
 
 def _missing(
@@ -186,44 +203,42 @@ def _missing(
     study.json lists what was planned; without a list only trials that were begun can be named
     (a trunk has no budget).
     """
-    known = [*(trial["id"] for trial in runs.trials), *runs.unreadable]
+    known = [*(run["id"] for run in [*runs.trials, *runs.trunks]), *runs.unreadable]
     if study.get("trials"):
         return files.missing(study, known)
     missing: dict[str, list[str]] = {}
-    known += [trunk["id"] for trunk in runs.trunks]
     for path in sorted(folder.glob("*/config.json")):
-        if path.parent.name in known:
-            continue
-        try:
-            config = read_config(path.parent)
-        except UserError as error:
-            unread.append(str(error))
-            continue
-        if config.get("budget"):
+        config = None if path.parent.name in known else _tried(unread, read_config, path.parent)
+        if config and config.get("budget"):
             missing.setdefault(str(config.get("part", "")), []).append(path.parent.name)
     return missing
 
 
-def _read_part(
-    folder: Path,
-    name: str,
-    title: str,
-    trials: list[Trial],
-    missing: list[str],
-    unread: list[str],
-    loss: str | None,
-) -> Part:
-    trials = [trial for trial in trials if trial["part"] == name]
-    runs = pd.DataFrame([_row(trial) for trial in trials], columns=list(RUN_COLUMNS))
-    runs = runs.sort_values(["N", "C", "seed"], ignore_index=True)
-    first = next(trial for trial in trials if _score(trial) is not None)
-    score = first.get("score") or {"unit": "", "kind": ""}
+def _time(runs: Sequence[Run | Trial], titles: dict[str, str]) -> pd.DataFrame:
+    """Return seconds by `part` (its title) and `phase`, summed over trials and trunks.
+
+    Runs that do not say where their time went are left out.
+    """
+    rows = [
+        (titles.get(run["part"], run["part"]), phase, seconds)
+        for run in runs
+        for phase, seconds in (run.get("goodput") or {"seconds": {}})["seconds"].items()
+        if phase in PHASES
+    ]
+    table = pd.DataFrame(rows, columns=["part", "phase", "seconds"])
+    return table.groupby(["part", "phase"], sort=False, as_index=False).sum()
+
+
+def _part(folder: Path, trials: list[Trial], unread: list[str], loss: str | None) -> Part:
+    """Read a part from its trials, at least one of which has a score."""
+    first = next(filter(_is_scored, trials))
+    score, runs = first.get("score") or {"unit": "", "kind": ""}, _runs(trials)
     # What no model can beat is known of likelihoods: a score in another unit has no such floor.
     floors = [trial["floor"] for trial in trials if trial["floor"]]
     floors = [floor for floor in floors if floor.get("unit", score["unit"]) == score["unit"]]
     return Part(
-        name=name,
-        title=title,
+        name=first["part"],
+        title=first["part"],
         family=first["family"],
         data=first["data"]["name"],
         unit=score["unit"],
@@ -232,61 +247,41 @@ def _read_part(
         params_convention=first["convention"]["params"],
         flops_convention=first["convention"]["flops"],
         runs=runs,
-        curves=_read_curves(folder, trials, score["unit"], unread, loss),
-        samples=_read_samples(folder, runs, unread),
-        missing=missing,
+        curves=_curves(folder, trials, score["kind"], unread, loss),
+        samples=_samples(folder, runs, unread),
         floor={**UNSTATED, "unit": score["unit"], **floors[0]} if floors else None,
     )
 
 
-def _row(trial: Trial) -> dict:
-    """Return one row of the table of runs; floats keep their full precision."""
-    loss = files.loss(trial)
-    seconds = _number(trial.get("seconds"))
-    spent = _number(trial.get("flops_spent"))
-    score = trial.get("score") or {"unit": "", "kind": ""}
-    _, params = files.counted(trial)
-    return {
-        "id": trial["id"],
-        "part": trial["part"],
-        "size": count(params),
-        "seed": trial["seed"],
-        "budget": _number(trial["budget"]),
+def _runs(trials: list[Trial]) -> pd.DataFrame:
+    """Return RUN_COLUMNS of the trials by size and compute; floats keep their full precision."""
+    places = WORDS | NUMBERS
+    found = pd.json_normalize(list(map(dict, trials))).reindex(columns=list(places.values()))
+    found = found.set_axis(list(places), axis=1).astype(dict.fromkeys(NUMBERS, float))
+    params = [files.counted(trial)[1] for trial in trials]
+    computed = {
+        "size": list(map(count, params)),
         "N": params,
-        "D": trial["data"]["amount"],
-        "C": trial["flops"],
-        "flops_6nd": trial.get("flops_6nd", math.nan),
-        "flops_spent": spent,
-        "loss": loss,
-        "train_loss": _number(trial.get("train_loss")),
-        "unit": score["unit"],
-        "kind": score["kind"],
-        "epochs": trial["data"]["epochs"],
-        "steps": trial["steps"],
-        "batch_size": trial["batch_size"],
-        "learning_rate": trial["learning_rate"],
-        "seconds": seconds,
-        "gflops_per_second": spent / seconds / 1e9 if seconds > 0 else math.nan,
-        "goodput": _number((trial.get("goodput") or {}).get("share")),
-        "status": trial["status"],
-        "flags": ", ".join(_flags(trial, loss)),
-        "usable": math.isfinite(loss),
+        "loss": list(map(files.loss, trials)),
+        "gflops_per_second": found.flops_spent / found.seconds.where(found.seconds > 0) / 1e9,
+        "flags": [", ".join(_flags(trial)) for trial in trials],
+        "usable": list(map(_is_scored, trials)),
         "held_out": False,
     }
+    found = found.fillna(dict.fromkeys(WORDS, "")).assign(**computed)
+    return found.sort_values(["N", "C", "seed"], ignore_index=True)
 
 
-def _score(trial: Trial) -> float | None:
-    """Return the finite score of a finished trial, or None."""
-    loss = files.loss(trial)
-    return loss if trial["status"] == "finished" and math.isfinite(loss) else None
+def _is_scored(trial: Trial) -> bool:
+    return trial["status"] == "finished" and math.isfinite(files.loss(trial))
 
 
-def _flags(trial: Trial, loss: float) -> list[str]:
+def _flags(trial: Trial) -> list[str]:
     """Return what a reader should know about a run before trusting its point."""
     flags = []
     if trial["status"] != "finished":
         flags.append(trial["status"])
-    elif not math.isfinite(loss):
+    elif not math.isfinite(files.loss(trial)):
         flags.append("no score")
     if trial["data"]["epochs"] > 1:
         flags.append(f"repeats data ({trial['data']['epochs']:.1f} epochs)")
@@ -297,40 +292,44 @@ def _flags(trial: Trial, loss: float) -> list[str]:
     return flags
 
 
-def _read_curves(
-    folder: Path, trials: list[Trial], unit: str, unread: list[str], loss: str | None
+def _curves(
+    folder: Path, trials: list[Trial], kind: str, unread: list[str], loss: str | None
 ) -> pd.DataFrame:
-    """Return the learning curves of all trials, each begun by the trunk it branched from.
+    """Return the learning curves of all trials, each begun by the trunk it branched from."""
 
-    Curves that cannot be read are left out and added to `unread`.
-    """
-    trunks: dict[str, list[Row]] = {}
-    tables = []
+    @cache
+    def rows_of(run: str) -> list[Row]:
+        return _tried(unread, _metrics, folder / run / METRICS, loss) or []
+
+    tables = [NO_CURVES]
     for trial in trials:
-        rows = _read_metrics(folder / trial["id"], unread, loss)
-        trunk, branch = trial["trunk"], trial.get("branch_step")
-        if rows and trunk and branch:
-            if trunk not in trunks:
-                trunks[trunk] = _read_metrics(folder / trunk, unread, loss)
-            rows = [row for row in trunks[trunk] if row["step"] <= branch] + rows
+        rows = rows_of(trial["id"])
+        if rows and trial["trunk"] and (branch := trial.get("branch_step")):
+            rows = [row for row in rows_of(trial["trunk"]) if row["step"] <= branch] + rows
         if rows:
-            tables.append(_curve(trial, rows, unit))
-    if not tables:
-        return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    return pd.concat(tables, ignore_index=True)
+            tables.append(_curve(trial, rows, kind))
+    return pd.concat(tables[1:], ignore_index=True) if tables[1:] else NO_CURVES
 
 
-def _curve(trial: Trial, rows: list[Row], unit: str) -> pd.DataFrame:
+def _metrics(path: Path, loss: str | None) -> list[Row]:
+    """The rows of a run; what they say of the score `loss` is their score where it is named."""
+    found = read_rows(path)
+    if loss is not None:
+        found = [{**row, "score": row.get(f"score_{loss}", math.nan)} for row in found]
+    return record.held_to(list[Row], found, path)
+
+
+def _curve(trial: Trial, rows: list[Row], kind: str) -> pd.DataFrame:
     """Return one curve as means over bins even in log data: short enough to draw, and smooth."""
     table = pd.DataFrame(
         {
             "D": [float(row["amount"]) for row in rows],
             "C": [float(row["flops"]) for row in rows],
             "step": [row["step"] for row in rows],
-            "loss": [_in_unit(row, unit) for row in rows],
-            "train_loss": [_number(row.get("loss")) for row in rows],
+            "loss": [_in_unit(row, kind) for row in rows],
+            "train_loss": [row.get("loss") for row in rows],
         }
-    )
+    ).astype(float)
     logs = np.log(table.D)
     width = max((logs.max() - logs.min()) / CURVE_POINTS, 1e-9)
     means = table[:-1].groupby((logs[:-1] / width).round()).mean()
@@ -339,60 +338,41 @@ def _curve(trial: Trial, rows: list[Row], unit: str) -> pd.DataFrame:
     means = means.map(lambda value: float(f"{value:.5g}"))
     _, params = files.counted(trial)
     about = {"id": trial["id"], "size": count(params), "seed": trial["seed"]}
-    return means.assign(**about, N=params)[list(CURVE_COLUMNS)]
+    return means.assign(**about, N=params)[CURVE_COLUMNS]
 
 
-def _in_unit(row: Row, unit: str) -> float:
-    """Return a row's loss in the unit of the score: a score, a bound in bits, or nats a token."""
+def _in_unit(row: Row, kind: str) -> float | None:
+    """Return a row's loss in the unit of the score: a score, a bound in bits, or nats a token.
+
+    What is optimised for an exact score are its nats; for another it may be anything.
+    """
     for value in (row.get("score"), row.get("bound")):
         if value is not None:
             return value
-    return _number(row.get("loss")) / math.log(2) if unit != "bits/dim" else math.nan
+    nats = row.get("loss")
+    return nats / math.log(2) if nats is not None and kind == "exact" else None
 
 
-def _read_metrics(run: Path, unread: list[str], loss: str | None) -> list[Row]:
-    """The rows of a run; what they say of the score `loss` is their score where it is named."""
-    path = run / METRICS
-    try:
-        found = read_rows(path)
-        if loss is not None:
-            found = [{**row, "score": row.get(f"score_{loss}", math.nan)} for row in found]
-        return record.held_to(list[Row], found, path)
-    except (OSError, ValueError) as error:
-        unread.append(f"{path}: {error}")
-    except UserError as error:
-        unread.append(str(error))
-    return []
-
-
-def _read_samples(folder: Path, runs: pd.DataFrame, unread: list[str]) -> list[Sample]:
+def _samples(folder: Path, runs: pd.DataFrame, unread: list[str]) -> list[Sample]:
     """Return for each size what its longest-trained run with samples drew, smallest first.
 
     What lies elsewhere, behind a link, is not shown and added to `unread`.
     """
     samples = []
-    for _, group in runs[runs.usable].groupby("N"):
-        for row in group.sort_values(["C", "seed"], ascending=[False, True]).itertuples():
-            sample = Sample(str(row.id), str(row.size), int(row.N), float(row.loss))  # type: ignore
-            try:
-                if sample := _drawn(folder, sample):
-                    samples.append(sample)
-                    break
-            except (OSError, UserError) as error:
-                unread.append(str(error))
-    return samples
+    longest = runs[runs.usable].sort_values(["C", "seed"], ascending=[False, True])
+    for _, group in longest.groupby("N"):
+        drawn = (_tried(unread, _drawn, folder, run) for run in group.to_dict("records"))
+        samples.append(next(filter(None, drawn), None))
+    return list(filter(None, samples))
 
 
-def _drawn(folder: Path, sample: Sample) -> Sample | None:
-    """Return `sample` with the text or the picture that its run drew, None where it drew none."""
-    text, image = (folder / sample.id / name for name in ("samples.txt", "samples.png"))
+def _drawn(folder: Path, run: dict[str, Any]) -> Sample | None:
+    """Return the text or the picture that a run drew, None where it drew none."""
+    about = run["id"], run["N"], run["loss"]
+    text, image = (folder / run["id"] / name for name in ("samples.txt", "samples.png"))
     if text.is_file():
-        words = files.within(folder, text).read_text(errors="replace")[:SAMPLE_CHARACTERS]
-        return dataclasses.replace(sample, text=words)
+        words = files.within(folder, text).read_text(errors="replace")
+        return Sample(*about, text=words[:SAMPLE_CHARACTERS])
     if image.is_file():
-        return dataclasses.replace(sample, png=files.within(folder, image).read_bytes())
+        return Sample(*about, png=files.within(folder, image).read_bytes())
     return None
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)

@@ -42,25 +42,29 @@ LOSS_LABELS = {
 }
 
 
+def point(fit: LawFit) -> np.ndarray:
+    """The fitted parameters [P] of an accepted fit."""
+    return np.array([(fit.parameters or {})[name] for name in fit.law.names])
+
+
 def plan_curve(fit: LawFit | None, least: float, most: float) -> pd.DataFrame:
     """Columns C, extrapolated, and each of N, D, loss at the optimum with _low and _high.
 
     From the `least` FLOPs that were run to BEYOND times the `most`; no rows when there is no law.
     """
-    ends = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
     if not _has_optimum(fit):
-        return pd.DataFrame({name: pd.Series(dtype=float) for name in ["C", *ends, "extrapolated"]})
+        return pd.DataFrame()
     # The largest budget ends the one piece and begins the other.
     inside, beyond = np.geomspace(least, most, POINTS), np.geomspace(most, BEYOND * most, POINTS)
     flops = np.concatenate([inside, beyond])
-    point, draws = (
+    best, draws = (
         np.stack([optimum(values, c, fit.flops_model)[..., :3] for c in flops], -2)
-        for values in (_point(fit), fit.draws)
+        for values in (point(fit), fit.draws)
     )
     low, high = intervals.percentile(draws, fit.level, fit.degrees)
     columns = {"C": flops, "extrapolated": np.repeat([False, True], POINTS)}
     for k, name in enumerate(QUANTITIES):
-        columns |= {name: point[:, k], f"{name}_low": low[:, k], f"{name}_high": high[:, k]}
+        columns |= {name: best[:, k], f"{name}_low": low[:, k], f"{name}_high": high[:, k]}
     return pd.DataFrame(columns)
 
 
@@ -86,11 +90,11 @@ def loss_exponents(frontier: LawFit | None, fit: LawFit | None) -> pd.DataFrame:
     """The same of the best loss above its floor, which falls as C^-exponent."""
     ours = []
     if frontier is not None and frontier.parameters and frontier.intervals:
-        ends = frontier.intervals["alpha"]
-        alpha = frontier.parameters["alpha"]
-        ours.append(("ours, best runs", frontier.law.formula, alpha, *ends))
+        if frontier.law.variables == ("C",):
+            alpha, ends = frontier.parameters["alpha"], frontier.intervals["alpha"]
+            ours.append(("ours, best runs", frontier.law.formula, alpha, *ends))
     if _has_optimum(fit):
-        value, spread = (_loss_exponent(v, fit.flops_model) for v in (_point(fit), fit.draws))
+        value, spread = (_loss_exponent(v, fit.flops_model) for v in (point(fit), fit.draws))
         ends = intervals.percentile(spread, fit.level, fit.degrees)
         ours.append(("ours, L(N, D)", fit.law.formula, float(value), *map(float, ends)))
     published = []
@@ -118,7 +122,3 @@ def _loss_exponent(parameters: np.ndarray, model: FlopsModel) -> np.ndarray:
 
 def _has_optimum(fit: LawFit | None) -> TypeGuard[LawFit]:
     return fit is not None and fit.law.name in laws.ADDITIVE and bool(fit.parameters)
-
-
-def _point(fit: LawFit) -> np.ndarray:
-    return np.array([(fit.parameters or {})[name] for name in fit.law.names])

@@ -1,4 +1,4 @@
-"""Colours and Vega-Lite configurations of every figure, light and dark.
+"""Marks, colours and Vega-Lite configurations of every figure, light and dark.
 
 Figures name a style (`fit`, `band`, `floor` ...) and never a colour, so that one definition is
 drawn for the page in either theme and for print. Categories use Okabe and Ito's palette, sizes use
@@ -11,6 +11,35 @@ BRIGHT_VERMILLION = "#FF7B3A"  # the same hue, light enough for a dark backgroun
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 # Pictures are drawn with fonts at hand: this one has every superscript a power of ten needs.
 PRINT_LABEL_FONT = "DejaVu Sans"
+
+# The mark of each style; most have their colours and widths below.
+MARKS: dict[str, dict] = {
+    "run": {"type": "point"},
+    "any-run": {"type": "point", "fillOpacity": 0, "opacity": 1, "size": 30},  # to hover over
+    "line": {"type": "line"},
+    "curve": {"type": "line"},
+    "fit": {"type": "line"},
+    "band": {"type": "area"},
+    "frontier": {"type": "point", "filled": False},
+    "floor": {"type": "rule"},
+    "floor-label": {"type": "text", "align": "right", "dy": -8},
+    "held-out": {"type": "point", "shape": "diamond"},
+    "held-out-run": {"type": "point", "shape": "diamond", "filled": False},
+    "held-out-interval": {"type": "rule"},
+    "rung": {"type": "point", "shape": "triangle-up", "filled": False},
+    "minimum": {"type": "point", "shape": "diamond"},
+    "minimum-interval": {"type": "rule"},
+    "dropped": {"type": "point", "shape": "cross", "angle": 45, "filled": True},
+    "dropped-curve": {"type": "line"},
+    "published": {"type": "point"},
+    "published-interval": {"type": "rule"},
+    "promise": {"type": "line"},
+    "zero": {"type": "rule"},
+    "dot": {"type": "point", "size": 20},
+    "bar": {"type": "bar", "height": 14},
+    "low-bar": {"type": "bar", "height": 14, "yOffset": 8},  # below its name
+    "bar-label": {"type": "text", "align": "left", "dx": 4, "color": "gray"},
+}
 
 
 def config(theme: str) -> dict:
@@ -83,6 +112,7 @@ def config(theme: str) -> dict:
             "floor-label": {"color": floor, "fontSize": 11, "fontWeight": 600},
             "held-out": {"color": accent, "stroke": ink, "strokeWidth": 1, "size": 170},
             "held-out-run": {"color": accent, "strokeWidth": 1.6, "size": 120},
+            "rung": {"color": accent, "strokeWidth": 1.6, "size": 120},
             "held-out-interval": {"color": accent, "strokeWidth": 2.2},
             "minimum": {"color": accent, "stroke": ink, "strokeWidth": 1, "size": 130},
             "minimum-interval": {"color": accent, "strokeWidth": 2},

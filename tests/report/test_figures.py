@@ -1,12 +1,13 @@
 """Axes with round ticks, specs that hold to the schema, words that say their numbers."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from research.numbers import power_of_ten
-from research.report import axes, chapters, words
+from research.report import chapters, figures, grammar, words
 from research.report.findings import Drop, Quantity, find
 from research.report.load import read_study
 from tests.report.synthetic import PARTS, write_study
@@ -26,23 +27,22 @@ def found(study):
 
 def test_figures_hold_to_the_schema(study, found):
     (part,) = study.parts
-    labels = chapters.part_labels(part)
+    titles = part.titles
     # to_dict validates every channel and mark against Vega-Lite's schema.
-    chapters.loss_chart(part, found, labels, 300).to_dict()
-    chapters.headline([(part, found), (part, found)]).to_dict()
-    fig = chapters.figures
-    fig.isoflop(labels, found.runs, found.parabolas, found.minima).to_dict()
-    fig.residuals(labels, found.residuals, "D").to_dict()
-    fig.learning_curves(labels, part.curves).to_dict()
-    fig.floor_gap(labels, found.runs, 2.0, part.unit).to_dict()
+    chapters.loss_chart(part, found, 300).to_dict()
+    chapters.headline([chapters.Chapter(part, found, [])] * 2).to_dict()
+    figures.isoflop(titles, found.runs, found.parabolas, found.minima).to_dict()
+    figures.residuals(titles, found.residuals, "D").to_dict()
+    figures.learning_curves(titles, part.curves).to_dict()
+    figures.floor_gap(titles, found.runs, 2.0, part.unit).to_dict()
     points = found.optima.rename(columns={"N_low": "low", "N_high": "high"})
-    fig.optimum(points, found.size_law, "N", "N").to_dict()
+    figures.optimum(titles, points, found.size_law, "N").to_dict()
 
 
 def test_the_gap_is_above_the_floor(study, found):
     (part,) = study.parts
     floor = part.floor["value"]
-    chart = chapters.figures.floor_gap(chapters.part_labels(part), found.runs, floor, part.unit)
+    chart = figures.floor_gap(part.titles, found.runs, floor, part.unit)
     (rows,) = chart.to_dict()["datasets"].values()
     assert len(rows) == len(part.runs)
     assert all(row["gap"] == row["loss"] - floor > 0 for row in rows)
@@ -50,12 +50,10 @@ def test_the_gap_is_above_the_floor(study, found):
 
 def test_one_run_and_no_run_still_draw(study, found):
     (part,) = study.parts
-    labels = chapters.part_labels(part)
     for runs in (found.runs[:1], found.runs[:0]):
-        empty = found.law[:0]
-        chart = chapters.figures.loss_against_compute(
-            labels, runs, part.curves[:0], runs[["C", "loss"]], empty, found.held_out[:0], None
-        )
+        few = {"runs": runs, "frontier": runs[["C", "loss"]]}
+        few = replace(found, **few, law=found.law[:0], held_out=found.held_out[:0])
+        chart = figures.loss_against_compute(part.titles, few, part.curves[:0], None)
         assert chart.to_dict()["layer"]
 
 
@@ -69,21 +67,21 @@ def test_one_run_and_no_run_still_draw(study, found):
     ],
 )
 def test_log_ticks(domain, ticks):
-    assert axes.log_ticks(domain) == ticks
+    assert grammar.log_ticks(domain) == ticks
 
 
 @pytest.mark.parametrize("low", [1e-3, 0.7, 2.2, 3e9])
 @pytest.mark.parametrize("ratio", [1.01, 1.3, 2.9, 3.1, 10, 1e3, 1e6])
 def test_log_ticks_are_few_and_inside(low, ratio):
-    ticks = axes.log_ticks([low, low * ratio])
+    ticks = grammar.log_ticks([low, low * ratio])
     assert 3 <= len(ticks) <= 9
     assert all(low <= tick <= low * ratio for tick in ticks)
 
 
 def test_loss_axis_is_linear_where_a_log_is_not():
-    assert axes.loss([1.0, 2.0], "loss", "")["scale"]["type"] == "log"
-    assert axes.loss([-0.4, 2.0], "loss", "")["scale"]["type"] == "linear"
-    assert axes.loss([math.nan, 2.0, 3.0], "loss", "")["scale"]["domain"][0] > 1.9
+    assert grammar.loss([1.0, 2.0], "loss", "")["scale"]["type"] == "log"
+    assert grammar.loss([-0.4, 2.0], "loss", "")["scale"]["type"] == "linear"
+    assert grammar.loss([math.nan, 2.0, 3.0], "loss", "")["scale"]["domain"][0] > 1.9
 
 
 def test_powers_of_ten():
@@ -94,21 +92,22 @@ def test_powers_of_ten():
 
 def test_sentences_carry_their_intervals():
     drop = Drop(start=1e11, before=3.0, after=2.4, share=0.2, low=0.19, high=0.213)
-    said = words.drop_sentence(drop, "bits/byte", relative=True)
+    said = words.said("drop_sentence", drop, "bits/byte", True)
     assert "by 20.0% [19.0%, 21.3%], from 3 to 2.4 bits/byte" in said
-    assert "%" not in words.drop_sentence(drop, "bits/dim", relative=False)
-    grown = words.growth_sentence("parameters", Quantity("isoFLOP minima", "a", 0.52, 0.4, 0.6))
+    assert "%" not in words.said("drop_sentence", drop, "bits/dim", False)
+    exponent = Quantity("isoFLOP minima", "a", 0.52, 0.4, 0.6)
+    grown = words.said("growth_sentence", "parameters", exponent)
     assert grown == "Optimal parameters grow as C^0.52 [0.4, 0.6] (by isoFLOP minima)."
-    bare = words.growth_sentence("images", Quantity("", "b", 0.5))
+    bare = words.said("growth_sentence", "images", Quantity("", "b", 0.5))
     assert bare == "Optimal images grow as C^0.5."
-    predicted = Quantity("", "", 2.31, 2.30, 2.33)
-    said = words.prediction_sentence(predicted, 2.29, "bits/byte", 3e12, relative=True)
+    run = {"predicted": 2.31, "low": 2.30, "high": 2.33, "loss": 2.29, "budget": 3e12}
+    said = words.said("prediction_sentence", run, "bits/byte", True)
     assert "predicted 2.31 [2.3, 2.33] bits/byte and 2.29 was measured" in said
     assert "error 0.87%; the measurement lies outside the interval" in said
-    said = words.prediction_sentence(predicted, 2.29, "bits/byte", 3e12, relative=False)
+    said = words.said("prediction_sentence", run, "bits/byte", False)
     assert "error 0.02 bits/byte;" in said
 
 
 def test_size_order_is_by_parameters():
     table = pd.DataFrame({"size": ["12k", "1.2M", "101k"], "N": [12e3, 1.2e6, 101e3]})
-    assert chapters.figures.size_order(table) == ["12k", "101k", "1.2M"]
+    assert figures.size_order(table) == ["12k", "101k", "1.2M"]

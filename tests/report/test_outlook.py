@@ -11,7 +11,7 @@ from research.scaling.isoflop.fit import isoflop
 from research.scaling.laws.published import EXPONENTS, PUBLISHED
 from tests.scaling.planted import TRUTH
 
-LABELS = law_figures.Labels("Loss", "Parameters N (total)", "Data D (tokens)", "")
+TITLES = {"loss": "Loss", "N": "Parameters N (total)", "D": "Data D (tokens)"}
 
 
 def test_the_plan_is_the_law_s_own_optimum(fit):
@@ -26,8 +26,8 @@ def test_the_plan_is_the_law_s_own_optimum(fit):
     ):
         found = [last[name], last[f"{name}_low"], last[f"{name}_high"]]
         np.testing.assert_allclose(found, [value, *ends], rtol=1e-9)
-    law_figures.plan_loss(LABELS, rows).to_dict()
-    law_figures.plan_allocation(LABELS, rows).to_dict()
+    law_figures.plan_loss(rows, TITLES).to_dict()
+    law_figures.plan_allocation(rows, TITLES).to_dict()
     assert not len(outlook.plan_curve(None, 1e17, 1e21))
 
 

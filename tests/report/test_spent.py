@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from research.report import spent
+from research.report import chapters, spent
 from research.report.load import read_study
 from tests.report.synthetic import PARTS, write_study
 
@@ -19,7 +19,7 @@ def test_every_second_is_in_the_figure(folder):
     """Shares of a part sum to 100, its seconds to those of its runs; the study's above all."""
     study = read_study(folder)
     results = [json.loads(path.read_text()) for path in folder.glob("*/result.json")]
-    (rows,) = spent.chart(study.seconds).to_dict()["datasets"].values()  # held to the schema
+    (rows,) = spent.draw_time(study.time).to_dict()["datasets"].values()  # held to the schema
     assert list(dict.fromkeys(row["part"] for row in rows)) == [
         spent.WHOLE, "Markov chain, autoregressive", "Gaussian mixture, diffusion",
     ]  # fmt: skip
@@ -33,9 +33,9 @@ def test_every_second_is_in_the_figure(folder):
 
 def test_goodput_in_words(folder):
     study = read_study(folder)
-    useful = study.seconds[study.seconds.phase == "useful"].seconds.sum()
-    total = study.seconds.seconds.sum()
-    said = spent.sentence(study.seconds)
+    useful = study.time[study.time.phase == "useful"].seconds.sum()
+    total = study.time.seconds.sum()
+    said = chapters.time_figure(study.time).caption
     assert said.startswith(f"Goodput {100 * useful / total:.1f}%: of {total / 60:.1f} minutes ")
     assert f"{useful / 60:.1f} trained what was kept" in said
     rest = said.partition("Most of the rest: ")[2]
@@ -57,10 +57,10 @@ def test_runs_that_do_not_say(folder):
         del result["goodput"]
         path.write_text(json.dumps(result))
     study = read_study(folder)
-    assert len(study.seconds) == 0 and study.parts[0].runs.goodput.isna().all()
+    assert len(study.time) == 0 and study.parts[0].runs.goodput.isna().all()
 
 
 def test_one_part_needs_no_sum(tmp_path):
     write_study(tmp_path, parts=PARTS[2:3], samples=False)
-    (rows,) = spent.chart(read_study(tmp_path).seconds).to_dict()["datasets"].values()
+    (rows,) = spent.draw_time(read_study(tmp_path).time).to_dict()["datasets"].values()
     assert {row["part"] for row in rows} == {"Markov chain, autoregressive"}
