@@ -34,7 +34,7 @@ def _part(name: str, part: PartSummary | str) -> str:
         if fit is None:
             lines.append(f"{name}: not fitted: {part.refused[name]}")
         else:
-            lines += [line for line in law_lines(fit) if not line.startswith("  warning")]
+            lines += law_lines(fit)
     lines += _optimum(part.isoflop)
     lines += _held_out(part.held_out) + _held_out(part.frontier_held_out)
     if part.table.floor is not None:

@@ -165,9 +165,12 @@ def test_columns_are_found_by_the_names_that_the_fitted_table_had(here, capsys):
     [
         ("laws.json", "--params, --data or --flops: say which run"),
         ("laws.json --params 163e6", "reads D: give --data, or --params and --flops"),
-        ("laws.json --params 163Q --data 1e9", "--params '163Q': expected a number"),
+        ("laws.json --params 163Q --data 1e9", "--params 163Q: expected a positive number"),
         ("laws.json --params -5 --data 1e9", "--params -5: expected a positive number"),
-        ("laws.json --params 1e60 --data 1e9", "--params 1e60: expected at most 1e+45"),
+        (
+            "laws.json --params 1e60 --data 1e9",
+            "--params 1e60: expected a positive number up to 1e+45",
+        ),
         ("laws.json --params 1e8 --set N=2e8", "--set N: it is --params already"),
         ("laws.json --params 1e8 --data 1e9 --set granularity=8", "reads only N, D"),
         ("laws.json --params 1e8 --data 1e9 --unique 1e9", "--unique: the law 'chinchilla' reads"),

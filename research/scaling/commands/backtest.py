@@ -2,10 +2,9 @@
 
 import argparse
 
-from research.run.record import write_json
 from research.scaling import laws
-from research.scaling.backtest import LAST_VALUE, Backtest, backtest
-from research.scaling.commands.answer import add_answer_options, answer
+from research.scaling.backtest import LAST_VALUE, Backtest, Scored, backtest
+from research.scaling.commands.answer import add_answer_options, aligned, answer
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,
@@ -41,16 +40,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or a table that cannot be used; nothing is written then.
     """
-    options = draw_options(args)
     chosen = [laws.get(name) for name in args.law] if args.law else None
-    tables = read_tables(args, signed_too(args.objective))
-    table = tables[args.part or next(iter(tables))]
+    table = next(iter(read_tables(args, signed_too(args.objective)).values()))
     objective = objective_for(args.objective, table)
-    result = backtest(table, args.holdout, chosen, objective=objective, **options)
-    content = {**result.to_json(), "convention": table.convention}
-    if args.out:
-        write_json(args.out, content, checksum=False)
-    answer(args, content, lines(result))
+    result = backtest(table, args.holdout, chosen, objective=objective, **draw_options(args))
+    answer(args, {**result.to_json(), "convention": table.convention}, lines(result))
     return 0
 
 
@@ -61,15 +55,16 @@ def lines(result: Backtest) -> list[str]:
         f"{held} runs held out ({result.holdout}), {fitted} fitted; errors are of {result.unit}"
     ]
     said += [] if result.log else [f"  {SIGNED}"]
-    said.append(f"  {'law':<16}{'RMSE':>9}{'bias':>10}{f'in {result.level:.0%}':>9}")
-    for each in result.tested:
-        if each.refused:
-            said.append(f"  {each.law:<16}  refused: {each.refused}")
-            continue
-        share = "" if each.coverage is None else f"{each.coverage:.0%}"
-        said.append(f"  {each.law:<16}{each.rmse:>9.4f}{each.bias:>+10.4f}{share:>9}")
+    said += aligned(("law", "RMSE", "bias", f"in {result.level:.0%}"), map(_tested, result.tested))
     best = result.tested[0]
     if best.law != LAST_VALUE and not best.refused:
         gain = 1 - best.rmse / result[LAST_VALUE].rmse
         said.append(f"{best.law} errs least, {gain:.0%} less than the last value")
     return said + [f"  warning {finding.line}" for finding in result.findings]
+
+
+def _tested(law: Scored) -> tuple[str, ...]:
+    if law.refused:
+        return law.law, f"refused: {law.refused}"
+    held = "" if law.coverage is None else f"{law.coverage:.0%}"
+    return law.law, f"{law.rmse:.4f}", f"{law.bias:+.4f}", held

@@ -2,8 +2,7 @@
 
 import argparse
 
-from research.run.record import write_text
-from research.scaling.commands.answer import add_answer_options, answer
+from research.scaling.commands.answer import add_answer_options, aligned, answer
 from research.scaling.extrapolate.curves import from_frame
 from research.scaling.extrapolate.forecast import AUTO, NAMES, Extrapolation, check_law, extrapolate
 from research.scaling.table import read_frame
@@ -66,8 +65,6 @@ def run(args: argparse.Namespace) -> int:
         source=args.source,
     )
     result = extrapolate(curves, args.law, args.level)
-    if args.out:
-        write_text(args.out, result.frame().to_csv(index=False))
     rows = [
         {"row": int(row) + 1, "law": str(law), "prediction": at, "low": low, "high": high}
         for row, law, at, low, high in zip(
@@ -77,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
             strict=True,
         )
     ]
-    content = {**result.to_json(), "predictions": rows, "out": args.out}
-    answer(args, content, lines(result))
+    content = {**result.to_json(), "predictions": rows}
+    answer(args, content, lines(result), result.frame().to_csv(index=False))
     return 0
 
 
@@ -91,10 +88,13 @@ def lines(result: Extrapolation) -> list[str]:
     if result.backtests:
         best = result.curves.score.best
         error = f"RMSE of log {f'({best:g} - y)' if best else 'y'}"
-        found.append(f"  {'law':<12}{error:>{max(14, len(error) + 2)}}{'leads curves':>14}")
-    for test in result.backtests:
-        leads = "" if test.law == AUTO else str(test.leads)
-        found.append(f"  {test.law:<12}{test.rmse:>14.4g}{leads:>14}")
+        found += aligned(
+            ("law", error, "leads curves"),
+            [
+                (test.law, f"{test.rmse:.4g}", "" if test.law == AUTO else str(test.leads))
+                for test in result.backtests
+            ],
+        )
     if result.coverage is not None:
         found.append(
             f"  {result.level:.0%} intervals hold {result.coverage:.0%} of the points left out"

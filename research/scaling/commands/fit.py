@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from research.errors import UserError
-from research.run.record import write_json
 from research.scaling import laws
 from research.scaling.choice import calibrated, choose
-from research.scaling.commands.answer import add_answer_options, answer
+from research.scaling.commands.answer import add_answer_options, answer, estimates
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,
+    at_least,
     draw_options,
     read_tables,
 )
@@ -23,7 +23,6 @@ from research.scaling.engine.objective import Objective
 from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier
 from research.scaling.isoflop.fit import has_budgets, isoflop
-from research.scaling.ladder import Ladder
 from research.scaling.laws import Law
 from research.scaling.study_laws import no_law
 from research.scaling.summary import compare_methods
@@ -48,8 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     known = ", ".join([*laws.LAWS, *laws.SIGNED_LAWS])
     add("--law", default="chinchilla", help=f"auto, a file LAW.py, or {known}")
-    add("--drop-highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
-    add("--choices", type=int, metavar="K", help="answers to choose from, where --loss is an error")
+    drop, choices = at_least("--drop-highest", 0), at_least("--choices", 2)
+    add("--drop-highest", type=drop, default=0, metavar="K", help="leave out the K highest losses")
+    add(
+        "--choices",
+        type=choices,
+        metavar="K",
+        help="answers to choose from, where --loss is an error",
+    )
     add("--checks", action=_Checks, nargs=0, help="list the 22 checks that warnings cite, and exit")
     add("--objective", help=OBJECTIVES)
     add_draw_options(parser, bootstrap=4000, level=0.95)
@@ -70,36 +75,28 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or a table that cannot be fitted at all; nothing is written then.
     """
-    if args.drop_highest < 0:
-        raise UserError(f"--drop-highest {args.drop_highest}: expected 0 or more")
-    if args.choices is not None and args.choices < 2:
-        raise UserError(f"--choices {args.choices}: expected 2 or more")
     law = None if args.law == AUTO else laws.get(args.law)
-    options = draw_options(args)
     tables = read_tables(args, signed_too(args.objective), args.choices)
-    first = args.part or next(iter(tables))
-    results = {}
+    first, shown, parts = next(iter(tables)), [], {}
     for part, table in tables.items():
         table = _drop_highest(table, args.drop_highest)
         try:
-            results[part] = _fit(table, law, objective_for(args.objective, table), options)
+            fit = _fit(table, law, objective_for(args.objective, table), draw_options(args))
+            lines, parts[part] = fit
         except UserError as error:
             # A small part of a study (a check, a baseline) must not cost the others their laws.
             if part == first:
                 raise
             name = law.name if law else args.law
-            results[part] = [f"refused: {error}"], no_law(table, name, args.level, str(error))
+            lines, parts[part] = (
+                [f"refused: {error}"],
+                no_law(table, name, args.level, str(error)),
+            )
         if law is not None and laws.named(law.name) is None:
-            results[part][1]["law_file"] = args.law  # a hint: it is not run unless named again
-    content = results[first][1]
-    if first:
-        content = {**content, "parts": {part: found for part, (_, found) in results.items()}}
-    if args.out:
-        write_json(args.out, content)
-    shown = []
-    for part, (lines, _) in results.items():
+            parts[part]["law_file"] = args.law  # a hint: it is not run unless named again
         shown += [*([part] if part else []), *lines, ""]
-    answer(args, content, shown)
+    content = {**parts[first], "parts": parts} if first else parts[first]
+    answer(args, content, shown, checksum=True)
     return 0
 
 
@@ -131,8 +128,8 @@ def _fit(
         fit = choice.calibrate(fit)
     elif _quick(law) and law.name not in (laws.FRONTIER.name, laws.SIZE.name):
         fit = calibrated(fit, table, objective=objective, seed=options["seed"])
-    lines, content = law_lines(fit), {**fit.to_json(), "notes": list(table.notes)}
-    content["columns"] = dict(table.columns)
+    lines = [*law_lines(fit), *(f"  warning {line}" for line in fit.warnings)]
+    content = {**fit.to_json(), "notes": list(table.notes), "columns": dict(table.columns)}
     if choice is not None:
         lines.insert(1, f"  chosen: {choice.line}")
         content["choice"] = choice.to_json()
@@ -155,7 +152,7 @@ def _with_valleys(fit: LawFit, table: Table, options: dict[str, Any]) -> LawFit:
 
 
 def law_lines(fit: LawFit) -> list[str]:
-    """The fitted law as an aligned table, then what is refused and every warning, line by line."""
+    """The fitted law as an aligned table, why it is refused, and the next rung of a ladder."""
     runs = f"{fit.num_runs} runs"
     if fit.num_groups != fit.num_runs:
         runs += f" in {fit.num_groups} groups"
@@ -163,28 +160,25 @@ def law_lines(fit: LawFit) -> list[str]:
     if fit.refused:
         lines.append(f"  refused: {fit.refused}")
     elif fit.parameters and fit.intervals:
-        lines.append(f"  {'':<6}{'value':>12}  {f'{fit.level:.0%} interval':^25}")
-        for name, value in fit.parameters.items():
-            low, high = fit.intervals[name]
-            note = "" if fit.profiles[name].identified else "  not identified"
-            lines.append(f"  {name:<6}{value:>12.6g}  {low:>12.6g} {high:>12.6g}{note}")
+        remarks = {True: "", False: "not identified"}
+        lines += estimates(
+            fit.level,
+            [
+                (name, value, fit.intervals[name], remarks[fit.profiles[name].identified])
+                for name, value in fit.parameters.items()
+            ],
+        )
         kinds = " | ".join(dict.fromkeys(fit.interval_method.values()))
         lines.append(f"  intervals: {kinds}; of predictions: {fit.prediction_method}")
-        kind = fit.criterion.name
         lines.append(
-            f"  objective {fit.objective:.10g} ({kind}),"
+            f"  objective {fit.objective:.10g} ({fit.criterion.name}),"
             f" noise of {'log ' if fit.log else ''}loss {fit.noise:.3g}"
         )
         lines += [] if fit.log else [f"  {SIGNED}"]
-    if fit.ladder is not None:
-        lines += _ladder_lines(fit, fit.ladder)
-    lines += [f"  warning {line}" for line in fit.warnings]
+    if fit.ladder is not None and fit.rung is not None:
+        rung = fit.rung
+        at = ", ".join(f"{name} = {value:.4g}" for name, value in rung.at.items())
+        lines.append(f"  next rung: {at}: loss {rung.loss:.4f} [{rung.low:.4f}, {rung.high:.4f}]")
+    if fit.ladder is not None and fit.ladder.ratio is not None:
+        lines.append(f"  {fit.ladder.advice}")
     return lines
-
-
-def _ladder_lines(fit: LawFit, line: Ladder) -> list[str]:
-    said, rung = [], fit.rung
-    if rung is not None:
-        place = ", ".join(f"{name} = {value:.4g}" for name, value in rung.at.items())
-        said.append(f"  next rung: {place}: loss {rung.loss:.4f} [{rung.low:.4f}, {rung.high:.4f}]")
-    return said if line.ratio is None else [*said, f"  {line.advice}"]

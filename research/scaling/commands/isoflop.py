@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from research.errors import UserError
-from research.run.record import write_json
-from research.scaling.commands.answer import add_answer_options, answer
+from research.scaling.commands.answer import add_answer_options, aligned, answer, estimates
 from research.scaling.commands.options import (
     add_draw_options,
     add_table_options,
@@ -23,7 +22,7 @@ from research.scaling.doubt.table_checks import (
     mixed_conventions,
     paired_losses,
 )
-from research.scaling.isoflop.fit import METHODS, IsoflopFit, isoflop
+from research.scaling.isoflop.fit import METHODS, IsoflopFit, Valley, isoflop
 from research.scaling.table import Table
 
 EXAMPLE = """examples:
@@ -50,17 +49,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: arguments or a table that cannot be read; nothing is written then.
     """
-    options = draw_options(args)
-    tables = read_tables(args, signed_loss=True)
-    table = tables[args.part or next(iter(tables))]
+    table = next(iter(read_tables(args, signed_loss=True).values()))
     refuse_odd_signs(table)
     _refuse_constant(table)
-    fit = isoflop(table, args.method, **options)
+    fit = isoflop(table, args.method, **draw_options(args))
     checks = (mixed_conventions, checkpoints, duplicates, paired_losses)
     fit = replace(fit, findings=found_by((*checks, lambda _: fit.findings), table))
     content = {**fit.to_json(), "convention": table.convention, "notes": list(table.notes)}
-    if args.out:
-        write_json(args.out, content, checksum=False)
     answer(args, content, lines(fit))
     return 0
 
@@ -76,32 +71,29 @@ def _refuse_constant(table: Table) -> None:
 
 def lines(fit: IsoflopFit) -> list[str]:
     """The exponents, every budget with its optimum or why it was dropped, and the warnings."""
-    said = [f"N_opt ~ C^a, D_opt ~ C^b by {fit.method}"]
-    said[0] += f"   ({len(fit.kept)} of {len(fit.valleys)} budgets)"
+    said = [
+        f"N_opt ~ C^a, D_opt ~ C^b by {fit.method}"
+        f"   ({len(fit.kept)} of {len(fit.valleys)} budgets)"
+    ]
     said += [] if fit.log else [f"  {SIGNED}"]
     if fit.refused:
         said.append(f"  refused: {fit.refused}")
-    elif fit.params_interval and fit.data_interval:
-        pairs = (
+    elif fit.params_exponent is not None and fit.data_exponent is not None:
+        found = (
             ("a", fit.params_exponent, fit.params_interval),
             ("b", fit.data_exponent, fit.data_interval),
         )
-        for name, value, (low, high) in pairs:
-            said.append(
-                f"  {name:<4}{value:>10.4f}   {fit.level:.0%} interval {low:.4f} {high:.4f}"
-            )
-    said.append(f"  {'FLOPs':>10}{'N_opt':>12}{'error':>8}{'D_opt':>12}{'loss':>10}")
-    for valley in fit.valleys:
-        if valley.kept and valley.params and valley.data and valley.loss:
-            error = f"{valley.error:>8.0%}" if valley.error is not None else ""
-            best = f"{valley.params:>12.4g}{error}{valley.data:>12.4g}{valley.loss:>10.4f}"
-            said.append(f"  {valley.flops:>10.3g}{best}")
-        else:
-            said.append(f"  {valley.flops:>10.3g}  dropped: {valley.why}")
-    shown = [found for found in fit.findings if not found.message.endswith(_reasons(fit))]
+        said += estimates(fit.level, found)
+    said += aligned(("FLOPs", "N_opt", "error", "D_opt", "loss"), map(_optimum, fit.valleys))
+    # What the table of optima has said already is no warning again.
+    dropped = tuple(f"dropped: {valley.why}" for valley in fit.valleys if not valley.kept)
+    shown = [found for found in fit.findings if not found.message.endswith(dropped)]
     return said + [f"  warning {found.line}" for found in shown]
 
 
-def _reasons(fit: IsoflopFit) -> tuple[str, ...]:
-    """What the table of optima has said already."""
-    return tuple(f"dropped: {valley.why}" for valley in fit.valleys if not valley.kept)
+def _optimum(valley: Valley) -> tuple[str, ...]:
+    if not valley.kept:
+        return f"{valley.flops:.3g}", f"dropped: {valley.why}"
+    error = "" if valley.error is None else f"{valley.error:.0%}"
+    best = (f"{valley.params:.4g}", error, f"{valley.data:.4g}", f"{valley.loss:.4f}")
+    return f"{valley.flops:.3g}", *best

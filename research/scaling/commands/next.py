@@ -7,15 +7,19 @@ import numpy as np
 import pandas as pd
 
 from research.errors import UserError
-from research.run.record import write_text
-from research.scaling.commands.answer import add_answer_options, answer, prediction_lines
-from research.scaling.commands.options import add_column_options, column_pairs, say
+from research.scaling.commands.answer import add_answer_options, aligned, answer, predictions
+from research.scaling.commands.options import (
+    add_column_options,
+    at_least,
+    column_pairs,
+    read_rows,
+)
 from research.scaling.doubt.signs import SIGNED, odd_signs
 from research.scaling.next.runs import Losses, NextRuns, next_runs
-from research.scaling.table import asked, read_frame
-from research.scaling.table.cells import as_numbers, blank, remedy
+from research.scaling.table.cells import as_numbers, blank
 from research.scaling.table.columns import (
     evaluated,
+    finite_numbers,
     named_column,
     positive_numbers,
 )
@@ -49,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--law", default="auto", help="auto averages every law that reads these variables")
     add("--budget", type=float, default=0.1, help="share of the whole pool's cost (default 0.1)")
     add("--level", type=float, default=0.9, help="of the intervals")
-    add("--seed", type=int, default=0, help="of the fits' starts")
+    add("--seed", type=at_least("--seed", 0), default=0, help="of the fits' starts")
     add_answer_options(parser, "write the target with prediction, low and high, as CSV")
 
 
@@ -61,48 +65,87 @@ def run(args: argparse.Namespace) -> int:
     """
     if not args.loss:
         raise UserError(f"--loss: name the column of {args.pool} that holds it")
-    if args.seed < 0:
-        raise UserError(f"--seed {args.seed}: expected 0 or more")
     options = _variables(args)
     numbers = {option: column for option, column in options.values()}
-    cost = {**numbers, "--cost": args.cost}
-    pool = _read(args.pool, cost, args.where)
-    target = _read(args.target, numbers, args.where)
-    for name in MADE:
-        if args.out and name in target:
-            raise UserError(f"{args.target}: has a column {name!r} already; rename it")
-    columns = [
+    pool = read_rows(args.pool, args.where, {**numbers, "--cost": args.cost})
+    target = read_rows(args.target, args.where, numbers, added=MADE if args.out else ())
+    candidates, wanted = (
         {
             name: positive_numbers(frame, option, column, path)
             for name, (option, column) in options.items()
         }
         for frame, path in ((pool, args.pool), (target, args.target))
-    ]
+    )
     result = next_runs(
-        columns[0],
+        candidates,
         _cost(pool, args.cost, args.pool),
         losses_of(pool, args.loss, args.pool),
-        columns[1],
+        wanted,
         budget=args.budget,
         law=args.law,
         level=args.level,
         seed=args.seed,
     )
-    content = {**result.to_json(), "rows": _labels(pool, result.rows)}
-    content["waiting"] = _labels(pool, result.waiting)
-    content["target_rows"] = _labels(target, list(range(len(target))))
-    content["scores"] = scores(target, args.loss, result)
-    content["warnings"] = _checkpoints(pool, columns[0])
-    if result.prediction is not None and args.out:
-        made = zip(MADE, (result.prediction, result.low, result.high), strict=True)
-        write_text(args.out, target.assign(**dict(made)).to_csv(index=False))
-    answer(
-        args,
-        content,
-        lines(pool, options, columns[1], result, content, args.out),
-        written=result.prediction is not None,
-    )
+    labels, text = pool.index.to_numpy() + 1, None
+    content = {
+        **result.to_json(),
+        "rows": labels[result.rows].tolist(),
+        "waiting": labels[result.waiting].tolist(),
+        "target_rows": (target.index + 1).tolist(),
+        "scores": scores(target, args.loss, result),
+        "warnings": _checkpoints(pool, candidates),
+    }
+    if result.prediction is None:
+        args.out = None  # there is nothing to write yet
+    else:
+        made = dict(zip(MADE, (result.prediction, result.low, result.high), strict=True))
+        text = target.assign(**made).to_csv(index=False)
+    said = [*_chosen(candidates, result, content), *_predicted(wanted, result, content, args.out)]
+    answer(args, content, [*said, *(f"warning {line}" for line in content["warnings"])], text)
     return 0
+
+
+def _variables(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """Variable -> (option, column)."""
+    given = {"N": ("--params", args.params), "D": ("--data", args.data)}
+    given["U"] = ("--unique", args.unique)
+    given |= {name: (f"--column {name}", column) for name, column in column_pairs(args).items()}
+    found = {name: (option, column) for name, (option, column) in given.items() if column}
+    if not found:
+        raise UserError("--params, --data or --column: name at least one variable of the law")
+    return found
+
+
+def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
+    """Cost [rows]: a column, or an expression of columns."""
+    if cost not in frame and cost.isidentifier():
+        named_column(frame, "--cost", cost, source)
+    if cost not in frame:
+        frame = pd.DataFrame({cost: evaluated(frame, cost, "--cost", source)}, frame.index)
+    return positive_numbers(frame, "--cost", cost, source)
+
+
+def losses_of(frame: pd.DataFrame, column: str, source: str) -> Losses:
+    """The losses of a pool, read cell by cell; empty cells are runs to be made."""
+    values = named_column(frame, "--loss", column, source)
+    numbers, _ = as_numbers(values, frame.attrs.get("decimal", ""))
+    empty = blank(values)
+    cells = pd.DataFrame({column: numbers.where(numbers.notna(), values)})
+    seen: dict[int, float] = {}
+
+    def read(row: int) -> float:
+        if empty.iloc[row]:
+            return float("nan")
+        seen[row] = float(finite_numbers(cells.iloc[[row]], "--loss", column, source)[0])
+        if odd_signs(np.array(list(seen.values()))).any():
+            low = min(seen, key=lambda row: seen[row])
+            raise UserError(
+                f"{source}: column {column!r} is not positive in row {values.index[low] + 1}"
+                f" ({seen[low]}), and far below the others: leave it empty where there is none"
+            )
+        return seen[row]
+
+    return Losses(read)
 
 
 def _checkpoints(pool: pd.DataFrame, columns: dict[str, np.ndarray]) -> list[str]:
@@ -112,8 +155,7 @@ def _checkpoints(pool: pd.DataFrame, columns: dict[str, np.ndarray]) -> list[str
     """
     if not {"N", "D"} <= set(columns):
         return []
-    frame = pool.assign(N=columns["N"], D=columns["D"], L=1 / columns["D"])
-    series = series_of(frame)
+    series = series_of(pool.assign(N=columns["N"], D=columns["D"], L=1 / columns["D"]))
     if series is None:
         return []
     return [
@@ -121,70 +163,6 @@ def _checkpoints(pool: pd.DataFrame, columns: dict[str, np.ndarray]) -> list[str
         f" {len(set(series[0]))} runs: each is priced and trusted as a run of its own, and the"
         " intervals are too narrow; keep one row a run, by --where"
     ]
-
-
-def _variables(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
-    """Variable -> (option, column)."""
-    given = {"N": ("--params", args.params), "D": ("--data", args.data)}
-    given["U"] = ("--unique", args.unique)
-    found = {name: (option, column) for name, (option, column) in given.items() if column}
-    for name, column in column_pairs(args.column).items():
-        found[name] = (f"--column {name}", column)
-    if not found:
-        raise UserError("--params, --data or --column: name at least one variable of the law")
-    return found
-
-
-def _read(path: str, numbers: dict[str, str], where: str | None) -> pd.DataFrame:
-    frame, notes = asked(read_frame(path), numbers, path, where=where)
-    say(notes)
-    return frame
-
-
-def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
-    """Cost [rows]: a column, or an expression of columns."""
-    if cost in frame:
-        return positive_numbers(frame, "--cost", cost, source)
-    if cost.isidentifier():
-        named_column(frame, "--cost", cost, source)
-    value = evaluated(frame, cost, "--cost", source)
-    if np.isscalar(value):
-        value = pd.Series(value, index=frame.index)  # every run costs the same
-    if not isinstance(value, pd.Series):
-        raise UserError(f"--cost: {cost!r} is not one number for each row")
-    return positive_numbers(pd.DataFrame({cost: value}), "--cost", cost, source)
-
-
-def losses_of(frame: pd.DataFrame, column: str, source: str) -> Losses:
-    """The losses of a pool, read cell by cell; empty cells are runs to be made."""
-    values = named_column(frame, "--loss", column, source)
-    numbers, _ = as_numbers(values, frame.attrs.get("decimal", ""))
-    empty = blank(values)
-    seen: dict[int, float] = {}
-
-    def read(row: int) -> float:
-        if empty.iloc[row]:
-            return float("nan")
-        value = float(numbers.iloc[row])
-        if np.isnan(value):
-            label, cell = values.index[row] + 1, str(values.iloc[row])
-            raise UserError(
-                f"{source}: column {column!r} is not a number in row {label} ({cell!r})"
-                f"{remedy(cell)}"
-            )
-        seen[row] = value
-        if np.isinf(value):
-            label = values.index[row] + 1
-            raise UserError(f"{source}: column {column!r} is infinite in row {label}")
-        if odd_signs(np.array(list(seen.values()))).any():
-            low = min(seen, key=lambda row: seen[row])
-            raise UserError(
-                f"{source}: column {column!r} is not positive in row {values.index[low] + 1}"
-                f" ({seen[low]}), and far below the others: leave it empty where there is none"
-            )
-        return value
-
-    return Losses(read)
 
 
 def scores(target: pd.DataFrame, loss: str, result: NextRuns) -> dict[str, Any] | None:
@@ -195,64 +173,60 @@ def scores(target: pd.DataFrame, loss: str, result: NextRuns) -> dict[str, Any] 
     known = np.isfinite(measured)
     if known.sum() < 2:
         return None
-    measured = measured[known]
-    predicted, low, high = (
-        np.array(value)[known] for value in (result.prediction, result.low, result.high)
-    )
-    spread = float(((measured - measured.mean()) ** 2).sum())
-    errors = float(((measured - predicted) ** 2).sum())
+    rows = np.array([measured, result.prediction, result.low, result.high])[:, known]
+    measured, predicted, low, high = rows
+    squares, spread = np.sum((measured - predicted) ** 2), np.sum((measured - measured.mean()) ** 2)
     return {
-        "r2": 1 - errors / spread if spread else None,
-        "rmse": float(np.sqrt(errors / len(measured))),
+        "r2": float(1 - squares / spread) if spread else None,
+        "rmse": float(np.sqrt(squares / len(measured))),
         "inside": float(np.mean((low <= measured) & (measured <= high))),
         "num_rows": len(measured),
     }
 
 
-def _labels(frame: pd.DataFrame, rows: list[int]) -> list[int]:
-    """Row numbers of the file, from 1."""
-    return [int(frame.index[row]) + 1 for row in rows]
-
-
-def lines(pool, options, target, result: NextRuns, content: dict[str, Any], out) -> list[str]:
-    """What was chosen in order, the laws, the predictions and the scores, as text."""
-    warnings = [f"warning {line}" for line in content["warnings"]]
-    shown = {name: pool[column].to_numpy() for name, (_, column) in options.items()}
-    head = " ".join(f"{name:>12}" for name in shown)
-    text = [f"{'':>4} {'row':>6} {head} {'cost':>12} {'share so far':>13}"]
-    for k, (row, label) in enumerate(zip(result.rows, content["rows"], strict=True)):
-        values = " ".join(f"{float(value[row]):>12.6g}" for value in shown.values())
-        mark = "   to run" if row in result.waiting else ""
-        paid = f"{result.costs[k]:>12.6g} {result.shares[k]:>13.3%}"
-        text.append(f"{k + 1:>4} {label:>6} {values} {paid}{mark}")
-    if result.waiting:
-        one = len(result.waiting) == 1
-        numbers = ", ".join(map(str, content["waiting"]))
-        text.append(
-            f"row{'' if one else 's'} {numbers} {'was' if one else 'were'} chosen and "
-            f"{'has' if one else 'have'} no loss: run {'it, fill it' if one else 'them, fill them'}"
-            " in, and run the command again"
+def _chosen(candidates: dict[str, np.ndarray], result: NextRuns, content: dict) -> list[str]:
+    """The rows of the pool that were chosen, in order, and which of them have to be run."""
+    rows = [
+        (
+            str(k + 1),
+            str(label),
+            *(f"{float(values[row]):.6g}" for values in candidates.values()),
+            f"{result.costs[k]:.6g}",
+            f"{result.shares[k]:.3%}",
+            "to run" if row in result.waiting else "",
         )
-        return text + warnings
-    laws = ", ".join(
-        f"{name} {share:.0%}" for name, share in result.weights.items() if share > 0.005
-    )
+        for k, (row, label) in enumerate(zip(result.rows, content["rows"], strict=True))
+    ]
+    said = aligned(("", "row", *candidates, "cost", "share so far", ""), rows)
+    if not result.waiting:
+        return said
+    one = len(result.waiting) == 1
+    how = "it, fill it" if one else "them, fill them"
+    return [
+        *said,
+        f"row{'' if one else 's'} {', '.join(map(str, content['waiting']))}"
+        f" {'was' if one else 'were'} chosen and {'has' if one else 'have'} no loss:"
+        f" run {how} in, and run the command again",
+    ]
+
+
+def _predicted(target, result: NextRuns, content: dict, out: str | None) -> list[str]:
+    """The laws, the predictions where they are not written to `out`, and their scores."""
+    if result.prediction is None:
+        return []
+    shares = {name: share for name, share in result.weights.items() if share > 0.005}
+    laws = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     kind = "log loss" if result.log else "loss"
-    text.append(f"laws: {laws}; noise of {kind} {result.noise:.2g}")
-    text += [] if result.log else [SIGNED]
+    said = [f"laws: {laws}; noise of {kind} {result.noise:.2g}", *([] if result.log else [SIGNED])]
     if not out:
-        text += prediction_lines(
-            content["target_rows"],
-            target,
-            ("prediction", result.prediction),
-            (result.low, result.high),
-            result.level,
-        )
+        columns = {**target, "prediction": result.prediction}
+        ends = (result.low, result.high)
+        said += predictions(content["target_rows"], columns, ends, result.level)
     found = content["scores"]
     if found:
         r2 = "R2 undefined (one value)" if found["r2"] is None else f"R2 {found['r2']:.3f}"
-        text.append(
+        said.append(
             f"target ({found['num_rows']} losses, read after predicting): {r2},"
             f" RMSE {found['rmse']:.4g}, {found['inside']:.0%} in the {result.level:.0%} interval"
         )
-    return text + warnings
+    return said

@@ -1,22 +1,18 @@
 """`python -m research plan`: what a budget buys best under a fitted law."""
 
 import argparse
-from typing import TYPE_CHECKING
 
-from research.errors import UserError
 from research.hardware import PEAK_FLOPS, parse_slice
-from research.run.record import write_json
-from research.scaling.commands.answer import add_answer_options, answer
-from research.scaling.commands.laws_json import (
+from research.scaling.commands.answer import add_answer_options, aligned, answer, estimates
+from research.scaling.commands.options import (
     add_law_options,
     amount,
-    assignments,
-    law_content,
-    own_law,
+    law_options,
+    setting,
+    settings,
+    within,
 )
-
-if TYPE_CHECKING:
-    from research.scaling.plan.budget import Choice, Plan
+from research.scaling.plan.budget import Choice, Plan, TradeOff, plan
 
 EXAMPLE = """examples:
   python -m research plan laws.json --flops 5.88e23
@@ -29,13 +25,19 @@ A law of your own is read from its file, which has to be named again: --law FILE
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `plan`."""
-    add = parser.add_argument
     add_law_options(parser, "plan")
-    add("--flops", required=True, metavar="C", help="training FLOPs to spend")
-    add("--unique-tokens", metavar="U", help="data there is without repeats")
-    add("--inference-tokens", metavar="T", help="tokens to be served afterwards")
+    for option, name, required, text in (
+        ("--flops", "C", True, "training FLOPs to spend"),
+        ("--unique-tokens", "U", False, "data there is without repeats"),
+        ("--inference-tokens", "T", False, "tokens to be served afterwards"),
+    ):
+        parser.add_argument(option, type=amount(option), required=required, metavar=name, help=text)
+    add = parser.add_argument
     add("--chips", metavar="CHIP:SHAPE", help=f"e.g. v5e:16x16; chips: {', '.join(PEAK_FLOPS)}")
-    add("--mfu", type=float, default=0.4, help="share of the chips' peak that is reached")
+    mfu = within(
+        "--mfu", float, lambda value: 0 < value <= 1, "a share between 0 and 1, such as 0.4"
+    )
+    add("--mfu", type=mfu, default=0.4, help="share of the chips' peak that is reached")
     add_answer_options(parser)
 
 
@@ -45,60 +47,36 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a file that is no law, a refused law, or a plan the law cannot carry.
     """
-    from research.scaling.plan.budget import plan
-
-    unique, inference = (
-        None if text is None else amount(option, text)
-        for option, text in (
-            ("--unique-tokens", args.unique_tokens),
-            ("--inference-tokens", args.inference_tokens),
-        )
-    )
-    if not 0 < args.mfu <= 1:
-        raise UserError(f"--mfu {args.mfu:g}: expected a share between 0 and 1, such as 0.4")
+    content, options = law_options(args)
     found = plan(
-        law_content(args),
-        amount("--flops", args.flops),
-        unique=unique,
-        inference=inference,
+        content,
+        args.flops,
+        unique=args.unique_tokens,
+        inference=args.inference_tokens,
         chips=parse_slice(args.chips) if args.chips else None,
         mfu=args.mfu,
-        given=assignments(args.set),
-        own=own_law(args),
-        anyway=args.anyway,
+        given={name: setting(name)(word) for name, word in settings(args).items()},
+        **options,
     )
-    content = found.to_json()
-    if args.out:
-        write_json(args.out, content, checksum=False)
-    answer(args, content, lines(found))
+    answer(args, found.to_json(), lines(found))
     return 0
 
 
-def lines(found: "Plan") -> list[str]:
+def lines(found: Plan) -> list[str]:
     """The plan as an aligned table, the trade-off curve, the hours and the warnings."""
-    said = [f"{found.flops:.4g} FLOPs by {found.law}"]
-    said += _choice_lines(found.best, found)
+    said = [f"{found.flops:.4g} FLOPs by {found.law}", *_choice(found.best, found)]
     if found.serving:
-        said.append("cheapest to train and serve at that loss")
-        said += _choice_lines(found.serving, found)
+        said += ["cheapest to train and serve at that loss", *_choice(found.serving, found)]
         both = found.serving.flops + found.serving.serving_flops
-        apart = found.best.flops + found.best.serving_flops
-        share = 1 - both / apart
-        said.append(f"  {'total FLOPs':<13}{both:>11.4g}   {share:.1%} less than the best above")
+        share = 1 - both / (found.best.flops + found.best.serving_flops)
+        said.append(f"  total FLOPs {both:.4g}: {share:.1%} less than the best above")
     if found.hours:
         hours = found.hours
         clock = f"{hours.hours:.4g} hours on {hours.num_chips} {hours.chip}"
         said.append(f"  {hours.chip_hours:.4g} chip-hours at {hours.mfu:.0%} of peak: {clock}")
     if found.curve:
-        head = f"  {'size':>8}{'params':>12}{found.data_unit:>12}{'loss':>10}{'more':>9}  compute"
-        said.append(head)
-    for row in found.curve:
-        compute = "never" if row.compute is None else f"x {row.compute:.3f}"
-        size = f"x {row.multiple:.3g}"
-        excess = f"{row.excess:>9.2%}" if found.relative else f"{row.excess:>9.4f}"
-        numbers = f"{row.params:>12.4g}{row.data:>12.4g}{row.loss:>10.4f}{excess}"
-        said.append(f"  {size:>8}{numbers}  {compute}")
-    if found.curve:
+        head = ("size", "params", found.data_unit, "loss", "more", "compute")
+        said += aligned(head, [_trade_off(row, found.relative) for row in found.curve])
         said.append(
             "  more: loss at the same FLOPs; compute: what this size needs for the best loss"
         )
@@ -106,23 +84,27 @@ def lines(found: "Plan") -> list[str]:
     return said + [f"  warning of the fit {line}" for line in found.fit_warnings]
 
 
-def _choice_lines(choice: "Choice", found: "Plan") -> list[str]:
+def _choice(choice: Choice, found: Plan) -> list[str]:
     rows = [
         ("params", choice.params, choice.params_interval),
         (found.data_unit, choice.data, choice.data_interval),
         ("loss", choice.loss, choice.loss_interval),
-        ("a run's loss", choice.loss, choice.run_interval),
     ]
-    said = []
-    for name, value, interval in rows:
-        if name == "a run's loss" and interval is None:
-            continue
-        ends = ""
-        if interval:
-            ends = f"   {found.level:.0%} interval {interval[0]:.5g} {interval[1]:.5g}"
-        said.append(f"  {name:<12}{value:>12.5g}{ends}")
+    if choice.run_interval is not None:
+        rows.append(("a run's loss", choice.loss, choice.run_interval))
+    said = estimates(found.level, rows)
     if choice.loss_interval:
         others = "; of the others: bootstrap" if choice.params_interval else ""
         said.append(f"  intervals of the loss: {found.prediction_method}{others}")
-    said.append(f"  {'per parameter':<12} {choice.data / choice.params:>10.4g} {found.data_unit}")
-    return said
+    return [*said, f"  {choice.data / choice.params:.4g} {found.data_unit} per parameter"]
+
+
+def _trade_off(row: TradeOff, relative: bool) -> tuple[str, ...]:
+    return (
+        f"x {row.multiple:.3g}",
+        f"{row.params:.4g}",
+        f"{row.data:.4g}",
+        f"{row.loss:.4f}",
+        f"{row.excess:.2%}" if relative else f"{row.excess:.4f}",
+        "never" if row.compute is None else f"x {row.compute:.3f}",
+    )

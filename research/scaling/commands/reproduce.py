@@ -3,8 +3,8 @@
 import argparse
 
 from research.errors import UserError
-from research.scaling.commands.answer import add_answer_options, answer
-from research.scaling.reproduce import Line, Reproduction, Value, load, names, reproduce
+from research.scaling.commands.answer import add_answer_options, aligned, answer
+from research.scaling.reproduce import Line, Reproduction, load, names, reproduce
 
 EXAMPLE = """examples:
   python -m research reproduce
@@ -45,27 +45,21 @@ def run(args: argparse.Namespace) -> int:
 
 def lines(result: Reproduction) -> list[str]:
     """The table of lines, what was learned, and how many passed."""
-    width = max(len(line.name) for line in result.lines) + 2
-    said = [f"{result.name}: {result.title}"]
-    columns = f"{'published':>16}{'ours':>16}{'difference':>12}"
-    said.append(f"  {'':<{width}}{columns}  {'allowed':<22}verdict")
-    for line in result.lines:
-        gap = "" if line.difference is None else f"{line.difference:+.2g}"
-        row = f"{_shown(line.published):>16}{_shown(line.ours):>16}{gap:>12}"
-        verdict = "pass" if line.passed else "FAIL"
-        said.append(f"  {line.name:<{width}}{row}  {_allowed(line):<22}{verdict}")
-        if line.note:
-            said.append(f"  {'':<{width}}  {line.note}")
+    head = ("", "published", "ours", "difference", "allowed", "verdict")
+    said = [f"{result.name}: {result.title}", *aligned(head, map(_row, result.lines))]
+    said += [f"{line.name}: {line.note}" for line in result.lines if line.note]
     passed = sum(line.passed for line in result.lines)
-    said.append(f"learned: {result.learned}")
-    return [*said, f"{passed} of {len(result.lines)} lines pass"]
+    return [*said, f"learned: {result.learned}", f"{passed} of {len(result.lines)} lines pass"]
 
 
-def _shown(value: Value) -> str:
-    return value if isinstance(value, str) else f"{value:.9g}"
-
-
-def _allowed(line: Line) -> str:
+def _row(line: Line) -> tuple[str, ...]:
+    published, ours = (
+        value if isinstance(value, str) else f"{value:.9g}" for value in (line.published, line.ours)
+    )
+    gap = "" if line.difference is None else f"{line.difference:+.2g}"
+    allowed = ""
     if line.tolerance is not None:
-        return f"within {line.tolerance:.2g}"
-    return "" if line.interval is None else f"{line.interval[0]:.5g} to {line.interval[1]:.5g}"
+        allowed = f"within {line.tolerance:.2g}"
+    elif line.interval is not None:
+        allowed = f"{line.interval[0]:.5g} to {line.interval[1]:.5g}"
+    return line.name, published, ours, gap, allowed, "pass" if line.passed else "FAIL"
