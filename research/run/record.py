@@ -67,7 +67,7 @@ def read_json(path: str | Path, kind: Any = Any) -> Any:
 def parse_json(data: bytes, source: str | Path, kind: Any = Any) -> Any:
     """Return the content of JSON `data`, read from `source`; see `read_json`."""
     try:
-        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=named_once)
         if isinstance(content, dict) and not _as_written(content):
             raise UserError(
                 f"{source} was changed since it was written: restore it, or remove its "
@@ -95,7 +95,8 @@ def held_to(kind: Any, content: Any, source: str | Path) -> Any:
         raise UserError(f"{source}: holds {error.object[:60]!a}, which is no text") from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys differ: a hook of `json`, which raises ValueError."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

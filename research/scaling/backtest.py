@@ -19,7 +19,7 @@ from research.scaling.engine.solve import solve
 from research.scaling.ladder import ladder
 from research.scaling.laws import LAWS, SIGNED_LAWS, Law
 from research.scaling.table import OWN_GROUP, Table
-from research.scaling.table.columns import rows_where
+from research.scaling.table.expression import rows_where
 
 LAST_VALUE = "last value"
 COLUMNS = {"flops": "C", "params": "N", "data": "D"}

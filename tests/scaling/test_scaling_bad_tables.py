@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
@@ -231,14 +232,16 @@ def test_isoflop_refuses_in_one_line(case, tmp_path, capsys):
 
 def test_paths_that_cannot_be_read(tmp_path, capsys, monkeypatch):
     (tmp_path / "table.csv").write_text(GOOD)
-    (tmp_path / "book.xlsx").write_bytes(b"PK")
+    with zipfile.ZipFile(tmp_path / "book.xlsx", "w") as book:
+        book.writestr("xl/workbook.xml", "")
+        book.writestr("xl/sheet.xml", "")
     (tmp_path / "bad.parquet").write_text(GOOD)
     (tmp_path / "empty").mkdir()
     for name, match in {
         "tabel.csv": "no such file.*did you mean 'table.csv'",
         "table.csv/inside": "no such file|cannot read",
         "empty": "no finished trial|name the column",
-        "book.xlsx": "a .xlsx file; expected CSV",
+        "book.xlsx": "a ZIP archive or a workbook; expected CSV",
         "bad.parquet": "not a Parquet file|pip install pyarrow",
     }.items():
         words = [] if name == "empty" else FIT

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from research.__main__ import main
 from research.errors import UserError
-from research.scaling.table.columns import evaluated, rows_where
-from research.scaling.table.expression import evaluate
+from research.scaling.table.expression import evaluate, rows_where
 
 FRAME = pd.DataFrame(
     {
@@ -111,7 +110,7 @@ REFUSED = {
     "Seen % > 1": "write `Seen %`, in backticks",
     "d.model == 64": "write `d.model`, in backticks",
     "class == 'a'": "write `class`, in backticks",
-    "`val/bbp` < 1": "no column `val/bbp` in t.csv \\(did you mean `val/bpb`\\?\\)",
+    "`val/bbp` < 1": "no column 'val/bbp' in t.csv \\(did you mean 'val/bpb'\\?\\)",
     "`val/bpb < 1": "backtick",
     "nmae == 'a'": "no column 'nmae' in t.csv \\(did you mean 'name'\\?\\)",
     "N": "not true or false",
@@ -146,7 +145,7 @@ def test_arithmetic_is_of_float64_and_scalars_stay_scalars():
     frame = pd.DataFrame({"N": [10**10], "D": [10**12]})
     assert evaluate(frame, "6 * N * D").tolist() == [6e22], "64-bit integers would overflow"
     assert evaluate(frame, "6 * 2") == 12.0
-    assert evaluated(frame, "N / D", "--cost", "t").tolist() == [0.01]
+    assert evaluate(frame, "N / D", "--cost", "t").tolist() == [0.01]
 
 
 NAMES = st.sampled_from(["N", "L", "name", "`val/bpb`", "flag", "size", "nothing", "1", "'a'"])

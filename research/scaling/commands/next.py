@@ -17,12 +17,8 @@ from research.scaling.commands.options import (
 from research.scaling.doubt.signs import SIGNED, odd_signs
 from research.scaling.next.runs import Losses, NextRuns, next_runs
 from research.scaling.table.cells import as_numbers, blank
-from research.scaling.table.columns import (
-    evaluated,
-    finite_numbers,
-    named_column,
-    positive_numbers,
-)
+from research.scaling.table.columns import finite_numbers, named_column, positive_numbers
+from research.scaling.table.expression import evaluate
 from research.scaling.table.series import series_of
 
 EXAMPLE = """examples:
@@ -121,7 +117,7 @@ def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
     if cost not in frame and cost.isidentifier():
         named_column(frame, "--cost", cost, source)
     if cost not in frame:
-        frame = pd.DataFrame({cost: evaluated(frame, cost, "--cost", source)}, frame.index)
+        frame = pd.DataFrame({cost: evaluate(frame, cost, "--cost", source)}, frame.index)
     return positive_numbers(frame, "--cost", cost, source)
 
 

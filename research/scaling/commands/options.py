@@ -11,10 +11,9 @@ from research.errors import UserError, nearest
 from research.run import storage
 from research.run.record import read_json
 from research.scaling import laws
-from research.scaling.doubt.support import OPTIONS
 from research.scaling.table import Table, asked, read_file, read_frame, read_runs
 from research.scaling.table.cells import number_of
-from research.scaling.table.columns import LARGEST
+from research.scaling.table.columns import LARGEST, OPTIONS
 
 COLUMNS = ("params", "data", "loss", "flops", "unique", "group", "where")
 

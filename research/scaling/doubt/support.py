@@ -8,8 +8,8 @@ from research.errors import UserError, nearest
 from research.scaling.ladder import ladder
 from research.scaling.laws import FRONTIER, Law
 from research.scaling.table import Table
+from research.scaling.table.columns import OPTIONS
 
-OPTIONS = {"N": "--params", "D": "--data", "C": "--flops", "U": "--unique"}
 # What tables call them.
 USUAL = {
     "N": ("params", "parameters", "num_params", "n_params", "model_size"),

@@ -9,12 +9,8 @@ from research import numbers
 from research.errors import UserError
 from research.scaling.extrapolate.score import Score, read_score
 from research.scaling.extrapolate.spikes import ends_in_jump, find_spikes
-from research.scaling.table.columns import (
-    finite_numbers,
-    named_column,
-    positive_numbers,
-    rows_where,
-)
+from research.scaling.table.columns import finite_numbers, named_column, positive_numbers
+from research.scaling.table.expression import rows_where
 from research.scaling.table.shape import asked
 
 # A curve of more points is averaged into so many bins of log x: fits need no more.

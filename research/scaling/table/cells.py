@@ -20,13 +20,21 @@ OF_FLOPS = SCALES | {"p": 15, "e": 18, "z": 21}  # 3.2 EFLOPs
 LONGEST = 60  # characters of a number with everything around it
 
 CELL = re.compile(r"([+-]?[\d.,'’_ ]*\d[.,]?|[+-]?\d*[.,]\d+)(?:e([+-]?\d+))?\s*(.*)", re.I)
-COUNT = re.compile(
-    rf"({'|'.join(SCALES)})?\s*(?:tokens?|params?|parameters?|images?|examples?|samples?)?", re.I
+# What may follow a number, and the power of ten of its first group.
+TAILS = (
+    (re.compile(r"(%)"), {"%": -2}),
+    (re.compile(r"[x×·*]\s*10\s*(?:\^|\*\*)\s*([+-]?\d{1,3})"), {}),
+    (
+        re.compile(
+            rf"({'|'.join(SCALES)})?\s*"
+            r"(?:tokens?|params?|parameters?|images?|examples?|samples?)?"
+        ),
+        SCALES,
+    ),
+    (re.compile(rf"({'|'.join(OF_FLOPS)})?\s*flops?"), OF_FLOPS),
 )
-FLOPS = re.compile(rf"({'|'.join(OF_FLOPS)})?\s*flops?", re.I)
-POWER = re.compile(r"[x×·*]\s*10\s*(?:\^|\*\*)\s*([+-]?\d{1,3})", re.I)
-BARE_POWER = re.compile(r"(?:\^|\*\*)\s*([+-]?\d{1,3})")
-SPREAD = re.compile(r"\s*(?:±|\+/-|\+-)\s*([\d.,]+(?:e[+-]?\d+)?)\s*(%?)", re.I)
+BARE_POWER = re.compile(r"10\s*(?:\^|\*\*)\s*([+-]?\d{1,3})")
+SPREAD = re.compile(r"\s*(?:±|\+/-|\+-)\s*[\d.,]+(?:e[+-]?\d+)?\s*(%?)$", re.I)
 # Digits of a number whose decimal mark is a point, or a comma; groups of three may be parted.
 DIGITS = {
     mark: re.compile(
@@ -43,27 +51,24 @@ def as_numbers(column: pd.Series, decimal: str = "") -> tuple[pd.Series, str]:
     `decimal` is the decimal mark where the file has decided it. The second value is empty for a
     column of plain numbers; otherwise it quotes one value of each kind, and the number it is.
     """
-    types = pd.api.types
-    if types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column):
-        return pd.to_numeric(column, errors="coerce").astype(float), ""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    if decimal != "," and not (numbers.isna() & column.notna()).any():
+    types, known = pd.api.types, column.notna()
+    if types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column):
         return numbers, ""
-    known = column.notna()
+    if decimal != "," and not (numbers.isna() & known).any():
+        return numbers, ""
     texts = column[known].astype(str)
     tidy = {text: _tidy(text) for text in texts.unique()}
     mark = decimal_mark(tidy.values(), decimal)
     found = {text: _number(tidy[text], mark) for text in tidy}
     percents = [text for text, value in found.items() if value is not None and "%" in text]
-    others = sum(value is not None for value in found.values()) - len(percents)
-    if percents and others:
+    if len(percents) < sum(value is not None for value in found.values()):
         found |= dict.fromkeys(percents)  # shares beside percentages: which is which?
-    values = numbers.copy()
     read = texts.map(found).astype(float)
     # Infinity, and what is a plain number, are as pandas reads them; not points beside commas.
     plain = read.isna() & ((decimal != ",") | ~texts.str.contains(r"\d"))
-    values[known] = read.where(~plain, numbers[known])
-    return values, _said(found)
+    numbers[known] = read.where(~plain, numbers[known])
+    return numbers, _said(found)
 
 
 def blank(column: pd.Series) -> pd.Series:
@@ -99,16 +104,15 @@ def decimal_mark(texts: Iterable[str], decimal: str = "") -> str:
     Where nothing decides it, `decimal` is returned: what the file uses, or nothing.
     """
     texts = list(texts)
-    ways = {mark: [_number(text, mark) for text in texts] for mark in DIGITS}
-    pairs = list(zip(*ways.values(), strict=True))
+    pairs = [(_number(text, "."), _number(text, ",")) for text in texts]
     point = any(comma is None and point is not None for point, comma in pairs)
     comma = any(point is None and comma is not None for point, comma in pairs)
-    if point == comma:
-        if all(one == other for one, other in pairs):
-            return decimal or "."
-        # Beside decimal commas 1.234 may be either: some programs write points whatever the place.
-        return "" if point or any("." in text for text in texts) else decimal
-    return "." if point else ","
+    if point != comma:
+        return "." if point else ","
+    if all(one == other for one, other in pairs):
+        return decimal or "."
+    # Beside decimal commas 1.234 may be either: some programs write points whatever the place.
+    return "" if point or any("." in text for text in texts) else decimal
 
 
 def _tidy(text: str) -> str:
@@ -124,36 +128,26 @@ def _number(text: str, mark: str) -> float | None:
     if not mark:
         point, comma = (_number(text, each) for each in DIGITS)
         return point if point == comma else None
-    spread = SPREAD.search(text)
-    if spread:
-        text = text[: spread.start()] + spread[2] * (not text[: spread.start()].endswith("%"))
-        if spread.end() < len(spread.string):
-            return None
+    if spread := SPREAD.search(text):
+        text = text[: spread.start()]
+        text += spread[1] * (not text.endswith("%"))
+    if bare := BARE_POWER.fullmatch(text):
+        return float(f"1e{bare[1]}")
     cell = CELL.fullmatch(text)
-    grouped = DIGITS[mark].fullmatch(cell[1]) if cell else None
-    if not (cell and grouped):
+    digits = DIGITS[mark].fullmatch(cell[1]) if cell else None
+    power = _power(cell[3].lower()) if cell else None
+    if cell is None or digits is None or power is None:
         return None
-    digits = cell[1].replace(grouped[1], "") if grouped[1] else cell[1]
-    power = _power(cell[3], digits)
-    if power is None:
-        return None
-    if BARE_POWER.fullmatch(cell[3]):
-        digits = "1"
-    return float(f"{digits.replace(',', '.')}e{int(cell[2] or 0) + power}")
+    plain = cell[1].replace(digits[1] or "\0", "").replace(",", ".")
+    return float(f"{plain}e{int(cell[2] or 0) + power}")
 
 
-def _power(tail: str, digits: str) -> int | None:
+def _power(tail: str) -> int | None:
     """The power of ten that what follows the digits of a number stands for, or None."""
-    if tail == "%":
-        return -2
-    if digits == "10" and (match := BARE_POWER.fullmatch(tail)):
-        return int(match[1])
-    if match := POWER.fullmatch(tail):
-        return int(match[1])
-    if match := COUNT.fullmatch(tail):
-        return SCALES.get((match[1] or "").lower(), 0)
-    if match := FLOPS.fullmatch(tail):
-        return OF_FLOPS.get((match[1] or "").lower(), 0)
+    for pattern, powers in TAILS:
+        if match := pattern.fullmatch(tail):
+            word = match[1]
+            return powers.get(word, 0) if powers else int(word)
     return None
 
 

@@ -4,9 +4,10 @@ The law lab sees nothing but this table: columns N (parameters), D (tokens or im
 FLOPs), L (loss), `group` (what the bootstrap resamples), and any other column that was in the file.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from research.errors import UserError
 from research.numbers import few
 from research.run import files, storage
 from research.scaling.table.columns import (
+    OPTIONS,
     finite_numbers,
     named_column,
     positive_numbers,
-    rows_where,
 )
-from research.scaling.table.file import read_frame
-from research.scaling.table.opened import sibling
+from research.scaling.table.expression import rows_where
+from research.scaling.table.file import read_frame, sibling
 from research.scaling.table.series import series_of
 from research.scaling.table.shape import asked
 from research.scaling.table.units import refuse_units
@@ -101,7 +102,7 @@ class Table:
         mask = np.asarray(mask, bool)
         frame = self.frame.loc[mask].reset_index(drop=True)
         rows = None if self.rows is None else self.rows[mask]
-        return Table(**{**self.__dict__, "frame": frame, "rows": rows, "notes": notes})
+        return replace(self, frame=frame, rows=rows, notes=notes)
 
     def row_number(self, row: int) -> int:
         """What people call row `row` (from 0): its number in the file, from 1."""
@@ -136,86 +137,77 @@ def from_frame(
         UserError: a missing column (the nearest is named), a bad value (its row is numbered), no
             rows, or a `where` that does not evaluate to true or false for every row.
     """
-    chosen = {"--params": params, "--data": data, "--loss": loss, "--flops": flops}
-    chosen["--unique"] = unique
-    _refuse_twice(chosen)
-    more = {f"--column {name}": column for name, column in (extra or {}).items()}
-    frame, said = asked(
-        frame, {**chosen, **more}, source, keys={"--group": group}, where=where, loss=loss
-    )
-    values = {
-        option: (finite_numbers if option == "--loss" and signed_loss else positive_numbers)(
-            frame, option, name, source
-        )
-        for option, name in chosen.items()
-        if name is not None
-    }
-    absent = np.full(len(frame), np.nan)
-    size, score = values.get("--params", absent), values["--loss"]
-    amount, compute = values.get("--data"), values.get("--flops")
-    notes = tuple(said)
-    if amount is None and compute is not None and params is not None:
-        amount, notes = compute / (6 * size), (*notes, "D computed as C / 6N")
-    if params is None and amount is not None and compute is not None:
-        size, notes = compute / (6 * amount), (*notes, "N computed as C / 6D")
-    amount = absent if amount is None else amount
-    if compute is None:
-        compute = 6 * size * amount
-        counted = "6ND computed from the columns" if params and data else UNSTATED
-    else:
-        counted = f"column {flops!r}"
-    found = {"N": size, "D": amount, "C": compute, "L": score}
-    _units(found, chosen, frame.index + 1, source)
-    if unique is not None:
-        found["U"] = values["--unique"]
+    own = {"N": params, "D": data, "L": loss, "C": flops, "U": unique}
+    own = {name: column for name, column in own.items() if column is not None}
+    _refuse_twice(own)
     for name, column in (extra or {}).items():
-        if not name.isidentifier() or name in ("N", "D", "C", "L", "group"):
+        if not name.isidentifier() or name in (*own, "N", "D", "C", "group"):
             raise UserError(f"--column {name}={column}: expected the name of a law's own variable")
+    options = {OPTIONS[name]: column for name, column in own.items()}
+    options |= {f"--column {name}": column for name, column in (extra or {}).items()}
+    keys = {"--group": group}
+    frame, said = asked(frame, options, source, keys=keys, where=where, loss=loss)
+    rows = frame.index.to_numpy() + 1
+    signed = {"L"} if signed_loss else set()
+    found = {
+        name: (finite_numbers if name in signed else positive_numbers)(
+            frame, OPTIONS[name], column, source
+        )
+        for name, column in own.items()
+    }
+    refuse_units(found, own, rows, source)
+    counted, notes = _complete(found, len(frame))
+    for name, column in (extra or {}).items():
         found[name] = finite_numbers(frame, f"--column {name}", column, source)
+    found["group"] = np.arange(len(frame)).astype(str)
     if group is not None:
         found["group"] = named_column(frame, "--group", group, source).astype(str).to_numpy()
-    else:
-        found["group"] = np.arange(len(frame)).astype(str)
     # Keep every other column: checks use what they know (seed, budget, epochs, learning_rate, ...).
-    rest = frame.rename(columns={"group": OWN_GROUP})
-    rest = rest.drop(columns=[c for c in (*found, "N", "D", "C", "L") if c in rest])
-    result = pd.concat([rest.reset_index(drop=True), pd.DataFrame(found)], axis=1)
+    rest = frame.rename(columns={"group": OWN_GROUP}).reset_index(drop=True)
+    rest = rest.drop(columns=[name for name in found if name in rest])
+    result = pd.concat([rest, pd.DataFrame(found)], axis=1)
     checkpoints = None
     series = series_of(result) if group is None else None
     if series is not None:
         result["group"], checkpoints = series
+    names = {"params": f"column {params!r}" if params else UNSTATED}
+    names["flops"] = f"column {flops!r}" if flops else counted
     return Table(
         frame=result,
         source=source,
-        convention=f"params: {f'column {params!r}' if params else UNSTATED}; flops: {counted}",
+        convention="; ".join(f"{what}: {how}" for what, how in names.items()),
         choices=choices,
-        rows=frame.index.to_numpy() + 1,
+        rows=rows,
         names=tuple(map(str, frame.columns)),
-        notes=notes,
+        notes=(*said, *notes),
         checkpoints=checkpoints,
         mixed=_mixed(result, (*ONE_VALUE, *_conventions(result))),
         columns={
-            **{k.strip("-"): v for k, v in {**chosen, "--group": group}.items() if v},
-            **{f"column {name}": column for name, column in (extra or {}).items()},
+            option.removeprefix("--"): name for option, name in {**options, **keys}.items() if name
         },
     )
 
 
-def _refuse_twice(chosen: Mapping[str, str | None]) -> None:
+def _refuse_twice(chosen: Mapping[str, str]) -> None:
     """A column may be two things only where U is D: data seen once."""
-    seen: dict[str, str] = {}
-    for option, name in chosen.items():
-        if name is None:
-            continue
-        if name in seen and {option, seen[name]} != {"--unique", "--data"}:
-            raise UserError(f"{seen[name]} and {option} both name the column {name!r}")
-        seen[name] = option
+    for (one, name), (other, again) in itertools.combinations(chosen.items(), 2):
+        if name == again and {one, other} != {"U", "D"}:
+            raise UserError(f"{OPTIONS[one]} and {OPTIONS[other]} both name the column {name!r}")
 
 
-def _units(found, chosen, rows, source: str) -> None:
-    options = {"N": "--params", "D": "--data", "C": "--flops"}
-    names = {name: chosen[option] for name, option in options.items() if chosen[option]}
-    refuse_units({name: found[name] for name in names}, names, rows, source)
+def _complete(found: dict[str, np.ndarray], count: int) -> tuple[str, list[str]]:
+    """Fill in N, D or C from the others, NaN where they do not say; how C was, and what was."""
+    have, notes = set(found), []
+    if {"N", "C"} <= have and "D" not in have:
+        found["D"] = found["C"] / (6 * found["N"])
+        notes = ["D computed as C / 6N"]
+    elif {"D", "C"} <= have and "N" not in have:
+        found["N"] = found["C"] / (6 * found["D"])
+        notes = ["N computed as C / 6D"]
+    for name in "ND":
+        found.setdefault(name, np.full(count, np.nan))
+    found.setdefault("C", 6 * found["N"] * found["D"])
+    return "6ND computed from the columns" if {"N", "D"} <= have else UNSTATED, notes
 
 
 def read_file(path: str | Path, **columns) -> Table:
@@ -256,29 +248,27 @@ def read_runs(
     there = (folder / files.STUDY).exists()
     study = files.read_description(folder) if there else files.Description()
     about = study.get("parts", {})
-    rows = [(trial["part"], _record(trial)) for trial in runs.trials]
-    total = len(rows)
+    rows, notes = [_record(trial) for trial in runs.trials], _absent(study, runs)
     if where is not None:
-        mask = rows_where(pd.DataFrame([row for _, row in rows]), where, "--where", str(folder))
-        rows = [row for row, kept in zip(rows, mask, strict=True) if kept]
+        mask = rows_where(pd.DataFrame(rows), where, "--where", str(folder))
+        rows = list(itertools.compress(rows, mask))
         if not rows:
             raise UserError(f"{folder}: no rows where {where}")
-    order = dict.fromkeys([*about, *(part for part, _ in rows)])
-    parts = {part: [row for name, row in rows if name == part] for part in order}
-    parts = {part: chosen for part, chosen in parts.items() if chosen}
-    lost = [part for part, chosen in parts.items() if not _usable(pd.DataFrame(chosen)).any()]
-    if len(lost) == len(parts):
+        notes.append(f"{len(rows)} of {len(mask)} trials: where {where}")
+    tables, lost = {}, []
+    for part in dict.fromkeys([*about, *(row["part"] for row in rows)]):
+        mine = [row for row in rows if row["part"] == part]
+        usable = [row["status"] == "finished" and np.isfinite(row["L"]) for row in mine]
+        if any(usable):
+            title = about.get(part, {}).get("title")
+            tables[part] = _part_table(pd.DataFrame(mine), usable, part, title, folder)
+        elif mine:
+            lost.append(part)
+    if not tables:
         raise UserError(f"{folder}: part {lost[0]!r}: every trial diverged")
-    notes = (
-        *_absent(study, runs),
-        *(f"part {part!r} left out: every trial diverged" for part in lost),
-        *([] if where is None else [f"{len(rows)} of {total} trials: where {where}"]),
-    )
-    tables = {}
-    for part in (part for part in parts if part not in lost):
-        title = about.get(part, {}).get("title")
-        tables[part] = _part_table(pd.DataFrame(parts[part]), part, title, folder, notes)
-        notes = ()  # said once
+    notes += [f"part {part!r} left out: every trial diverged" for part in lost]
+    first = next(iter(tables))  # where the folder's own notes are said, once
+    tables[first] = replace(tables[first], notes=(*notes, *tables[first].notes))
     return tables
 
 
@@ -325,29 +315,24 @@ def _record(row: files.Trial) -> dict:
     }
 
 
-def _usable(frame: pd.DataFrame) -> pd.Series:
-    return (frame["status"] == "finished") & np.isfinite(frame["L"])
-
-
 def _part_table(
-    frame: pd.DataFrame, part: str, title: str | None, folder: Path, said: tuple[str, ...]
+    frame: pd.DataFrame, usable: list[bool], part: str, title: str | None, folder: Path
 ) -> Table:
-    usable, notes = _usable(frame), list(said)
-    if not usable.all():
-        lost = ", ".join(frame.loc[~usable, "id"])
-        notes.append(f"{int((~usable).sum())} of {len(frame)} trials diverged, left out: {lost}")
-    kept = frame.loc[usable].reset_index(drop=True)
-    floors = [value for value in kept["floor"] if value is not None and np.isfinite(value)]
+    """The table of a part, without the trials that diverged, which its notes name."""
+    lost = frame["id"][~np.array(usable)]
+    note = f"{len(lost)} of {len(frame)} trials diverged, left out: {', '.join(lost)}"
+    kept = frame[usable].reset_index(drop=True)
+    first, floors = kept.iloc[0], kept["floor"].dropna()
     return Table(
         frame=kept,
         source=str(folder),
-        convention=str(kept["convention"].iloc[0]),
-        loss_unit=str(kept["loss_unit"].iloc[0]),
-        data_unit=str(kept["data_unit"].iloc[0]),
-        floor=float(floors[0]) if floors else None,
+        convention=str(first["convention"]),
+        loss_unit=str(first["loss_unit"]),
+        data_unit=str(first["data_unit"]),
+        floor=float(floors.iloc[0]) if len(floors) else None,
         part=part,
         title=title,
-        notes=tuple(notes),
+        notes=(note,) if len(lost) else (),
         mixed=_mixed(
             kept, ("convention", "loss_unit", "score_kind", "split", "data_unit", "fingerprint")
         ),

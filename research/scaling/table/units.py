@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from research import numbers
 from research.errors import UserError
-from research.scaling.table.expression import spelled
+from research.numbers import rows as said_rows
+from research.scaling.table.columns import spelled
 
 # Decades between C and 6ND, and of D / N, that no training run reaches.
 OFF_6ND = 5.0
@@ -21,30 +21,36 @@ SMALL = 5.0
 # A gap of so many decades parts rows in one unit from rows in another.
 GAP = 4.5
 UNITS = {3: "thousands", 6: "millions", 9: "billions", 12: "trillions"}
+Logs = Mapping[str, np.ndarray]
 
 
-def refuse_units(values: Mapping[str, np.ndarray], names: Mapping[str, str], rows, source: str):
+def refuse_units(
+    values: Mapping[str, np.ndarray], names: Mapping[str, str], rows: np.ndarray, source: str
+) -> None:
     """Refuse a table whose columns cannot be counts of parameters, data and FLOPs.
 
-    `values` are columns N, D and perhaps C [rows], `names` what the file calls them (those it has
-    not, it derived), `rows` the numbers that people count its rows by.
+    `values` are columns N, D and perhaps C [rows] as the file has them, `names` what it calls them,
+    `rows` the numbers that people count its rows by.
 
     Raises:
         UserError: naming the column, and the rows where some are in another unit than the rest.
     """
-    if not {"N", "D"} <= set(names):
+    logs = {name: np.log10(values[name]) for name in "NDC" if name in values}
+    if not {"N", "D"} <= set(logs):
         return
-    logs = {name: np.log10(values[name]) for name in names if name in values}
+    ratio, what = logs["D"] - logs["N"], f"{names['D']!r} / {names['N']!r}"
     if "C" in logs:
         ratio = logs["C"] - logs["N"] - logs["D"] - np.log10(6)
-        what = f"C / 6ND of columns {', '.join(repr(names[name]) for name in ('C', 'N', 'D'))}"
-    else:
-        ratio = logs["D"] - logs["N"]
-        what = f"{names['D']!r} / {names['N']!r}"
+        what = f"C / 6ND of columns {', '.join(repr(names[name]) for name in 'CND')}"
     odd = _odd_rows(ratio)
     middle = float(np.median(ratio[~odd]))
     if odd.any():
-        _refuse_rows(logs, names, ratio - middle, odd, rows, what, source)
+        apart = {n: abs(np.median(v[odd]) - np.median(v[~odd])) for n, v in logs.items()}
+        raise UserError(
+            f"{source}: column {names[max(apart, key=apart.__getitem__)]!r} mixes units: in"
+            f" {said_rows(rows[odd])} {what} is {10 ** np.median(ratio[odd] - middle):.1e} times"
+            " that of the other rows"
+        )
     if "C" in logs and abs(middle) > OFF_6ND:
         raise UserError(f"{source}: {_against_flops(logs, names, middle)}")
     low, high = DATA_A_PARAMETER
@@ -67,32 +73,18 @@ def _odd_rows(ratio: np.ndarray) -> np.ndarray:
     return odd
 
 
-def _refuse_rows(logs, names, off, odd, rows, what, source):
-    """Name the column whose values stand out in the odd rows."""
-    apart = {
-        name: float(np.abs(np.median(values[odd]) - np.median(values[~odd])))
-        for name, values in logs.items()
-    }
-    column = names[max(apart, key=lambda name: apart[name])]
-    raise UserError(
-        f"{source}: column {column!r} mixes units: in {numbers.rows(np.asarray(rows)[odd])} {what}"
-        f" is {10 ** np.median(off[odd]):.1e} times that of the other rows"
-    )
-
-
-def _against_flops(logs, names, middle: float) -> str:
+def _against_flops(logs: Logs, names: Mapping[str, str], middle: float) -> str:
+    """Which column is in what unit where C is 10^`middle` times 6ND."""
     text = f"column {names['C']!r} is {10**middle:.1e} times 6ND"
-    power = 3 * round(middle / 3)
     if middle < 0:
         return f"{text}: expected FLOPs (a petaFLOP/s-day is 8.64e19)"
-    small = [names[name] for name in ("N", "D") if np.median(logs[name]) < 6]
-    which = " and ".join(repr(name) for name in small) or f"{names['N']!r} or {names['D']!r}"
-    unit = UNITS.get(power, "another unit") if len(small) < 2 else "another unit"
-    expected = "expected plain counts"
+    power, small = 3 * round(middle / 3), [n for n in "ND" if np.median(logs[n]) < 6]
     if len(small) == 1 and power in UNITS:
-        name = next(key for key in ("N", "D") if names[key] == small[0])
-        expected = _mend(name, small[0], power)
-    return f"{text}: {which} looks to be in {unit}; {expected}"
+        (name,) = small
+        mend = _mend(name, names[name], power)
+        return f"{text}: {names[name]!r} looks to be in {UNITS[power]}; {mend}"
+    which = " or ".join(repr(names[name]) for name in small or "ND")
+    return f"{text}: {which} looks to be in another unit; expected plain counts"
 
 
 def _mend(name: str, column: str, power: int) -> str:
