@@ -107,6 +107,11 @@ LAYOUTS: dict[str, tuple[str | bytes, dict[str, str], list[str]]] = {
     "JSON under a key": (json.dumps({"made": "today", "runs": RECORDS}), {}, []),
     "JSON of columns": (json.dumps({"N": N, "D": D, "L": L}), {}, []),
     "JSON by pandas": (pd.DataFrame(RECORDS).to_json(), {}, []),
+    "JSON of records by name": (
+        json.dumps({f"run {k}": row for k, row in enumerate(RECORDS)}),
+        {},
+        [],
+    ),
     "nested JSON": (
         json.dumps([{"config": {"N": n, "D": d}, "val": {"loss": y}} for n, d, y in ROWS]),
         {"params": "config.N", "data": "config.D", "loss": "val.loss"},
@@ -257,8 +262,14 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, str], str]] = {
     ),
     "a key twice": ('{"N": 1, "N": 2}\n{"N": 3}\n', {}, "the key 'N' is there twice"),
     "a line that is no JSON": ('{"N": 1}\nN\n{"N": 2}\n', {}, "line 2 is not JSON"),
+    "an empty array": ("[]", {}, "no rows"),
     "a list of numbers": ("[[1, 2], [3]]", {}, "no table; expected an array of objects"),
     "an unknown expression": (CSV, {"params": "1e6 * M"}, "--params: no column 'M' in .*N, D, L"),
+    "a name twice in an expression": (
+        "N,D,L,L\n1e7,1e9,3,3\n",
+        {"loss": "2 * L"},
+        "^--loss: .* has several columns called 'L'$",
+    ),
     "an attack": (CSV, {"params": "N.to_pickle('pwned') * 1"}, "not allowed"),
 }
 

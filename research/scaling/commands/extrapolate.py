@@ -65,17 +65,10 @@ def run(args: argparse.Namespace) -> int:
         source=args.source,
     )
     result = extrapolate(curves, args.law, args.level)
-    rows = [
-        {"row": int(row) + 1, "law": str(law), "prediction": at, "low": low, "high": high}
-        for row, law, at, low, high in zip(
-            result.curves.frame.index,
-            result.law,
-            *(ends.tolist() for ends in (result.prediction, result.low, result.high)),
-            strict=True,
-        )
-    ]
-    content = {**result.to_json(), "predictions": rows}
-    answer(args, content, lines(result), result.frame().to_csv(index=False))
+    frame = result.frame()
+    rows = frame[["law", "prediction", "low", "high"]].assign(row=frame.index + 1)
+    content = {**result.to_json(), "predictions": rows.to_dict("records")}
+    answer(args, content, lines(result), frame.to_csv(index=False))
     return 0
 
 

@@ -81,17 +81,14 @@ def run(args: argparse.Namespace) -> int:
     for part, table in tables.items():
         table = _drop_highest(table, args.drop_highest)
         try:
-            fit = _fit(table, law, objective_for(args.objective, table), draw_options(args))
-            lines, parts[part] = fit
+            found = _fit(table, law, objective_for(args.objective, table), draw_options(args))
         except UserError as error:
             # A small part of a study (a check, a baseline) must not cost the others their laws.
             if part == first:
                 raise
             name = law.name if law else args.law
-            lines, parts[part] = (
-                [f"refused: {error}"],
-                no_law(table, name, args.level, str(error)),
-            )
+            found = [f"refused: {error}"], no_law(table, name, args.level, str(error))
+        lines, parts[part] = found
         if law is not None and laws.named(law.name) is None:
             parts[part]["law_file"] = args.law  # a hint: it is not run unless named again
         shown += [*([part] if part else []), *lines, ""]

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from research.numbers import few
 from research.scaling.doubt import architecture, reach
@@ -30,6 +31,11 @@ class Finding:
     name: str
     message: str
     numbers: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, code: int, name: str, text: str, /, **numbers: Any) -> "Finding":
+        """The warning whose sentence is `text` with the `numbers` in it."""
+        return cls(code, name, text.format(**numbers), numbers)
 
     @property
     def line(self) -> str:
@@ -54,8 +60,8 @@ def _over(
     """A finding where `values` [rows] pass `bound`; `text` says {rows} and {largest}."""
     if values is None or not (values > bound).any():
         return None
-    numbers = {"rows": int((values > bound).sum()), "largest": float(values.max())}
-    return Finding(code, name, text.format(**numbers), numbers)
+    rows, largest = int((values > bound).sum()), float(values.max())
+    return Finding.of(code, name, text, rows=rows, largest=largest)
 
 
 def mixed_conventions(table: Table) -> Finding | None:
@@ -71,16 +77,14 @@ def units(table: Table) -> Finding | None:
     A run folder of ours counts them one by one.
     """
     most = TINY if table.part is None else 0.0
-    small = [n for n in ("N", "D") if np.min(table[n]) < 100 or np.max(table[n]) < most]
+    span = table.span(("N", "D")).items()
+    small = [name for name, (low, high) in span if low < 100 or high < most]
     if not small:
         return None
-    numbers = {name: [float(table[name].min()), float(table[name].max())] for name in small}
-    text = "; ".join(
-        f"{name} runs from {low:g} to {high:g}" for name, (low, high) in numbers.items()
-    )
-    return Finding(
-        1, "units", f"{text}: in billions? the law's A and B hold for this unit", numbers
-    )
+    numbers = {name: list(ends) for name, ends in table.span(small).items()}
+    runs = (f"{name} runs from {low:g} to {high:g}" for name, (low, high) in numbers.items())
+    text = f"{'; '.join(runs)}: in billions? the law's A and B hold for this unit"
+    return Finding(1, "units", text, numbers)
 
 
 def flops_against_6nd(table: Table) -> Finding | None:
@@ -135,27 +139,21 @@ def schedule(table: Table) -> Finding | None:
 def sweep_edges(table: Table) -> list[Finding]:
     """5: the best learning rate or batch at the edge of its sweep, or one rate for every size."""
     found = []
-    frame = table.frame
+    best_first = table.frame.sort_values("L", kind="stable").groupby(["N", "D"])
     for column in ("learning_rate", "batch_size"):
-        values = table.numbers(column)
-        if values is None:
+        if table.numbers(column) is None:
             continue
-        edges, swept = 0, 0
-        for _, rows in frame.groupby(["N", "D"]):
-            tried = np.unique(rows[column].to_numpy(float))
-            if len(tried) < 3:
-                continue
-            swept += 1
-            best = float(rows[column].to_numpy(float)[rows["L"].to_numpy().argmin()])
-            edges += best in (tried[0], tried[-1])
+        sweeps = best_first[column].agg(["first", "min", "max", "nunique"])
+        sweeps = sweeps[sweeps["nunique"] >= 3]
+        edges = int(sweeps[["min", "max"]].eq(sweeps["first"], axis=0).any(axis=1).sum())
         if edges:
-            text = f"best {column} is at the edge of its sweep in {edges} of {swept} sweeps"
-            found.append(Finding(5, "sweep edge", text, {"edges": edges, "sweeps": swept}))
-        decades = float(np.log10(table["N"].max() / table["N"].min()))
-        if column == "learning_rate" and len(np.unique(values)) == 1 and decades > 1:
-            text = f"one learning rate, {values[0]:g}, for sizes over {decades:.1f} decades"
-            numbers = {"learning_rate": float(values[0]), "decades": decades}
-            found.append(Finding(5, "not tuned per size", text, numbers))
+            text = f"best {column} is at the edge of its sweep in {{edges}} of {{sweeps}} sweeps"
+            found.append(Finding.of(5, "sweep edge", text, edges=edges, sweeps=len(sweeps)))
+    rates, decades = table.numbers("learning_rate"), np.log10(table["N"].max() / table["N"].min())
+    if rates is not None and np.ptp(rates) == 0 and decades > 1:
+        text = "one learning rate, {learning_rate:g}, for sizes over {decades:.1f} decades"
+        numbers = {"learning_rate": float(rates[0]), "decades": decades}
+        found.append(Finding.of(5, "not tuned per size", text, **numbers))
     return found
 
 
@@ -173,36 +171,31 @@ def checkpoints(table: Table) -> Finding | None:
     """15: rows that are checkpoints of a few runs, told by themselves and resampled by run."""
     if table.checkpoints is None:
         return None
-    runs = int(table.frame["group"].nunique())
-    text = f"{len(table)} rows look like checkpoints of {runs} runs, one a value of"
+    text = "{rows} rows look like checkpoints of {runs} runs, one a value of"
     text += f" {table.checkpoints}, and are resampled by run; --group COLUMN says what a run is"
-    return Finding(15, "checkpoints", text, {"rows": len(table), "runs": runs})
+    runs = int(table.frame["group"].nunique())
+    return Finding.of(15, "checkpoints", text, rows=len(table), runs=runs)
 
 
 def resampling(table: Table) -> list[Finding]:
     """15: rows that are not independent runs, though the bootstrap takes them for such."""
     frame, found = table.frame, []
-    grouped = frame["group"].nunique() < len(frame)
-    if not grouped and table.part is None:
-        for column in RUN_COLUMNS:
-            if column not in frame or frame[column].isna().any():
-                continue
-            count = int(frame[column].astype(str).nunique())
-            if count < len(frame):
-                text = f"column {column!r} repeats: {len(frame)} rows of {count} runs are resampled"
-                numbers = {"rows": len(frame), "runs": count}
-                found.append(
-                    Finding(
-                        15, "resampling", f"{text} as if independent; --group {column}", numbers
-                    )
-                )
-                break
-    if not grouped and "trunk" in frame:
-        trunks = frame["trunk"].dropna()
-        if trunks.nunique() < len(trunks):
-            numbers = {"rows": len(trunks), "trunks": int(trunks.nunique())}
-            text = f"{len(trunks)} runs branch from {numbers['trunks']} trunks and are resampled"
-            found.append(Finding(15, "resampling", f"{text} as if independent", numbers))
+    if frame["group"].nunique() < len(frame):
+        return []
+    named = [name for name in RUN_COLUMNS if name in frame and frame[name].notna().all()]
+    counts = {name: int(frame[name].astype(str).nunique()) for name in named}
+    repeated = [name for name, count in counts.items() if count < len(frame)]
+    if repeated and table.part is None:
+        column = repeated[0]
+        text = f"column {column!r} repeats: {len(frame)} rows of {counts[column]} runs are"
+        text += f" resampled as if independent; --group {column}"
+        numbers = {"rows": len(frame), "runs": counts[column]}
+        found.append(Finding(15, "resampling", text, numbers))
+    trunks = frame["trunk"].dropna() if "trunk" in frame else pd.Series()
+    if trunks.nunique() < len(trunks):
+        text = "{rows} runs branch from {trunks} trunks and are resampled as if independent"
+        numbers = {"rows": len(trunks), "trunks": int(trunks.nunique())}
+        found.append(Finding.of(15, "resampling", text, **numbers))
     return found
 
 
@@ -210,14 +203,13 @@ def flagged_rows(table: Table) -> list[Finding]:
     """18: diverged rows left out, and rows that saw their data more than once."""
     found = [Finding(18, "diverged", note, {}) for note in table.notes if "diverged" in note]
     if "status" in table.frame:
-        bad = ~table.frame["status"].isin(FINISHED) & table.frame["status"].notna()
-        if bad.any():
-            text = f"{int(bad.sum())} rows have a status other than finished and are fitted"
-            found.append(Finding(18, "status", text, {"rows": int(bad.sum())}))
+        status = table.frame["status"]
+        if bad := int((~status.isin(FINISHED) & status.notna()).sum()):
+            text = "{rows} rows have a status other than finished and are fitted"
+            found.append(Finding.of(18, "status", text, rows=bad))
     text = "{rows} rows repeat their data (up to {largest:.3g} epochs)"
     repeated = _over(18, "repeated data", _epochs(table), 1.0001, text)
-    found += [repeated] if repeated else []
-    return found
+    return [*found, repeated] if repeated else found
 
 
 def _epochs(table: Table) -> np.ndarray | None:
@@ -244,11 +236,9 @@ def below_floor(table: Table) -> Finding | None:
     """20: a loss under the known entropy of the source cannot be the loss it is called."""
     if table.floor is None or table["L"].min() >= table.floor:
         return None
+    text = "the smallest loss {smallest:.6g} is below the source's floor {floor:.6g}"
     numbers = {"floor": table.floor, "smallest": float(table["L"].min())}
-    text = (
-        f"the smallest loss {numbers['smallest']:.6g} is below the source's floor {table.floor:.6g}"
-    )
-    return Finding(20, "below the floor", text, numbers)
+    return Finding.of(20, "below the floor", text, **numbers)
 
 
 def paired_losses(table: Table) -> Finding | None:

@@ -12,9 +12,9 @@ import numpy as np
 from research import numbers as say
 from research.errors import UserError, nearest
 from research.scaling.doubt import reach
+from research.scaling.doubt.support import OPTIONS
 from research.scaling.laws import Law
 from research.scaling.plan.fitted import FittedLaw, read_law
-from research.scaling.table.columns import OPTIONS
 
 # A run this many times off what N and D cost, or off the line of the fitted runs, is said to be.
 OFF = 1.5

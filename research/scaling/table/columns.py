@@ -15,7 +15,11 @@ LARGEST = 1e45
 OPTIONS = {"N": "--params", "D": "--data", "L": "--loss", "C": "--flops", "U": "--unique"}
 
 
-class NoColumn(UserError):
+class ColumnError(UserError):
+    """A name that is not that of one column of the table."""
+
+
+class NoColumn(ColumnError):
     """A name that is no column of the table."""
 
 
@@ -40,7 +44,7 @@ def named_column(frame: pd.DataFrame, option: str, name: str, source: str) -> pd
         raise NoColumn(f"{option}: no column {name!r} in {source}{hint}; it has {shown}")
     column = frame[name]
     if isinstance(column, pd.DataFrame) or name in frame.attrs.get("repeated", ()):
-        raise UserError(f"{option}: {source} has several columns called {name!r}")
+        raise ColumnError(f"{option}: {source} has several columns called {name!r}")
     return column
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from research.errors import UserError
 from research.scaling.table.cells import as_numbers, blank
-from research.scaling.table.columns import NoColumn, named_column, spelled
+from research.scaling.table.columns import ColumnError, NoColumn, named_column, spelled
 
 LONGEST, DEEPEST = 10_000, 60  # characters and levels of an expression
 ALLOWED = (
@@ -81,7 +81,7 @@ def evaluate(
         walk = _Walk(frame, text, option, source)
         with np.errstate(all="ignore"):
             return walk.value(walk.tree)
-    except NoColumn:
+    except ColumnError:
         raise
     except UserError as error:
         raise UserError(f"{option}: cannot evaluate {text[:80]!r}: {error}") from error

@@ -57,14 +57,10 @@ def _hashable(value: object) -> bool:
 
 def _are_series(frame: pd.DataFrame, codes: np.ndarray, count: int) -> bool:
     """Whether most rows lie in groups that look like the checkpoints of one run."""
-    order = np.lexsort((frame["D"], codes))
-    ends = np.cumsum(np.bincount(codes, minlength=count))[:-1]
-    columns = [frame[name].to_numpy(float)[order] for name in ("N", "D", "L")]
-    groups = list(zip(*(np.split(column, ends) for column in columns), strict=True))
-    step = max(len(groups) // MOST_SERIES, 1)
-    chosen = groups[::step]
-    rows = sum(len(size) for size, *_ in chosen if _is_series(size, *_))
-    return rows >= 0.8 * sum(len(size) for size, *_ in chosen)
+    some = codes % max(count // MOST_SERIES, 1) == 0
+    rows = frame[["N", "D", "L"]].assign(run=codes)[some].sort_values("D", kind="stable")
+    runs = [run[["N", "D", "L"]].to_numpy(float).T for _, run in rows.groupby("run")]
+    return sum(run.shape[1] for run in runs if _is_series(*run)) >= 0.8 * len(rows)
 
 
 def _is_series(size: np.ndarray, data: np.ndarray, loss: np.ndarray) -> bool:

@@ -114,11 +114,13 @@ def _runs_in_columns(
 def _pivot(
     frame: pd.DataFrame, wanted: Wanted, missing: list[str], source: str
 ) -> tuple[pd.DataFrame, list[str]] | None:
+    loss = wanted.get("--loss")
+    if len(frame.columns) < 3 or loss not in missing:
+        return None
     first, *names = (str(name) for name in frame.columns)
     values = [number_of(name.rpartition("=")[2]) for name in names]
-    loss = wanted.get("--loss")
     across = [name for name in missing if name != loss]
-    if len(names) < 2 or None in values or loss not in missing or number_of(first) is not None:
+    if None in values or number_of(first) is not None:
         return None
     corner = re.split(r"\s*[\\/]\s*", first)  # it may name both: params\tokens
     down = first

@@ -139,26 +139,23 @@ def from_frame(
     """
     own = {"N": params, "D": data, "L": loss, "C": flops, "U": unique}
     own = {name: column for name, column in own.items() if column is not None}
-    _refuse_twice(own)
-    for name, column in (extra or {}).items():
-        if not name.isidentifier() or name in (*own, "N", "D", "C", "group"):
-            raise UserError(f"--column {name}={column}: expected the name of a law's own variable")
-    options = {OPTIONS[name]: column for name, column in own.items()}
-    options |= {f"--column {name}": column for name, column in (extra or {}).items()}
+    further = dict(extra or {})
+    _refuse_names(own, further)
+    variables = own | further
+    options = {OPTIONS.get(name, f"--column {name}"): name for name in variables}
+    named = {option: variables[name] for option, name in options.items()}
     keys = {"--group": group}
-    frame, said = asked(frame, options, source, keys=keys, where=where, loss=loss)
+    frame, said = asked(frame, named, source, keys=keys, where=where, loss=loss)
     rows = frame.index.to_numpy() + 1
-    signed = {"L"} if signed_loss else set()
+    any_sign = {*further, *(["L"] if signed_loss else [])}
     found = {
-        name: (finite_numbers if name in signed else positive_numbers)(
-            frame, OPTIONS[name], column, source
+        name: (finite_numbers if name in any_sign else positive_numbers)(
+            frame, option, variables[name], source
         )
-        for name, column in own.items()
+        for option, name in options.items()
     }
     refuse_units(found, own, rows, source)
     counted, notes = _complete(found, len(frame))
-    for name, column in (extra or {}).items():
-        found[name] = finite_numbers(frame, f"--column {name}", column, source)
     found["group"] = np.arange(len(frame)).astype(str)
     if group is not None:
         found["group"] = named_column(frame, "--group", group, source).astype(str).to_numpy()
@@ -166,33 +163,33 @@ def from_frame(
     rest = frame.rename(columns={"group": OWN_GROUP}).reset_index(drop=True)
     rest = rest.drop(columns=[name for name in found if name in rest])
     result = pd.concat([rest, pd.DataFrame(found)], axis=1)
-    checkpoints = None
     series = series_of(result) if group is None else None
     if series is not None:
-        result["group"], checkpoints = series
-    names = {"params": f"column {params!r}" if params else UNSTATED}
-    names["flops"] = f"column {flops!r}" if flops else counted
+        result["group"] = series[0]
+    size = f"column {params!r}" if params else UNSTATED
+    cost = f"column {flops!r}" if flops else counted
     return Table(
         frame=result,
         source=source,
-        convention="; ".join(f"{what}: {how}" for what, how in names.items()),
+        convention=f"params: {size}; flops: {cost}",
         choices=choices,
         rows=rows,
         names=tuple(map(str, frame.columns)),
         notes=(*said, *notes),
-        checkpoints=checkpoints,
+        checkpoints=series and series[1],
         mixed=_mixed(result, (*ONE_VALUE, *_conventions(result))),
-        columns={
-            option.removeprefix("--"): name for option, name in {**options, **keys}.items() if name
-        },
+        columns={k.removeprefix("--"): v for k, v in {**named, **keys}.items() if v},
     )
 
 
-def _refuse_twice(chosen: Mapping[str, str]) -> None:
-    """A column may be two things only where U is D: data seen once."""
-    for (one, name), (other, again) in itertools.combinations(chosen.items(), 2):
-        if name == again and {one, other} != {"U", "D"}:
-            raise UserError(f"{OPTIONS[one]} and {OPTIONS[other]} both name the column {name!r}")
+def _refuse_names(own: Mapping[str, str], further: Mapping[str, str]) -> None:
+    """A column may be two things only where U is D, data seen once; a variable has one name."""
+    for (one, column), (other, again) in itertools.combinations(own.items(), 2):
+        if column == again and {one, other} != {"U", "D"}:
+            raise UserError(f"{OPTIONS[one]} and {OPTIONS[other]} both name the column {column!r}")
+    for name, column in further.items():
+        if not name.isidentifier() or name in (*own, "N", "D", "C", "group"):
+            raise UserError(f"--column {name}={column}: expected the name of a law's own variable")
 
 
 def _complete(found: dict[str, np.ndarray], count: int) -> tuple[str, list[str]]:
