@@ -125,15 +125,9 @@ class LawFit:
         middle = self.predict(anyway=anyway, **rows)
         with np.errstate(all="ignore"):
             drawn = self.law.loss(self.draws, **rows)
-            if self.log:
-                middle, drawn = np.log(middle), np.log(drawn)
-        if noise:
-            spread = intervals.Spread(self.noise, self.num_groups, len(self.law.parameters))
-            ends = intervals.predictive(middle, drawn, spread, self.level)
-        else:
-            ends = intervals.percentile(drawn, self.level, self.degrees)
-        ends = intervals.widen(ends, middle, self.inflation)
-        return np.exp(ends) if self.log else ends
+        size = len(self.law.parameters)
+        spread = intervals.Spread(self.noise, self.num_groups, size, self.log, self.inflation)
+        return spread.interval(middle, drawn, self.level, noise)
 
     def optimal(self, flops: float, *, anyway: bool = False) -> Optimum:
         """The best N and D for `flops`, with intervals (of the laws in ADDITIVE).
@@ -171,7 +165,7 @@ class LawFit:
         wanted = dict(variables)
         if {"N", "D"} <= set(wanted):
             size, data = (np.asarray(wanted[name], float) for name in ("N", "D"))
-            wanted["C"] = self.flops_model.factor * size**self.flops_model.power * data
+            wanted["C"] = self.flops_model.flops(size, data)
         # A law of compute alone asks nothing of the sizes (see `table_findings`).
         names = ("N", "C") if "N" in self.law.variables else ("C",)
         refused = reach.refusal(self.span, wanted, names)

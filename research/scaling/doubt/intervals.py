@@ -53,11 +53,38 @@ def percentile(draws: np.ndarray, level: float, degrees: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spread:
-    """How runs scatter about a law: `noise` of log loss, from how many groups and parameters."""
+    """How runs scatter about a law: `noise` of log loss, from how many groups and parameters.
+
+    Without `log` (losses of zero or less) the noise is of the loss itself. Intervals of predictions
+    are `inflation` times as wide as the draws have them.
+    """
 
     noise: float
     num_groups: int
     num_parameters: int
+    log: bool = True
+    inflation: float = 1.0
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the percentiles."""
+        return degrees_of_freedom(self.num_groups, self.num_parameters)
+
+    def interval(
+        self, loss: np.ndarray, draws: np.ndarray, level: float, noise: bool = False
+    ) -> np.ndarray:
+        """Ends [2, rows] of the law's loss [rows], from draws of it [S, rows]; or of a new run's.
+
+        A new run's loss holds its own `noise` beside the law's error.
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            middle, draws = (np.log(loss), np.log(draws)) if self.log else (loss, draws)
+        if noise:
+            ends = predictive(middle, draws, self, level)
+        else:
+            ends = percentile(draws, level, self.degrees)
+        ends = widen(ends, middle, self.inflation)
+        return np.exp(ends) if self.log else ends
 
 
 def predictive(middle: np.ndarray, draws: np.ndarray, spread: Spread, level: float) -> np.ndarray:
@@ -65,7 +92,7 @@ def predictive(middle: np.ndarray, draws: np.ndarray, spread: Spread, level: flo
 
     The law's error and a run's own noise are independent: their widths add in quadrature.
     """
-    ends = percentile(draws, level, degrees_of_freedom(spread.num_groups, spread.num_parameters))
+    ends = percentile(draws, level, spread.degrees)
     degrees = max(spread.num_groups - spread.num_parameters, 1)
     own = spread.noise * scipy.special.stdtrit(degrees, 0.5 + level / 2)
     low, high = np.minimum(ends[0] - middle, 0), np.maximum(ends[1] - middle, 0)

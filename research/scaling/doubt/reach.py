@@ -6,6 +6,7 @@ Past them is either way: above the largest run and below the smallest.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Decades that N, D and C must span for a law of them to be carried further.
 WANTED_DECADES = {"N": 1.5, "D": 1.5, "C": 2.0}
@@ -33,7 +34,7 @@ def narrow(span: Span, names: Sequence[str]) -> str | None:
     )
 
 
-def beyond(span: Span, wanted: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
+def beyond(span: Span, wanted: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Decades [rows] by which `wanted` passes the runs: above 0 past the largest, below 0 short of
     the smallest, 0 among them. Only of what `span` holds positive ends of.
     """
@@ -67,9 +68,7 @@ def warnings(past: Mapping[str, np.ndarray]) -> list[str]:
     ]
 
 
-def refusal(
-    span: Span, wanted: Mapping[str, np.ndarray | float], names: Sequence[str]
-) -> str | None:
+def refusal(span: Span, wanted: Mapping[str, ArrayLike], names: Sequence[str]) -> str | None:
     """Why the law may not be carried to `wanted`, or None.
 
     `names` of N, D and C must be wide for it, and so must whichever of them goes too far.

@@ -14,7 +14,8 @@ from research.errors import UserError, nearest
 from research.hardware import Slice
 from research.scaling import laws
 from research.scaling.doubt import reach, rounding
-from research.scaling.plan.fitted import FittedLaw, Ladder, read_law
+from research.scaling.plan.fitted import Ends, FittedLaw, read_law
+from research.scaling.plan.prediction import Prediction, predict
 from research.scaling.plan.surface import (
     Surface,
     best_size,
@@ -143,16 +144,17 @@ def plan(
     _refuse_given(fitted.law, given or {})
     _refuse_far(fitted, {"C": flops}, anyway)
     if fitted.ladder is not None and len(fitted.law.variables) == 1:
-        choices, curve = _on_ladder(fitted, fitted.ladder, flops, inference, unique), []
-        warnings = [f"{fitted.ladder.said} in every run that was fitted: so it is in this plan"]
+        found = predict(content, {"C": flops}, own=own, anyway=True)
+        best, serving, curve = _on_ladder(fitted, found, inference, unique), None, []
+        warnings = found.warnings
     else:
-        choices, curve, warnings = _searched(fitted, flops, unique, inference, given or {})
-    best, serving = choices
-    reached = [{"C": flops}, *({"N": c.params, "D": c.data} for c in choices if c)]
-    for wanted in reached[1:]:
-        _refuse_far(fitted, wanted, anyway)
-    ends = {name: np.array([w[name] for w in reached if name in w]) for name in "CND"}
-    far = fitted.doubts(reach.beyond(fitted.ranges, ends))
+        best, serving, curve, warnings = _searched(fitted, flops, unique, inference, given or {})
+        chosen = [each for each in (best, serving) if each]
+        ends = {"C": [flops], "N": [c.params for c in chosen], "D": [c.data for c in chosen]}
+        warnings = fitted.doubts(reach.beyond(fitted.ranges, ends)) + warnings
+    for choice in (best, serving):
+        if choice:
+            _refuse_far(fitted, {"N": choice.params, "D": choice.data}, anyway)
     hours = None
     if chips is not None:
         spent = chips.chip_hours(serving.flops if serving else best.flops, mfu)
@@ -167,9 +169,9 @@ def plan(
         curve=curve,
         data_unit=fitted.data_unit,
         loss_unit=fitted.loss_unit,
-        relative=fitted.log,
+        relative=fitted.spread.log,
         prediction_method=fitted.method,
-        warnings=far + warnings,
+        warnings=warnings,
         fit_warnings=fitted.warnings,
     )
 
@@ -200,34 +202,22 @@ def _refuse_far(fitted: FittedLaw, wanted: dict[str, float], anyway: bool) -> No
 
 def _on_ladder(
     fitted: FittedLaw,
-    ladder: Ladder,
-    flops: float,
+    found: Prediction,
     inference: float | None,
     unique: float | None,
-) -> tuple[Choice, None]:
-    """The run on the line of the fitted ones, under a law of N, D or C alone."""
-    if inference or unique:
+) -> Choice:
+    """The run on the line of the fitted ones, as `found` under a law of N, D or C alone."""
+    if (inference or unique) and fitted.ladder:
         option = "--inference-tokens" if inference else "--unique-tokens"
         raise UserError(
-            f"{option}: {ladder.said} in every run fitted, and the law {fitted.law.name!r} cannot"
+            f"{option}: {fitted.ladder.said} in every run fitted, and the law {found.law!r} cannot"
             " trade one for the other: runs off that line would let a law of N and D do so"
         )
-    params = float(ladder.params_for(np.asarray(flops), fitted.model))
-    data = float(ladder.data(np.asarray(params)))
-    values = {"N": params, "D": data, "C": flops}
-    columns = {name: np.full(1, values[name]) for name in fitted.law.variables}
-    loss = fitted.law.loss(fitted.point, **columns)
-    with np.errstate(all="ignore"):
-        drawn = fitted.law.loss(fitted.draws, **columns)
-    choice = Choice(
-        params=params,
-        data=data,
-        loss=float(loss[0]),
-        flops=float(flops),
-        loss_interval=_pair(fitted.loss_interval(loss, drawn)),
-        run_interval=_pair(fitted.run_interval(loss, drawn)),
+    params, data, flops = (float(found.columns[name][0]) for name in "NDC")
+    ends = _pair(found.loss_interval), _pair(found.run_interval)
+    return Choice(
+        params, data, float(found.loss[0]), flops, loss_interval=ends[0], run_interval=ends[1]
     )
-    return choice, None
 
 
 def _searched(
@@ -236,16 +226,16 @@ def _searched(
     unique: float | None,
     inference: float | None,
     given: dict[str, float],
-) -> tuple[tuple[Choice, Choice | None], list[TradeOff], list[str]]:
-    """(best, serving), the trade-off curve and warnings of a law of N and D."""
-    law, model, point = fitted.law, fitted.model, fitted.point
+) -> tuple[Choice, Choice | None, list[TradeOff], list[str]]:
+    """The best run, that to serve, the trade-off curve and warnings of a law of N and D."""
+    law, model = fitted.law, fitted.model
     if not {"N", "D"} <= set(law.variables):
         raise UserError(
             f"the law {law.name!r} is not of size and data: a plan takes one of L(N, D),"
             " such as chinchilla; `predict` takes any law"
         )
-    everything = np.concatenate([point[None], fitted.draws])
-    surface = Surface(law, everything, model, unique, given)
+    draws = np.concatenate([fitted.point[None], fitted.draws])
+    surface = Surface(law, draws, model, unique, given)
     sizes = best_size(surface, flops)
     if not np.isfinite(sizes[0]):
         raise UserError(
@@ -256,21 +246,19 @@ def _searched(
     lost = float(np.mean(~np.isfinite(sizes)))
     if lost > 0.01:
         warnings.append(f"{lost:.0%} of the draws have no best size: intervals leave them out")
-    surface = Surface(law, everything[np.isfinite(sizes)], model, unique, given)
+    surface = replace(surface, draws=draws[np.isfinite(sizes)])
     sizes = sizes[np.isfinite(sizes)]
     params = np.exp(sizes)
-    data = model.data(np.asarray(flops), params)
+    data = model.data(flops, params)
     best = _choice(fitted, surface, params, data, inference or 0.0)
-    warnings += _rounded(surface.one(point), flops)
+    warnings += _rounded(surface.one(), flops)
     warnings += _data_said(surface, best, flops)
     serving = None
     if inference:
-        smaller = np.exp(cheapest_to_serve(surface, sizes, flops, inference))
-        goal = hair_above(surface.loss(params[:, None], data[:, None]))
-        needed = data_for(surface, smaller[:, None], goal)[:, 0]
-        serving = _choice(fitted, surface, smaller, needed, inference)
-    curve = _curve(surface.one(point), best, flops, fitted.log)
-    return (best, serving), curve, warnings
+        smaller = cheapest_to_serve(surface, sizes, flops, inference)
+        serving = _choice(fitted, surface, *smaller, inference)
+    curve = _curve(surface.one(), best, flops, fitted.spread.log)
+    return best, serving, curve, warnings
 
 
 def _rounded(surface: Surface, flops: float) -> list[str]:
@@ -282,7 +270,7 @@ def _rounded(surface: Surface, flops: float) -> list[str]:
     corners = surface.draws + signs * np.array(list(halves.values()))
     corners = corners[(corners > 0).all(1) | (surface.draws <= 0).any()]
     params = np.exp(best_size(replace(surface, draws=corners), flops))
-    ratios = surface.model.data(np.asarray(flops), params) / params
+    ratios = surface.model.data(flops, params) / params
     low, high = np.nanmin(ratios), np.nanmax(ratios)
     if not high > 1.1 * low:
         return []
@@ -300,7 +288,7 @@ def _data_said(surface: Surface, best: Choice, flops: float) -> list[str]:
         return []
     text = f"the law {surface.law.name!r} knows nothing of repeats: D is capped at --unique-tokens"
     wanted = best_size(Surface(surface.law, surface.draws[:1], surface.model), flops)
-    free = surface.model.data(np.asarray(flops), np.exp(wanted))[0]
+    free = surface.model.data(flops, np.exp(wanted))[0]
     return [f"{text} {surface.unique:.4g} (the best plan would take {free:.4g})"]
 
 
@@ -308,33 +296,32 @@ def _choice(
     fitted: FittedLaw, surface: Surface, params: np.ndarray, data: np.ndarray, inference: float
 ) -> Choice:
     """The choice of the first draw, params and data [S]; the others give its intervals."""
-    here = np.full((len(params), 1), params[0]), np.full((len(params), 1), data[0])
-    losses = surface.loss(*here)
-    loss, drawn = losses[0], losses[1:]
+    losses = surface.loss(params[:1], data[:1])
+    law, run = fitted.loss_intervals(losses[0], losses[1:])
     return Choice(
         params=float(params[0]),
         data=float(data[0]),
-        loss=float(loss[0]),
-        flops=float(surface.cost(params, data)[0]),
+        loss=float(losses[0, 0]),
+        flops=float(surface.model.flops(params, data)[0]),
         serving_flops=float(surface.serving(params, inference)[0]),
         params_interval=_pair(fitted.interval(params[1:, None])),
         data_interval=_pair(fitted.interval(data[1:, None])),
-        loss_interval=_pair(fitted.loss_interval(loss, drawn)),
-        run_interval=_pair(fitted.run_interval(loss, drawn)),
+        loss_interval=_pair(law),
+        run_interval=_pair(run),
     )
 
 
-def _pair(ends: np.ndarray | None) -> Interval:
+def _pair(ends: Ends) -> Interval:
     return None if ends is None else (float(ends[0, 0]), float(ends[1, 0]))
 
 
 def _curve(surface: Surface, best: Choice, flops: float, relative: bool) -> list[TradeOff]:
     params = best.params * np.array([MULTIPLES])
-    data = surface.model.data(np.asarray(flops), params)
+    data = surface.model.data(flops, params)
     losses = surface.loss(params, data)
     # At the optimum itself rounding may ask for a hair more data than the budget buys.
     goal = hair_above(np.full_like(params, best.loss))
-    needed = surface.cost(params, data_for(surface, params, goal)) / flops
+    needed = surface.model.flops(params, data_for(surface, params, goal)) / flops
     needed = np.where(params == best.params, 1.0, needed)
     within = data <= surface.most_data * (1 + 1e-9)
     rows = zip(MULTIPLES, params[0], data[0], losses[0], needed[0], within[0], strict=True)

@@ -6,26 +6,29 @@ of it that the command line names.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from research.errors import UserError, nearest
+from research.run.record import Count, Number, held_to
 from research.scaling.doubt import intervals, reach
 from research.scaling.laws import LAWS, Law, named
 from research.scaling.plan.optimal import FlopsModel
 
-LARGEST = 1e300  # of a number in the file
 COUNTS = ("N", "D", "C", "U")  # which are positive
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e300)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e300)]
+Ends = np.ndarray | None  # of intervals [2, R]; None without draws
 
 
-@dataclass(frozen=True)
-class Ladder:
+class Ladder(msgspec.Struct, frozen=True, rename={"ratio": "D_over_N", "at": "at_N"}):
     """How data grew with size in runs that climbed one line: D = ratio * at * (N / at)^power."""
 
-    ratio: float
-    power: float = 1.0
-    at: float = 1.0
+    ratio: Positive
+    power: Positive = 1.0
+    at: Positive = 1.0
 
     @property
     def said(self) -> str:
@@ -41,30 +44,52 @@ class Ladder:
         """N of amounts of data on the line."""
         return self.at * (data / (self.ratio * self.at)) ** (1 / self.power)
 
-    def params_for(self, flops: np.ndarray, model: FlopsModel) -> np.ndarray:
+    def params_for(self, flops: np.ndarray | float, model: FlopsModel) -> np.ndarray:
         """N of the run on the line that spends `flops`."""
         one = model.factor * self.ratio * self.at ** (1 - self.power)
         return (flops / one) ** (1 / (model.power + self.power))
+
+
+class Flops(msgspec.Struct):
+    """FLOPs as the fitted table counted them (see FlopsModel)."""
+
+    factor: Positive
+    power: Positive
+
+
+class LawFile(msgspec.Struct):
+    """The numbers of a laws.json that predictions rest on; its words are only shown."""
+
+    law: str
+    parameters: dict[str, Number]
+    draws: list[list[Number]] | None = None
+    level: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.95
+    log: bool | None = None
+    noise: Amount | None = None
+    num_groups: Count = 0
+    num_runs: Count = 0
+    inflation: Amount = 1.0
+    span: dict[str, tuple[Number, Number]] | None = msgspec.field(name="range", default=None)
+    flops: Flops | None = None
+    ratio: Ladder | Positive | None = None
 
 
 @dataclass(frozen=True)
 class FittedLaw:
     """A law with its `point` [P] and bootstrap `draws` [S, P] (S = 0 where the file has none).
 
-    `log` says whether `noise` and `inflation` are of log loss or, where losses may be below zero,
-    of the loss itself. `ranges` are the smallest and largest value of each column fitted,
-    `ladder` is how D went with N where it did in every run, `warnings` are the fit's own, `columns`
-    the names that the table had for --params, --data and so on.
+    `noise` is None where the file does not say how runs scatter. `ranges` are the smallest and
+    largest value of each column fitted, `ladder` is how D went with N where it did in every run,
+    `warnings` are the fit's own, `columns` the names that the table had for --params, --data and so
+    on.
     """
 
     law: Law
     point: np.ndarray
     draws: np.ndarray
     level: float
-    log: bool
     noise: float | None
-    num_groups: int
-    inflation: float
+    spread: intervals.Spread
     ranges: Mapping[str, tuple[float, float]]
     model: FlopsModel
     ladder: Ladder | None
@@ -73,11 +98,6 @@ class FittedLaw:
     method: str
     warnings: list[str]
     columns: Mapping[str, str]
-
-    @property
-    def degrees(self) -> float:
-        """Degrees of freedom of the percentiles (see doubt/intervals.py)."""
-        return intervals.degrees_of_freedom(self.num_groups, len(self.point))
 
     def too_far(self, wanted: Mapping[str, float]) -> str | None:
         """Check 13 of N, D and C, both ways: why the law may not be carried to `wanted`, or None.
@@ -96,36 +116,18 @@ class FittedLaw:
             said.append("no fitted range in the file: how far this extrapolates is not known")
         return said if len(self.draws) else [*said, "no draws in the file: no intervals"]
 
-    def interval(self, drawn: np.ndarray) -> np.ndarray | None:
+    def interval(self, drawn: np.ndarray) -> Ends:
         """Ends [2, R] of positive numbers drawn [S, R]; None of fewer than two draws."""
         if len(drawn) < 2:
             return None
-        return np.exp(intervals.percentile(np.log(drawn), self.level, self.degrees))
+        return np.exp(intervals.percentile(np.log(drawn), self.level, self.spread.degrees))
 
-    def loss_interval(self, loss: np.ndarray, drawn: np.ndarray) -> np.ndarray | None:
-        """Ends [2, R] of the law's loss [R], from the draws' [S, R], widened by its backtests."""
+    def loss_intervals(self, loss: np.ndarray, drawn: np.ndarray) -> tuple[Ends, Ends]:
+        """Ends [2, R] of the law's loss [R] and of a new run's, from the draws' loss [S, R]."""
         if len(drawn) < 2:
-            return None
-        middle, drawn = self._scaled(loss), self._scaled(drawn)
-        return self._widened(middle, intervals.percentile(drawn, self.level, self.degrees))
-
-    def run_interval(self, loss: np.ndarray, drawn: np.ndarray) -> np.ndarray | None:
-        """The same of a new run's loss: the law's error and one run's own noise."""
-        if len(drawn) < 2 or self.noise is None:
-            return None
-        middle, drawn = self._scaled(loss), self._scaled(drawn)
-        spread = intervals.Spread(self.noise, self.num_groups, len(self.point))
-        return self._widened(middle, intervals.predictive(middle, drawn, spread, self.level))
-
-    def _scaled(self, loss: np.ndarray) -> np.ndarray:
-        if not self.log:
-            return loss
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.log(loss)
-
-    def _widened(self, middle: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        ends = intervals.widen(ends, middle, self.inflation)
-        return np.exp(ends) if self.log else ends
+            return None, None
+        law, run = (self.spread.interval(loss, drawn, self.level, noise) for noise in (False, True))
+        return law, None if self.noise is None else run
 
 
 def read_law(content: Any, own: Law | None = None) -> FittedLaw:
@@ -141,27 +143,39 @@ def read_law(content: Any, own: Law | None = None) -> FittedLaw:
     if content.get("refused") or content["parameters"] is None:
         said = content.get("refused") or "no reason in the file"
         raise UserError(f"the law was refused: {said}{_others(content)}")
-    law = _law(content, own)
+    file: LawFile = held_to(LawFile, content, "the fitted law")
+    law = _law(file.law, content, own)
+    size, draws, ranges = len(law.parameters), file.draws or [], file.span or {}
+    for name in law.names:
+        if name not in file.parameters:
+            raise UserError(f"the law {law.name!r}: parameter {name!r} is missing")
+    if any(len(draw) != size for draw in draws):
+        text = f"expected rows of {size} numbers, one for each parameter"
+        raise UserError(f"the law {law.name!r}: its 'draws' are damaged: {text}")
+    for name, (low, high) in ranges.items():
+        if low > high or (name in COUNTS and low <= 0):
+            text = "expected [smallest, largest] of N, D and C"
+            raise UserError(f"the key 'range' has {name} from {low:g} to {high:g}; {text}")
     kind = str(content.get("objective_kind"))
     unlogged = law.signed and kind.startswith("squares on loss,")  # before the key was written
-    groups = _number(content, "num_groups", 0) or _number(content, "num_runs", 0)
+    log = not unlogged if file.log is None else file.log
+    groups = file.num_groups or file.num_runs
+    warnings, columns = content.get("warnings") or [], content.get("columns")
     return FittedLaw(
         law=law,
-        point=_point(content, law),
-        draws=_draws(content, law),
-        level=_number(content, "level", 0.95, 0.0, 1.0),
-        log=bool(content.get("log", not unlogged)),
-        noise=None if content.get("noise") is None else _number(content, "noise", 0.0),
-        num_groups=int(groups),
-        inflation=_number(content, "inflation", 1.0),
-        ranges=_ranges(content),
-        model=_flops_model(content, law),
-        ladder=_ladder(content),
+        point=np.array([file.parameters[name] for name in law.names]),
+        draws=np.array(draws, float).reshape(-1, size),
+        level=file.level,
+        noise=file.noise,
+        spread=intervals.Spread(file.noise or 0.0, groups, size, log, file.inflation),
+        ranges=ranges,
+        model=FlopsModel(file.flops.factor, file.flops.power) if file.flops else FlopsModel(),
+        ladder=Ladder(file.ratio) if isinstance(file.ratio, float | int) else file.ratio,
         data_unit=str(content.get("data_unit") or "tokens"),
         loss_unit=str(content.get("loss_unit") or ""),
         method=str(content.get("prediction_method") or "bootstrap"),
-        warnings=_lines(content, "warnings"),
-        columns=_columns(content),
+        warnings=list(map(str, warnings if isinstance(warnings, list) else [warnings])),
+        columns={k: str(v) for k, v in columns.items()} if isinstance(columns, dict) else {},
     )
 
 
@@ -174,10 +188,7 @@ def _others(content: dict[str, Any]) -> str:
     return f"; the file holds a law of --part {', '.join(map(str, good))}" if good else ""
 
 
-def _law(content: dict[str, Any], own: Law | None) -> Law:
-    name = content["law"]
-    if not isinstance(name, str):
-        raise UserError(f"no law {repr(name)[:40]}: the key 'law' holds the name of one")
+def _law(name: str, content: dict[str, Any], own: Law | None) -> Law:
     if own is not None:
         if own.name != name:
             raise UserError(f"--law: the file was fitted by {name!r}, and this law is {own.name!r}")
@@ -195,88 +206,3 @@ def _law(content: dict[str, Any], own: Law | None) -> Law:
             f" give its file again: {which}"
         )
     return law
-
-
-def _point(content: dict[str, Any], law: Law) -> np.ndarray:
-    parameters = content["parameters"] if isinstance(content["parameters"], dict) else {}
-    for name in law.names:
-        if not _is_number(parameters.get(name)):
-            value = repr(parameters.get(name))[:40]
-            said = f"is {value}; expected a number" if name in parameters else "is missing"
-            raise UserError(f"the law {law.name!r}: parameter {name!r} {said}")
-    return np.array([float(parameters[name]) for name in law.names])
-
-
-def _draws(content: dict[str, Any], law: Law) -> np.ndarray:
-    size = len(law.parameters)
-    try:
-        draws = np.array(content.get("draws") or np.zeros((0, size)), float)
-    except (TypeError, ValueError, OverflowError):
-        draws = np.zeros(0)
-    if draws.ndim != 2 or draws.shape[-1] != size:
-        text = f"expected rows of {size} numbers, one for each parameter"
-        raise UserError(f"the law {law.name!r}: its 'draws' are damaged: {text}")
-    return draws
-
-
-def _ranges(content: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    ranges, found = content.get("range"), {}
-    if ranges is None:
-        return found
-    for name, ends in ranges.items() if isinstance(ranges, dict) else [("", [])]:
-        pair = ends if isinstance(ends, list) and all(map(_is_number, ends)) else []
-        if len(pair) != 2 or pair[0] > pair[1] or (name in COUNTS and pair[0] <= 0):
-            raise UserError(
-                f"the key 'range' is {str(ranges)[:80]}; expected [smallest, largest] of N, D and C"
-            )
-        found[name] = (float(pair[0]), float(pair[1]))
-    return found
-
-
-def _ladder(content: dict[str, Any]) -> Ladder | None:
-    given = content.get("ratio")
-    if given is None:
-        return None
-    line: dict[str, Any] = given if isinstance(given, dict) else {"D_over_N": given}
-    ratio, power, at = line.get("D_over_N", 0.0), line.get("power", 1.0), line.get("at_N", 1.0)
-    if not all(_is_number(number) and number > 0 for number in (ratio, power, at)):
-        raise UserError(f"the key 'ratio' is {repr(line)[:60]}; expected D over N, a number over 0")
-    return Ladder(float(ratio), float(power), float(at))
-
-
-def _flops_model(content: dict[str, Any], law: Law) -> FlopsModel:
-    flops = content.get("flops") or {"factor": 6.0, "power": 1.0}
-    if isinstance(flops, dict) and set(flops) == {"factor", "power"}:
-        factor, power = flops["factor"], flops["power"]
-        if _is_number(factor) and _is_number(power) and factor > 0 and power > 0:
-            return FlopsModel(float(factor), float(power))
-    text = "expected a positive 'factor' and 'power'"
-    raise UserError(f"the law {law.name!r}: its 'flops' are damaged: {text}")
-
-
-def _is_number(value: Any) -> bool:
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain and -LARGEST < value < LARGEST
-
-
-def _number(content, key: str, default: float, low: float = 0.0, high: float = LARGEST) -> float:
-    """A number between `low` and `high`, neither of them where `high` is a share's."""
-    value = content.get(key)
-    if value is None:
-        return default
-    inside = _is_number(value) and (low < value < high if high == 1 else low <= value <= high)
-    if not inside:
-        wanted = "a share such as 0.95" if high == 1 else "a number, 0 or more"
-        raise UserError(f"the key {key!r} is {repr(value)[:40]}; expected {wanted}")
-    return float(value)
-
-
-def _lines(content: dict[str, Any], key: str) -> list[str]:
-    value = content.get(key) or []
-    return [str(line) for line in value] if isinstance(value, list) else [str(value)]
-
-
-def _columns(content: dict[str, Any]) -> dict[str, str]:
-    columns = content.get("columns")
-    pairs = columns.items() if isinstance(columns, dict) else ()
-    return {str(option): str(name) for option, name in pairs}

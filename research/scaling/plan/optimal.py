@@ -1,8 +1,11 @@
 """Compute-optimal size and data of E + A/N^alpha + B/D^beta, with FLOPs as they were counted."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+Numbers = np.ndarray | float
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,17 @@ class FlopsModel:
     factor: float = 6.0
     power: float = 1.0
 
-    def data(self, flops: np.ndarray, params: np.ndarray) -> np.ndarray:
+    def flops(self, params: Numbers, data: Numbers) -> Any:
+        """Training FLOPs of `params` parameters on `data`."""
+        return self.factor * params**self.power * data
+
+    def data(self, flops: Numbers, params: Numbers) -> Any:
         """Data that `flops` buy a model of `params` parameters."""
         return flops / (self.factor * params**self.power)
+
+    def params(self, flops: Numbers, data: Numbers) -> Any:
+        """Parameters of the model that spends `flops` on `data`."""
+        return (flops / (self.factor * data)) ** (1 / self.power)
 
 
 def flops_model(params: np.ndarray, data: np.ndarray, flops: np.ndarray) -> FlopsModel:
@@ -68,6 +79,6 @@ def optimum(parameters: np.ndarray, flops: float, model: FlopsModel) -> np.ndarr
     total = alpha + power * beta
     log_params = np.log(alpha * a / (power * beta * b)) + beta * np.log(flops / model.factor)
     params = np.exp(log_params / total)
-    data = model.data(np.asarray(flops), params)
+    data = model.data(flops, params)
     loss = floor + a * params**-alpha + b * data**-beta
     return np.stack([params, data, loss, beta / total, 1 - power * beta / total], -1)

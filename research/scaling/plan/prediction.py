@@ -14,7 +14,7 @@ from research.errors import UserError, nearest
 from research.scaling.doubt import reach
 from research.scaling.doubt.support import OPTIONS
 from research.scaling.laws import Law
-from research.scaling.plan.fitted import FittedLaw, read_law
+from research.scaling.plan.fitted import Ends, FittedLaw, read_law
 
 # A run this many times off what N and D cost, or off the line of the fitted runs, is said to be.
 OFF = 1.5
@@ -35,8 +35,8 @@ class Prediction:
     level: float
     columns: Mapping[str, np.ndarray]
     loss: np.ndarray
-    loss_interval: np.ndarray | None
-    run_interval: np.ndarray | None
+    loss_interval: Ends
+    run_interval: Ends
     beyond: Mapping[str, np.ndarray]
     data_unit: str
     loss_unit: str
@@ -91,25 +91,25 @@ def predict(
     with np.errstate(all="ignore"):
         loss = np.broadcast_to(fitted.law.loss(fitted.point, **reads), _shape(columns))
         drawn = fitted.law.loss(fitted.draws, **reads)
-    if not np.isfinite(loss).all() or (fitted.log and not (loss > 0).all()):
-        row = int(np.flatnonzero(~np.isfinite(loss) | (fitted.log & (loss <= 0)))[0])
+    if not np.isfinite(loss).all() or (fitted.spread.log and not (loss > 0).all()):
+        row = int(np.flatnonzero(~np.isfinite(loss) | (fitted.spread.log & (loss <= 0)))[0])
         where = ", ".join(f"{name} = {v[row]:g}" for name, v in reads.items())
         raise UserError(f"the law {fitted.law.name!r} has no value at {where}")
     beyond = reach.beyond(fitted.ranges, columns)
-    warnings += fitted.doubts(beyond)
+    law_ends, run_ends = fitted.loss_intervals(loss, drawn)
     return Prediction(
         law=fitted.law.name,
         target=fitted.law.target,
         level=fitted.level,
         columns=columns,
         loss=loss,
-        loss_interval=fitted.loss_interval(loss, drawn),
-        run_interval=fitted.run_interval(loss, drawn),
+        loss_interval=law_ends,
+        run_interval=run_ends,
         beyond=beyond,
         data_unit=fitted.data_unit,
         loss_unit=fitted.loss_unit,
         method=fitted.method,
-        warnings=warnings,
+        warnings=warnings + fitted.doubts(beyond),
         fit_warnings=fitted.warnings,
     )
 
@@ -146,7 +146,7 @@ def _completed(
         found.setdefault("D", ladder.data(found["N"]))
         warnings.append(f"{ladder.said}, as in every run that was fitted")
     if {"N", "D"} <= set(found):
-        cost = model.factor * found["N"] ** model.power * found["D"]
+        cost = model.flops(found["N"], found["D"])
         off = np.abs(np.log(found.setdefault("C", cost) / cost))
         if off.max() > np.log(OFF):
             times = float((found["C"] / cost)[off.argmax()])
@@ -154,7 +154,7 @@ def _completed(
     elif {"N", "C"} <= set(found):
         found["D"] = model.data(found["C"], found["N"])
     elif {"D", "C"} <= set(found):
-        found["N"] = (found["C"] / (model.factor * found["D"])) ** (1 / model.power)
+        found["N"] = model.params(found["C"], found["D"])
     if "U" in law.variables and "U" not in found and "D" in found:
         found["U"] = found["D"]
         warnings.append("data seen once (U = D): --unique says otherwise")

@@ -12,8 +12,8 @@ import numpy as np
 from research.scaling.laws import CHINCHILLA, Law
 from research.scaling.plan.optimal import FlopsModel, optimum
 
-# Tokens per parameter within which a law is searched for its optimum.
-RATIOS = (1e-4, 1e7)
+# Tokens per parameter of the smallest and of the largest size that an optimum is searched among.
+RATIOS = (1e7, 1e-4)
 GRID = 241
 MOST_DATA = 1e24
 
@@ -39,7 +39,7 @@ class Surface:
         return MOST_DATA if self.unique is None or self.repeats else self.unique
 
     def loss(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
-        """Predicted loss [S, R] at sizes and data [S, R]."""
+        """Predicted loss [S, R] at sizes and data [S, R], or [R] for every draw."""
         values = {name: np.full_like(params, value) for name, value in self.given.items()}
         values.update(N=params, D=data)
         if self.repeats:
@@ -49,22 +49,13 @@ class Surface:
             result = self.law.loss(self.draws, **columns)
         return np.where(np.isfinite(result), result, np.inf)
 
-    def one(self, parameters: np.ndarray) -> "Surface":
-        """The same surface for one row of parameters [P]."""
-        return replace(self, draws=np.asarray(parameters, float)[None])
-
-    def cost(self, params: np.ndarray, data: np.ndarray) -> np.ndarray:
-        """Training FLOPs."""
-        return self.model.factor * params**self.model.power * data
+    def one(self) -> "Surface":
+        """The surface of the first draw alone."""
+        return replace(self, draws=self.draws[:1])
 
     def serving(self, params: np.ndarray, tokens: float) -> np.ndarray:
         """FLOPs of a forward pass over `tokens`: 2 N T where training takes 6 N D."""
-        return self.model.factor / 3 * params**self.model.power * tokens
-
-
-def size_for(surface: Surface, flops: float, data: float) -> float:
-    """The size that spends `flops` on `data`."""
-    return float((flops / (surface.model.factor * data)) ** (1 / surface.model.power))
+        return self.model.flops(params, tokens) / 3
 
 
 def hair_above(loss: np.ndarray) -> np.ndarray:
@@ -80,23 +71,20 @@ def best_size(surface: Surface, flops: float) -> np.ndarray:
     if surface.law is CHINCHILLA and surface.unique is None:
         with np.errstate(all="ignore"):
             return np.log(optimum(surface.draws, flops, surface.model)[..., 0])
-    low, high = (_size_at_ratio(surface.model, flops, ratio) for ratio in RATIOS[::-1])
-    floor = size_for(surface, flops, surface.most_data)
+    model = surface.model
+    low, high = ((flops / (model.factor * ratio)) ** (1 / (model.power + 1)) for ratio in RATIOS)
+    floor = model.params(flops, surface.most_data)
     capped = floor > low
     low = max(low, floor)
 
     def loss(log_params: np.ndarray) -> np.ndarray:
         params = np.exp(log_params)
-        return surface.loss(params, surface.model.data(np.asarray(flops), params))
+        return surface.loss(params, model.data(flops, params))
 
     best, edge = _search(loss, np.log(low), np.log(high), len(surface.draws))
     allowed = (edge == 0) | ((edge == -1) & capped)
     best = np.where((edge == -1) & capped, np.log(low), best)
     return np.where(allowed, best, np.nan)
-
-
-def _size_at_ratio(model: FlopsModel, flops: float, ratio: float) -> float:
-    return (flops / (model.factor * ratio)) ** (1 / (model.power + 1))
 
 
 def data_for(surface: Surface, params: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -111,23 +99,26 @@ def data_for(surface: Surface, params: np.ndarray, target: np.ndarray) -> np.nda
     return np.where(reached, np.exp(high), np.inf)
 
 
-def cheapest_to_serve(surface: Surface, log_best: np.ndarray, flops: float, tokens: float):
-    """Log N [S] that costs least to train and serve at the loss of the optimum `log_best` [S].
+def cheapest_to_serve(
+    surface: Surface, log_best: np.ndarray, flops: float, tokens: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """N and D [S] that cost least to train and serve at the loss of the optimum `log_best` [S].
 
     Sardana 2023 (arXiv 2401.00448, equation 3): minimise 6 N D + 2 N T subject to L(N, D) = loss.
     Serving only favours smaller sizes, so those from a thousandth of the optimum are searched.
     """
     params = np.exp(log_best)[:, None]
     # At the optimum itself the only data that reach its loss are its own.
-    target = hair_above(surface.loss(params, surface.model.data(np.asarray(flops), params)))
+    target = hair_above(surface.loss(params, surface.model.data(flops, params)))
 
     def total(shift: np.ndarray) -> np.ndarray:
         smaller = params * np.exp(shift)
         data = data_for(surface, smaller, np.broadcast_to(target, smaller.shape))
-        return np.log(surface.cost(smaller, data) + surface.serving(smaller, tokens))
+        return np.log(surface.model.flops(smaller, data) + surface.serving(smaller, tokens))
 
     shift, edge = _search(total, np.log(1e-3), 0.0, len(log_best))
-    return log_best + np.where(edge == 1, 0.0, shift)
+    size = np.exp(log_best + np.where(edge == 1, 0.0, shift))
+    return size, data_for(surface, size[:, None], target)[:, 0]
 
 
 def _search(function, low: float, high: float, draws: int) -> tuple[np.ndarray, np.ndarray]:
