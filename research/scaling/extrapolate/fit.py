@@ -2,7 +2,7 @@
 
 Maximum a posteriori under normal noise of log loss whose size is fitted too:
 minimises (n + n0)/2 log((sum of squares + n0 s0^2) / (n + n0)) + |(theta - mean) / scale|^2 / 2,
-by damped Gauss-Newton (engine/descent.py) with analytic derivatives. s0, from second differences
+by damped Gauss-Newton (engine/descent.py). s0, from second differences
 of the curve, keeps a law with as many parameters as points from claiming that there is no noise.
 Problems are padded to a common number of rows, in chunks of like length that stay in cache.
 """
@@ -100,7 +100,7 @@ def fit_predict(law: CurveLaw, points: Points, noise: np.ndarray, u: np.ndarray)
         first += len(chunk)
         theta[:, chunk], objective[:, chunk] = _fit(law, points, noise, chunk, starts, mean, scale)
     with np.errstate(all="ignore"):
-        values = np.stack([law.function(part, u)[0] for part in theta])
+        values = np.stack([law.predict(part, np.exp(u)) for part in theta])
     lost = ~(np.isfinite(values).all(2) & np.isfinite(objective))
     objective = np.where(lost, np.inf, objective)
     best = objective.min(0)
@@ -120,7 +120,7 @@ def _fit(law, points, noise, chunk, starts, mean, scale):
     num = len(starts)
     repeated = np.tile(chunk, num)
     data = (
-        points.u[repeated, :width],
+        np.exp(points.u[repeated, :width]),
         points.log_loss[repeated, :width],
         points.mask[repeated, :width].astype(float),
         mean[repeated],
@@ -142,9 +142,9 @@ def _fit(law, points, noise, chunk, starts, mean, scale):
     return theta.reshape(num, len(chunk), -1), state[0].reshape(num, len(chunk))
 
 
-def _evaluate(law, theta, u, log_loss, weight, mean, scale, floor, count):
+def _evaluate(law, theta, x, log_loss, weight, mean, scale, floor, count):
     """Objective [S], gradient [S, P] and Gauss-Newton Hessian [S, P, P]."""
-    value, slopes = law.function(theta, u)
+    value, slopes = law.slopes(theta, x)
     residual = weight * (value - log_loss)
     pull = (theta - mean) / scale
     rows = count + PRIOR_ROWS

@@ -1,11 +1,10 @@
-"""Laws of a learning curve for the batched fitter: M1-M4 and the law of one break, with gradients.
+"""Laws of a learning curve for the batched fitter: M1-M4 and the law of one break.
 
-They are the laws of the same names in research/scaling/laws/curves.py (sources there), where `fit`
-and `backtest` find them; a test holds the values equal. Here a law is what a fit of hundreds of
-short curves at once needs: NumPy, as five compilations would take longer than all the fits, and
-other coordinates. log loss is a function of theta [S, P] and u = log(x / last fitted x) [S, rows],
-so that nothing depends on the unit of x, and the first parameter is the level at the last point
-where the law has one. Values [S, rows] come with derivatives [S, rows, P].
+They are those of research/scaling/laws/curves.py (sources there), in coordinates theta [S, P] that
+suit a fit of hundreds of short curves at once: x is in units of the last fitted one, so that
+nothing depends on its unit, and the first coordinate is the level at the last point where the law
+has one. Derivatives are carried along in NumPy (laws/numerics.py), as five compilations would take
+longer than all the fits.
 
 A prior (a normal one on each theta) holds what a few noisy points leave open: exponents near
 those of known learning curves, no floor and a high floor alike. It is weak.
@@ -13,12 +12,14 @@ those of known learning curves, no floor and a high floor alike. It is weak.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-Evaluated = tuple[np.ndarray, np.ndarray]
+from research.scaling import laws
+from research.scaling.laws.numerics import Slopes, softplus
+
 FREE = 1e3  # scale of a prior that says nothing
-NEWTON_STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -35,124 +36,79 @@ class Shape:
 
 @dataclass(frozen=True)
 class CurveLaw:
-    """A law: `function(theta, u)`; `starts(shape)` [k][B, P]; `prior(shape)`: mean, scale [B, P].
+    """A law in coordinates of its own: `parameters(*theta)` gives those of the law of that name.
 
-    With `averaged`, prediction is the mean over the distinct optima, weighted by their posterior
-    (to the power of a half); otherwise it is that of the best one.
+    `starts(shape)` [k][B, P]; `prior(shape)`: mean, scale [B, P]. With `averaged`, prediction is
+    the mean over the distinct optima, weighted by their posterior (to the power of a half);
+    otherwise it is that of the best one.
     """
 
     name: str
-    formula: str
-    function: Callable[[np.ndarray, np.ndarray], Evaluated]
+    parameters: Callable[..., dict[str, Any]]
     starts: Callable[[Shape], list[np.ndarray]]
     prior: Callable[[Shape], tuple[np.ndarray, np.ndarray]]
     averaged: bool = False
 
+    def predict(self, theta: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Log loss [S, rows] at x [S, rows], in units of the last fitted one."""
+        return self._log_loss([column[:, None] for column in theta.T], x)
 
-def _columns(theta: np.ndarray) -> list[np.ndarray]:
-    return [theta[:, i : i + 1] for i in range(theta.shape[1])]
+    def slopes(self, theta: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same, and its derivatives [S, rows, P]."""
+        found = self._log_loss([Slopes(c[:, None], {i: 1.0}) for i, c in enumerate(theta.T)], x)
+        slopes = np.empty((*x.shape, theta.shape[1]))
+        for i, slope in found.slopes.items():
+            slopes[..., i] = slope
+        return found.value, slopes
+
+    def _log_loss(self, coordinates, x):
+        return np.log(laws.LAWS[self.name].value(self.parameters(*coordinates), {"D": x}))
 
 
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(z, -60, 60)))
-
-
-def _softplus(z: np.ndarray) -> np.ndarray:
-    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+def _sigmoid(z):
+    return np.exp(-softplus(-z))
 
 
 def _logit(p: float | np.ndarray) -> np.ndarray:
     return np.log(p / (1 - np.asarray(p)))
 
 
-def _exp(z: np.ndarray) -> np.ndarray:
-    return np.exp(np.clip(z, -50, 50))
-
-
 def _stack(*columns: float | np.ndarray) -> np.ndarray:
     return np.stack(np.broadcast_arrays(*columns), -1).astype(float)
 
 
-def m1(theta: np.ndarray, u: np.ndarray) -> Evaluated:
-    """M1, L = beta x^-c; theta: log level, log c."""
-    level, log_c = _columns(theta)
-    fall = np.exp(log_c) * u
-    return level - fall, np.stack([np.ones_like(u), -fall], -1)
+def _m1(level, log_c):
+    return {"beta": np.exp(level), "c": np.exp(log_c)}
 
 
-def m2(theta: np.ndarray, u: np.ndarray) -> Evaluated:
-    """M2, L = E + beta x^-c; theta: log level, log c, logit of E's share of the last loss."""
-    level, log_c, share = _columns(theta)
-    c, q = np.exp(log_c), _sigmoid(share)
-    power = _exp(-c * u)
-    total = (1 - q) * power + q
-    slopes = [np.ones_like(u), -(1 - q) * power * c * u / total, q * (1 - q) * (1 - power) / total]
-    return level + np.log(total), np.stack(slopes, -1)
+def _m2(level, log_c, share):
+    """`share` is the logit of E's share of the last loss."""
+    last = np.exp(level)
+    return {"E": last * _sigmoid(share), "beta": last * _sigmoid(-share), "c": np.exp(log_c)}
 
 
-def m3(theta: np.ndarray, u: np.ndarray) -> Evaluated:
-    """M3, L = beta (1/x + gamma)^c; theta: log level, log c, log(gamma * last x)."""
-    level, log_c, log_gamma = _columns(theta)
-    c, gamma = np.exp(log_c), np.exp(log_gamma)
-    inverse = _exp(-u)
-    ratio = np.log((inverse + gamma) / (1 + gamma))
-    bend = c * (gamma / (inverse + gamma) - gamma / (1 + gamma))
-    return level + c * ratio, np.stack([np.ones_like(u), c * ratio, bend], -1)
+def _m3(level, log_c, log_gamma):
+    c = np.exp(log_c)
+    beta = np.exp(level - c * softplus(log_gamma))
+    return {"beta": beta, "gamma": np.exp(log_gamma), "c": c}
 
 
-def m4(theta: np.ndarray, u: np.ndarray) -> Evaluated:
-    """M4, (L - E) / (L0 - L)^alpha = beta x^-c; theta: log L0, logit(E / L0), log c, log alpha, k.
-
-    With t = (L - E) / (L0 - E) it reads log t - alpha log(1 - t) = k - c u; solved by Newton in
-    logit t, where the left side is increasing and has slopes between 1 and alpha.
-    """
-    log_start, share, log_c, log_alpha, k = _columns(theta)
-    q, c, alpha = _sigmoid(share), np.exp(log_c), np.exp(log_alpha)
-    target = k - c * u
-    z = np.clip(np.where(target < 0, target, target / np.maximum(alpha, 1e-3)), -60, 60)
-    for _ in range(NEWTON_STEPS):
-        rising = _sigmoid(z)
-        slope = 1 - rising + alpha * rising
-        above = _softplus(z)
-        step = np.clip((z - above + alpha * above - target) / slope, -8, 8)
-        z = z - step
-        if np.abs(step).max() < 1e-9:
-            break
-    t = _sigmoid(z)
-    value = q + (1 - q) * t
-    by_target = (1 - q) * t * (1 - t) / (1 - t + alpha * t) / value
-    slopes = [
-        np.ones_like(u),
-        q * (1 - q) * (1 - t) / value,
-        -by_target * c * u,
-        -by_target * alpha * _softplus(z),
-        by_target,
-    ]
-    return log_start + np.log(value), np.stack(slopes, -1)
+def _m4(log_start, share, log_c, log_alpha, k):
+    """`log_start` is that of L_0, `share` the logit of E / L_0, and k - c u the law's right side
+    with t = (L - E) / (L_0 - E): log t - alpha log(1 - t)."""
+    start, alpha = np.exp(log_start), np.exp(log_alpha)
+    span = start * _sigmoid(-share)
+    beta = np.exp(k + (1 - alpha) * np.log(span))
+    floor = start * _sigmoid(share)
+    return {"E": floor, "span": span, "alpha": alpha, "beta": beta, "c": np.exp(log_c)}
 
 
-def bnsl1(theta: np.ndarray, u: np.ndarray) -> Evaluated:
-    """Broken law, L = a + b x^-c0 (1 + (x / d)^(1/f))^(-c1 f).
-
-    theta: log level, logit of a's share of the last loss, c0, c1, log(d / last x), log f.
-    """
-    level, share, c0, c1, place, log_f = _columns(theta)
-    q, f = _sigmoid(share), np.exp(log_f)
-    z, z_last = (u - place) / f, -place / f
-    bend = f * (_softplus(z) - _softplus(z_last))
-    power = _exp(-c0 * u - c1 * bend)
-    total = q + (1 - q) * power
-    part = (1 - q) * power / total
-    here, last = _sigmoid(z), _sigmoid(z_last)
-    slopes = [
-        np.ones_like(u),
-        q * (1 - q) * (1 - power) / total,
-        -part * u,
-        -part * bend,
-        part * c1 * (here - last),
-        -part * c1 * (bend - f * (z * here - z_last * last)),
-    ]
-    return level + np.log(total), np.stack(slopes, -1)
+def _bnsl1(level, share, c0, c1, place, log_f):
+    """`share` is the logit of a's share of the last loss, `place` log(d / last x)."""
+    last, f = np.exp(level), np.exp(log_f)
+    b = last * _sigmoid(-share) * np.exp(c1 * f * softplus(-place / f))
+    broken = {"c1": c1, "d1": np.exp(place), "f1": f}
+    return {"a": last * _sigmoid(share), "b": b, "c0": c0, **broken}
 
 
 def _m1_starts(s: Shape) -> list[np.ndarray]:
@@ -196,29 +152,25 @@ def _bnsl1_starts(s: Shape) -> list[np.ndarray]:
 
 M1 = CurveLaw(
     "m1",
-    "beta x^-c",
-    m1,
+    _m1,
     _m1_starts,
     lambda s: (_stack(s.last, np.log(0.15)), _stack(FREE + 0 * s.last, 1.5)),
 )
 M2 = CurveLaw(
     "m2",
-    "E + beta x^-c",
-    m2,
+    _m2,
     _m2_starts,
     lambda s: (_stack(s.last, np.log(0.4), 0.0), _stack(FREE + 0 * s.last, 1.0, 2.0)),
 )
 M3 = CurveLaw(
     "m3",
-    "beta (1/x + gamma)^c",
-    m3,
+    _m3,
     _m3_starts,
     lambda s: (_stack(s.last, np.log(0.3), 0.0), _stack(FREE + 0 * s.last, 1.0, 2.0)),
 )
 M4 = CurveLaw(
     "m4",
-    "(L - E) / (L0 - L)^alpha = beta x^-c",
-    m4,
+    _m4,
     _m4_starts,
     lambda s: (
         _stack(s.highest + 0.1, 0.0, np.log(0.5), np.log(0.8), 0.0),
@@ -227,8 +179,7 @@ M4 = CurveLaw(
 )
 BNSL1 = CurveLaw(
     "bnsl1",
-    "a + b x^-c0 (1 + (x/d)^(1/f))^(-c1 f)",
-    bnsl1,
+    _bnsl1,
     _bnsl1_starts,
     lambda s: (
         _stack(s.last, 0.0, 0.08, 0.12, -0.5 * s.span, np.log(0.25 * s.span)),

@@ -4,16 +4,13 @@ from research.errors import UserError, nearest
 from research.scaling.laws.architecture import ARCHITECTURE_LAWS
 from research.scaling.laws.curves import CURVE_LAWS, M1, M2
 from research.scaling.laws.data import DATA_LAWS, MUENNIGHOFF, OVERTRAINING
-from research.scaling.laws.distillation import DISTILLATION_LAWS
-from research.scaling.laws.farseer import FARSEER
-from research.scaling.laws.kaplan import KAPLAN
 from research.scaling.laws.law import Law, Parameter, Term
 from research.scaling.laws.mixture import mixture
 from research.scaling.laws.power import CHINCHILLA, FRONTIER, POWER, SIZE, SIZE_POWER
 from research.scaling.laws.recipe import RECIPE_LAWS
-from research.scaling.laws.restrict import restrict
-from research.scaling.laws.signed import SIGNED_LAWS
+from research.scaling.laws.surface import SURFACE_LAWS
 from research.scaling.laws.user import load
+from research.scaling.laws.variants import SIGNED_LAWS, restrict
 
 __all__ = [
     "ADDITIVE",
@@ -44,13 +41,11 @@ LAWS = {
         POWER,
         SIZE,
         SIZE_POWER,
-        KAPLAN,
         *DATA_LAWS,
         *CURVE_LAWS,
         *RECIPE_LAWS,
         *ARCHITECTURE_LAWS,
-        FARSEER,
-        *DISTILLATION_LAWS,
+        *SURFACE_LAWS,
     )
 }
 

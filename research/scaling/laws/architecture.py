@@ -1,19 +1,17 @@
 """Architecture: experts, granularity, parallel streams, vocabulary, bits."""
 
-from collections.abc import Mapping
-
-from research.scaling.laws.law import Array, Law, Parameter, numerics
+from research.scaling.laws.law import Law, Parameter
+from research.scaling.laws.numerics import numerics
 
 _ALPHA = Parameter("alpha", "exponent", "1", 1e-3, 4.0, (0.15, 0.35, 0.7))
 _BETA = Parameter("beta", "exponent", "1", 1e-3, 4.0, (0.15, 0.35, 0.7))
 
 
-def _routed(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
+def _routed(p, v):
+    xp = numerics(p, v)
     shift = 1 / (1 / p["E_start"] - 1 / p["E_max"])
-    experts = 1 / (1 / (variables["experts"] - 1 + shift) + 1 / p["E_max"])
-    size, experts = xp.log10(variables["N"]), xp.log10(experts)
+    experts = 1 / (1 / (v["experts"] - 1 + shift) + 1 / p["E_max"])
+    size, experts = xp.log10(v["N"]), xp.log10(experts)
     log_loss = p["a"] * size + p["b"] * experts + p["c"] * size * experts + p["d"]
     return 10.0**log_loss
 
@@ -41,12 +39,11 @@ MOE_CLARK = Law(
 )
 
 
-def _granular(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
-    finer = p["g"] * xp.exp(-p["gamma"] * xp.log(variables["granularity"]))
-    size = (finer + p["a"]) * xp.exp(-p["alpha"] * xp.log(variables["N"]))
-    return p["E"] + size + p["b"] * xp.exp(-p["beta"] * xp.log(variables["D"]))
+def _granular(p, v):
+    xp = numerics(p, v)
+    finer = p["g"] * xp.exp(-p["gamma"] * xp.log(v["granularity"]))
+    size = (finer + p["a"]) * xp.exp(-p["alpha"] * xp.log(v["N"]))
+    return p["E"] + size + p["b"] * xp.exp(-p["beta"] * xp.log(v["D"]))
 
 
 MOE_KRAJEWSKI = Law(
@@ -68,10 +65,9 @@ MOE_KRAJEWSKI = Law(
 )
 
 
-def _streams(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
-    size = xp.log(variables["N"]) + xp.log1p(p["k"] * xp.log(variables["streams"]))
+def _streams(p, v):
+    xp = numerics(p, v)
+    size = xp.log(v["N"]) + xp.log1p(p["k"] * xp.log(v["streams"]))
     return p["E"] + xp.exp(p["alpha"] * (xp.log(p["A"]) - size))
 
 
@@ -91,12 +87,11 @@ PARALLEL = Law(
 )
 
 
-def _vocabulary(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
-    size = p["A_1"] * xp.exp(-p["alpha"] * xp.log(variables["N"]))
-    words = p["A_2"] * xp.exp(-p["alpha_2"] * xp.log(variables["vocabulary_parameters"]))
-    return p["E"] + size + words + p["B"] * xp.exp(-p["alpha"] * xp.log(variables["D"]))
+def _vocabulary(p, v):
+    xp = numerics(p, v)
+    size = p["A_1"] * xp.exp(-p["alpha"] * xp.log(v["N"]))
+    words = p["A_2"] * xp.exp(-p["alpha_2"] * xp.log(v["vocabulary_parameters"]))
+    return p["E"] + size + words + p["B"] * xp.exp(-p["alpha"] * xp.log(v["D"]))
 
 
 # alpha_1 = beta as in their fit. Their E enters with a minus sign: their loss is normalised by a
@@ -122,14 +117,14 @@ VOCABULARY = Law(
 )
 
 
-def _precision(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p, log_size = parameters, xp.log(variables["N"])
+def _precision(p, v):
+    xp = numerics(p, v)
+    log_size = xp.log(v["N"])
     for what in ("weight", "activation", "cache"):
-        kept = -xp.expm1(-variables[f"{what}_bits"] / p[f"gamma_{what}"])
+        kept = -xp.expm1(-v[f"{what}_bits"] / p[f"gamma_{what}"])
         log_size = log_size + xp.log(kept)
     size = p["A"] * xp.exp(-p["alpha"] * log_size)
-    return p["E"] + size + p["B"] * xp.exp(-p["beta"] * xp.log(variables["D"]))
+    return p["E"] + size + p["B"] * xp.exp(-p["beta"] * xp.log(v["D"]))
 
 
 PRECISION = Law(
@@ -155,12 +150,12 @@ PRECISION = Law(
 )
 
 
-def _quantised(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p, log_size, log_data = parameters, xp.log(variables["N"]), xp.log(variables["D"])
+def _quantised(p, v):
+    xp = numerics(p, v)
+    log_size, log_data = xp.log(v["N"]), xp.log(v["D"])
     trained = p["A"] * xp.exp(-p["alpha"] * log_size) + p["B"] * xp.exp(-p["beta"] * log_data)
     power = p["gamma_D"] * log_data - p["gamma_N"] * log_size
-    return p["E"] + trained + p["C_T"] * xp.exp(power - variables["bits"] / p["gamma_post"])
+    return p["E"] + trained + p["C_T"] * xp.exp(power - v["bits"] / p["gamma_post"])
 
 
 QUANTISATION = Law(

@@ -1,13 +1,15 @@
 """Learning curves: M1 to M4 (Alabdulmohsin 2022), smoothly broken powers (Caballero 2023).
 
-As published, for one table at a time. `extrapolate` fits M1-M4 and one break to many short curves
-at once, in NumPy and coordinates of its own: research/scaling/extrapolate/laws.py.
+`extrapolate` fits M1-M4 and one break to many short curves at once, in coordinates of its own
+(research/scaling/extrapolate/laws.py).
 """
 
 import functools
-from collections.abc import Mapping
 
-from research.scaling.laws.law import Array, Law, Parameter, numerics
+import numpy as np
+
+from research.scaling.laws.law import Law, Parameter
+from research.scaling.laws.numerics import frozen, numerics, softplus
 from research.scaling.laws.power import power
 
 NEWTON_STEPS = 30
@@ -21,10 +23,9 @@ M1 = power("m1", "D", "data", _SOURCE.format("M1"), False, ("beta", "c"))
 M2 = power("m2", "D", "data", _SOURCE.format("M2"), names=("beta", "c"))
 
 
-def _m3(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
-    return p["beta"] * xp.exp(p["c"] * xp.log(1 / variables["D"] + p["gamma"]))
+def _m3(p, v):
+    xp = numerics(p, v)
+    return p["beta"] * xp.exp(p["c"] * xp.log(1 / v["D"] + p["gamma"]))
 
 
 M3 = Law(
@@ -42,43 +43,49 @@ M3 = Law(
 )
 
 
-def _newton(z: Array, alpha: Array, y: Array) -> Array:
+def _newton(z, alpha, y):
     """One step towards log s - alpha log(1 - s) = y for s = sigmoid(z)."""
-    import jax
-    import jax.numpy as jnp
+    xp = numerics({"y": y})
+    above = softplus(z)
+    below = above - z
+    return z - (alpha * above - below - y) / (xp.exp(-above) + alpha * xp.exp(-below))
 
-    value = alpha * jnp.logaddexp(z, 0.0) - jnp.logaddexp(-z, 0.0)
-    return z - (value - y) / (jax.nn.sigmoid(-z) + alpha * jax.nn.sigmoid(z))
+
+def _root(alpha, y):
+    """Where those steps end [rows], without derivatives."""
+    xp = numerics({"y": y})
+    start = xp.where(y < 0, y, y / xp.maximum(alpha, 1e-12))
+    if xp is not np:
+        return _compiled()(start, alpha, y)
+    for _ in range(NEWTON_STEPS):
+        last, start = start, _newton(start, alpha, y)
+        if not (np.abs(start - last) > 1e-6).any():  # the next step is as good as exact
+            break
+    return start
 
 
 @functools.cache
-def _root():
-    """The solver, compiled once for each shape."""
+def _compiled():
+    """The same in JAX, compiled once for each shape."""
     import jax
-    import jax.numpy as jnp
 
     @jax.jit
-    def root(alpha: Array, y: Array) -> Array:
-        start = jnp.where(y < 0, y, y / jnp.maximum(alpha, 1e-12))
-        return jax.lax.fori_loop(0, NEWTON_STEPS, lambda _, z: _newton(z, alpha, y), start)
+    def root(z, alpha, y):
+        return jax.lax.fori_loop(0, NEWTON_STEPS, lambda _, z: _newton(z, alpha, y), z)
 
     return root
 
 
-def _m4(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    import jax
-    import jax.numpy as jnp
-
-    p = parameters
+def _m4(p, v):
+    xp = numerics(p, v)
     # With s = (L - E) / span the law is log s - alpha log(1 - s) = y; solved for z = logit(s), in
     # which the left side is increasing, and convex or concave throughout: Newton cannot cycle.
-    y = jnp.log(p["beta"]) - p["c"] * jnp.log(variables["D"])
-    y = y + (p["alpha"] - 1) * jnp.log(p["span"])
+    y = xp.log(p["beta"]) - p["c"] * xp.log(v["D"]) + (p["alpha"] - 1) * xp.log(p["span"])
     alpha = p["alpha"] + 0 * y
-    z = jax.lax.stop_gradient(_root()(*jax.lax.stop_gradient((alpha, y))))
-    # Two more steps carry the derivatives of the root, the second ones too.
-    z = _newton(_newton(z, alpha, y), alpha, y)
-    return p["E"] + p["span"] * jax.nn.sigmoid(z)
+    # One more step carries the derivatives of the root, another one the second derivatives.
+    z = _newton(_root(frozen(alpha), frozen(y)), alpha, y)
+    z = z if xp is np else _newton(z, alpha, y)
+    return p["E"] + p["span"] * xp.exp(-softplus(-z))
 
 
 M4 = Law(
@@ -98,16 +105,14 @@ M4 = Law(
 )
 
 
-def _broken(
-    num_breaks: int, parameters: Mapping[str, Array], variables: Mapping[str, Array]
-) -> Array:
-    xp = numerics(parameters, variables)
-    p, log_data = parameters, xp.log(variables["D"])
+def _broken(num_breaks, p, v):
+    xp = numerics(p, v)
+    log_data = xp.log(v["D"])
     exponent = -p["c0"] * log_data
     for i in range(1, num_breaks + 1):
         sharpness, past = p[f"f{i}"], log_data - xp.log(p[f"d{i}"])
-        exponent = exponent - p[f"c{i}"] * sharpness * xp.logaddexp(past / sharpness, 0.0)
-    return p["a"] + p["b"] * xp.exp(xp.clip(exponent, -MAX_LOG, MAX_LOG))
+        exponent = exponent - p[f"c{i}"] * sharpness * softplus(past / sharpness)
+    return p["a"] + p["b"] * xp.exp(xp.minimum(xp.maximum(exponent, -MAX_LOG), MAX_LOG))
 
 
 def _broken_law(num_breaks: int) -> Law:

@@ -1,18 +1,16 @@
 """Data: repeated (Muennighoff 2023), more than optimal, and what its loss is worth (Gadre 2024)."""
 
-from collections.abc import Mapping
-
-from research.scaling.laws.law import Array, Law, Parameter, numerics
+from research.scaling.laws.law import Law, Parameter
+from research.scaling.laws.numerics import numerics
 
 # Beyond e^60 times too many parameters for the data the excess counts no more: no overflow.
 MAX_LOG_EXCESS = 60.0
 
 
-def _repeated(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
-    log_size, data = xp.log(variables["N"]), variables["D"]
-    unique = xp.minimum(variables["U"], data)
+def _repeated(p, v):
+    xp = numerics(p, v)
+    log_size, data = xp.log(v["N"]), v["D"]
+    unique = xp.minimum(v["U"], data)
     repeats = data / unique - 1
     saturated = -xp.expm1(-repeats / p["R_D_star"])
     log_data = xp.log(unique) + xp.log1p(p["R_D_star"] * saturated)
@@ -52,11 +50,10 @@ MUENNIGHOFF = Law(
 )
 
 
-def _overtrained(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
-    size = xp.exp(-p["eta"] * (2 * xp.log(variables["N"]) + xp.log(6.0)))
-    data = xp.exp(-p["eta"] * (2 * xp.log(variables["D"]) + xp.log(6.0)))
+def _overtrained(p, v):
+    xp = numerics(p, v)
+    size = xp.exp(-p["eta"] * (2 * xp.log(v["N"]) + xp.log(6.0)))
+    data = xp.exp(-p["eta"] * (2 * xp.log(v["D"]) + xp.log(6.0)))
     return p["E"] + p["a"] * size + p["b"] * data
 
 
@@ -79,10 +76,9 @@ OVERTRAINING = Law(
 )
 
 
-def _error(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
-    return p["epsilon"] - p["k"] * xp.exp(-p["gamma"] * variables["loss"])
+def _error(p, v):
+    xp = numerics(p, v)
+    return p["epsilon"] - p["k"] * xp.exp(-p["gamma"] * v["loss"])
 
 
 LOSS_TO_ERROR = Law(

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-Array = Any  # numpy or jax: a law's function is called with either
+from research.scaling.laws.numerics import numerics
+
+Array = Any  # NumPy's, JAX's or Slopes: a law's function is called with any (see numerics.py)
 
 
 @dataclass(frozen=True)
@@ -110,37 +112,20 @@ class Law:
             column = {name: value[..., None] for name, value in column.items()}
         given = {name: np.asarray(variables[name], float) for name in self.variables}
         if self.terms:
-            return np.asarray(sum_of_powers(self.terms, column, given))
-        assert self.function is not None
-        with np.errstate(all="ignore"), _float64():
-            return np.asarray(self.function(column, given))
+            return np.asarray(self.value(column, given))
+        import jax  # a function of somebody's own may call jax.numpy
 
+        with np.errstate(all="ignore"), jax.enable_x64():
+            return np.asarray(self.value(column, given))
 
-def numerics(*mappings: Mapping[str, Array]) -> Any:
-    """numpy, or jax.numpy where any value of the `mappings` is JAX's.
-
-    A law's function written with it is plain numpy until it is to be differentiated.
-    """
-    plain = np.ndarray | np.generic | float | int
-    if all(isinstance(value, plain) for mapping in mappings for value in mapping.values()):
-        return np
-    import jax.numpy as jnp
-
-    return jnp
-
-
-def _float64():
-    import jax  # a function of somebody's own may call jax.numpy
-
-    return jax.enable_x64()
-
-
-def sum_of_powers(terms: tuple[Term, ...], parameters: Mapping, variables: Mapping) -> Array:
-    """Value of a law made of `terms`."""
-    total = 0.0
-    for term in terms:
-        value = parameters[term.coefficient]
-        for exponent, variable in term.powers:
-            value = value * variables[variable] ** -parameters[exponent]
-        total = total + value
-    return total
+    def value(self, parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
+        """The law of parameters and variables by name, numpy's or JAX's."""
+        if self.function is not None:
+            return self.function(parameters, variables)
+        xp, total = numerics(parameters, variables), 0.0
+        for term in self.terms:
+            part = parameters[term.coefficient]
+            for exponent, variable in term.powers:
+                part = part * xp.exp(-parameters[exponent] * xp.log(variables[variable]))
+            total = total + part
+        return total

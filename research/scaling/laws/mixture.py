@@ -1,20 +1,18 @@
 """Mixtures of domains (Ye 2024): one validation loss as a function of the training shares."""
 
 import functools
-from collections.abc import Mapping
 
 from research.errors import UserError
-from research.scaling.laws.law import Array, Law, Parameter, numerics
+from research.scaling.laws.law import Law, Parameter
+from research.scaling.laws.numerics import numerics
 
 MAX_DOMAINS = 12
 
 
-def _mixed(num_domains: int, parameters: Mapping[str, Array], variables: Mapping[str, Array]):
-    xp = numerics(parameters, variables)
+def _mixed(num_domains, p, v):
+    xp = numerics(p, v)
     names = range(1, num_domains)
-    return parameters["c"] + parameters["k"] * xp.exp(
-        sum(parameters[f"t_{j}"] * variables[f"r_{j}"] for j in names)
-    )
+    return p["c"] + p["k"] * xp.exp(sum(p[f"t_{j}"] * v[f"r_{j}"] for j in names))
 
 
 @functools.cache

@@ -10,10 +10,10 @@ from math import exp
 
 from research.scaling.laws.architecture import MOE_CLARK, MOE_KRAJEWSKI, PARALLEL, VOCABULARY
 from research.scaling.laws.data import MUENNIGHOFF, OVERTRAINING
-from research.scaling.laws.kaplan import KAPLAN
 from research.scaling.laws.law import Law
 from research.scaling.laws.power import CHINCHILLA, FRONTIER, POWER
 from research.scaling.laws.recipe import ALLOCATION, STEP_BATCH, STEP_LEARNING_RATE
+from research.scaling.laws.surface import KAPLAN
 
 PF_DAY = 86400e15  # FLOPs
 
@@ -80,13 +80,9 @@ def _allocation(name: str, k: float, a: float, source: str, convention: str) -> 
     return Published(name, ALLOCATION, {"k": k, "a": a}, source, convention)
 
 
-_MUENNIGHOFF_BASE = {
-    "E": exp(0.6254804),
-    "A": exp(6.255414),
-    "B": exp(7.3049974),
-    "alpha": 0.3526596,
-    "beta": 0.3526596,
-}
+_MUENNIGHOFF_BASE = dict(
+    E=exp(0.6254804), A=exp(6.255414), B=exp(7.3049974), alpha=0.3526596, beta=0.3526596
+)
 _GADRE_ETA = 0.272851 / 2
 # Tao 2024 fitted N and N_v in millions, D in billions.
 _TAO_ALPHA, _TAO_ALPHA_2 = 0.447, 0.671
@@ -202,15 +198,7 @@ PUBLISHED = {
         Published(
             "krajewski2024",
             MOE_KRAJEWSKI,
-            {
-                "E": 0.47,
-                "g": 2.1,
-                "a": 18.1,
-                "b": 30.8,
-                "gamma": 0.58,
-                "alpha": 0.115,
-                "beta": 0.147,
-            },
+            dict(E=0.47, g=2.1, a=18.1, b=30.8, gamma=0.58, alpha=0.115, beta=0.147),
             "Krajewski 2024, table 1, MoE",
             "N as the paper counts it at expansion 64, D tokens; nats per token on C4",
         ),

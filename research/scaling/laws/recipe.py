@@ -3,15 +3,13 @@
 Their coefficients are "scales": in logs these laws are linear, and one step from anywhere will do.
 """
 
-from collections.abc import Mapping
+from research.scaling.laws.law import Law, Parameter
+from research.scaling.laws.numerics import numerics
 
-from research.scaling.laws.law import Array, Law, Parameter, numerics
 
-
-def _learning_rate(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    p = parameters
-    power = p["p"] * xp.log(variables["N"]) + p["q"] * xp.log(variables["D"])
+def _learning_rate(p, v):
+    xp = numerics(p, v)
+    power = p["p"] * xp.log(v["N"]) + p["q"] * xp.log(v["D"])
     return p["c"] * xp.exp(power)
 
 
@@ -31,9 +29,9 @@ STEP_LEARNING_RATE = Law(
 )
 
 
-def _batch(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    return parameters["c"] * xp.exp(parameters["q"] * xp.log(variables["D"]))
+def _batch(p, v):
+    xp = numerics(p, v)
+    return p["c"] * xp.exp(p["q"] * xp.log(v["D"]))
 
 
 STEP_BATCH = Law(
@@ -51,9 +49,9 @@ STEP_BATCH = Law(
 )
 
 
-def _allocation(parameters: Mapping[str, Array], variables: Mapping[str, Array]) -> Array:
-    xp = numerics(parameters, variables)
-    return parameters["k"] * xp.exp(parameters["a"] * xp.log(variables["C"]))
+def _allocation(p, v):
+    xp = numerics(p, v)
+    return p["k"] * xp.exp(p["a"] * xp.log(v["C"]))
 
 
 ALLOCATION = Law(

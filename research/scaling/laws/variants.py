@@ -1,23 +1,13 @@
-"""A law with some of its parameters held at given values."""
+"""Laws made of other laws: with some parameters held, or with a floor of either sign."""
 
 import functools
-from collections.abc import Mapping
+from dataclasses import replace
 
 from research.errors import UserError, nearest
-from research.scaling.laws.law import Array, Law, sum_of_powers
+from research.scaling.laws.law import Law
+from research.scaling.laws.power import CHINCHILLA, FRONTIER
 
-
-def _restricted(
-    law: Law,
-    held: tuple[tuple[str, float], ...],
-    parameters: Mapping[str, Array],
-    variables: Mapping[str, Array],
-) -> Array:
-    every = {**dict(held), **parameters}
-    if law.terms:
-        return sum_of_powers(law.terms, every, variables)
-    assert law.function is not None
-    return law.function(every, variables)
+LARGEST_FLOOR = 1e6
 
 
 def restrict(law: Law, **held: float) -> Law:
@@ -35,13 +25,34 @@ def restrict(law: Law, **held: float) -> Law:
     if not free:
         raise UserError(f"the law {law.name!r} has no parameter left to fit")
     values = ", ".join(f"{name} = {value!r}" for name, value in held.items())
-    return Law(
-        name=law.name,
+    return replace(
+        law,
         formula=f"{law.formula}; {values} held",
-        source=law.source,
         parameters=free,
-        variables=law.variables,
         minimum_rows=max(len(free) + 1, law.minimum_rows - len(held)),
         function=functools.partial(_restricted, law, tuple(held.items())),
-        target=law.target,
+        terms=(),
     )
+
+
+def _restricted(law, held, p, v):
+    return law.value({**dict(held), **p}, v)
+
+
+def signed(law: Law) -> Law:
+    """`law`, a sum of powers, with a floor of either sign."""
+    parameters = tuple(
+        replace(p, low=-LARGEST_FLOOR, high=LARGEST_FLOOR) if p.kind == "floor" else p
+        for p in law.parameters
+    )
+    return replace(
+        law,
+        name=f"signed_{law.name}",
+        formula=f"{law.formula}, E of either sign",
+        parameters=parameters,
+        function=law.value,
+        terms=(),
+    )
+
+
+SIGNED_LAWS = {law.name: law for law in map(signed, (CHINCHILLA, FRONTIER))}
