@@ -1,30 +1,23 @@
 """The design of any other law: JAX in float64 gives its values and derivatives (see design.py)."""
 
 import functools
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from research.scaling.engine.coordinates import Design
 from research.scaling.engine.objective import HUBER, Objective
 from research.scaling.laws import Law
 
 # Problems are worked in blocks, and rows padded to 2^k or 3 * 2^k: tables share compiled programs.
 BLOCK = 64
 FEWEST_ROWS = 64
-# A floor may be as small as this share of the smallest loss; coefficients as far from one.
-SMALLEST_FLOOR = 1e-4
-COEFFICIENT_BOUNDS = (1e-30, 1e60)
 
 
 @dataclass(frozen=True)
-class Autodiff:
-    """A law of any formula on one table; theta is each parameter or its log (see Parameter)."""
-
-    law: Law
-    variables: Mapping[str, np.ndarray]
-    num_rows: int
+class Autodiff(Design):
+    """A law of any formula on one table."""
 
     @functools.cached_property
     def padded(self) -> dict[str, np.ndarray]:
@@ -36,15 +29,6 @@ class Autodiff:
             name: np.concatenate([column, np.repeat(column[:1], extra)])
             for name, column in self.variables.items()
         }
-
-    @property
-    def coefficients(self) -> list[int]:
-        parameters = self.law.parameters
-        return [i for i, p in enumerate(parameters) if p.linear and p.logarithmic]
-
-    @property
-    def exponents(self) -> list[int]:
-        return [i for i in range(len(self.law.names)) if i not in self.coefficients]
 
     @functools.cached_property
     def plain(self) -> bool:
@@ -80,78 +64,6 @@ class Autodiff:
         kernel = kernels.reweighted if reweighted else kernels.exact
         gradient, hessian = self._blocks(kernel, theta, slope * weights, curvature * weights)
         return cost, gradient, hessian
-
-    def to_parameters(self, theta: np.ndarray) -> np.ndarray:
-        result = np.array(theta, float)
-        with np.errstate(over="ignore"):
-            result[..., self._logs] = np.exp(result[..., self._logs])
-        return result
-
-    def to_theta(self, parameters: np.ndarray) -> np.ndarray:
-        result = np.array(parameters, float)
-        result[..., self._logs] = np.log(result[..., self._logs])
-        return result
-
-    def bounds(self, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        low, high = [], []
-        for p in self.law.parameters:
-            a, b = p.low, p.high
-            if p.kind == "floor" and p.logarithmic:
-                a, b = max(a, SMALLEST_FLOOR * np.min(loss)), min(b, 10 * np.max(loss))
-            elif p.logarithmic:
-                a, b = max(a, COEFFICIENT_BOUNDS[0]), min(b, COEFFICIENT_BOUNDS[1])
-            low.append(np.log(a) if p.logarithmic else a)
-            high.append(np.log(b) if p.logarithmic else b)
-        return np.array(low), np.array(high)
-
-    def starts(self, loss: np.ndarray, num: int) -> np.ndarray:
-        """The grids of the other parameters; the linear ones by least squares given each.
-
-        A grid of more than `num` points is thinned evenly. Linear parameters that come out
-        negative, and may not be, start small.
-        """
-        parameters = self.law.parameters
-        grids = [p.starts(self.variables) for p in parameters]
-        points = np.array(list(itertools.product(*grids)), float)
-        if len(points) > num:
-            points = np.random.default_rng(0).permutation(points)[:num]
-        linear = [i for i, p in enumerate(parameters) if p.linear]
-        if linear:
-            points[:, linear] = self._least_squares(points, linear, np.asarray(loss, float))
-        low, high = self.bounds(loss)
-        points[:, self._logs] = np.log(np.maximum(points[:, self._logs], 1e-300))
-        return np.clip(points, low, high)
-
-    def uncentred(self, name: str) -> "Autodiff":
-        return self  # every coordinate is its own parameter already
-
-    @property
-    def _logs(self) -> list[int]:
-        return [i for i, p in enumerate(self.law.parameters) if p.logarithmic]
-
-    def _least_squares(self, points, linear, loss) -> np.ndarray:
-        """The linear parameters [S, K] of least relative squares, given the others; of least
-        squares where losses may be below zero.
-        """
-        base = points.copy()
-        base[:, linear] = 0.0
-        offset = self.law.loss(base, **self.variables)
-        shapes = []
-        for j in linear:
-            unit = base.copy()
-            unit[:, j] = 1.0
-            shapes.append(self.law.loss(unit, **self.variables) - offset)
-        weight = loss if (loss > 0).all() else np.full_like(loss, np.ptp(loss) or 1.0)
-        matrix = np.nan_to_num(np.stack(shapes, -1) / weight[:, None], posinf=0, neginf=0)
-        scale = np.sqrt((matrix**2).sum(1, keepdims=True)) + 1e-300
-        matrix = matrix / scale
-        normal = np.einsum("srk,srm->skm", matrix, matrix) + 1e-10 * np.eye(len(linear))
-        wanted = np.einsum("srk,sr->sk", matrix, np.nan_to_num((loss - offset) / weight))
-        solution = np.linalg.solve(normal, wanted[..., None])[..., 0] / scale[:, 0]
-        positive = [self.law.parameters[j].low >= 0 for j in linear]
-        # Small is a hundredth of the loss at the rows where the term is largest.
-        least = 0.01 / (np.abs(matrix * scale).max(1) + 1e-300)
-        return np.where(positive, np.maximum(solution, least), solution)
 
     def _blocks(self, kernel, theta, *rows):
         """Call `kernel` on blocks of problems of a fixed size, the last one padded."""

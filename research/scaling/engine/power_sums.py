@@ -5,41 +5,48 @@ centring takes the condition number of the Chinchilla fit from 3.5e11 to tens. E
 data is a few matrix products, shared by all problems.
 """
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from research.scaling.engine.coordinates import FLOOR_BOUNDS, Design
 from research.scaling.engine.objective import HUBER, Objective
-from research.scaling.laws import Law
 
-# A term may be as small as this share of the smallest loss, or as large as this many largest ones.
-COEFFICIENT_BOUNDS = (1e-4, 10.0)
+UNCENTRED_BOUNDS = (-300.0, 300.0)  # no natural box: the exponents' box holds the fit
 
 
 @dataclass(frozen=True)
-class PowerSums:
+class PowerSums(Design):
     """A law on one table: `log L = log sum_k exp(theta[columns_k] @ features_k)`.
 
-    `terms[k]` is (columns [m], features [m, rows]); `products` holds, for each pair of terms, the
-    products of their features [rows, m * n], so that a Hessian is a handful of matrix products.
-    `centres` are the means of log N, log D, log C taken out of the features. See design.py.
+    `centres` are the means of log N, log D, log C taken out of the features.
     """
 
-    law: Law
-    variables: Mapping[str, np.ndarray]
-    terms: tuple[tuple[np.ndarray, np.ndarray], ...]
-    products: tuple[tuple[int, int, np.ndarray], ...]
     centres: Mapping[str, float]
-    num_rows: int
 
-    @property
-    def coefficients(self) -> list[int]:
-        return [int(columns[0]) for columns, _ in self.terms]
+    @functools.cached_property
+    def terms(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(columns of theta [m], features [m, rows]) of each term."""
+        index = {name: i for i, name in enumerate(self.law.names)}
+        found = []
+        for term in self.law.terms:
+            columns = [index[name] for name in (term.coefficient, *(a for a, _ in term.powers))]
+            features = [self.centres[v] - np.log(self.variables[v]) for _, v in term.powers]
+            found.append((np.array(columns), np.stack([np.ones(self.num_rows), *features])))
+        return found
 
-    @property
-    def exponents(self) -> list[int]:
-        return [i for i in range(len(self.law.names)) if i not in self.coefficients]
+    @functools.cached_property
+    def products(self) -> list[tuple[int, int, np.ndarray]]:
+        """For each pair of terms the products of their features [rows, m * n], so that a Hessian
+        is a handful of matrix products."""
+        found = []
+        for k, (_, first) in enumerate(self.terms):
+            for m, (_, second) in enumerate(self.terms[: k + 1]):
+                pair = (first[:, None] * second[None]).reshape(-1, self.num_rows).T
+                found.append((k, m, np.ascontiguousarray(pair)))
+        return found
 
     def predict(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
         total = self._values(theta)[1]
@@ -87,56 +94,31 @@ class PowerSums:
                 hessian[:, columns[:, None], rows[None, :]] += block.transpose(0, 2, 1)
         return cost, gradient, hessian
 
-    def to_parameters(self, theta: np.ndarray) -> np.ndarray:
-        result = np.array(theta, float)
-        for term, shift in self._shifts(theta):
-            result[..., term] = np.exp(theta[..., term] + shift)
-        return result
-
-    def to_theta(self, parameters: np.ndarray) -> np.ndarray:
-        result = np.array(parameters, float)
-        for term, shift in self._shifts(result):
-            result[..., term] = np.log(result[..., term]) - shift
+    def shift(self, theta: np.ndarray) -> np.ndarray:
+        result = np.zeros_like(theta, float)
+        for (columns, _), term in zip(self.terms, self.law.terms, strict=True):
+            centres = np.array([self.centres[variable] for _, variable in term.powers])
+            result[..., columns[0]] = theta[..., columns[1:]] @ centres
         return result
 
     def bounds(self, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        low = np.array([parameter.low for parameter in self.law.parameters])
-        high = np.array([parameter.high for parameter in self.law.parameters])
-        for columns, _ in self.terms:
-            j = columns[0]
-            low[j] = np.log(np.min(loss) * COEFFICIENT_BOUNDS[0])
-            high[j] = np.log(np.max(loss) * COEFFICIENT_BOUNDS[1])
-            if any(self.centres[v] == 0 for _, v in self.law.terms[self._term(j)].powers):
-                low[j], high[j] = -300.0, 300.0  # no natural box: the exponents' box holds the fit
+        """Every term is bounded as a floor is, where it is centred."""
+        low, high = super().bounds(loss)
+        box = np.log([np.min(loss) * FLOOR_BOUNDS[0], np.max(loss) * FLOOR_BOUNDS[1]])
+        for (columns, _), term in zip(self.terms, self.law.terms, strict=True):
+            centred = all(self.centres[variable] for _, variable in term.powers)
+            low[columns[0]], high[columns[0]] = box if centred else UNCENTRED_BOUNDS
         return low, high
 
-    def starts(self, loss: np.ndarray, num: int) -> np.ndarray:
-        """A grid of exponents; coefficients by linear least squares given each.
-
-        Given the exponents the law is linear in its coefficients, so only they need a grid
-        (variable projection, Golub and Pereyra 1973); those that come out negative start small.
-        """
-        coefficients, exponents = self.coefficients, self.exponents
+    def grids(self, num: int) -> list[np.ndarray]:
+        exponents = self.exponents
         values = np.geomspace(0.05, 1.5, max(2, round(num ** (1 / max(len(exponents), 1)))))
-        grid = np.stack(np.meshgrid(*[values] * len(exponents), indexing="ij"), -1)
-        theta = np.zeros((len(values) ** len(exponents), len(self.law.names)))
-        theta[:, exponents] = grid.reshape(len(theta), -1)
-        shapes = [np.exp(theta[:, columns] @ features) for columns, features in self.terms]
-        matrix = np.stack(shapes, -1) / np.asarray(loss)[:, None]
-        normal = np.einsum("srk,srm->skm", matrix, matrix)
-        ridge = 1e-10 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(len(shapes))
-        solution = np.linalg.solve(normal + ridge, matrix.sum(1)[..., None])[..., 0]
-        theta[:, coefficients] = np.log(np.clip(solution, 0.02 * np.min(loss), np.max(loss)))
-        return theta
+        return [values if i in exponents else np.zeros(1) for i in range(len(self.law.names))]
 
     def uncentred(self, name: str) -> "PowerSums":
         term = next((t for t in self.law.terms if t.coefficient == name), None)
         plain = {variable for _, variable in term.powers} if term else set()
-        centres = {v: 0.0 if v in plain else c for v, c in self.centres.items()}
-        return power_sums(self.law, self.variables, centres)
-
-    def _term(self, column: int) -> int:
-        return self.coefficients.index(column)
+        return replace(self, centres={v: 0.0 if v in plain else c for v, c in self.centres.items()})
 
     def _values(self, theta: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         """Each term's value, and their sum [S, rows]; a constant term stays [S, 1]."""
@@ -148,36 +130,3 @@ class PowerSums:
         for value in values:
             total = total + value
         return values, total
-
-    def _shifts(self, values: np.ndarray):
-        names = list(self.law.names)
-        for term in self.law.terms:
-            shift = np.zeros(values.shape[:-1])
-            for exponent, variable in term.powers:
-                shift = shift + values[..., names.index(exponent)] * self.centres[variable]
-            yield names.index(term.coefficient), shift
-
-
-def power_sums(
-    law: Law, variables: Mapping[str, np.ndarray], centres: Mapping[str, float] | None = None
-) -> PowerSums:
-    """Build the design of `law` on its columns [rows]; centred on their log means."""
-    logs = {name: np.log(np.asarray(variables[name], float)) for name in law.variables}
-    num_rows = len(next(iter(logs.values())))
-    if centres is None:
-        centres = {name: float(value.mean()) for name, value in logs.items()}
-    index = {name: i for i, name in enumerate(law.names)}
-    terms = []
-    for term in law.terms:
-        columns = [index[term.coefficient]]
-        features = [np.ones(num_rows)]
-        for exponent, variable in term.powers:
-            columns.append(index[exponent])
-            features.append(centres[variable] - logs[variable])
-        terms.append((np.array(columns), np.stack(features)))
-    products = []
-    for k, (_, first) in enumerate(terms):
-        for m, (_, second) in enumerate(terms[: k + 1]):
-            pair = (first[:, None] * second[None]).reshape(-1, num_rows).T
-            products.append((k, m, np.ascontiguousarray(pair)))
-    return PowerSums(law, variables, tuple(terms), tuple(products), dict(centres), num_rows)

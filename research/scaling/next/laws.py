@@ -14,9 +14,9 @@ import numpy as np
 from research.errors import UserError
 from research.scaling import laws
 from research.scaling.engine.design import make_design
-from research.scaling.engine.power_sums import power_sums
 from research.scaling.laws import Law, Parameter, Term
-from research.scaling.laws.law import Array, numerics
+from research.scaling.laws.law import Array
+from research.scaling.laws.numerics import numerics
 
 # Loss falls with these, always; of other variables the sign is learned.
 FALLING = ("N", "D", "U", "C")
@@ -70,8 +70,7 @@ def _is_share(parameter: Parameter) -> bool:
 
 
 def _sum_of_powers(law: Law, columns: Columns, centre: Mapping[str, float]) -> Evaluate:
-    given = {name: np.asarray(columns[name], float) for name in law.variables}
-    design = power_sums(law, given, centre)
+    design = make_design(law, columns, centre)
     logs = np.isin(law.names, [name for name, _ in _positive(law)])
 
     def evaluate(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
