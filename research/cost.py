@@ -54,16 +54,16 @@ class Ledger:
 
     @functools.cached_property
     def _shapes(self) -> Any:
-        return jax.eval_shape(lambda: self._family.init(self._config, jax.random.key(0)))
+        return programs.parameter_shapes(self._config)
 
     @functools.cached_property
     def _parameters(self) -> tuple[dict[str, int], int, int]:
         return _parameters(self._config, self._shapes)
 
     def _count(self, function: Callable, batch_size: int, *rest: str) -> dict[str, int]:
-        """FLOPs by scope of a function of config, parameters, a batch and `rest` of _inputs."""
-        inputs = _inputs(self._spec, batch_size)
-        arguments = (self._shapes, *(inputs[name] for name in rest))
+        """FLOPs by scope of a function of config, parameters, a batch and `rest` of `inputs`."""
+        given = inputs(self._spec, batch_size)
+        arguments = (self._shapes, *(given[name] for name in rest))
         called = functools.partial(function, self._config)
         return count(called, *arguments, **_declared(self._config, batch_size))
 
@@ -199,9 +199,9 @@ def _jaxpr(shape: str, carried: programs.Carried) -> Any:
     del shape
     config, spec = carried.held
     family = families.load(config.family)
-    state = programs.fresh_shapes(config, family)
-    inputs = _inputs(spec, config.train.batch_size)
-    arguments = (state, *(inputs[name] for name in ("batch", "key", "step")))
+    state = programs.fresh_shapes(config)
+    given = inputs(spec, config.train.batch_size)
+    arguments = (state, *(given[name] for name in ("batch", "key", "step")))
 
     def step(state: Any, batch: Any, key: Any, step: Any) -> Any:
         return programs.update(config, family, state, batch, key, step, np.float32(0))
@@ -209,7 +209,7 @@ def _jaxpr(shape: str, carried: programs.Carried) -> Any:
     return jax.make_jaxpr(step)(*arguments).jaxpr
 
 
-def _inputs(spec: dict[str, Any], size: int) -> dict[str, Any]:
+def inputs(spec: dict[str, Any], size: int) -> dict[str, Any]:
     """What training and scoring a batch of `size` examples are given, without arrays."""
     shapes = data.batch_shapes(spec, size)
     batch = {name: jax.ShapeDtypeStruct(*each) for name, each in shapes.items()}

@@ -121,9 +121,23 @@ def fresh(config: ConfigDict, family: Any, params: Any) -> dict[str, Any]:
     return state
 
 
-def fresh_shapes(config: ConfigDict, family: Any) -> dict[str, Any]:
+def fresh_shapes(config: ConfigDict) -> dict[str, Any]:
     """The shapes of that state, made without arrays."""
-    return jax.eval_shape(lambda: fresh(config, family, family.init(config, jax.random.key(0))))
+    family = families.load(config.family)
+    return jax.eval_shape(lambda params: fresh(config, family, params), parameter_shapes(config))
+
+
+def parameter_shapes(config: ConfigDict) -> Any:
+    """The shapes of its parameters, traced once a process for each shape of the programs."""
+    return _parameter_shapes(shape(config), Carried(close(config)))
+
+
+@functools.lru_cache(maxsize=256)
+def _parameter_shapes(key: str, carried: Carried) -> Any:
+    del key
+    config = carried.held
+    family = families.load(config.family)
+    return jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
 
 
 def saved(state: dict[str, Any]) -> dict[str, Any]:
@@ -183,40 +197,38 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
     @functools.cache
     def judge(function):
         judged = on_grid(functools.partial(function, config))
-        shardings = (layout["params"], split, everywhere)
+        shardings = (rest["params"], split, everywhere)
         return jax.jit(judged, in_shardings=shardings, out_shardings=everywhere)
 
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    working = _layout(family, config, grid, shapes)
-    layout = _at_rest(config, working, shapes)
+    shapes = fresh_shapes(config)
+    axes, strangers = state_axes(config, shapes)
+    working, rest = layout(config, grid, shapes, axes)
+    _say_whole(working["params"], strangers, shapes["params"])
     everywhere, split = mesh.replicated(grid), mesh.batch_sharding(grid)
     return Programs(
-        init=jax.jit(init, out_shardings=layout),
+        init=jax.jit(init, out_shardings=rest),
         step=jax.jit(
             step,
             donate_argnums=0,
-            in_shardings=(layout, split, everywhere, everywhere, everywhere),
-            out_shardings=(layout, everywhere),
+            in_shardings=(rest, split, everywhere, everywhere, everywhere),
+            out_shardings=(rest, everywhere),
         ),
-        begin=jax.jit(lambda params: fresh(config, family, params), out_shardings=layout),
+        begin=jax.jit(lambda params: fresh(config, family, params), out_shardings=rest),
         judge=judge,
-        state=jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            shapes,
-            layout,
-        ),
+        state=laid_out(shapes, rest),
         batch=split,
     )
 
 
-def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: Any) -> Any:
-    """Shardings of the state: optimizer moments and averages lie as their parameters do."""
+def state_axes(config: ConfigDict, shapes: dict[str, Any]) -> tuple[Any, list]:
+    """Logical axes of every array of the state: moments and averages have their parameters'.
+
+    Also (path, shape) of those that have no parameter's shape, of a family that names any axes.
+    """
     flatten = jax.tree_util.tree_flatten_with_path
-    names, strangers = {}, []
-    if hasattr(family, "axes"):
-        params = flatten(shapes["params"])[0]
-        pairs = zip(params, families.axes(config, shapes["params"]), strict=True)
-        names = {path: (axes, leaf.shape) for (path, leaf), axes in pairs}
+    params, strangers = flatten(shapes["params"])[0], []
+    pairs = zip(params, families.axes(config, shapes["params"]), strict=True)
+    names = {path: (axes, leaf.shape) for (path, leaf), axes in pairs}
 
     def logical(path, leaf):
         # ("opt_state", 1, "mu", "stack", "kernel") ends as the parameter ("stack", "kernel") does.
@@ -230,15 +242,37 @@ def _layout(family: Any, config: ConfigDict, grid: jax.sharding.Mesh, shapes: An
         strangers.append((path, leaf))
         return (None,) * leaf.ndim
 
-    axes = jax.tree_util.tree_map_with_path(logical, shapes)
-    layout = mesh.shardings(grid, axes, shapes)
-    _say_whole(layout["params"], strangers if names else [], shapes["params"])
+    return jax.tree_util.tree_map_with_path(logical, shapes), strangers
+
+
+def layout(config: ConfigDict, grid: Any, shapes: dict[str, Any], axes: Any) -> tuple[Any, Any]:
+    """Shardings of the state on `grid`, a mesh or an abstract one: in a step, and between steps.
+
+    Raises:
+        UserError: when an axis does not divide by the devices it is split over.
+    """
+    working = mesh.shardings(grid, axes, shapes)
     if config.hardware.shard_optimizer:
         split = functools.partial(mesh.split_further, axes=("slice", "data"))
-        for part in ("opt_state", "ema"):
-            if part in layout:
-                layout[part] = jax.tree.map(split, layout[part], shapes[part])
-    return layout
+        for part in {"opt_state", "ema"} & set(working):
+            working[part] = jax.tree.map(split, working[part], shapes[part])
+    if not config.hardware.offload_optimizer:
+        return working, working
+
+    def rest(sharding, leaf):
+        return sharding.with_memory_kind("pinned_host") if leaf.ndim else sharding
+
+    offloaded = jax.tree.map(rest, working["opt_state"], shapes["opt_state"])
+    return working, {**working, "opt_state": offloaded}
+
+
+def laid_out(shapes: Any, shardings: Any) -> Any:
+    """`shapes` with the sharding of each."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
 
 
 def _say_whole(layout: Any, strangers: list, params: Any) -> None:
@@ -253,15 +287,3 @@ def _say_whole(layout: Any, strangers: list, params: Any) -> None:
             "and %d more such arrays",
             jax.tree_util.keystr(path), held / 2**20, len(much) - 1,
         )  # fmt: skip
-
-
-def _at_rest(config: ConfigDict, layout: dict, shapes: dict) -> dict:
-    """`layout` between steps: the optimizer's arrays in the host's memory where that is asked."""
-    if not config.hardware.offload_optimizer:
-        return layout
-
-    def rest(sharding, leaf):
-        return sharding.with_memory_kind("pinned_host") if leaf.ndim else sharding
-
-    offloaded = jax.tree.map(rest, layout["opt_state"], shapes["opt_state"])
-    return {**layout, "opt_state": offloaded}

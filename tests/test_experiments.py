@@ -66,7 +66,7 @@ def test_a_branch_pays_its_cooldown_only(flags):
     alone = sum(trial.config.train.steps for trial in branches)
     shared = sum(trial.steps_to_run for trial in loaded.groups[0])
     assert shared < 0.75 * alone
-    assert laptop.memory_bytes(trunk) > laptop.PROCESS_BYTES
+    assert laptop.work(trunk.config).memory > laptop.PROCESS_BYTES
 
 
 def test_flags_win_over_axes_and_recipe(flags):

@@ -4,30 +4,28 @@ from typing import Any
 
 from research import cost
 from research.dryrun.estimate import Estimate
+from research.dryrun.hlo import Traffic
 from research.numbers import count, gib
 
 
 def to_json(found: Estimate) -> dict[str, Any]:
     """Return the answer as JSON values; a value that is null is listed under "unknown" by name."""
-    chip, compiled, step, run = (
-        found.wanted.kind.devices_per_chip,
-        found.compiled,
-        found.step,
-        found.run,
-    )
-    state = compiled.arguments if compiled else found.state
+    chip, compiled, step = found.wanted.kind.devices_per_chip, found.compiled, found.step
+    run, terms = found.run(), found.memory
     per_chip = {
-        "arguments_bytes": round(state * chip),
+        "arguments_bytes": round((compiled.arguments if compiled else found.state) * chip),
         "temporaries_bytes": _times(compiled and compiled.temporaries, chip),
         "peak_bytes": _times(compiled and compiled.peak, chip),
         "capacity_bytes": round(found.wanted.kind.usable_bytes),
         "fits": found.fits,
     }
-    unknown = [f"per_chip.{key}" for key, value in per_chip.items() if value is None]
-    unknown += ["compile_seconds"] if compiled is None else []
-    unknown += ["memory_ledger"] if found.memory is None else []
-    unknown += ["collectives.ledger_bytes"] if found.ledger is None else []
-    unknown += ["collectives.compiled_bytes"] if found.read is None else []
+    known = {
+        **{f"per_chip.{key}": value for key, value in per_chip.items()},
+        "compile_seconds": compiled,
+        "memory_ledger": terms,
+        "collectives.ledger_bytes": found.ledger,
+        "collectives.compiled_bytes": found.read,
+    }
     return {
         "per_chip": per_chip,
         "compile_seconds": compiled and compiled.seconds,
@@ -46,44 +44,43 @@ def to_json(found: Estimate) -> dict[str, Any]:
             "steps": run.steps,
             "chip_hours": run.chip_hours,
             "price": run.price,
-            "currency": run.currency,
+            "currency": found.table.currency,
         },
         "mesh": found.sizes,
         "remat": found.config.hardware.remat,
         "topology": str(found.wanted),
-        "memory_ledger": found.memory
+        "memory_ledger": terms
         and {
-            **{f"{name}_bytes": round(size * chip) for name, size in found.memory.terms().items()},
-            "peak_bytes": round(found.memory.peak * chip),
+            **{f"{name}_bytes": round(size * chip) for name, size in terms.items()},
+            "peak_bytes": _times(found.counted, chip),
         },
         "collectives": [
-            {
-                "axes": list(axes),
-                "kind": kind,
-                "ledger_bytes": None if found.ledger is None else found.ledger.get((axes, kind), 0),
-                "compiled_bytes": None if found.read is None else found.read.get((axes, kind), 0),
-            }
-            for axes, kind in _pairs(found)
+            {"axes": list(axes), "kind": kind, "ledger_bytes": counted, "compiled_bytes": read}
+            for (axes, kind), counted, read in _collectives(found)
         ],
-        "unknown": unknown,
+        "unknown": [name for name, value in known.items() if value is None],
     }
 
 
-def _pairs(found: Estimate) -> list[tuple[tuple[str, ...], str]]:
-    """Axes and kinds of every collective that is counted or read, in order."""
-    return sorted((found.ledger or {}).keys() | (found.read or {}).keys())
+def _times(size: float | None, chip: int) -> int | None:
+    return None if size is None else round(size * chip)
 
 
-def _times(value: Any, chip: int) -> Any:
-    return None if value is None else value * chip
+def _collectives(found: Estimate) -> list[tuple[tuple, int | None, int | None]]:
+    """(Axes and kind, bytes counted, bytes read) of every collective that is either, in order."""
+
+    def sent(moved: Traffic | None, key: tuple) -> int | None:
+        return None if moved is None else moved[key]
+
+    keys = sorted((found.ledger or {}).keys() | (found.read or {}).keys())
+    return [(key, sent(found.ledger, key), sent(found.read, key)) for key in keys]
 
 
 def lines(found: Estimate) -> list[str]:
     """Return the answer as a table for people: GiB, seconds, chip-hours, money."""
-    step, run, wanted, config = found.step, found.run, found.wanted, found.config
-    ledger = cost.ledger(config)
+    step, run, wanted, config = found.step, found.run(), found.wanted, found.config
     rows = [
-        f"{config.part}: {count(ledger.total_params)} parameters on {wanted}, "
+        f"{config.part}: {count(cost.ledger(config).total_params)} parameters on {wanted}, "
         f"{wanted.num_chips} chips; mesh {mesh_words(found.sizes)}; remat {config.hardware.remat}",
         "",
         *_memory(found),
@@ -95,23 +92,31 @@ def lines(found: Estimate) -> list[str]:
         f"tokens/s, at most {step.mfu_bound:.1%} of the chips' peak (MFU)",
         f"whole run   {count(run.tokens)} tokens in {run.steps:,} steps; at the floor "
         f"{run.seconds / 86400:.1f} days, {run.chip_hours:,.0f} chip-hours, "
-        f"{run.price:,.0f} {run.currency}",
+        f"{run.price:,.0f} {found.table.currency}",
     ]
-    return [*rows, *_collectives(found)]
+    moved = [
+        f"  {kind + ' along ' + '+'.join(axes):42s} {mib(counted):>13s} {mib(read):>13s}"
+        for (axes, kind), counted, read in _collectives(found)
+    ]
+    if moved:
+        heads = f"{'a device sends in a step':44s} {'counted':>13s} {'compiled':>13s}"
+        rows += ["", heads, *moved]
+        rows += [f"  unknown: {found.unread}"] if found.read is None else []
+    return rows
 
 
 def _memory(found: Estimate) -> list[str]:
     """Memory of a chip, as compiled and as counted."""
     compiled, chip = found.compiled, found.wanted.kind.devices_per_chip
-    room = gib(found.wanted.kind.usable_bytes)
-    counted = gib(_times(found.memory and found.memory.peak, chip))
+    room = f"of {gib(found.wanted.kind.usable_bytes)}: {_verdict(found)}"
+    counted = f"counted peak {gib(_times(found.counted, chip))}"
     if compiled is None:
-        return [f"a chip      counted peak {counted} of {room}: {_verdict(found)}; not compiled"]
+        return [f"a chip      {counted} {room}; not compiled"]
     return [
         f"a chip      arguments {gib(compiled.arguments * chip)}, temporaries "
         f"{gib(_times(compiled.temporaries, chip))}, peak {gib(_times(compiled.peak, chip))} "
-        f"of {room}: {_verdict(found)}",
-        f"            counted peak {counted}; compiled in {compiled.seconds:.1f} s",
+        f"{room}",
+        f"            {counted}; compiled in {compiled.seconds:.1f} s",
     ]
 
 
@@ -126,22 +131,11 @@ def _verdict(found: Estimate) -> str:
     return f"does not fit, by {gib((peak - found.capacity) * chip)}"
 
 
-def _collectives(found: Estimate) -> list[str]:
-    rows = ["", f"{'a device sends in a step':44s} {'counted':>13s} {'compiled':>13s}"]
-    for axes, kind in _pairs(found):
-        counted = "unknown" if found.ledger is None else mib(found.ledger.get((axes, kind), 0))
-        read = "unknown" if found.read is None else mib(found.read.get((axes, kind), 0))
-        rows.append(f"  {kind + ' along ' + '+'.join(axes):42s} {counted:>13s} {read:>13s}")
-    if len(rows) == 2:
-        return []
-    return [*rows, *([f"  unknown: {found.unread}"] if found.read is None else [])]
-
-
 def mesh_words(sizes: dict[str, int]) -> str:
     """The axes of a mesh that are not 1, as --mesh takes them."""
     return ",".join(f"{axis}={size}" for axis, size in sizes.items() if size > 1) or "data=1"
 
 
-def mib(size: float) -> str:
+def mib(size: float | None) -> str:
     """Bytes as MiB."""
-    return f"{size / 2**20:,.1f} MiB"
+    return "unknown" if size is None else f"{size / 2**20:,.1f} MiB"

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, flags: Sequence[str]) -> int:
     if args.json:
         answer = to_json(found) | {"hardware": search.preset(found.config)}
         if args.search:
-            answer["ladder"] = [each.to_json() for each in fitting]
+            answer["ladder"] = [search.rung(each) for each in fitting]
         print(json.dumps(answer, indent=2))
         return 0
     print("\n".join([*rows, *lines(found)]))

@@ -11,7 +11,8 @@ import jax
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research import data, programs
+from research import cost, data, programs
+from research.dryrun.share import local_bytes
 from research.errors import UserError
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
@@ -47,30 +48,10 @@ class Compiled:
 
 def step_arguments(config: ConfigDict, program: programs.Programs) -> tuple:
     """Shapes of what the step takes: state, batch, key, step and learning rate."""
-    outline = data.batch_shapes(data.outline(config.data), config.train.batch_size)
-    batch = {
-        name: jax.ShapeDtypeStruct(shape, dtype, sharding=program.batch)
-        for name, (shape, dtype) in outline.items()
-    }
-    scalars = [jax.ShapeDtypeStruct((), dtype) for dtype in (jnp.int32, jnp.float32)]
-    return program.state, batch, jax.eval_shape(lambda: jax.random.key(0)), *scalars
-
-
-def argument_bytes(arguments: tuple) -> int:
-    """Bytes that `step_arguments` take on one device, from their shardings alone."""
-
-    def one(leaf: Any) -> int:
-        sharding = getattr(leaf, "sharding", None)
-        if sharding is not None and sharding.memory_kind == "pinned_host":
-            return 0
-        shape = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
-        size = 1
-        for side in shape:
-            size *= side
-        return size * leaf.dtype.itemsize
-
-    state, batch, *_ = arguments
-    return sum(one(leaf) for leaf in jax.tree.leaves((state, batch)))
+    given = cost.inputs(data.outline(config.data), config.train.batch_size)
+    batch = programs.laid_out(given["batch"], dict.fromkeys(given["batch"], program.batch))
+    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    return program.state, batch, given["key"], given["step"], rate
 
 
 def compile_step(config: ConfigDict, devices: Sequence[Any], fast: bool = False) -> Compiled:
@@ -87,7 +68,7 @@ def compile_step(config: ConfigDict, devices: Sequence[Any], fast: bool = False)
     began = time.perf_counter()
     program = programs.build(config, devices)
     arguments = step_arguments(config, program)
-    known = argument_bytes(arguments)
+    known = local_bytes(arguments[:2])
     try:
         with _optimised("O1" if fast else "UNKNOWN"):
             compiled = program.step.lower(*arguments).compile()

@@ -1,7 +1,8 @@
 """A dry run: one config on one slice, compiled, checked and priced before anything is spent."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -10,47 +11,44 @@ from research.dryrun import gpu, hlo, memory, topology, traffic
 from research.dryrun import price as prices
 from research.dryrun.compile import Compiled, compile_step
 from research.dryrun.roofline import Roofline, roofline
-from research.dryrun.share import read_state, share, state_bytes
+from research.dryrun.share import State, read_state, share
 from research.hardware import Slice
 
 
-@dataclass(frozen=True)
-class Run:
-    """The whole run at the floor of its step: no real one is faster or cheaper on these chips."""
+class Run(NamedTuple):
+    """A run at the floor of its step: no real one is faster or cheaper on these chips."""
 
     tokens: int
     steps: int
     seconds: float
     chip_hours: float
     price: float
-    currency: str
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a dry run found; `answer.to_json` is its public form.
+    """What is known of one config on one slice; `answer.to_json` is the public form.
 
     Attributes:
-        compiled: what the compiler says; None where there is none for these chips.
+        sizes: the mesh.
         state: bytes of the state on one device.
         memory: the peak counted term by term; None of a network whose parts are not known.
         ledger: bytes one device sends in a step, counted from the scheme; None likewise.
-        read: the same, read in the compiled program; None where it cannot be, for `unread`.
-        links: a chip's links along each mesh axis.
+        compiled: what the compiler says; None where it was not asked.
+        read: the bytes sent, read in the compiled program; None where it cannot be, for `unread`.
     """
 
     config: ConfigDict
     wanted: Slice
+    table: prices.Prices
     sizes: dict[str, int]
-    compiled: Compiled | None
     state: float
-    memory: memory.Memory | None
+    memory: dict[str, float] | None
     ledger: hlo.Traffic | None
+    step: Roofline
+    compiled: Compiled | None
     read: hlo.Traffic | None
     unread: str
-    step: Roofline
-    run: Run
-    links: Mapping[str, float]
 
     @property
     def capacity(self) -> float:
@@ -58,11 +56,14 @@ class Estimate:
         return self.wanted.kind.usable_bytes / self.wanted.kind.devices_per_chip
 
     @property
+    def counted(self) -> float | None:
+        """Bytes one device should need, as counted."""
+        return None if self.memory is None else memory.peak(self.memory)
+
+    @property
     def peak(self) -> float | None:
         """Bytes one device needs: the compiler's, else what is counted; None if neither says."""
-        if self.compiled:
-            return self.compiled.peak
-        return self.memory and self.memory.peak
+        return self.compiled.peak if self.compiled else self.counted
 
     @property
     def fits(self) -> bool | None:
@@ -71,6 +72,15 @@ class Estimate:
             return None
         refused = self.compiled is not None and self.compiled.refusal
         return not refused and self.peak is not None and self.peak <= self.capacity
+
+    def run(self, steps: int | None = None) -> Run:
+        """The run of so many steps, all of the config's by default."""
+        steps = self.config.train.steps if steps is None else steps
+        tokens = self.config.train.batch_size * cost.ledger(self.config).tokens
+        seconds = self.step.seconds_floor * steps
+        hours = self.wanted.num_chips * seconds / 3600
+        money = prices.price(self.table, self.wanted.chip, hours)
+        return Run(steps * tokens, steps, seconds, hours, money)
 
 
 def estimate(
@@ -89,30 +99,44 @@ def estimate(
     found = topology.devices(wanted)
     sizes = mesh.sizes(config.hardware.mesh, len(found))
     laid = topology.arrange(wanted, found, sizes)
-    links = topology.spans(wanted, laid, sizes)
-    compiled = None
     if wanted.chip not in gpu.SEEN:
         compiled = compile_step(config, laid, fast)
-    elif gpu.compiles():
-        compiled = compile_step(config, laid)  # soon enough, and fewer optimisations crash XLA
-    whole = read_state(config)
-    ours, state = share(config, sizes, whole), state_bytes(config, whole, sizes)
+    elif gpu.compiles():  # soon enough, and fewer optimisations crash XLA
+        compiled = compile_step(config, laid)
+    else:
+        compiled = None
+    return count(config, wanted, table, sizes, laid, read_state(config), compiled)
+
+
+def count(
+    config: ConfigDict,
+    wanted: Slice,
+    table: prices.Prices,
+    sizes: dict[str, int],
+    laid: Sequence[Any],
+    state: State,
+    compiled: Compiled | None = None,
+) -> Estimate:
+    """Say what a step of `config` needs, takes and costs, compiled already or not at all.
+
+    Args:
+        sizes: the mesh, `laid` the devices in its order.
+
+    Raises:
+        UserError: a mesh that does not divide a parameter.
+    """
+    rests, fetched = state.split(config, sizes)
+    ours = share(config, sizes, state.leaves())
     ledger = traffic.ledger(ours) if ours else None
     read, unread = _read(compiled, sizes)
     moved = read or hlo.Traffic() if ledger is None else ledger
-    step = roofline(config, ours, sizes, wanted, moved, links, state)
-    counted = memory.peak(config, ours, compiled.arguments if compiled else state) if ours else None
+    links = topology.spans(wanted, laid, sizes)
+    step = roofline(config, ours, sizes, wanted, moved, links, rests)
+    arguments = compiled.arguments if compiled else rests
+    terms = memory.terms(config, ours, arguments, fetched) if ours else None
     return Estimate(
-        config, wanted, sizes, compiled, state, counted, ledger, read, unread, step,
-        _run(config, wanted, step, table), links,
-    )  # fmt: skip
-
-
-def _run(config: ConfigDict, wanted: Slice, step: Roofline, table: prices.Prices) -> Run:
-    steps, tokens = config.train.steps, config.train.batch_size * cost.ledger(config).tokens
-    hours = wanted.num_chips * step.seconds_floor * steps / 3600
-    price = prices.price(table, wanted.chip, hours)
-    return Run(steps * tokens, steps, step.seconds_floor * steps, hours, price, table.currency)
+        config, wanted, table, sizes, rests, terms, ledger, step, compiled, read, unread
+    )
 
 
 def _read(compiled: Compiled | None, sizes: dict[str, int]) -> tuple[hlo.Traffic | None, str]:

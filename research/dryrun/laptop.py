@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,14 +11,34 @@ from ml_collections import ConfigDict
 
 from research import cost, data, hardware, programs
 from research.dryrun import program
-from research.study import Study, Trial
+from research.study import Study
 
 PROCESS_BYTES = 5e8  # an interpreter with JAX and its compiler loaded
 DISPATCH_SECONDS = 1e-3  # a step of a network of no size: its launch, its batch, its record
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Work(NamedTuple):
+    """One train step, read from its program.
+
+    Attributes:
+        flops: all that are spent.
+        moved: bytes that its products read and write.
+        memory: bytes of one worker at most: the state, and what a step has beside it, unfused.
+    """
+
+    flops: int
+    moved: int
+    memory: float
+
+
+def work(config: ConfigDict) -> Work:
+    """Read the train step of `config`."""
+    step = cost.step(config)
+    memory = program.input_bytes(step) + program.live_bytes(step) + PROCESS_BYTES
+    return Work(sum(cost.executed(config).values()), program.product_bytes(step), memory)
+
+
+class Calibration(NamedTuple):
     """This machine, measured for about five seconds on one core.
 
     A small network's step is bound by memory, so its time follows the bytes that its products read
@@ -34,16 +54,13 @@ class Calibration:
     bytes_rate: float
     compile_seconds: float
 
-    def step_seconds(self, config: ConfigDict) -> float:
+    def step_seconds(self, step: Work) -> float:
         """Predicted seconds of one train step."""
-        moved = program.product_bytes(cost.step(config))
-        return DISPATCH_SECONDS + _flops(config) / self.flops_rate + moved / self.bytes_rate
+        return DISPATCH_SECONDS + step.flops / self.flops_rate + step.moved / self.bytes_rate
 
 
-def calibrate(trials: Sequence[Trial]) -> Calibration:
-    """Measure a large product, and one train step: that of the trial in the middle by its bytes."""
-    ranked = sorted(trials, key=lambda trial: program.product_bytes(cost.step(trial.config)))
-    config = ranked[len(ranked) // 2].config
+def calibrate(config: ConfigDict, step: Work) -> Calibration:
+    """Measure a large product, and the train step of `config`."""
     batch = next(data.batches(data.load(config.data, "train"), config.train.batch_size, 0))
     began = time.perf_counter()
     built = programs.build(config)
@@ -59,24 +76,19 @@ def calibrate(trials: Sequence[Trial]) -> Calibration:
     rate = hardware.product_rate()
     spent = float(np.median(times))
     # Of what is neither launch nor product; at least a tenth, should the large product be no guide.
-    moving = max(spent - DISPATCH_SECONDS - _flops(config) / rate, spent / 10)
-    return Calibration(rate, program.product_bytes(cost.step(config)) / moving or 1.0, compiled)
-
-
-def _flops(config: ConfigDict) -> int:
-    return sum(cost.executed(config).values())
-
-
-def memory_bytes(trial: Trial) -> float:
-    """The peak of one worker at most: the state, and what a step has beside it, unfused."""
-    step = cost.step(trial.config)
-    return program.input_bytes(step) + program.live_bytes(step) + PROCESS_BYTES
+    moving = max(spent - DISPATCH_SECONDS - step.flops / rate, spent / 10)
+    return Calibration(rate, step.moved / moving or 1.0, compiled)
 
 
 def table(loaded: Study, workers: int) -> str:
     """Return the trials as an aligned table, their totals, and the calibration they rest on."""
     trials = [trial for group in loaded.groups for trial in group]
-    calibration = calibrate(trials)
+    shapes = {trial.id: programs.shape(trial.config) for trial in trials}
+    config_of = {shapes[trial.id]: trial.config for trial in trials}
+    work_of = {shape: work(config) for shape, config in config_of.items()}
+    ranked = sorted(trials, key=lambda trial: work_of[shapes[trial.id]].moved)
+    middle = ranked[len(ranked) // 2]
+    calibration = calibrate(middle.config, work_of[shapes[middle.id]])
     lines = [
         f"{'trial':44s} {'params':>10s} {'data':>17s} {'FLOPs':>9s} {'minutes':>8s} {'memory':>8s}"
     ]
@@ -84,21 +96,18 @@ def table(loaded: Study, workers: int) -> str:
     for group in loaded.groups:
         seconds_of.append(0.0)
         for index, trial in enumerate(group):
-            config = trial.config
-            ledger = cost.ledger(config)
+            config, step = trial.config, work_of[shapes[trial.id]]
+            ledger, spec = cost.ledger(config), data.outline(config.data)
             spent = ledger.step_flops * trial.steps_to_run
             scored = 0 if trial.branches else config.evaluation.examples * ledger.score_flops
             # Scoring takes as long for each FLOP as training does.
             steps = trial.steps_to_run + (scored / ledger.step_flops if ledger.step_flops else 0)
-            seconds = calibration.step_seconds(config) * steps
+            seconds = calibration.step_seconds(step) * steps
             seconds += 0 if index else calibration.compile_seconds
-            examples = config.train.steps * config.train.batch_size
-            spec = data.outline(config.data)
-            amount = examples * spec["amount"]
+            amount = config.train.steps * config.train.batch_size * spec["amount"]
             lines.append(
                 f"{trial.id:44s} {ledger.total_params:>10,} {amount:>10,} "
-                f"{spec['unit']} {spent:9.2e} {seconds / 60:8.2f} "
-                f"{memory_bytes(trial) / 2**30:6.2f} G"
+                f"{spec['unit']} {spent:9.2e} {seconds / 60:8.2f} {step.memory / 2**30:6.2f} G"
             )
             total_flops += spent
             seconds_of[-1] += seconds

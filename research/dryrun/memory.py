@@ -9,85 +9,50 @@ import copy
 import functools
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research import data, families
-from research.dryrun.share import MASTER, Share, moment_bytes
+from research import cost, data, families
+from research.dryrun.share import MASTER, Share
 from research.models.kernels import ROWS
-from research.programs import Carried
+from research.programs import Carried, parameter_shapes
 
 LANES = 128  # the last dimension of an array in a TPU's memory is a multiple of it
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """Bytes that the forward pass leaves for the backward pass, on one device that has all.
 
     Attributes:
         layer: of one example, in each layer.
         outside: of one example, around the stack: embeddings, final norm, logits.
         layer_weights: in each layer whatever the batch: weights in the compute type.
-        outside_weights: the same around the stack.
     """
 
     layer: int
     outside: int
     layer_weights: int
-    outside_weights: int
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of one device at the peak, by what they are for.
+def terms(config: ConfigDict, share: Share, arguments: float, fetched: float) -> dict[str, float]:
+    """Return the bytes of one device at the peak of a step of `config`, by what they are for.
 
-    Attributes:
-        arguments: state and batch, as they lie.
-        cast: this device's parameters in the compute type, made once a step.
-        kept: what the forward pass of the stack leaves for the backward pass.
-        gradients: of this device's parameters, float32; with micro-batches, their sum too.
-        weights: one layer's, gathered; all layers' where remat keeps them.
-        layer_gradient: of one branch of a layer, of whole weights, before it is scattered.
-        working: what one layer's backward pass computes again, and the gradients it goes through.
-        head: around the stack: final norm, head, logits, and their gradients.
-        moments: the optimizer's, brought from the host where they rest there.
-    """
-
-    arguments: float
-    cast: float
-    kept: float
-    gradients: float
-    weights: float
-    layer_gradient: float
-    working: float
-    head: float
-    moments: float
-
-    @property
-    def temporaries(self) -> float:
-        """The larger of the two moments: behind the head, or inside the last layers' gradient."""
-        inside = self.gradients + self.weights + self.layer_gradient + self.working
-        return self.cast + self.kept + max(inside, self.head) + self.moments
-
-    @property
-    def peak(self) -> float:
-        """Arguments, which the new state replaces in place, and temporaries."""
-        return self.arguments + self.temporaries
-
-    def terms(self) -> dict[str, float]:
-        """Bytes by name."""
-        return asdict(self)
-
-
-def peak(config: ConfigDict, share: Share, arguments: float) -> Memory:
-    """Return the memory of a step of `config` on one device.
+        arguments       state and batch, as they lie
+        cast            this device's parameters in the compute type, made once a step
+        kept            what the forward pass of the stack leaves for the backward pass
+        gradients       of this device's parameters, float32; with micro-batches, their sum too
+        weights         one layer's, gathered; all layers' where remat keeps them
+        layer_gradient  of one branch of a layer, of whole weights, before it is scattered
+        working         what one layer's backward pass computes again, and its gradients
+        head            around the stack: final norm, head, logits, and their gradients
+        moments         the optimizer's, brought from the host where they rest there
 
     Args:
-        arguments: bytes of state and batch on it (`compile.argument_bytes`).
+        arguments: bytes of state and batch on it.
+        fetched: bytes of what rests with the host.
     """
     found = kept(config)
     each = share.examples / (share.sizes["sequence"] * share.sizes["tensor"])
@@ -100,19 +65,27 @@ def peak(config: ConfigDict, share: Share, arguments: float) -> Memory:
     )
     keeps_weights = found.layer_weights > 0
     master = share.parameter_bytes()
-    return Memory(
-        arguments=arguments,
-        cast=master * share.itemsize / MASTER if share.itemsize < MASTER else 0.0,
-        kept=share.depth * (found.layer * each + (inputs if keeps_weights else 0.0)),
-        gradients=master * (2 if share.micro_batches > 1 else 1),
-        weights=layers if keeps_weights else layers / share.depth,
-        layer_gradient=share.itemsize * branch / share.depth,
-        working=_working(share, again=not keeps_weights),
-        head=found.outside * each + _head(share),
-        moments=moment_bytes(config, share.state, share.sizes)
-        if config.hardware.offload_optimizer
-        else 0.0,
-    )
+    return {
+        "arguments": arguments,
+        "cast": master * share.itemsize / MASTER if share.itemsize < MASTER else 0.0,
+        "kept": share.depth * (found.layer * each + (inputs if keeps_weights else 0.0)),
+        "gradients": master * (2 if share.hardware.accumulation > 1 else 1),
+        "weights": layers if keeps_weights else layers / share.depth,
+        "layer_gradient": share.itemsize * branch / share.depth,
+        "working": _working(share, again=not keeps_weights),
+        "head": found.outside * each + _head(share),
+        "moments": fetched,
+    }
+
+
+def peak(terms: dict[str, float]) -> float:
+    """Bytes at the larger of two moments: behind the head, or inside the last layers' gradient.
+
+    The new state replaces the arguments in place.
+    """
+    inside = sum(terms[name] for name in ("gradients", "weights", "layer_gradient", "working"))
+    always = sum(terms[name] for name in ("arguments", "cast", "kept", "moments"))
+    return always + max(inside, terms["head"])
 
 
 def _working(share: Share, again: bool) -> float:
@@ -140,11 +113,11 @@ def _working(share: Share, again: bool) -> float:
 
 def _scores(share: Share) -> float:
     """Bytes of attention's scores and their gradients, float32, and weights in both types."""
-    if share.attention in ("splash", "cudnn"):
+    if share.hardware.attention in ("splash", "cudnn"):
         return 0.0
     rows = share.positions * share.heads
-    if share.attention == "chunked":
-        rows = min(rows, share.examples * share.kv_heads * ROWS)
+    if share.hardware.attention == "chunked":
+        rows = min(rows, share.examples * share.keys / (2 * share.head_dim) * ROWS)
     return rows * share.length * (2 * MASTER + 2 * share.itemsize)
 
 
@@ -155,7 +128,8 @@ def _head(share: Share) -> float:
     """
     if not share.logits:
         return 2 * share.parameter_bytes(whole=True, layered=False)
-    anew = MASTER * share.positions / share.loss_chunks if share.loss_chunks > 1 else 0.0
+    chunks = share.hardware.loss_chunks
+    anew = MASTER * share.positions / chunks if chunks > 1 else 0.0
     return share.logits * (share.itemsize * (2 * share.width + share.positions) + anew)
 
 
@@ -174,25 +148,21 @@ def _kept(shape: str, carried: Carried) -> Kept:
     bytes_of = functools.partial(_residual_bytes, carried.held)
     shallow, wide, deep, both = bytes_of(2, 1), bytes_of(2, 2), bytes_of(3, 1), bytes_of(3, 2)
     layer = both - deep - wide + shallow
-    outside = wide - shallow - 2 * layer
-    layer_weights = deep - shallow - layer
-    return Kept(layer, outside, layer_weights, shallow - 2 * layer_weights - outside - 2 * layer)
+    return Kept(layer, wide - shallow - 2 * layer, deep - shallow - layer)
 
 
 def _residual_bytes(config: ConfigDict, depth: int, examples: int) -> int:
     """Bytes of the residuals of the loss at another depth and batch, parameters left out."""
     config = copy.deepcopy(config)
     config.model.depth, config.train.batch_size = depth, examples
-    family = families.load(config.family)
-    params = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
-    shapes = data.batch_shapes(data.outline(config.data), examples)
-    batch = {name: jax.ShapeDtypeStruct(*each) for name, each in shapes.items()}
+    family, params = families.load(config.family), parameter_shapes(config)
+    inputs = cost.inputs(data.outline(config.data), examples)
 
-    def residuals(params: Any, batch: Any, key: Any) -> Any:
-        return jax.vjp(lambda params: family.loss(config, params, batch, key, 0)[0], params)[1]
+    def residuals(params: Any, *rest: Any) -> Any:
+        return jax.vjp(lambda params: family.loss(config, params, *rest)[0], params)[1]
 
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    found = jax.tree.leaves(jax.eval_shape(residuals, params, batch, key))
+    arguments = (inputs[name] for name in ("batch", "key", "step"))
+    found = jax.tree.leaves(jax.eval_shape(residuals, params, *arguments))
     counted = Counter((leaf.shape, leaf.dtype) for leaf in found)
     counted -= Counter((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(params))
     return sum(

@@ -1,8 +1,8 @@
 """What chip-hours cost, by a table that a user can edit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated
 
 import msgspec
 
@@ -12,24 +12,15 @@ from research.run import record
 LIST_PRICES = Path(__file__).with_name("prices.json")
 
 
-class PriceTable(TypedDict):
-    """The file: where its prices come from, and {chip: price of one chip for one hour}."""
-
-    currency: NotRequired[str]
-    date: NotRequired[str]
-    source: NotRequired[str]
-    per_chip_hour: dict[str, Annotated[float, msgspec.Meta(ge=0, lt=1e6)]]
-
-
 @dataclass(frozen=True)
 class Prices:
-    """A price table: {chip: price of one chip for one hour}, in `currency`, as of `date`."""
+    """The file: {chip: price of one chip for one hour} in `currency`, as of `date`; its `path`."""
 
-    path: Path
-    currency: str
-    date: str
-    source: str
-    per_chip_hour: dict[str, float]
+    per_chip_hour: dict[str, Annotated[float, msgspec.Meta(ge=0, lt=1e6)]]
+    currency: str = ""
+    date: str = ""
+    source: str = ""
+    path: str = ""
 
 
 def load(path: str | Path = LIST_PRICES) -> Prices:
@@ -39,11 +30,9 @@ def load(path: str | Path = LIST_PRICES) -> Prices:
         UserError: when the file is missing, is not JSON, or is no such table.
     """
     try:
-        table: PriceTable = record.read_json(path, PriceTable)
+        return replace(record.read_json(path, Prices), path=str(path))
     except UserError as error:
         raise UserError(f"--prices: {error}; expected a table as {LIST_PRICES}") from error
-    words = {key: str(table.get(key, "")) for key in ("currency", "date", "source")}
-    return Prices(Path(path), per_chip_hour=table["per_chip_hour"], **words)
 
 
 def price(prices: Prices, chip: str, hours: float) -> float:

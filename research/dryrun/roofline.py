@@ -5,38 +5,34 @@ The floor is the slowest of the three (Williams 2009); no run on these chips is 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from research import cost
-from research.dryrun import program
+from research.dryrun import program, traffic
 from research.dryrun.hlo import Traffic
-from research.dryrun.share import Share, head_flops, repeated_flops, step_flops
+from research.dryrun.share import Share
 from research.hardware import Slice
 
 
-@dataclass(frozen=True)
-class Roofline:
+class Roofline(NamedTuple):
     """A step's work and the least seconds each part of the machine needs for it.
 
     Attributes:
         flops: useful FLOPs, by the ledger.
-        repeated: FLOPs remat spends again.
-        network: seconds of the collectives, by the mesh axes they run along.
+        repeated: FLOPs remat spends again in the backward pass: work, but not useful work.
+        seconds_network: of the collectives one after another: along different axes they may
+            overlap, seldom do.
+        peak: FLOP/s of all chips.
     """
 
     flops: int
     repeated: int
     seconds_compute: float
     seconds_memory: float
-    network: Mapping[tuple[str, ...], float]
+    seconds_network: float
     peak: float
-
-    @property
-    def seconds_network(self) -> float:
-        """Collectives one after another: along different axes they may overlap, seldom do."""
-        return sum(self.network.values())
 
     @property
     def seconds_floor(self) -> float:
@@ -44,9 +40,10 @@ class Roofline:
         return max(self.seconds_compute, self.seconds_memory, self.seconds_network)
 
     @property
-    def seconds_serial(self) -> float:
-        """All three one after another: what a step without any overlap would take."""
-        return self.seconds_compute + self.seconds_memory + self.seconds_network
+    def rank(self) -> tuple[float, float]:
+        """The floor first; among equals, what a step without any overlap would take."""
+        serial = self.seconds_compute + self.seconds_memory + self.seconds_network
+        return self.seconds_floor, serial
 
     @property
     def mfu_bound(self) -> float:
@@ -73,59 +70,22 @@ def roofline(
         links: a chip's links along each mesh axis (`topology.spans`).
         state_bytes: of the state on one device, read and written once a step.
     """
-    kind = wanted.kind
-    peak = kind.flops * wanted.num_chips
-    flops, repeated = step_flops(config), repeated_flops(config)
-    # A pipeline fills and drains (Huang 2019).
-    idle = share.ticks / (share.depth * share.parts) if share else 1.0
-    head = head_flops(config)  # which every stage makes for itself
-    spent = (flops + repeated - head) * idle + head * sizes["stage"]
+    kind, peak = wanted.kind, wanted.kind.flops * wanted.num_chips
+    flops, executed = cost.ledger(config).step_flops, cost.executed(config)
+    total, head = sum(executed.values()), cost.groups(executed).get("head", 0)
     if share:
-        traffic = memory_traffic(share, state_bytes)
+        hbm = traffic.memory_traffic(share, state_bytes)
+        idle = share.ticks / (share.depth * share.parts)  # a pipeline fills, drains (Huang 2019)
     else:
-        traffic = 2 * state_bytes + program.product_bytes(cost.step(config)) / wanted.num_devices
-    return Roofline(
-        flops=flops,
-        repeated=repeated,
-        seconds_compute=spent / peak,
-        seconds_memory=traffic * kind.devices_per_chip / kind.memory_bandwidth,
-        network={
-            axes: sum(
-                sent * _hops(name, axes, sizes, wanted)
-                for (along, name), sent in moved.items()
-                if along == axes
-            )
-            / _bandwidth(axes, wanted, links)
-            for axes in dict.fromkeys(along for along, _ in moved)
-        },
-        peak=peak,
+        hbm = 2 * state_bytes + program.product_bytes(cost.step(config)) / wanted.num_devices
+        idle = 1.0
+    spent = (total - head) * idle + head * sizes["stage"]  # every stage makes the head for itself
+    network = sum(
+        sent * _hops(name, axes, sizes, wanted) / _bandwidth(axes, wanted, links)
+        for (axes, name), sent in moved.items()
     )
-
-
-def memory_traffic(share: Share, state_bytes: float) -> float:
-    """Bytes one device reads and writes in HBM, at least.
-
-    The state once each way, gradients once each way; for every product of every pass (forward,
-    what remat repeats, two in the backward pass) its weights and its inputs and outputs; what
-    lies between products is taken to be fused away.
-    """
-    passes = 3 + (share.remat == "full")
-    weights = share.parameter_bytes(whole=True) * passes
-    residual, attended = share.width, share.width / share.sizes["tensor"]
-    features = (
-        (residual + share.qkv)  # x -> queries, keys, values
-        + (share.qkv + attended)  # -> attended
-        + (attended + residual)  # -> residual
-        + (residual + share.up)  # -> gate and hidden
-        + (share.hidden + residual)  # -> residual
-    )
-    if share.attention == "dense":
-        features += 2 * share.heads * share.length
-    layers = share.positions * features * share.depth
-    head = share.positions * (share.width + share.logits) if share.logits else 0
-    products = share.itemsize * (layers * passes + head * 3)
-    gradients = 2 * share.parameter_bytes()
-    return 2 * state_bytes + gradients + share.micro_batches * (weights + products)
+    seconds_memory = hbm * kind.devices_per_chip / kind.memory_bandwidth
+    return Roofline(flops, total - flops, spent / peak, seconds_memory, network, peak)
 
 
 def _bandwidth(axes: tuple[str, ...], wanted: Slice, links: Mapping[str, float]) -> float:

@@ -7,21 +7,18 @@ fastest that the compiler accepts wins.
 
 import copy
 import itertools
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from research import config as configs
 from research import mesh, study
-from research.dryrun import gpu, memory, topology, traffic
+from research.dryrun import gpu, topology
 from research.dryrun import price as prices
 from research.dryrun.answer import mesh_words
-from research.dryrun.estimate import Estimate, estimate
-from research.dryrun.roofline import Roofline, roofline
-from research.dryrun.share import Leaf, read_state, share, state_bytes
+from research.dryrun.estimate import Estimate, count, estimate
+from research.dryrun.share import read_state
 from research.errors import UserError
 from research.hardware import Slice
 from research.numbers import gib
@@ -32,46 +29,14 @@ MOST = {"sequence": 16, "expert": 64, "tensor": 16}  # devices along an axis tha
 MARGIN = 1.15  # the memory ledger's own error
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One way to run a config, weighed but not compiled."""
-
-    config: ConfigDict
-    sizes: dict[str, int]
-    memory: memory.Memory
-    step: Roofline
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """The floor first; among equals, what a step without overlap would take."""
-        return self.step.seconds_floor, self.step.seconds_serial
-
-    def to_json(self) -> dict[str, Any]:
-        """Its place on the ladder as JSON values."""
-        return {
-            "mesh": self.sizes,
-            "remat": self.config.hardware.remat,
-            "accumulation": self.config.hardware.accumulation,
-            "seconds_floor": self.step.seconds_floor,
-            "mfu_bound": self.step.mfu_bound,
-            "ledger_peak_bytes": round(self.memory.peak),
-        }
-
-    @property
-    def words(self) -> str:
-        """The choice in one line."""
-        hardware = self.config.hardware
-        return f"{mesh_words(self.sizes)} {hardware.remat} x{hardware.accumulation}"
-
-
 def search(
     config: ConfigDict,
     wanted: Slice,
     table: prices.Prices,
     compiled: int = 2,
     fast: bool = False,
-) -> tuple[list[Candidate], list[Estimate]]:
-    """Return the candidates that should fit, best first, and the estimates of those compiled.
+) -> tuple[list[Estimate], list[Estimate]]:
+    """Return what is counted of all that should fit, best first, and the estimates compiled.
 
     Args:
         config: complete; its own mesh, remat and accumulation are where the search begins.
@@ -79,22 +44,22 @@ def search(
         fast: compile with fewer optimisations.
 
     Raises:
-        UserError: when nothing should fit, or nothing of what was tried does.
+        UserError: when nothing should fit, or of a network whose parts are not known.
     """
     gpu.check(config, wanted)
-    found = weigh(config, wanted)
-    room = wanted.kind.usable_bytes / wanted.kind.devices_per_chip
-    fitting = sorted((c for c in found if c.memory.peak * MARGIN <= room), key=lambda c: c.rank)
+    found = weigh(config, wanted, table)
+    fitting = [each for each in found if (each.counted or 0.0) * MARGIN <= each.capacity]
     if not fitting:
-        least = min(found, key=lambda c: c.memory.peak)
+        least = min(found, key=lambda each: each.counted or 0.0)
         raise UserError(
-            f"--search: nothing fits {wanted}; the leanest, {least.words}, should need "
-            f"{gib(least.memory.peak)} a device of {gib(room)}: take more chips"
+            f"--search: nothing fits {wanted}; the leanest, {words(least)}, should need "
+            f"{gib(least.counted)} a device of {gib(least.capacity)}: take more chips"
         )
+    fitting.sort(key=lambda each: each.step.rank)
     tried: list[Estimate] = []
-    for candidate in fitting[: 3 * compiled]:
-        tried.append(estimate(candidate.config, wanted, table, fast))
-        if sum(bool(each.fits) for each in tried) == compiled:
+    for each in fitting[: 3 * compiled]:
+        tried.append(estimate(each.config, wanted, table, fast))
+        if sum(bool(one.fits) for one in tried) == compiled:
             break
     return fitting, tried
 
@@ -108,52 +73,41 @@ def winner(tried: Sequence[Estimate]) -> Estimate:
     fits = [each for each in tried if each.fits]
     if not fits:
         raise UserError("--search: the compiler refused all that was tried; take more chips")
-    return min(fits, key=lambda each: (each.step.seconds_floor, each.step.seconds_serial))
+    return min(fits, key=lambda each: each.step.rank)
 
 
-def preset(config: ConfigDict) -> dict[str, Any]:
-    """The hardware section as JSON values: what --hardware reads."""
-    return configs.to_plain(config)["hardware"]
-
-
-def weigh(config: ConfigDict, wanted: Slice) -> list[Candidate]:
-    """Every valid candidate with its memory and its roofline.
+def weigh(config: ConfigDict, wanted: Slice, table: prices.Prices) -> list[Estimate]:
+    """What is counted of every valid mesh, remat policy and number of micro-batches.
 
     Raises:
         UserError: for a network whose parts are not known.
     """
-    state = read_state(config)
-    found = topology.devices(wanted)
-    candidates = []
-    for sizes in meshes(wanted, "experts" in state.names()):
-        if not _divides(state.params, sizes):
-            continue
+    state, found = read_state(config), topology.devices(wanted)
+    counted = []
+    for sizes in meshes(wanted, any("experts" in leaf.names for leaf in state.leaves())):
         laid = topology.arrange(wanted, found, sizes)
-        links = topology.spans(wanted, laid, sizes)
         for remat, accumulation in itertools.product(REMAT, (1, 2, 4, 8, 16)):
             chosen = copy.deepcopy(config)
             chosen.hardware.mesh.update(sizes)
             chosen.hardware.update(remat=remat, accumulation=accumulation)
             try:
                 study.check_hardware(chosen, wanted.num_devices)
-            except UserError:
+                each = count(chosen, wanted, table, sizes, laid, state)
+            except UserError:  # it does not divide the batch, or a parameter
                 continue
-            ours, arguments = share(chosen, sizes, state), state_bytes(chosen, state, sizes)
-            if ours is None:
+            if each.memory is None:
                 raise UserError(
                     "--search weighs layouts by what it knows of transformers, and config.family="
                     f"{config.family!r} is none; give one, such as --mesh fsdp=4: it is compiled"
                 )
-            step = roofline(chosen, ours, sizes, wanted, traffic.ledger(ours), links, arguments)
-            candidates.append(Candidate(chosen, sizes, memory.peak(chosen, ours, arguments), step))
-    return candidates
+            counted.append(each)
+    return counted
 
 
 def meshes(wanted: Slice, experts: bool) -> Iterator[dict[str, int]]:
     """Every factorisation of a slice's devices over the axes that are searched."""
     axes = [axis for axis in SEARCHED if experts or axis != "expert"]
-    inside = wanted.num_devices // wanted.slices
-    for factors in _factorisations(inside, len(axes)):
+    for factors in _factorisations(wanted.num_devices // wanted.slices, len(axes)):
         sizes = dict.fromkeys(mesh.AXES, 1) | dict(zip(axes, factors, strict=True))
         if all(sizes[axis] <= most for axis, most in MOST.items()):
             yield sizes | {"slice": wanted.slices}
@@ -170,30 +124,36 @@ def _factorisations(number: int, count: int) -> Iterator[tuple[int, ...]]:
                 yield (first, *rest)
 
 
-def _divides(parameters: Sequence[Leaf], sizes: dict[str, int]) -> bool:
-    """Whether every parameter can be split as the mesh wants it."""
-    return all(
-        length % math.prod(sizes[axis] for axis in mesh.RULES[name]) == 0
-        for leaf in parameters
-        for length, name in zip(leaf.shape, leaf.names, strict=True)
-        if name
-    )
+def words(found: Estimate) -> str:
+    """The choice in one line."""
+    hardware = found.config.hardware
+    return f"{mesh_words(found.sizes)} {hardware.remat} x{hardware.accumulation}"
 
 
-def ladder(fitting: Sequence[Candidate], tried: Sequence[Estimate], most: int = 12) -> list[str]:
+def preset(config: ConfigDict) -> dict[str, Any]:
+    """The hardware section as JSON values: what --hardware reads."""
+    return configs.to_plain(config)["hardware"]
+
+
+def rung(found: Estimate) -> dict[str, Any]:
+    """Its place on the ladder as JSON values."""
+    return {
+        "mesh": found.sizes,
+        "remat": found.config.hardware.remat,
+        "accumulation": found.config.hardware.accumulation,
+        "seconds_floor": found.step.seconds_floor,
+        "mfu_bound": found.step.mfu_bound,
+        "ledger_peak_bytes": round(found.counted or 0),
+    }
+
+
+def ladder(fitting: Sequence[Estimate], tried: Sequence[Estimate], most: int = 12) -> list[str]:
     """The best candidates as a table, with the compiler's peak where it was asked."""
-    peaks = {id(each.config): each for each in tried}
+    said = {id(each.config): gib(each.peak) if each.fits else "refused" for each in tried}
     heads = f"{'floor':>9s} {'MFU':>6s} {'peak':>10s} {'compiled':>10s}"
     rows = [f"{'mesh remat x micro-batches':44s} {heads}"]
-    for candidate in fitting[:most]:
-        known = peaks.get(id(candidate.config))
-        said = "" if known is None else _said(known)
-        rows.append(
-            f"{candidate.words:44s} {candidate.step.seconds_floor:7.4f} s "
-            f"{candidate.step.mfu_bound:6.1%} {gib(candidate.memory.peak):>10s} {said:>10s}"
-        )
-    return rows
-
-
-def _said(known: Estimate) -> str:
-    return gib(known.compiled and known.compiled.peak) if known.fits else "refused"
+    return rows + [
+        f"{words(each):44s} {each.step.seconds_floor:7.4f} s {each.step.mfu_bound:6.1%} "
+        f"{gib(each.counted):>10s} {said.get(id(each.config), ''):>10s}"
+        for each in fitting[:most]
+    ]

@@ -8,12 +8,14 @@ Of other networks there is no share, and what rests on it is unknown.
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
+from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
-from research import cost, families, mesh, programs
+from research import cost, mesh, programs
 from research.models.moe import capacity
 
 KEYS = ("depth", "width", "num_heads", "mlp_ratio", "activation")  # of config.model
@@ -21,11 +23,9 @@ NAMES = {"layers", "heads", "mlp"}  # logical axes that some parameters have
 MASTER = 4  # bytes of a parameter, a gradient, a moment: float32
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """One parameter array: its name, its shape, the logical name of each dimension (or None)."""
+class Leaf(NamedTuple):
+    """One parameter array: its shape, and the logical name of each dimension (or None)."""
 
-    name: str
     shape: tuple[int, ...]
     names: tuple[str | None, ...]
 
@@ -40,21 +40,9 @@ class Leaf:
         Args:
             gathered: only those that a product needs whole (True), or keeps split (False).
         """
-        found = {
-            axis
-            for name in self.names
-            if name and gathered in (None, name in mesh.GATHERED)
-            for axis in mesh.RULES[name]
-            if sizes[axis] > 1
-        }
-        return tuple(axis for axis in sizes if axis in found)
-
-    def divides(self, sizes: dict[str, int], parts: int) -> bool:
-        """Whether one of its dimensions, as it lies on a device, divides by `parts`."""
-        return any(
-            length % (parts * math.prod(sizes[axis] for axis in mesh.RULES[name or "norm"])) == 0
-            for length, name in zip(self.shape, self.names, strict=True)
-        )
+        names = [name for name in self.names if name and gathered in (None, name in mesh.GATHERED)]
+        found = {axis for name in names for axis in mesh.RULES[name]}
+        return tuple(axis for axis in sizes if axis in found and sizes[axis] > 1)
 
     def elements(self, sizes: dict[str, int], whole: bool = False) -> float:
         """Elements on one device: as they lie, or (`whole`) as a product reads them."""
@@ -62,44 +50,54 @@ class Leaf:
         return math.prod(self.shape) / math.prod(sizes[axis] for axis in split)
 
 
-@dataclass(frozen=True)
-class State:
-    """Every array of the state: parameters, what the optimizer keeps, the average, a reference."""
+class State(NamedTuple):
+    """Every array of the state: its shape, its logical axes (`programs.state_axes`)."""
 
-    params: tuple[Leaf, ...]
-    moments: tuple[Leaf, ...]
-    average: tuple[Leaf, ...]
-    reference: tuple[Leaf, ...]
+    shapes: dict[str, Any]
+    axes: dict[str, Any]
 
-    def names(self) -> set[str | None]:
-        """Logical axes that some parameter has."""
-        return {name for leaf in self.params for name in leaf.names}
+    def leaves(self) -> list[Leaf]:
+        """The parameters."""
+        names = jax.tree.leaves(self.axes["params"], is_leaf=mesh.is_axes)
+        shapes = jax.tree.leaves(self.shapes["params"])
+        return [Leaf(leaf.shape, each) for leaf, each in zip(shapes, names, strict=True)]
+
+    def split(self, config: ConfigDict, sizes: dict[str, int]) -> tuple[int, int]:
+        """Bytes on one device between steps, and of what a step fetches from the host beside them.
+
+        Raises:
+            UserError: when an axis does not divide by the devices it is split over.
+        """
+        grid = AbstractMesh(tuple(sizes.values()), tuple(sizes))
+        working, resting = (
+            programs.laid_out(self.shapes, each)
+            for each in programs.layout(config, grid, self.shapes, self.axes)
+        )
+        rests = local_bytes(resting)
+        return rests, local_bytes(working) - rests
 
 
 def read_state(config: ConfigDict) -> State:
-    """The state of `config`, from its shapes alone.
+    """The state of `config`, from its shapes alone."""
+    shapes = programs.fresh_shapes(config)
+    return State(shapes, programs.state_axes(config, shapes)[0])
 
-    What the optimizer keeps lies as the parameter whose path it ends in, if it has its shape.
+
+def local_bytes(tree: Any) -> int:
+    """Bytes of arrays on one device, by their shardings; what rests with the host has none there.
+
+    Args:
+        tree: of ShapeDtypeStructs; those without a sharding are whole on every device.
     """
-    family = families.load(config.family)
-    state = programs.fresh_shapes(config, family)
-    found = jax.tree_util.tree_leaves_with_path(state["params"])
-    axes = families.axes(config, state["params"])
-    ours = {
-        path: (leaf.shape, tuple(names)) for (path, leaf), names in zip(found, axes, strict=True)
-    }
 
-    def leaf(path: tuple, shape: tuple[int, ...]) -> Leaf:
-        ends = (ours[path[start:]] for start in range(len(path)) if path[start:] in ours)
-        names = next((names for known, names in ends if known == shape), (None,) * len(shape))
-        last = path[-1] if path else ""
-        return Leaf(str(getattr(last, "key", last)), shape, names)
+    def one(leaf: Any) -> int:
+        sharding = leaf.sharding
+        if sharding is not None and sharding.memory_kind == "pinned_host":
+            return 0
+        shape = leaf.shape if sharding is None else sharding.shard_shape(leaf.shape)
+        return math.prod(shape) * leaf.dtype.itemsize
 
-    def part(name: str) -> tuple[Leaf, ...]:
-        kept = jax.tree_util.tree_leaves_with_path(state.get(name, ()))
-        return tuple(leaf(path, each.shape) for path, each in kept)
-
-    return State(part("params"), part("opt_state"), part("ema"), part("reference"))
+    return sum(map(one, jax.tree.leaves(tree)))
 
 
 @dataclass(frozen=True)
@@ -107,10 +105,10 @@ class Share:
     """What one device has of one micro-batch; elements, unless bytes are said.
 
     Attributes:
-        state: every parameter, and what the optimizer keeps.
+        hardware: the section of the config.
         sizes: the mesh.
+        leaves: every parameter.
         depth: layers of the stack on this device.
-        micro_batches: gradients a step adds up, one after another.
         parts: of a micro-batch, which go round the pipeline one after another; 1 without stages.
         examples: of a micro-batch, on this device.
         positions: of those examples on this device, as products see them (tensor keeps them whole).
@@ -120,20 +118,16 @@ class Share:
             input. An expert's are counted as often as a position reaches one.
         keys: of these the keys and values.
         routed: what one position sends to experts, and gets back.
-        heads, kv_heads, head_dim, length: attention heads on this device, features of each; keys
-            each query sees.
+        heads, head_dim, length: attention heads on this device, features of each; keys each query
+            sees.
         logits: outputs of the head a position, on this device; 0 without a vocabulary.
         tied: whether the head is the embedding.
-        shard_optimizer: whether the optimizer's state is split over replicas.
     """
 
-    state: State
+    hardware: ConfigDict
     sizes: dict[str, int]
-    remat: str
-    attention: str
-    loss_chunks: int
+    leaves: list[Leaf]
     depth: int
-    micro_batches: int
     parts: int
     examples: int
     positions: float
@@ -145,17 +139,10 @@ class Share:
     hidden: float
     routed: float
     heads: float
-    kv_heads: float
     head_dim: int
     length: int
     logits: float
     tied: bool
-    shard_optimizer: bool
-
-    @property
-    def leaves(self) -> tuple[Leaf, ...]:
-        """The parameters."""
-        return self.state.params
 
     @property
     def ticks(self) -> int:
@@ -169,84 +156,39 @@ class Share:
         return each * sum(leaf.elements(self.sizes, whole) for leaf in chosen)
 
 
-def share(config: ConfigDict, sizes: dict[str, int], state: State) -> Share | None:
+def share(config: ConfigDict, sizes: dict[str, int], leaves: list[Leaf]) -> Share | None:
     """Return one device's share of a step of `config` on a mesh of `sizes`.
 
     It is None of a network that is no transformer of research/models: its parts are not known.
     """
     model, hardware = config.model, config.hardware
-    if not (set(KEYS) <= set(model) and NAMES <= state.names()):
+    if not (set(KEYS) <= set(model) and NAMES <= {name for leaf in leaves for name in leaf.names}):
         return None
-    ledger = cost.ledger(config)
-    replicas = mesh.replicas(sizes)
-    micro_batches, stages = hardware.accumulation, sizes["stage"]
-    examples = config.train.batch_size // replicas // micro_batches
-    tensor = sizes["tensor"]
-    heads = model.num_heads
-    head_dim = model.width // heads
+    length, stages, tensor = cost.ledger(config).tokens, sizes["stage"], sizes["tensor"]
+    examples = config.train.batch_size // mesh.replicas(sizes) // hardware.accumulation
+    head_dim = model.width // model.num_heads
+    kv_heads = model.get("num_kv_heads") or model.num_heads
     hidden = round(model.width * model.mlp_ratio)
     experts = model.get("num_experts", 0)
-    visits = experts * capacity(model, ledger.tokens) / ledger.tokens if experts else 1
-    kv_heads = model.get("num_kv_heads") or heads
+    visits = experts * capacity(model, length) / length if experts else 1
     return Share(
-        state=state,
+        hardware=hardware,
         sizes=sizes,
-        remat=hardware.remat,
-        attention=hardware.attention,
-        loss_chunks=hardware.loss_chunks,
+        leaves=leaves,
         depth=model.depth // stages,
-        micro_batches=micro_batches,
         parts=(hardware.microbatches or stages) if stages > 1 else 1,
         examples=examples,
-        positions=examples * ledger.tokens / sizes["sequence"],
+        positions=examples * length / sizes["sequence"],
         itemsize=jnp.dtype(hardware.compute_dtype).itemsize,
         width=model.width,
-        qkv=(heads + 2 * kv_heads) * head_dim / tensor,
+        qkv=(model.num_heads + 2 * kv_heads) * head_dim / tensor,
         keys=2 * kv_heads * head_dim / tensor,
         up=visits * hidden * (2 if model.activation == "swiglu" else 1) / tensor,
         hidden=visits * hidden / tensor,
         routed=visits * model.width if experts else 0.0,
-        heads=heads / tensor,
-        kv_heads=kv_heads / tensor,
+        heads=model.num_heads / tensor,
         head_dim=head_dim,
-        length=ledger.tokens,
+        length=length,
         logits=model.get("vocab_size", 0) / tensor,
         tied=model.get("tie_embeddings", False),
-        shard_optimizer=hardware.shard_optimizer,
     )
-
-
-def state_bytes(config: ConfigDict, state: State, sizes: dict[str, int]) -> float:
-    """Bytes of the state on one device: all of `State`."""
-    parameters = MASTER * sum(leaf.elements(sizes) for leaf in (*state.params, *state.reference))
-    average = _split_bytes(config, state.average, sizes)
-    rests = 0.0 if config.hardware.offload_optimizer else moment_bytes(config, state, sizes)
-    return parameters + average + rests
-
-
-def moment_bytes(config: ConfigDict, state: State, sizes: dict[str, int]) -> float:
-    """Bytes of what the optimizer keeps, wherever it rests between steps."""
-    return _split_bytes(config, state.moments, sizes)
-
-
-def _split_bytes(config: ConfigDict, leaves: tuple[Leaf, ...], sizes: dict[str, int]) -> float:
-    """Bytes of arrays that replicas may share out too (`mesh.split_further`)."""
-    replicas = sizes["slice"] * sizes["data"] if config.hardware.shard_optimizer else 1
-    return MASTER * sum(
-        leaf.elements(sizes) / (replicas if leaf.divides(sizes, replicas) else 1) for leaf in leaves
-    )
-
-
-def step_flops(config: ConfigDict) -> int:
-    """Useful FLOPs of a step: forward and backward over the whole batch, by the ledger."""
-    return cost.ledger(config).step_flops
-
-
-def head_flops(config: ConfigDict) -> int:
-    """FLOPs of a step in the head, its logits made again in the backward pass included."""
-    return cost.groups(cost.executed(config)).get("head", 0)
-
-
-def repeated_flops(config: ConfigDict) -> int:
-    """FLOPs of a step that are spent again in its backward pass: work, but not useful work."""
-    return sum(cost.executed(config).values()) - step_flops(config)

@@ -1,4 +1,4 @@
-"""The bytes a step moves along each mesh axis, counted from the parallel scheme.
+"""The bytes a step moves along each mesh axis and in HBM, counted from the parallel scheme.
 
 With n devices along an axis, of an array of B bytes (gathered, or not yet reduced) a device sends
 B (n - 1) / n to gather or to scatter it and twice that to reduce it everywhere (Thakur 2005).
@@ -6,12 +6,13 @@ B (n - 1) / n to gather or to scatter it and twice that to reduce it everywhere 
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 from research.dryrun.hlo import Traffic
-from research.dryrun.share import MASTER, Share
+from research.dryrun.share import MASTER, Leaf, Share
 
-Sent = dict[tuple[tuple[str, ...], str], float]  # as Traffic, not yet whole bytes
 REPLICAS = ("slice", "data", "fsdp", "sequence", "expert")  # they see other data, so sum gradients
+Add = Callable[[tuple[str, ...], str, float], None]  # (mesh axes, kind, bytes of the whole array)
 
 
 def ledger(share: Share) -> Traffic:
@@ -33,61 +34,80 @@ def ledger(share: Share) -> Traffic:
     Embeddings are looked up where they lie, in parts of the width, which then go to the positions.
     A compiler may do otherwise: libtpu often reduces everywhere and cuts where it could scatter.
     """
-    moved: Sent = defaultdict(float)
-    _weights(share, moved)
-    _activations(share, moved)
+    moved: dict[tuple[tuple[str, ...], str], float] = defaultdict(float)
+
+    def add(axes: tuple[str, ...], kind: str, size: float) -> None:
+        count = math.prod(share.sizes[axis] for axis in axes)
+        if kind == "collective-permute":
+            moved[axes, kind] += size
+        elif count > 1:
+            moved[axes, kind] += size * (count - 1) / count * (2 if kind == "all-reduce" else 1)
+
+    for leaf in share.leaves:
+        _weights(share, leaf, add)
+    _activations(share, add)
     return Counter({key: round(sent) for key, sent in moved.items() if sent >= 1})
 
 
-def _weights(share: Share, moved: Sent) -> None:
-    sizes = share.sizes
-    for leaf in share.leaves:
-        gathered = leaf.axes(sizes, gathered=True)
-        whole = share.itemsize * leaf.elements(sizes, whole=True) * share.micro_batches
-        parts, turns = (share.parts, share.ticks / share.depth) if leaf.layered else (1, 1)
-        if leaf.name == "embedding":
-            part = share.itemsize * share.positions * share.width * share.micro_batches
-            _add(moved, share, gathered, "all-to-all", 2 * part)
-        if leaf.name != "embedding" or share.tied:
-            _add(moved, share, gathered, "all-gather", whole * turns * (2 if leaf.layered else 1))
-            _add(moved, share, gathered, "reduce-scatter", whole * parts)
-        kept = set(leaf.axes(sizes))
-        summed = tuple(a for a in sizes if a in REPLICAS and a not in kept and sizes[a] > 1)
-        itemsize = MASTER if "norm" in leaf.names else share.itemsize
-        local = itemsize * leaf.elements(sizes) * share.micro_batches
-        if share.shard_optimizer and {"slice", "data"} & set(summed):
-            _add(moved, share, summed, "reduce-scatter", local)
-            _add(moved, share, summed, "all-gather", MASTER * leaf.elements(sizes))
-        else:
-            _add(moved, share, summed, "all-reduce", local)
-        if leaf.layered and share.depth > 1:  # there in the compute type, back in float32
-            dealt = (share.itemsize + MASTER) * leaf.elements(sizes) * share.micro_batches
-            _add(moved, share, ("stage",), "all-to-all", dealt)
+def _weights(share: Share, leaf: Leaf, add: Add) -> None:
+    sizes, times = share.sizes, share.hardware.accumulation
+    gathered = leaf.axes(sizes, gathered=True)
+    whole = share.itemsize * leaf.elements(sizes, whole=True) * times
+    parts, turns = (share.parts, share.ticks / share.depth) if leaf.layered else (1, 1)
+    if "vocab" in leaf.names:
+        add(gathered, "all-to-all", 2 * share.itemsize * share.positions * share.width * times)
+    if "vocab" not in leaf.names or share.tied:
+        add(gathered, "all-gather", whole * turns * (2 if leaf.layered else 1))
+        add(gathered, "reduce-scatter", whole * parts)
+    kept = leaf.axes(sizes)
+    summed = tuple(a for a in sizes if a in REPLICAS and a not in kept and sizes[a] > 1)
+    itemsize = MASTER if "norm" in leaf.names else share.itemsize
+    if share.hardware.shard_optimizer and {"slice", "data"} & set(summed):
+        add(summed, "reduce-scatter", itemsize * leaf.elements(sizes) * times)
+        add(summed, "all-gather", MASTER * leaf.elements(sizes))
+    else:
+        add(summed, "all-reduce", itemsize * leaf.elements(sizes) * times)
+    if leaf.layered and share.depth > 1:  # there in the compute type, back in float32
+        add(("stage",), "all-to-all", (share.itemsize + MASTER) * leaf.elements(sizes) * times)
 
 
-def _activations(share: Share, moved: Sent) -> None:
-    layers = share.depth * share.micro_batches
+def _activations(share: Share, add: Add) -> None:
+    times = share.hardware.accumulation
+    layers = share.depth * times
     residual = share.itemsize * share.positions * share.width
-    again = share.remat in ("full", "attention")
-    _add(moved, share, ("tensor",), "all-gather", layers * residual * (4 + 2))
-    _add(moved, share, ("tensor",), "reduce-scatter", layers * residual * (4 + again))
+    again = share.hardware.remat in ("full", "attention")
+    add(("tensor",), "all-gather", layers * residual * (4 + 2))
+    add(("tensor",), "reduce-scatter", layers * residual * (4 + again))
     if share.logits:
-        around = residual * share.micro_batches
-        _add(moved, share, ("tensor",), "all-gather", 2 * around)
-        _add(moved, share, ("tensor",), "reduce-scatter", around)
-        _add(moved, share, ("tensor",), "all-reduce", around)
+        add(("tensor",), "all-gather", 2 * residual * times)
+        add(("tensor",), "reduce-scatter", residual * times)
+        add(("tensor",), "all-reduce", residual * times)
     keys = share.itemsize * share.examples * share.length * share.keys
-    _add(moved, share, ("sequence",), "all-gather", layers * keys * (2 if again else 1))
-    _add(moved, share, ("sequence",), "reduce-scatter", layers * keys)
+    add(("sequence",), "all-gather", layers * keys * (2 if again else 1))
+    add(("sequence",), "reduce-scatter", layers * keys)
     routed = share.itemsize * share.positions * share.routed
-    _add(moved, share, ("expert",), "all-to-all", layers * routed * (4 + 2 * again))
+    add(("expert",), "all-to-all", layers * routed * (4 + 2 * again))
     if share.sizes["stage"] > 1:
-        made = residual * share.micro_batches / share.sizes["tensor"]
-        moved[("stage",), "collective-permute"] += 2 * (share.ticks + 1) * made / share.parts
-        _add(moved, share, ("stage",), "all-reduce", 2 * made)
+        made = residual * times / share.sizes["tensor"]
+        add(("stage",), "collective-permute", 2 * (share.ticks + 1) * made / share.parts)
+        add(("stage",), "all-reduce", 2 * made)
 
 
-def _add(moved: Sent, share: Share, axes: tuple[str, ...], kind: str, size: float) -> None:
-    count = math.prod(share.sizes[axis] for axis in axes)
-    if count > 1:
-        moved[axes, kind] += size * (count - 1) / count * (2 if kind == "all-reduce" else 1)
+def memory_traffic(share: Share, state_bytes: float) -> float:
+    """Bytes one device reads and writes in HBM, at least.
+
+    The state once each way, gradients once each way; for every product of every pass (forward,
+    what remat repeats, two in the backward pass) its weights and its inputs and outputs; what
+    lies between products is taken to be fused away.
+    """
+    passes = 3 + (share.hardware.remat == "full")
+    attended = share.width / share.sizes["tensor"]
+    # x -> queries, keys, values -> attended -> residual -> gate and hidden -> residual
+    features = 4 * share.width + 2 * (share.qkv + attended) + share.up + share.hidden
+    if share.hardware.attention == "dense":
+        features += 2 * share.heads * share.length
+    head = 3 * (share.width + share.logits) if share.logits else 0
+    products = share.itemsize * share.positions * (features * share.depth * passes + head)
+    weights = share.parameter_bytes(whole=True) * passes
+    gradients = 2 * share.parameter_bytes()
+    return 2 * state_bytes + gradients + share.hardware.accumulation * (weights + products)

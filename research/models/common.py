@@ -1,5 +1,6 @@
 """The seam between Flax and everything else: modules in, plain dicts of arrays out."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +27,14 @@ def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
 
 def logical_axes(module: nn.Module, *inputs: Any) -> Params:
     """Return a tree like `init`'s of tuples of logical axis names, made without arrays."""
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs)["params"])
+    shapes = (jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), x) for x in inputs)
+    return _logical_axes(module, *shapes)
+
+
+@functools.lru_cache(maxsize=256)
+def _logical_axes(module: nn.Module, *inputs: Any) -> Params:
+    """The same of inputs' shapes, traced once a process: every trace of a step asks for it."""
+    shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x)["params"], *inputs)
     return jax.tree.map(
         lambda leaf: tuple(leaf.names) if isinstance(leaf, nn.Partitioned) else (None,) * leaf.ndim,
         shapes,

@@ -44,12 +44,12 @@ def main(words: list[str]) -> int:
             print(f"{name:9s} {PODS[name]:10s} does not fit: {compiled and compiled.refusal}")
             failed = True
             continue
-        off = found.memory.peak / found.peak - 1
+        off = found.counted / found.peak - 1
         failed |= abs(off) > WITHIN
         print(
             f"{name:9s} {PODS[name]:10s} {gib(compiled.arguments * chip):>11s} "
             f"{gib(compiled.temporaries * chip):>12s} {gib(found.peak * chip):>11s} "
-            f"{gib(found.memory.peak * chip):>11s} {off:+6.1%} {compiled.seconds:6.1f} s "
+            f"{gib(found.counted * chip):>11s} {off:+6.1%} {compiled.seconds:6.1f} s "
             f"{spent[name]:5.0f} s {found.step.seconds_floor:7.4f} s {found.step.mfu_bound:6.1%}",
             flush=True,
         )

@@ -11,7 +11,7 @@ import pytest
 from jax import numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from research import mesh, study
+from research import cost, mesh, programs, study
 from research.dryrun import command, roofline, share, topology
 from research.dryrun.compile import compile_step, needed, step_arguments
 from research.hardware import CHIPS, parse_slice
@@ -64,13 +64,11 @@ def test_how_much_a_refused_program_needs(message, size):
 
 
 def test_arguments_are_counted_without_a_compiler():
-    from research import mesh, programs
-    from research.dryrun.share import read_state, state_bytes
 
     flags = [*SMALL, "--config.hardware.mesh.fsdp=4", "--config.hardware.mesh.tensor=2"]
     config = study.load_config("experiments/lm_7b.py", flags, num_devices=8, prepared=False)
     sizes = mesh.sizes(config.hardware.mesh, 8)
-    counted = state_bytes(config, read_state(config), sizes)
+    counted, _ = share.read_state(config).split(config, sizes)
     compiled = compile_step(config, jax.devices())
     _, batch, *_ = step_arguments(config, programs.build(config, jax.devices()))
     tokens = batch["tokens"].size * 4 / 4  # split over fsdp, not over tensor
@@ -96,9 +94,9 @@ def test_a_pipeline_idles_and_makes_the_head_on_every_stage():
 
     def seconds(**sizes):
         sizes = dict.fromkeys(mesh.AXES, 1) | sizes
-        ours = share.share(chosen, sizes, share.read_state(chosen))
+        ours = share.share(chosen, sizes, share.read_state(chosen).leaves())
         return roofline.roofline(chosen, ours, sizes, wanted, Counter(), {}, 0.0).seconds_compute
 
-    head = share.head_flops(chosen) / (wanted.kind.flops * 8)
+    head = cost.groups(cost.executed(chosen))["head"] / (wanted.kind.flops * 8)
     alone, piped = seconds(data=8), seconds(data=4, stage=2)
     assert piped == pytest.approx((alone - head) * 3 / 2 + head * 2, rel=1e-12)
