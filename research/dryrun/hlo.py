@@ -4,6 +4,7 @@ Reads optimised HLO text. A collective's replica groups are matched with the mes
 it runs along; the body of a loop counts as often as the loop turns.
 """
 
+import functools
 import math
 import re
 from collections import Counter
@@ -50,12 +51,10 @@ def traffic(text: str, sizes: dict[str, int]) -> Traffic:
         Unreadable: a loop without a known number of turns, or groups that no mesh axes make.
     """
     computations, entry = _split(text)
-    known: dict[str, Found] = {}
 
+    @functools.cache
     def of(name: str) -> Found:
-        if name not in known:
-            known[name] = _found(name, computations, of, sizes)
-        return known[name]
+        return _found(name, computations.get(name, ()), of, computations, sizes)
 
     moved: Traffic = Counter()
     for turns, sent, key in of(entry).values():
@@ -80,49 +79,48 @@ def _split(text: str) -> tuple[dict[str, list[str]], str]:
 
 def _found(
     name: str,
-    computations: dict[str, list[str]],
+    lines: Iterable[str],
     of: Callable[[str], Found],
+    computations: dict[str, list[str]],
     sizes: dict[str, int],
 ) -> Found:
-    """Collectives of one computation and of what it calls, by channel.
+    """Collectives of the `lines` of one computation and of what it calls, by channel.
 
     A TPU runs one collective in steps, spread over fusions that overlap it with other work; all of
     them carry its channel, and the outermost says how often it runs.
     """
     found: Found = {}
 
-    def add(channel: str, turns: int, sent: int, key: tuple[tuple[str, ...], str]) -> None:
-        if channel not in found or turns < found[channel][0]:
-            found[channel] = (turns, sent, key)
+    def add(inside: Found, turns: int = 1) -> None:
+        for channel, (times, sent, key) in inside.items():
+            if channel not in found or turns * times < found[channel][0]:
+                found[channel] = (turns * times, sent, key)
 
     scatters = "all-reduce-scatter" in name  # a TPU fusion: all-reduce, then each keeps its part
-    for number, line in enumerate(computations.get(name, ())):
-        matched = _INSTRUCTION.match(line)
-        if not matched:
+    for number, line in enumerate(lines):
+        if not (matched := _INSTRUCTION.match(line)):
             continue
         result, operation, rest = matched.groups()
         kind = operation.removesuffix("-start")
         if kind in KINDS:
             axes, count = _group(rest, sizes)
             kind = "reduce-scatter" if scatters and kind == "all-reduce" else kind
-            started = operation.endswith("-start")
-            sent = round(_sent(kind, result, count, started, scatters) * _senders(rest, sizes))
+            sent = _sent(kind, result, count, kind != operation, scatters)
+            if pairs := _PAIRS.search(rest):  # only those with somebody to send to do
+                sent *= pairs[1].count("{") / math.prod(sizes.values())
             channel = _CHANNEL.search(rest)
-            add(channel[1] if channel else f"{name}:{number}", 1, sent, (axes, kind))
+            add({channel[1] if channel else f"{name}:{number}": (1, round(sent), (axes, kind))})
         elif operation == "while":
             inside = of(_name(rest, "body"))
-            turns = _turns(rest, computations) if inside else 0
-            for channel, (times, sent, key) in inside.items():
-                add(channel, turns * times, sent, key)
+            add(inside, _turns(rest, computations) if inside else 0)
         elif operation == "conditional":
             branches = re.findall(r"%([\w.-]+)", rest.partition("branch_computations")[2])
             branches += re.findall(r"(?:true|false)_computation=%?([\w.-]+)", rest)
-            if any(of(branch) for branch in branches):
+            if any(map(of, branches)):
                 raise Unreadable("collectives that only some branches run")
         elif operation not in ("async-done", "async-update"):
             for called in _CALLED.findall(rest):
-                for channel, each in of(called).items():
-                    add(channel, *each)
+                add(of(called))
     return found
 
 
@@ -138,12 +136,6 @@ def _sent(kind: str, result: str, count: int, started: bool, scatters: bool) -> 
     if kind == "reduce-scatter":  # its result is a part of what is reduced
         return share * size * (1 if scatters else count)
     return size if kind == "collective-permute" else share * size
-
-
-def _senders(rest: str, sizes: dict[str, int]) -> float:
-    """The share of the devices that send: in a permutation, those with somebody to send to."""
-    found = _PAIRS.search(rest)
-    return found[1].count("{") / math.prod(sizes.values()) if found else 1.0
 
 
 def _bytes(kind: str, dims: str) -> int:
@@ -173,52 +165,43 @@ def _turns(rest: str, computations: dict[str, list[str]]) -> int:
 def _group(rest: str, sizes: dict[str, int]) -> tuple[tuple[str, ...], int]:
     """The mesh axes along which the groups of a collective lie, and the devices of one group."""
     if found := _PAIRS.search(rest):
-        pairs = np.array([int(word) for word in re.findall(r"\d+", found[1])]).reshape(-1, 2)
-        return _axes(pairs, sizes), 2
+        return _axes(np.array(_numbers(found[1])).reshape(-1, 2), sizes), 2
     if found := re.search(r"replica_groups=\{(\{.*?\})\}", rest):
-        first = [int(word) for word in re.findall(r"\d+", found[1].partition("}")[0])]
-    elif found := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
-        shape, dims, order = (_numbers(word) for word in found.groups())
-        places = np.arange(math.prod(dims)).reshape(dims)
-        places = places.transpose(order) if order else places
-        first = places.reshape(shape)[0].tolist()
+        first = np.array(_numbers(found[1].partition("}")[0]))
+    elif found := re.search(r"replica_groups=\[([\d,]+)\]<=(\S+)", rest):
+        first = _places(found[2]).reshape(_numbers(found[1]))[0]
     elif found := _NAMED.search(rest):
         first = _named_group(*found.groups())
-    elif re.search(r"replica_groups=\{\}", rest):
-        first = list(range(math.prod(sizes.values())))
+    elif "replica_groups={}" in rest:
+        first = np.arange(math.prod(sizes.values()))
     else:
         raise Unreadable("replica groups in an unknown form")
-    return _axes(np.array([first]), sizes), len(first)
+    return _axes(first[None], sizes), first.size
 
 
-def _named_group(mesh: str, order: str | None, names: str) -> list[int]:
+def _named_group(mesh: str, order: str | None, names: str) -> np.ndarray:
     """The first group along `'b'`, or along part of an axis, `'b':(2)4`, of a mesh `'a'=2,'b'=8`.
 
     `order` says which device is where, `([4,2]T(1,0))`; without it they are counted through.
     """
     sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
-    places = np.arange(math.prod(sizes.values()))
-    if order:
-        found = re.fullmatch(r"\(?\[([\d,]+)\](?:T\(([\d,]+)\))?\)?", order)
-        if not found:
-            raise Unreadable(f"replica groups over devices {order}")
-        places = places.reshape(_numbers(found[1]))
-        places = places.transpose(_numbers(found[2])) if found[2] else places
-    shape, along = [], []
+    places = _places(order) if order else np.arange(math.prod(sizes.values()))
     wanted = {axis: (before, part) for axis, before, part in _SUBAXIS.findall(names)}
+    shape, along = [], []
     for axis, size in sizes.items():
-        before, part = wanted.get(axis, ("", ""))
-        cut = [int(before), int(part), size // int(before) // int(part)] if part else [1, size, 1]
+        before, part = (int(each or 0) for each in wanted.get(axis, ("", "")))
         along += [len(shape) + 1] if axis in wanted else []
-        shape += cut
-    rest = [index for index in range(len(shape)) if index not in along]
-    return (
-        places.reshape(shape).transpose(rest + along).reshape(-1)[: _product(shape, along)].tolist()
-    )
+        shape += [before, part, size // before // part] if part else [1, size, 1]
+    last = np.moveaxis(places.reshape(shape), along, range(-len(along), 0))
+    return last.reshape(-1, math.prod(shape[index] for index in along))[0]
 
 
-def _product(shape: list[int], along: list[int]) -> int:
-    return math.prod(shape[index] for index in along)
+def _places(order: str) -> np.ndarray:
+    """Devices in the order `[4,2]T(1,0)`: counted through as a [4, 2], then transposed."""
+    if not (found := re.match(r"\(?\[([\d,]+)\](?:T\(([\d,]+)\))?", order)):
+        raise Unreadable(f"replica groups over devices {order}")
+    places = np.arange(math.prod(_numbers(found[1]))).reshape(_numbers(found[1]))
+    return places.transpose(_numbers(found[2])) if found[2] else places
 
 
 def _axes(groups: np.ndarray, sizes: dict[str, int]) -> tuple[str, ...]:
@@ -230,11 +213,5 @@ def _axes(groups: np.ndarray, sizes: dict[str, int]) -> tuple[str, ...]:
     return tuple(axis for axis, moves in zip(sizes, varies, strict=True) if moves)
 
 
-def _numbers(text: str | None) -> list[int]:
-    return [int(word) for word in text.split(",")] if text else []
-
-
-def total(moved: Traffic, axes: Iterable[str] | None = None) -> int:
-    """Bytes of all kinds, along exactly `axes` when they are given."""
-    wanted = None if axes is None else tuple(axes)
-    return sum(sent for (along, _), sent in moved.items() if wanted in (None, along))
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in re.findall(r"\d+", text)]
