@@ -63,9 +63,8 @@ def _of_runs(part: Part, found: Findings) -> Iterator[Titled]:
         chart = figures.isoflop(titles, found.runs, found.parabolas, found.minima)
         yield "wide", "isoflop", "The best size at each budget", chart
     for field, what, law in (("N", "size", found.size_law), ("D", "data", found.data_law)):
-        if len(found.optima):
-            ends = {f"{field}_low": "low", f"{field}_high": "high"}
-            chart = figures.optimum(titles, found.optima.rename(columns=ends), law, field)
+        if len(found.minima) and found.minima.D.notna().any():
+            chart = figures.optimum(titles, found.minima, law, field)
             yield "pair", f"optimal_{what}", f"Compute-optimal {what}", chart
     if floor is not None:
         chart = figures.floor_gap(titles, found.runs, floor["value"], part.unit)
@@ -85,33 +84,26 @@ def _of_runs(part: Part, found: Findings) -> Iterator[Titled]:
 
 def _of_laws(part: Part, found: Findings) -> Iterator[Titled]:
     """Yield what tells whether to trust the law, and what it promises."""
-    loss, split = (
+    plan_loss, plan_split = (
         partial(draw, titles=part.titles)
         for draw in (law_figures.plan_loss, law_figures.plan_allocation)
     )
-    size_exponents, loss_exponents = (
+    size, loss = (
         partial(law_figures.exponents, title=title)
         for title in ("Exponent a (N_opt ~ C^a)", "Exponent of loss above its floor")
     )
-    doubts = (
-        ("ladder", "Which law predicts the largest budget", found.ladder, law_figures.ladder),
-        ("coverage", "How often its intervals hold", found.coverage, law_figures.coverage),
-        ("profiles", "How well each parameter is known", found.profiles, law_figures.profiles),
-        ("trade_off", "What a size other than the best costs",
-         found.trade_off, law_figures.trade_off),
-    )  # fmt: skip
-    outlook = (
-        ("plan_loss", "What more compute buys", found.plan, loss),
-        ("plan_split", "How to spend it", found.plan, split),
-        ("size_exponents", "Growth of the best size, beside published laws",
-         found.size_exponents, size_exponents),
-        ("loss_exponents", "Fall of the loss, beside published laws",
-         found.loss_exponents, loss_exponents),
-    )  # fmt: skip
-    for group, figures_of in (("doubts", doubts), ("outlook", outlook)):
-        for name, heading, rows, draw in figures_of:
-            if len(rows):
-                yield group, name, heading, draw(rows)
+    for group, name, heading, draw in (
+        ("doubts", "ladder", "Which law predicts the largest budget", law_figures.ladder),
+        ("doubts", "coverage", "How often its intervals hold", law_figures.coverage),
+        ("doubts", "profiles", "How well each parameter is known", law_figures.profiles),
+        ("doubts", "trade_off", "What a size other than the best costs", law_figures.trade_off),
+        ("outlook", "plan_loss", "What more compute buys", plan_loss),
+        ("outlook", "plan_split", "How to spend it", plan_split),
+        ("outlook", "size_exponents", "Growth of the best size, beside published laws", size),
+        ("outlook", "loss_exponents", "Fall of the loss, beside published laws", loss),
+    ):
+        if len(rows := found.tables.get(name, ())):
+            yield group, name, heading, draw(rows)
 
 
 def loss_chart(

@@ -62,20 +62,19 @@ def profiles(fit: LawFit | None) -> pd.DataFrame:
     `errors` is how many bootstrap standard errors the value lies from the fit (of its log, for a
     coefficient), `ratio` the misfit there over the misfit at which the interval ends.
     """
-    rows = []
     if fit is None or not fit.parameters:
         return pd.DataFrame()
+    tables = []
     for j, (name, seen) in enumerate(fit.profiles.items()):
         to_line = np.log if fit.law.parameters[j].logarithmic else np.asarray
         error = max(float(intervals.spread(to_line(fit.draws[:, j]))), 1e-12)
-        place = (to_line(seen.values) - to_line(fit.parameters[name])) / error
-        for value, errors, ratio in zip(
-            seen.values, place, seen.ratio / seen.threshold, strict=True
-        ):
-            if np.isfinite(ratio) and ratio <= 4 and abs(errors) <= 8:
-                rows.append((name, float(value), float(errors), float(ratio)))
-        rows.append((name, fit.parameters[name], 0.0, 0.0))
-    return pd.DataFrame(rows, columns=["parameter", "value", "errors", "ratio"])
+        values = np.append(seen.values, fit.parameters[name])
+        errors = (to_line(values) - to_line(fit.parameters[name])) / error
+        ratio = np.append(seen.ratio / seen.threshold, 0.0)
+        columns = {"parameter": name, "value": values, "errors": errors, "ratio": ratio}
+        tables.append(pd.DataFrame(columns))
+    rows = pd.concat(tables, ignore_index=True)
+    return rows[(rows.ratio <= 4) & (rows.errors.abs() <= 8)]
 
 
 def trade_off(fit: LawFit | None, flops: float) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def isoflop(
         titles: axis titles.
         runs: the table of runs; those with a budget are drawn.
         parabolas: columns budget, N, loss, kept: each budget's fitted curve.
-        minima: columns budget, N, low, high, loss, kept, reason: where each is lowest.
+        minima: columns budget, N, N_low, N_high, loss, kept, reason: where each is lowest.
     """
     runs = _drawn(runs[runs.budget.notna()])
     names = {budget: power_of_ten(budget) for budget in sorted(runs.budget.unique())}
@@ -116,6 +116,7 @@ def isoflop(
     x = grammar.counts(alt.X, [*runs.N, *minima.N], "N", titles["N"])
     y = grammar.loss([*runs.loss, *minima.loss], "loss", titles["loss"])
     parabolas = inside(parabolas, "loss", y)
+    minima = minima.rename(columns={"N_low": "low", "N_high": "high"}).drop(columns="C")
     kept, dropped = parabolas[parabolas.kept], parabolas[~parabolas.kept]
     low, lost = minima[minima.kept], minima[~minima.kept]
     budget = tip("budget", title, ".2e")
@@ -132,15 +133,17 @@ def isoflop(
     )
 
 
-def optimum(titles: Titles, points: pd.DataFrame, law: pd.DataFrame, field: str) -> alt.LayerChart:
+def optimum(titles: Titles, minima: pd.DataFrame, law: pd.DataFrame, field: str) -> alt.LayerChart:
     """Draw the optimal size or data against compute, with its power law and interval.
 
     Args:
         titles: axis titles.
-        points: columns C, `field`, low, high: one isoFLOP minimum each.
+        minima: columns C, and `field` with _low and _high: one isoFLOP minimum each.
         law: columns C, `field`, low, high, extrapolated.
         field: "N" or "D".
     """
+    points = minima.rename(columns={f"{field}_low": "low", f"{field}_high": "high"})
+    points = points[["C", field, "low", "high"]].dropna()
     title = f"Optimal {titles[field][0].lower()}{titles[field][1:]}"
     y = grammar.counts(alt.Y, [*points[field], *law[field], *law.low, *law.high], field, title)
     x = grammar.resource(titles, [*points.C, *law.C], "C")

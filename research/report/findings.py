@@ -75,12 +75,11 @@ class Findings:
         law: columns `axis`, loss, low, high, extrapolated.
         held_out: runs with predicted, low and high, the best last.
         parabolas: columns budget, N, loss, kept.
-        minima: columns budget, N, low, high, loss, kept, reason.
-        optima: columns C, and N and D of the minima, each with _low and _high.
+        minima: columns budget, C, loss, kept, reason, and N and D, each with _low and _high; of a
+            budget without a minimum its best run, and no D.
         size_law, data_law: columns C, N or D, low, high, extrapolated.
         residuals: runs with residual, measured over fitted loss minus one (%).
-        ladder, coverage, profiles, trade_off: see doubts.py.
-        plan, size_exponents, loss_exponents: see outlook.py.
+        tables: of doubts.py and outlook.py, each by the name of its figure.
         rung: the next rung where the runs are a ladder.
         drop: what the last tenfold of compute did to the loss.
         size, data: the exponents of N_opt and D_opt against C.
@@ -96,17 +95,10 @@ class Findings:
     axis: str = "C"
     parabolas: pd.DataFrame = field(default_factory=pd.DataFrame)
     minima: pd.DataFrame = field(default_factory=pd.DataFrame)
-    optima: pd.DataFrame = field(default_factory=pd.DataFrame)
     size_law: pd.DataFrame = field(default_factory=pd.DataFrame)
     data_law: pd.DataFrame = field(default_factory=pd.DataFrame)
     residuals: pd.DataFrame = field(default_factory=pd.DataFrame)
-    ladder: pd.DataFrame = field(default_factory=pd.DataFrame)
-    profiles: pd.DataFrame = field(default_factory=pd.DataFrame)
-    trade_off: pd.DataFrame = field(default_factory=pd.DataFrame)
-    coverage: pd.DataFrame = field(default_factory=pd.DataFrame)
-    plan: pd.DataFrame = field(default_factory=pd.DataFrame)
-    size_exponents: pd.DataFrame = field(default_factory=pd.DataFrame)
-    loss_exponents: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     rung: Rung | None = None
     drop: Drop | None = None
     size: Quantity | None = None
@@ -159,8 +151,19 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
         drawn, seen = ahead.fit, float(scale[~largest_budget(lab.table)].max())
     rung = None if lab.frontier is None else lab.frontier.rung
     grid = np.geomspace(least, max(most * BEYOND, rung.at[axis] if rung else 0.0), POINTS)
-    parabolas, minima, optima = draw_valleys(lab.isoflop, lab.table)
+    parabolas, minima = draw_valleys(lab.isoflop, lab.table)
     size_law, data_law = _optimal_lines(lab.isoflop, lab.table, grid)
+    plan = outlook.plan_curve(chinchilla, least, most)
+    tables = {
+        "ladder": doubts.ladder(lab.table),
+        "coverage": doubts.covered(lab.table),
+        "profiles": doubts.profiles(chinchilla),
+        "trade_off": doubts.trade_off(chinchilla, most),
+        "plan_loss": plan,
+        "plan_split": plan,
+        "size_exponents": outlook.size_exponents(chinchilla, lab.isoflop),
+        "loss_exponents": outlook.loss_exponents(lab.frontier, chinchilla),
+    }
     exponents = _exponents(lab.isoflop, chinchilla, float(lab.table["C"].max()))
     return Findings(
         runs=runs,
@@ -170,17 +173,10 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
         held_out=_held_out(ahead.predictions, runs),
         parabolas=parabolas,
         minima=minima,
-        optima=optima,
         size_law=size_law,
         data_law=data_law,
         residuals=_residuals(runs, _accepted(lab.held_out.fit) or chinchilla),
-        ladder=doubts.ladder(lab.table),
-        profiles=doubts.profiles(chinchilla),
-        trade_off=doubts.trade_off(chinchilla, most),
-        coverage=doubts.covered(lab.table),
-        plan=outlook.plan_curve(chinchilla, least, most),
-        size_exponents=outlook.size_exponents(chinchilla, lab.isoflop),
-        loss_exponents=outlook.loss_exponents(lab.frontier, chinchilla),
+        tables=tables,
         rung=rung,
         drop=None if best is None else _drop(best, most / 10, axis),
         size=next((each for each in exponents if each.name == "a"), None),
@@ -274,9 +270,9 @@ def _held_out(predictions: list[Prediction], runs: pd.DataFrame) -> pd.DataFrame
     return merged.sort_values("loss", ascending=False, ignore_index=True)
 
 
-def draw_valleys(fit: IsoflopFit, runs: Table) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the parabolas, the minima of all budgets, and the optima of those that were kept."""
-    parabolas, minima, optima = [], [], []
+def draw_valleys(fit: IsoflopFit, runs: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the parabolas and the minima of all budgets."""
+    parabolas, minima = [], []
     model = flops_model(runs["N"], runs["D"], runs["C"])
     for valley in fit.valleys:
         budget = _budget(valley, runs)
@@ -285,25 +281,21 @@ def draw_valleys(fit: IsoflopFit, runs: Table) -> tuple[pd.DataFrame, pd.DataFra
             x = np.linspace(sizes.min(), sizes.max(), 40)
             curve = {"N": np.exp(x), "loss": np.polyval(valley.parabola, x), "kept": valley.kept}
             parabolas.append(pd.DataFrame({"budget": budget, **curve}))
-        row = {"budget": budget, "kept": valley.kept, "reason": valley.why or ""}
-        if valley.params is None or valley.data is None or valley.error is None:
+        row = {"budget": budget, "C": valley.flops, "kept": valley.kept, "reason": valley.why or ""}
+        if valley.params is None or valley.error is None:
             lowest = valley.rows[np.argmin(runs["L"][valley.rows])]
             minima.append({**row, "N": runs["N"][lowest], "loss": runs["L"][lowest]})
             continue
         # Normal in the log of the size, with the error that redraws of the runs gave it.
         factor = math.exp(valley.error * float(scipy.stats.norm.ppf(0.5 + fit.level / 2)))
         low, high = valley.params / factor, valley.params * factor
-        minima.append({**row, "N": valley.params, "loss": valley.loss, "low": low, "high": high})
-        size = {"N": valley.params, "N_low": low, "N_high": high}
-        ends = {f"D_{end}": float(model.data(np.array(budget), np.array(size)))
-                for end, size in (("low", high), ("high", low))}  # fmt: skip
-        optima.append({"C": valley.flops, **size, "D": valley.data, **ends})
-    columns = ["budget", "N", "low", "high", "loss", "kept", "reason"]
-    return (
-        pd.concat(parabolas, ignore_index=True) if parabolas else pd.DataFrame(),
-        pd.DataFrame(minima, columns=columns).astype({"kept": bool}),
-        pd.DataFrame(optima),
-    )
+        least, most = (float(model.data(np.array(budget), np.array(size))) for size in (high, low))
+        row |= {"N": valley.params, "N_low": low, "N_high": high, "loss": valley.loss}
+        minima.append({**row, "D": valley.data, "D_low": least, "D_high": most})
+    names = ("N", "D", "N_low", "N_high", "D_low", "D_high")
+    columns = ["budget", "C", *names, "loss", "kept", "reason"]
+    drawn = pd.concat(parabolas, ignore_index=True) if parabolas else pd.DataFrame()
+    return drawn, pd.DataFrame(minima, columns=columns).astype({"kept": bool})
 
 
 def _budget(valley: Valley, runs: Table) -> float:

@@ -45,23 +45,20 @@ MARKS: dict[str, dict] = {
 def config(theme: str) -> dict:
     """Return the Vega-Lite configuration of `theme`: "light", "dark" or "print"."""
     dark = theme == "dark"
-    labels = {"labelFont": PRINT_LABEL_FONT} if theme == "print" else {}
     ink, muted = ("#e8eaed", "#9aa4af") if dark else ("#1c2733", "#5c6a78")
     grid, paper = ("#2c343d", "#14191f") if dark else ("#e9edf1", "#ffffff")
     extent = [0.3, 1.0] if dark else [0.0, 0.88]
     accent = BRIGHT_VERMILLION if dark else VERMILLION
     floor = SKY if dark else BLUE
+    words = {"labelColor": muted, "titleColor": ink, "titleFontWeight": 500, "labelFontSize": 11}
+    words |= {"labelFont": PRINT_LABEL_FONT} if theme == "print" else {}
     return {
         "background": paper if theme == "print" else "transparent",
         "font": FONT,
         "view": {"stroke": None, "cursor": "default"},
         "axis": {
-            **labels,
-            "labelColor": muted,
-            "titleColor": ink,
-            "titleFontWeight": 500,
+            **words,
             "titleFontSize": 12,
-            "labelFontSize": 11,
             "titlePadding": 8,
             "gridColor": grid,
             "domainColor": muted,
@@ -83,12 +80,8 @@ def config(theme: str) -> dict:
             "subtitlePadding": 4,
         },
         "legend": {
-            **labels,
-            "labelColor": muted,
-            "titleColor": ink,
-            "titleFontWeight": 500,
+            **words,
             "titleFontSize": 11,
-            "labelFontSize": 11,
             "orient": "top",
             "direction": "horizontal",
             "titleOrient": "left",

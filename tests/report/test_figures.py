@@ -35,8 +35,7 @@ def test_figures_hold_to_the_schema(study, found):
     figures.residuals(titles, found.residuals, "D").to_dict()
     figures.learning_curves(titles, part.curves).to_dict()
     figures.floor_gap(titles, found.runs, 2.0, part.unit).to_dict()
-    points = found.optima.rename(columns={"N_low": "low", "N_high": "high"})
-    figures.optimum(titles, points, found.size_law, "N").to_dict()
+    figures.optimum(titles, found.minima, found.size_law, "N").to_dict()
 
 
 def test_the_gap_is_above_the_floor(study, found):
