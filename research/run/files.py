@@ -146,7 +146,7 @@ class Provenance(TypedDict):
     """provenance.json: where a run came from."""
 
     git_revision: Text
-    dirty: bool
+    dirty: bool | None  # None: unknown
     versions: dict[Text, Text]
     python: Text
     machine: Machine

@@ -279,3 +279,14 @@ def test_a_lease_of_another_shape_expires(tmp_path, monkeypatch, content):
         content = {"space": lease._space(), **content}
     record.write_json(lease._file(tmp_path, 1), content)
     lease.take(tmp_path).release()
+
+
+def test_where_a_run_came_from_is_read_as_it_was_written(tmp_path, monkeypatch):
+    """Also where neither git nor the launcher told the code's revision, as in a container."""
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    for variable in ("ISOFLOP_DIRTY", "ISOFLOP_REVISION"):
+        monkeypatch.delenv(variable, raising=False)
+    about = record.provenance("data")
+    assert (about["git_revision"], about["dirty"]) == ("", None)
+    record.write_json(tmp_path / "provenance.json", about)
+    assert files.read_provenance(tmp_path).items() <= about.items()
