@@ -46,10 +46,8 @@ CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 LARGEST = 10**7  # of any number: 19 years of minutes
 UNITS = {"m": 1, "h": 60, "d": 24 * 60}  # minutes
 
-WAITING, RUNNING, FINISHED, FAILED, CANCELLED = (
-    *("waiting", "running", "finished"),
-    *("failed", "cancelled"),
-)
+WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
+FAILED, CANCELLED = "failed", "cancelled"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -120,6 +120,7 @@ class Slurm(Backend):
 
     def _parameters(self, spec: JobSpec) -> dict[str, Any]:
         """The arguments of submitit's SlurmExecutor.update_parameters."""
+        id = TASK if len(spec.array) > 1 else "$SLURM_JOB_ID"
         gpus = {}
         if spec.accelerator != "cpu":
             gpus = {"gpus_per_node": int(spec.topology) // spec.hosts}
@@ -140,7 +141,7 @@ class Slurm(Backend):
             "wckey": None,
             "additional_parameters": {"requeue": True, **_export(spec)},
             "srun_args": ["--kill-on-bad-exit=1"],
-            "teardown": _requeue(spec).splitlines(),
+            "teardown": REQUEUE.format(again=AGAIN, restarts=spec.restarts, id=id).splitlines(),
         }
 
 
@@ -163,11 +164,6 @@ def _handed_on(env: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(former)
-
-
-def _requeue(spec: JobSpec) -> str:
-    id = TASK if len(spec.array) > 1 else "$SLURM_JOB_ID"
-    return REQUEUE.format(again=AGAIN, restarts=spec.restarts, id=id)
 
 
 def _script(folder: Path, spec: JobSpec, parameters: dict[str, Any]) -> str:

@@ -62,16 +62,14 @@ class Progress:
             return
         self.check()
         began = time.monotonic()
-        beat = Beat(state, step, self.steps, self.loss, unit=self.unit)
+        speed = {}
         if self.first and step is not None and step > self.first[0] and state == "training":
             rate = (step - self.first[0]) / (began - self.first[1])
-            beat = dataclasses.replace(
-                beat,
-                per_second=rate * self.amount,
-                share=rate * self.step_flops / self.peak if self.peak else None,
-                left=(self.steps - step) / rate,
-            )
-        beat = dataclasses.replace(beat, clock=self.clock.state())
+            share = rate * self.step_flops / self.peak if self.peak else None
+            left = (self.steps - step) / rate
+            speed = {"per_second": rate * self.amount, "share": share, "left": left}
+        said = (state, step, self.steps, self.loss)
+        beat = Beat(*said, unit=self.unit, clock=self.clock.state(), **speed)
         with contextlib.suppress(UserError):  # a run does not end for want of being watched
             record.write_json(self.folder / heartbeat.FILE, dataclasses.asdict(beat), durable=False)
         if self.live:
