@@ -70,7 +70,7 @@ def setting_lines(name: str, published: Exponent, fit) -> list[Line]:
     if fit.params_exponent is None:
         return [Line(f"{name}: exponent", published.value, "refused", False, note=fit.refused)]
     kept = f"{len(fit.kept)} of {len(fit.valleys)} budgets, by {fit.method}"
-    parabola = fit.others.get("parabola", float("nan"))
+    parabola = fit.methods.get("parabola", float("nan"))
     seen = inside("", published.value, parabola, published.interval)
     warned = any(found.code == 7 for found in fit.findings)
     said = "inside" if seen.passed else "outside, warned" if warned else "outside, not warned"

@@ -311,7 +311,7 @@ def _optimal_lines(
     if fit.params_coefficient is None or fit.data_coefficient is None:
         none = pd.DataFrame(columns=["C", "N", "D", "low", "high", "extrapolated"], dtype=float)
         return none, none
-    slope, offset = fit.line_draws[:, :1], fit.line_draws[:, 1:]
+    slope, offset = fit.draws[:, :1], fit.draws[:, 2:]
     degrees = len(fit.kept) - 2
     low, high = np.exp(intervals.percentile(offset + slope * np.log(flops), fit.level, degrees))
     size = fit.params_coefficient * flops ** (fit.params_exponent or 0.0)

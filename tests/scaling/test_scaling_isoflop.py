@@ -181,7 +181,7 @@ def test_projection_refuses_where_noise_drowns_the_valley():
     runs = surface(np.linspace(-0.1, 0.1, 5), noise=0.05)
     fit = isoflop(runs, "projection", bootstrap=100)
     assert fit.refused is not None and "beyond their noise" in fit.refused
-    assert fit.params_exponent is None and fit.draws.shape == (0, 2)
+    assert fit.params_exponent is None and fit.draws.shape == (0, 3)
 
 
 @pytest.mark.parametrize("method", ["akima", "parabola", "projection"])
@@ -215,8 +215,8 @@ def test_a_minimum_of_large_error_hardly_moves_the_law():
     place[:, -1] += 1.0
     error = np.array([0.1, 0.1, 0.1, 0.1, 0.1, 10.0])
     kept = np.zeros((200, 6), int)
-    found = power_law(sizes, shape, Minima("akima", place, kept, error))
-    even_handed = power_law(sizes, shape, Minima("akima", place, kept, error**0))
+    found = power_law(sizes, shape, Minima("akima", place, kept, error, error))
+    even_handed = power_law(sizes, shape, Minima("akima", place, kept, error**0, error))
     assert found is not None and even_handed is not None
     slope, even = found[0], even_handed[0]
     assert slope[0] == pytest.approx(EXPONENT, abs=2e-4)

@@ -161,7 +161,7 @@ def test_porians_parabola_may_leave_the_interval_only_with_a_warning():
     for findings, passed in (([], False), ([SimpleNamespace(code=7)], True)):
         fit = SimpleNamespace(
             params_exponent=0.5,
-            others={"parabola": 0.52},
+            methods={"parabola": 0.52},
             findings=findings,
             kept=[],
             valleys=[],

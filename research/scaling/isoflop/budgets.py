@@ -119,27 +119,30 @@ def points(table: Table, groups: list[np.ndarray]) -> Points:
 
     Runs that missed their budget are moved to it along the slope of the lowest losses against C.
     """
-    columns: dict[str, list] = {name: [] for name in Points.__dataclass_fields__ if name != "base"}
     base = loss_base(table["L"])
     logs = np.log(table["L"] - base)
-    drift = _drift(table, groups, logs)
-    for budget, rows in enumerate(groups):
-        log_flops = float(np.log(table["C"][rows]).mean())
-        sizes = np.log(table["N"][rows])
-        for x in np.unique(sizes):
-            same = rows[sizes == x]
-            _, first = np.unique(table["L"][same], return_index=True)
-            same = same[first]
-            missed = np.log(table["C"][same]) - log_flops
-            names = set(table["group"][same])
-            columns["index"].append(budget)
-            columns["log_flops"].append(log_flops)
-            columns["x"].append(x)
-            columns["y"].append(float(np.mean(logs[same] - drift * missed)))
-            columns["log_data"].append(float(np.mean(np.log(table["D"][same]) - missed)))
-            columns["repeats"].append(float(len(same)))
-            columns["group"].append(names.pop() if len(names) == 1 else f"seeds {budget} {x}")
-    return Points(**{name: np.array(values) for name, values in columns.items()}, base=base)
+    rows, sizes = np.concatenate(groups), [len(each) for each in groups]
+    log_flops = np.repeat([np.log(table["C"][each]).mean() for each in groups], sizes)
+    missed = np.log(table["C"][rows]) - log_flops
+    runs = pd.DataFrame(
+        {
+            "index": np.repeat(np.arange(len(groups)), sizes),
+            "x": np.log(table["N"][rows]),
+            "log_flops": log_flops,
+            "loss": table["L"][rows],
+            "y": logs[rows] - _drift(table, groups, logs) * missed,
+            "log_data": np.log(table["D"][rows]) - missed,
+            "group": table["group"][rows],
+        }
+    )
+    each = runs.drop_duplicates(["index", "x", "loss"]).groupby(["index", "x"])
+    found = each[["log_flops", "y", "log_data"]].mean()
+    found["repeats"] = each.size().astype(float)
+    own = [f"seeds {budget} {x}" for budget, x in found.index]
+    found["group"] = each["group"].first().where(each["group"].nunique() == 1, own)
+    return Points(
+        **{str(name): each.to_numpy() for name, each in found.reset_index().items()}, base=base
+    )
 
 
 def _drift(table: Table, groups: list[np.ndarray], logs: np.ndarray) -> float:

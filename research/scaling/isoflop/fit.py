@@ -13,7 +13,7 @@ intervals of the exponent cover .951 (akima), .958 (parabola) and .959 (projecti
 widths being .30, .09 and .08. Few draws (300) lose a hundredth or two of that.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -52,49 +52,57 @@ METHODS = ("akima", "parabola", "projection")
 class Valley:
     """One budget: its runs (rows of the table, by size) and the best size, data and loss there.
 
-    `params`, `data` and `loss` are None when the budget was dropped; `why` then says why. `error`
-    is the standard error of log params. `parabola` [3] are the coefficients of loss in log N,
-    highest power first, for drawing.
+    A dropped budget has none of the three, and `why` says the reason. `error` is the standard error
+    of log params. `parabola` [3] are the coefficients of loss in log N, highest power first, for
+    drawing.
     """
 
     flops: float
     rows: np.ndarray
-    params: float | None
-    data: float | None
-    loss: float | None
-    kept: bool
-    why: str | None
-    parabola: np.ndarray | None
+    why: str | None = None
+    params: float | None = None
+    data: float | None = None
+    loss: float | None = None
     error: float | None = None
+    parabola: np.ndarray | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether it enters the law."""
+        return self.params is not None
+
+    def to_json(self) -> dict:
+        """What is said of it, floats in full precision."""
+        shown = {name: getattr(self, name) for name in ("flops", "params", "data", "loss", "why")}
+        more = {"kept": self.kept, "log_params_error": self.error, "runs": len(self.rows)}
+        return {**shown, **more}
 
 
 @dataclass(frozen=True)
 class IsoflopFit:
     """N_opt = params_coefficient * C^params_exponent, and the same for data, over the kept budgets.
 
-    Exponents are None when `refused` holds a reason. `draws` [num_draws, 2] are the exponents of N
-    and of D; `line_draws` [num_draws, 2] slope and intercept of log N_opt on log C; `noise` is the
-    standard deviation of log loss at the floor of a valley, or without `log` (losses of zero or
-    less) of the loss there; `others` the exponent of N_opt by each
-    method that gives one.
+    Exponents are None when `refused` holds a reason. `draws` [num_draws, 3] are the exponents of N
+    and of D and log params_coefficient; `noise` is the standard deviation of log loss at the floor
+    of a valley, or without `log` (losses of zero or less) of the loss there; `methods` the exponent
+    of N_opt by each method that gives one.
     """
 
     method: str
-    valleys: list[Valley]
-    params_exponent: float | None
-    data_exponent: float | None
-    params_interval: tuple[float, float] | None
-    data_interval: tuple[float, float] | None
-    params_coefficient: float | None
-    data_coefficient: float | None
     level: float
-    noise: float
-    draws: np.ndarray
-    line_draws: np.ndarray
-    findings: list[Finding]
-    refused: str | None
-    others: dict[str, float] = field(default_factory=dict)
-    log: bool = True
+    log: bool
+    valleys: list[Valley]
+    findings: list[Finding] = field(default_factory=list)
+    refused: str | None = None
+    noise: float = 0.0
+    params_exponent: float | None = None
+    data_exponent: float | None = None
+    params_interval: tuple[float, float] | None = None
+    data_interval: tuple[float, float] | None = None
+    params_coefficient: float | None = None
+    data_coefficient: float | None = None
+    draws: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    methods: dict[str, float] = field(default_factory=dict)
 
     @property
     def kept(self) -> list[Valley]:
@@ -103,31 +111,13 @@ class IsoflopFit:
 
     def to_json(self) -> dict:
         """Exponents, coefficients, intervals and one entry a budget; floats in full precision."""
+        names = ("method", "level", "noise", "methods", "refused")
+        names += ("params_exponent", "params_interval", "data_exponent", "data_interval")
         return {
-            "method": self.method,
-            "params_exponent": self.params_exponent,
-            "params_interval": self.params_interval and list(self.params_interval),
-            "data_exponent": self.data_exponent,
-            "data_interval": self.data_interval and list(self.data_interval),
+            **{name: getattr(self, name) for name in names},
             "coefficients": {"params": self.params_coefficient, "data": self.data_coefficient},
-            "level": self.level,
-            "noise": self.noise,
-            "methods": self.others,
-            "optima": [
-                {
-                    "flops": valley.flops,
-                    "params": valley.params,
-                    "data": valley.data,
-                    "loss": valley.loss,
-                    "kept": valley.kept,
-                    "why": valley.why,
-                    "log_params_error": valley.error,
-                    "runs": len(valley.rows),
-                }
-                for valley in self.valleys
-            ],
+            "optima": [valley.to_json() for valley in self.valleys],
             "warnings": [finding.line for finding in self.findings],
-            "refused": self.refused,
         }
 
 
@@ -150,64 +140,65 @@ def isoflop(
     if method is not None and method not in METHODS:
         known = ", ".join(METHODS)
         raise UserError(f"--method: no method {method!r}{nearest(method, METHODS)}; one of {known}")
-    chosen = method or METHODS[0]
+    fit = IsoflopFit(method or METHODS[0], level, loss_base(table["L"]) == 0, [])
     lacking = lacking_column(table, "NDC", "a valley")
     if lacking:
-        return _refusal(table, [], chosen, level, lacking)
+        return replace(fit, refused=lacking)
     groups = budget_rows(table)
-    usable = [rows for rows in groups if np.ptp(np.log(table["C"][rows])) <= BUDGET_SPAN]
+    narrow = [np.ptp(np.log(table["C"][rows])) <= BUDGET_SPAN for rows in groups]
+    usable = [rows for rows, one in zip(groups, narrow, strict=True) if one]
+    odd = [rows for rows, one in zip(groups, narrow, strict=True) if not one]
     runs = points(table, usable) if usable else None
     reason = "no budget holds runs of equal FLOPs" if runs is None else _hopeless(runs)
     if runs is None or reason:
-        return _refusal(table, groups, chosen, level, reason or "")
+        return replace(fit, refused=reason, valleys=_dropped(table, groups, reason))
     shape = projection.fit(runs)
     redraws, notes = redraw(runs, shape, bootstrap, seed)
     found = {name: budget_minima(runs, redraws, name) for name in METHODS[:2]}
-    shaped = _valley_shaped(runs)
-    if method is None and shaped and (found[chosen].fault[0] == 0).sum() < FEWEST:
+    shaped, chosen = _valley_shaped(runs), fit.method
+    if method is None and shaped and found[chosen].num_kept < FEWEST:
+        text = f"{found[chosen].num_kept} of {runs.count} budgets hold a minimum of their own"
+        notes.append(Finding(6, "isoflop", f"{text}: one shape fitted to all of them (projection)"))
         chosen = "projection"
-        notes.append(_taken_over(found[METHODS[0]]))
     if chosen == "projection":
         found[chosen] = projected_minima(runs, shape, redraws)
-    fitted = [_valley(table, usable, runs, shape, found[chosen], k) for k in range(runs.count)]
-    odd = [rows for rows in groups if not any(rows is each for each in usable)]
-    fitted += [_odd(table, rows) for rows in odd]
+    minima = found[chosen]
+    fitted = [_valley(rows, runs, minima, k) for k, rows in enumerate(usable)]
+    fitted += _dropped(table, odd, "its runs differ too much in FLOPs to be one budget")
     fitted.sort(key=lambda valley: valley.flops)
-    notes = [_dropped(valley) for valley in fitted if valley.why] + notes
-    num_kept = int((found[chosen].fault[0] == 0).sum())
-    if num_kept < FEWEST or (chosen == "projection" and not shaped):
-        reason = f"check 6: {num_kept} of {len(groups)} budgets hold a minimum; it takes {FEWEST}"
-        if chosen == "projection":
-            reason = (
-                "check 6: the losses do not curve upwards in size beyond their noise: no valley"
-            )
-        noise = shape.noise * runs.noise_unit
-        return _refusal(table, groups, chosen, level, reason, fitted, notes, noise)
-    lines = {name: power_law(runs, shape, minima) for name, minima in found.items()}
+    notes = [_note(valley) for valley in fitted if valley.why] + notes
+    noise = shape.noise * runs.noise_unit
+    fit = replace(fit, method=chosen, valleys=fitted, findings=notes, noise=noise)
+    if chosen == "projection" and not shaped:
+        reason = "the losses do not curve upwards in size beyond their noise: no valley"
+        return replace(fit, refused=f"check 6: {reason}")
+    if minima.num_kept < FEWEST:
+        reason = f"{minima.num_kept} of {len(groups)} budgets hold a minimum; it takes {FEWEST}"
+        return replace(fit, refused=f"check 6: {reason}")
+    return _with_law(fit, runs, shape, found)
+
+
+def _with_law(
+    fit: IsoflopFit, runs: Points, shape: projection.Projection, found: dict[str, Minima]
+) -> IsoflopFit:
+    """`fit` with the power law through the minima of its method, and what others say of it."""
+    lines = {name: power_law(runs, shape, each) for name, each in found.items()}
     lines = {name: line for name, line in lines.items() if line is not None}
-    slope, offset, spread = lines[chosen]
-    others = {name: float(line[0][0]) for name, line in lines.items()}
-    others.setdefault("projection", shape.exponent)
-    low, high = _interval(slope, spread[:, :2], level)
-    notes += _doubts(found, others, chosen, lines)
-    draws = slope - spread[:, :2]
-    return IsoflopFit(
-        method=chosen,
-        valleys=fitted,
+    slope, offset, missed = lines[fit.method]
+    methods = {name: float(line[0][0]) for name, line in lines.items()}
+    methods.setdefault("projection", shape.exponent)
+    (size_low, data_low), (size_high, data_high) = _interval(slope, missed[:, :2], fit.level)
+    return replace(
+        fit,
+        findings=fit.findings + _doubts(found, methods, fit.method, lines),
         params_exponent=float(slope[0]),
         data_exponent=float(slope[1]),
-        params_interval=(float(low[0]), float(high[0])),
-        data_interval=(float(low[1]), float(high[1])),
+        params_interval=(float(size_low), float(size_high)),
+        data_interval=(float(data_low), float(data_high)),
         params_coefficient=float(np.exp(offset[0])),
         data_coefficient=float(np.exp(offset[1])),
-        level=level,
-        noise=shape.noise * runs.noise_unit,
-        draws=draws,
-        line_draws=np.stack([draws[:, 0], offset[0] - spread[:, 2]], 1),
-        findings=notes,
-        refused=None,
-        others=others,
-        log=runs.log,
+        draws=np.append(slope, offset[0]) - missed,
+        methods=methods,
     )
 
 
@@ -232,32 +223,30 @@ def _hopeless(runs: Points) -> str | None:
     return None
 
 
-def _valley(table, usable, runs, shape, minima: Minima, k: int) -> Valley:
-    rows, own = usable[k], runs.rows(k)
+def _valley(rows: np.ndarray, runs: Points, minima: Minima, k: int) -> Valley:
+    """The budget `k`, whose runs are `rows` of the table, as its minimum is or is not there."""
+    own = runs.rows(k)
     x, y = runs.x[own], runs.y[own]
     parabola = np.polyfit(x, runs.base + np.exp(y), 2) if len(x) >= 3 else None
-    flops, fault = float(np.exp(runs.budgets[k])), int(minima.fault[0, k])
-    if fault:
-        why = valleys.REASONS[fault].format(sizes=len(x))
-        return Valley(flops, rows, None, None, None, False, why, parabola)
-    place = minima.place[0, k]
-    if minima.method == "projection":
-        loss = shape.level[k]
-        outside = not x[0] < place < x[-1]
-        why = "its minimum is outside its sizes: placed by the other budgets" if outside else None
-    else:
-        _, level = valleys.minimum(x, y[None], minima.method)
-        loss, why = level[0], None
-    data = log_data(runs, k, minima.place[:1, k])[0]
-    size, data, loss = (float(np.exp(value)) for value in (place, data, loss))
-    loss += runs.base
-    return Valley(flops, rows, size, data, loss, True, why, parabola, float(minima.error[k]))
+    valley = Valley(float(np.exp(runs.budgets[k])), rows, parabola=parabola)
+    if minima.fault[0, k]:
+        why = valleys.REASONS[int(minima.fault[0, k])].format(sizes=len(x))
+        return replace(valley, why=why)
+    place = minima.place[:1, k]
+    outside = not x[0] < place < x[-1]
+    return replace(
+        valley,
+        params=float(np.exp(place[0])),
+        data=float(np.exp(log_data(runs, k, place)[0])),
+        loss=runs.base + float(np.exp(minima.level[k])),
+        error=float(minima.error[k]),
+        why="its minimum is outside its sizes: placed by the other budgets" if outside else None,
+    )
 
 
-def _odd(table: Table, rows: np.ndarray) -> Valley:
-    flops = float(np.exp(np.log(table["C"][rows]).mean()))
-    why = "its runs differ too much in FLOPs to be one budget"
-    return Valley(flops, rows, None, None, None, False, why, None)
+def _dropped(table: Table, groups: list[np.ndarray], why: str | None) -> list[Valley]:
+    """Budgets that were not even looked at."""
+    return [Valley(float(np.exp(np.log(table["C"][rows]).mean())), rows, why) for rows in groups]
 
 
 def _valley_shaped(runs: Points) -> bool:
@@ -278,66 +267,33 @@ def _valley_shaped(runs: Points) -> bool:
     return bool(solution[0] > 2 * error)
 
 
-def _refusal(table, groups, method, level, reason, fitted=None, notes=None, noise=0.0):
-    if fitted is None:
-        fitted = [_odd(table, rows) for rows in groups]
-        fitted = [Valley(**{**each.__dict__, "why": reason}) for each in fitted]
-        notes = []
-    return IsoflopFit(
-        method=method,
-        valleys=fitted,
-        params_exponent=None,
-        data_exponent=None,
-        params_interval=None,
-        data_interval=None,
-        params_coefficient=None,
-        data_coefficient=None,
-        level=level,
-        noise=noise,
-        draws=np.zeros((0, 2)),
-        line_draws=np.zeros((0, 2)),
-        findings=notes or [],
-        refused=reason,
-        log=loss_base(table["L"]) == 0,
-    )
-
-
-def _dropped(valley: Valley) -> Finding:
+def _note(valley: Valley) -> Finding:
     what = "" if valley.kept else " dropped"
     text = f"budget {valley.flops:.3g} FLOPs{what}: {valley.why}"
     return Finding(6, "isoflop", text, {"flops": valley.flops, "runs": len(valley.rows)})
 
 
-def _taken_over(minima: Minima) -> Finding:
-    kept = int((minima.fault[0] == 0).sum())
-    text = f"{kept} of {minima.fault.shape[1]} budgets hold a minimum of their own"
-    return Finding(6, "isoflop", f"{text}: one shape fitted to all of them (projection)", {})
-
-
 def _doubts(
-    found: dict[str, Minima],
-    others: dict[str, float],
-    chosen: str,
-    lines: dict[str, Line],
+    found: dict[str, Minima], methods: dict[str, float], chosen: str, lines: dict[str, Line]
 ) -> list[Finding]:
     """7: methods that disagree; and redraws that mostly lose their budgets to check 6."""
     notes = []
     akima, parabola = found["akima"], found["parabola"]
     both = (akima.fault[0] == 0) & np.isfinite(parabola.place[0])
     gap = np.abs(parabola.place[0] - akima.place[0]) / np.hypot(akima.error, parabola.error)
-    told = ", ".join(f"{name} a={value:.4f}" for name, value in others.items())
     error = {name: float(intervals.spread(line[2][:, 0])) for name, line in lines.items()}
     far = {
-        name: abs(value - others[chosen]) / max(np.hypot(error[chosen], error.get(name, 0)), 1e-12)
-        for name, value in others.items()
+        name: abs(value - methods[chosen]) / max(np.hypot(error[chosen], error.get(name, 0)), 1e-12)
+        for name, value in methods.items()
     }
-    numbers = {"exponents": others, "errors": error, "apart": far}
     lopsided = both.any() and (np.median(gap[both]) > 1 or gap[both].max() > 3)
-    if lopsided or far.get("parabola", 0) > 1:
-        text = f"lopsided valley: {told}; the parabola follows its flanks, not its floor"
+    lopsided = lopsided or far.get("parabola", 0) > 1
+    if lopsided or max(far.values()) > 1:
+        text = ", ".join(f"{name} a={value:.4f}" for name, value in methods.items())
+        if lopsided:
+            text = f"lopsided valley: {text}; the parabola follows its flanks, not its floor"
+        numbers = {"exponents": methods, "errors": error, "apart": far}
         notes.append(Finding(7, "methods disagree", text, numbers))
-    elif max(far.values()) > 1:
-        notes.append(Finding(7, "methods disagree", told, numbers))
     share = float(np.mean((found[chosen].fault == 0).sum(1) >= FEWEST))
     if share < 0.5:
         text = f"{FEWEST} budgets survive check 6 in {share:.0%} of redraws: a lucky table"

@@ -25,13 +25,20 @@ Line = tuple[np.ndarray, np.ndarray, np.ndarray]
 class Minima:
     """Of each redraw (the first row is the table itself): log size [S, B], fault [S, B].
 
-    `fault` is 0 where the budget is kept; `error` [B] the spread of log size over the redraws.
+    `fault` is 0 where the budget is kept; `error` [B] the spread of log size over the redraws,
+    `level` [B] the log loss of the table's own minima.
     """
 
     method: str
     place: np.ndarray
     fault: np.ndarray
     error: np.ndarray
+    level: np.ndarray
+
+    @property
+    def num_kept(self) -> int:
+        """How many budgets of the table hold a minimum."""
+        return int((self.fault[0] == 0).sum())
 
 
 def redraw(
@@ -58,16 +65,17 @@ def redraw(
 def budget_minima(runs: Points, redraws: np.ndarray, method: str) -> Minima:
     place = np.full((len(redraws), runs.count), np.nan)
     fault = np.full((len(redraws), runs.count), valleys.TOO_FEW)
-    error = np.ones(runs.count)
+    error, level = np.ones(runs.count), np.full(runs.count, np.nan)
     for k in range(runs.count):
         rows = runs.rows(k)
         if len(rows) < 4:
             continue
         x, y = runs.x[rows], redraws[:, rows]
-        place[:, k], _ = valleys.minimum(x, y, method)
+        place[:, k], losses = valleys.minimum(x, y, method)
+        level[k] = losses[0]
         fault[:, k] = valleys.faults(x, y, place[:, k])
         error[k] = _spread(place[1:, k][fault[1:, k] == 0], np.ptp(x))
-    return Minima(method, place, fault, error)
+    return Minima(method, place, fault, error, level)
 
 
 def _spread(minima: np.ndarray, width: float) -> float:
@@ -84,7 +92,7 @@ def projected_minima(runs: Points, shape: Projection, redraws: np.ndarray) -> Mi
     place = ends[:, 4:5] * (runs.budgets - shape.centre) + ends[:, 5:6]
     fault = np.where(np.bincount(runs.index) < 2, valleys.TOO_FEW, 0)
     fault = np.broadcast_to(fault, place.shape)
-    return Minima("projection", place, fault, place[1:].std(0))
+    return Minima("projection", place, fault, place[1:].std(0), shape.level)
 
 
 def log_data(runs: Points, budget: int, place: np.ndarray) -> np.ndarray:
