@@ -27,7 +27,7 @@ from research.scaling.next.runs import Losses, NextRuns, next_runs
 from research.scaling.plan.budget import Plan, plan
 from research.scaling.plan.prediction import Prediction, predict
 from research.scaling.reproduce import Reproduction, reproduce
-from research.scaling.summary import PartSummary, summarise, summary
+from research.scaling.summary import PartSummary, summarise
 from research.scaling.table import Table, from_frame, read_file, read_runs
 
 __all__ = [
@@ -62,5 +62,4 @@ __all__ = [
     "read_runs",
     "reproduce",
     "summarise",
-    "summary",
 ]

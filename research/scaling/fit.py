@@ -10,12 +10,12 @@ from research.errors import UserError
 from research.scaling.doubt import checks, intervals, reach, refits
 from research.scaling.doubt.downstream import downstream_findings
 from research.scaling.doubt.floors import missing_floor
-from research.scaling.doubt.influence import Influence, influence
-from research.scaling.doubt.profile import Profile, profile, quadratic
+from research.scaling.doubt.profile import Profile, profile
+from research.scaling.doubt.refits import Influence
 from research.scaling.doubt.support import require_support
 from research.scaling.doubt.table_checks import Finding, table_findings
 from research.scaling.engine.objective import HUBER, Objective
-from research.scaling.engine.solve import MANY_ROWS, solve
+from research.scaling.engine.solve import solve
 from research.scaling.ladder import Ladder, ladder
 from research.scaling.laws import ADDITIVE, CHINCHILLA, SIGNED_LAWS, WITH_FLOOR, WITHOUT_FLOOR, Law
 from research.scaling.plan.optimal import FlopsModel, Optimum, flops_model, optimum
@@ -271,18 +271,9 @@ def fit_law(
     draws_published = design.to_parameters(draws)
     fitted = residuals if objective.log else design.predict(best[None], False)[0] - target
     scale = intervals.huber_scale(fitted, len(best), objective)
-    if len(table) > MANY_ROWS:
-        profiles = quadratic(design, loss, published, draws_published, level=level)
-    else:
-        profiles = profile(
-            design,
-            loss,
-            published,
-            draws_published,
-            objective=objective,
-            scale=scale,
-            level=level,
-        )
+    profiles = profile(
+        design, loss, published, draws_published, objective=objective, scale=scale, level=level
+    )
     degrees = intervals.degrees_of_freedom(num_groups, len(best))
     shown, method = _intervals(law, draws_published, profiles, level, degrees, found_by.method)
     point = dict(zip(law.names, map(float, published), strict=True))
@@ -340,7 +331,7 @@ def fit_law(
         sensitivity=found.sensitivity,
         profiles=profiles,
         draws=draws_published,
-        influence=influence(design, best, target, groups, limits, objective, found.errors),
+        influence=refits.influence(design, best, target, groups, limits, objective, found.errors),
         span=table.span(dict.fromkeys(("N", "D", "C", *law.variables))),
         log=log,
         inflation=intervals.short(num_groups, len(best)) if _of_one(law) else 1.0,

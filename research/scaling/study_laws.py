@@ -21,10 +21,7 @@ import numpy as np
 import research
 from research.errors import UserError
 from research.run import files, record, storage
-from research.scaling.doubt.table_checks import Finding
 from research.scaling.fit import LawFit
-from research.scaling.holdout import Holdout
-from research.scaling.isoflop.fit import IsoflopFit
 from research.scaling.laws import CHINCHILLA, Law, named
 from research.scaling.summary import PartSummary, summarise
 from research.scaling.table import Table, read_runs
@@ -33,14 +30,8 @@ FILE = "laws.json"
 DRAWS, LEVEL = 1000, 0.95
 CODE = ("scaling/**/*.py",)
 # What a part holds beside the keys of its law in size and data.
-BESIDE = {
-    "frontier": LawFit,
-    "isoflop": IsoflopFit,
-    "held_out": Holdout,
-    "frontier_held_out": Holdout,
-    "findings": list[Finding],
-    "refused": dict[str, str],
-}
+BESIDE = typing.get_type_hints(PartSummary)
+del BESIDE["table"], BESIDE["chinchilla"]
 
 
 def study_laws(folder: str | Path, bootstrap: int = DRAWS) -> dict[str, PartSummary | str]:
@@ -178,13 +169,13 @@ def _made(kind: Any, value: Any) -> Any:
     """The `kind` of which `value` is what `_plain` gave."""
     if value is None:
         return None
-    if kind in (LawFit, IsoflopFit, Holdout):
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: _made(hint, value[name]) for name, hint in hints.items()})
-    if kind == LawFit | None:
-        return _made(LawFit, value)
     if kind is Law:
         return named(value)
+    if kind == LawFit | None:
+        kind = LawFit
+    if is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _made(hint, value[name]) for name, hint in hints.items()})
     return msgspec.convert(value, kind, strict=False, dec_hook=lambda _, values: _array(values))
 
 

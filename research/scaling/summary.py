@@ -1,7 +1,8 @@
 """Everything a sweep's last table and its report say about a run folder, part by part."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from research.errors import UserError
 from research.scaling.doubt.intervals import spread
@@ -12,9 +13,9 @@ from research.scaling.frontier import fit_frontier
 from research.scaling.holdout import Holdout, holdout
 from research.scaling.isoflop.fit import IsoflopFit, disagreement, isoflop
 from research.scaling.ladder import ladder
-from research.scaling.laws import ADDITIVE, CHINCHILLA, FRONTIER, WITH_FLOOR, WITHOUT_FLOOR
+from research.scaling.laws import ADDITIVE, CHINCHILLA, FRONTIER, WITH_FLOOR, WITHOUT_FLOOR, Law
 from research.scaling.plan.optimal import optimum
-from research.scaling.table import Table, read_runs
+from research.scaling.table import Table
 
 
 @dataclass(frozen=True)
@@ -37,64 +38,40 @@ class PartSummary:
     refused: dict[str, str]
 
 
-def summary(
-    run_dir: str | Path, *, bootstrap: int = 2000, level: float = 0.95, seed: int = 0
-) -> dict[str, PartSummary]:
-    """Fit every law to every part of a run folder and predict each part's largest budget.
-
-    Raises:
-        UserError: there is no such folder, or no finished trial in it.
-    """
-    options = {"bootstrap": bootstrap, "level": level, "seed": seed}
-    return {part: summarise(table, **options) for part, table in read_runs(run_dir).items()}
-
-
 def summarise(
     table: Table, *, bootstrap: int = 2000, level: float = 0.95, seed: int = 0
 ) -> PartSummary:
-    """The same for one table; laws the table cannot carry are None and named in `refused`.
+    """Fit every law to `table` and predict its largest budget; what it cannot carry is `refused`.
 
     Raises:
         UserError: a few losses of zero or less that look mistaken.
     """
-    options = {"bootstrap": bootstrap, "level": level, "seed": seed}
+    options: dict[str, Any] = {"bootstrap": bootstrap, "level": level, "seed": seed}
     objective = objective_for(None, table)
     refused: dict[str, str] = {}
-    fits: dict[str, LawFit | None] = {}
-    for name, law_fit in (
-        (
-            "chinchilla",
-            lambda: fit_law(table, law_for(CHINCHILLA, table), objective=objective, **options),
-        ),
-        ("frontier", lambda: of_one_variable(table, objective=objective, **options)),
-    ):
+
+    def tried(name: str, fit: Callable[..., LawFit], *law: Law) -> LawFit | None:
         try:
-            fit = law_fit()
+            found = fit(table, *law, objective=objective, **options)
         except UserError as error:
-            fits[name], refused[name] = None, str(error)
-            continue
-        fits[name] = fit
-        if fit.refused:
-            refused[name] = fit.refused
+            refused[name] = str(error)
+            return None
+        if found.refused:
+            refused[name] = found.refused
+        return found
+
+    both = tried("chinchilla", fit_law, law_for(CHINCHILLA, table))
+    frontier = tried("frontier", of_one_variable)
     valleys = isoflop(table, **options)
     if valleys.refused:
         refused["isoflop"] = valleys.refused
-    ahead = holdout(table, CHINCHILLA, **options)
-    frontier_ahead = holdout(table, FRONTIER, **options)
-    findings = list(fits["chinchilla"].findings) if fits["chinchilla"] else []
-    findings += valleys.findings + ahead.findings + frontier_ahead.findings
-    methods = compare_methods(fits["chinchilla"], valleys)
-    if methods is not None:
-        findings.append(methods)
+    ahead, frontier_ahead = (holdout(table, law, **options) for law in (CHINCHILLA, FRONTIER))
+    methods = compare_methods(both, valleys)
+    findings = (both.findings if both else []) + valleys.findings + ([methods] if methods else [])
+    findings = findings + ahead.findings + frontier_ahead.findings
+    findings.sort(key=lambda finding: finding.code)
     return PartSummary(
-        table=table,
-        chinchilla=fits["chinchilla"],
-        frontier=fits["frontier"],
-        isoflop=valleys,
-        held_out=ahead,
-        frontier_held_out=frontier_ahead,
-        findings=sorted(findings, key=lambda finding: finding.code),
-        refused=refused,
+        table, both, frontier, valleys, ahead, frontier_ahead, findings, refused=refused
     )
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from research.errors import UserError
 from research.scaling.commands import fit as command
-from research.scaling.summary import summary
+from research.scaling.summary import summarise
+from research.scaling.table import read_runs
 from tests.scaling.planted import TRUTH, grid, losses, planted_study, result, write_study
 
 QUICK = ["--bootstrap", "200"]
@@ -150,7 +151,8 @@ def test_tables_that_cannot_be_fitted_write_nothing(csv, spoil, match):
 
 
 def test_summary_holds_every_law_of_every_part(tmp_path):
-    parts = summary(planted_study(tmp_path / "study", parts=("text", "image")), bootstrap=200)
+    tables = read_runs(planted_study(tmp_path / "study", parts=("text", "image")))
+    parts = {name: summarise(table, bootstrap=200) for name, table in tables.items()}
     assert list(parts) == ["text", "image"]
     for part in parts.values():
         assert part.chinchilla and part.chinchilla.parameters and part.frontier
@@ -166,7 +168,8 @@ def test_summary_holds_every_law_of_every_part(tmp_path):
 
 def test_summary_of_a_small_sweep_says_what_it_cannot_say(tmp_path):
     rows = [result(1e6 * 4**k, 1e8, 3.0 - k / 4, 6e14 * 4**k) for k in range(4)]
-    (part,) = summary(write_study(tmp_path / "study", rows), bootstrap=100).values()
+    (table,) = read_runs(write_study(tmp_path / "study", rows)).values()
+    part = summarise(table, bootstrap=100)
     assert part.chinchilla is None and part.held_out.refused is not None
     assert set(part.refused) >= {"chinchilla", "isoflop"}
     assert "4 rows cannot fit" in part.refused["chinchilla"]

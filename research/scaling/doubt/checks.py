@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy
 
 from research.scaling.doubt import intervals, rounding
@@ -14,6 +15,7 @@ from research.scaling.doubt.profile import Profile
 from research.scaling.doubt.table_checks import Finding, found_by
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import Objective
+from research.scaling.laws import Parameter
 from research.scaling.table import OWN_GROUP, Table
 
 
@@ -56,7 +58,7 @@ def refusal(found: Evidence) -> str | None:
 
 
 def _refusal(found: Evidence) -> str | None:
-    law, table = found.design.law, found.table
+    law, table, polish = found.design.law, found.table, _polish(found)
     if table.mixed:
         return f"check 1: rows that may not be mixed: {'; '.join(table.mixed)}; fit one at a time"
     if len(table) < law.minimum_rows:
@@ -67,16 +69,19 @@ def _refusal(found: Evidence) -> str | None:
             "check 9: the fit is equal to its start; the optimiser did not move:"
             " add runs over a wider range"
         )
-    bound = _at_bound(found)
-    if bound:
-        return f"check 9: {bound}; add runs that vary what it multiplies"
-    polish = _polish(found)
+    for parameter, side in _at_bounds(found):
+        if side != parameter.ends:
+            value = f"{parameter.name} = {found.parameters[parameter.name]:.4g}"
+            return f"check 9: {value} is at its {side} bound; add runs that vary what it multiplies"
     if polish > 0.1:
         return (
             f"check 8: not converged; one more step would move a parameter by {polish:.2g} errors:"
             " add runs, or take a law of fewer parameters"
         )
-    if _gain_over_constant(found) < scipy.special.chdtri(len(found.best) - 1, 1 - found.level):
+    target = found.criterion.target(table["L"])
+    constant = float(found.criterion.cost(target - np.median(target)).sum())
+    gain = 2 * (constant - found.objective) / found.scale
+    if gain < scipy.special.chdtri(len(found.best) - 1, 1 - found.level):
         return (
             "check 12: a constant loss fits as well; the runs differ by no more than their noise:"
             f" run {' and '.join(law.variables)} over a wider range"
@@ -84,14 +89,11 @@ def _refusal(found: Evidence) -> str | None:
     return None
 
 
-def _at_bound(found: Evidence) -> str | None:
-    low, high = found.limits
-    for j, parameter in enumerate(found.design.law.parameters):
-        side = "upper" if found.best[j] >= high[j] else "lower" if found.best[j] <= low[j] else ""
-        if side and side != parameter.ends:
-            value = found.parameters[parameter.name]
-            return f"{parameter.name} = {value:.4g} is at its {side} bound"
-    return None
+def _at_bounds(found: Evidence) -> list[tuple[Parameter, str]]:
+    """Parameters that ended at a bound, and at which: "lower" or "upper"."""
+    low, high = found.best <= found.limits[0], found.best >= found.limits[1]
+    parameters = enumerate(found.design.law.parameters)
+    return [(p, "upper" if high[j] else "lower") for j, p in parameters if low[j] or high[j]]
 
 
 def _polish(found: Evidence) -> float:
@@ -102,85 +104,77 @@ def _polish(found: Evidence) -> float:
     return float(np.max(np.abs(step) / np.maximum(found.errors, 1e-9)))
 
 
-def _gain_over_constant(found: Evidence) -> float:
-    target = found.criterion.target(found.table["L"])
-    constant = found.criterion.cost(target - np.median(target)).sum()
-    return 2 * (float(constant) - found.objective) / found.scale
-
-
 def condition_number(hessian: np.ndarray) -> float:
     """Ratio of the extreme curvatures of the objective, in the engine's coordinates."""
     values = np.abs(np.linalg.eigvalsh(hessian))
     return float(values.max() / max(values.min(), 1e-300))
 
 
+def _exponents(found: Evidence) -> list[tuple[int, str]]:
+    """Place and name of each exponent among the law's parameters."""
+    parameters = enumerate(found.design.law.parameters)
+    return [(j, parameter.name) for j, parameter in parameters if parameter.kind == "exponent"]
+
+
 def gradient(found: Evidence) -> Finding | None:
     """8: tolerances: a polish step that still moves a parameter by 0.001 standard errors."""
-    polish = _polish(found)
+    polish, norm = _polish(found), float(np.linalg.norm(found.gradient))
     if polish <= 1e-3:
         return None
-    norm = float(np.linalg.norm(found.gradient))
-    text = f"gradient norm {norm:.2g}; one more step moves a parameter by {polish:.2g} errors"
-    return Finding(8, "gradient", text, {"norm": norm, "errors": polish})
+    text = "gradient norm {norm:.2g}; one more step moves a parameter by {errors:.2g} errors"
+    return Finding.of(8, "gradient", text, norm=norm, errors=polish)
 
 
 def limits(found: Evidence) -> list[Finding]:
     """9: parameters that drop out of the law: no irreducible loss E, no diminishing returns."""
-    result, (low, high) = [], found.limits
-    for j, parameter in enumerate(found.design.law.parameters):
-        at = {"lower": found.best[j] <= low[j], "upper": found.best[j] >= high[j], "": False}
-        if not at[parameter.ends]:
-            continue
-        value = found.parameters[parameter.name]
-        text = f"{parameter.name} went to its {parameter.ends} bound ({value:.2g}):"
-        text += " these runs do not show its effect"
-        if parameter.kind == "floor":
-            text = f"{parameter.name} fell to its lower bound ({value:.2g}):"
-            text += " these runs show no floor"
-        name = "zero floor" if parameter.kind == "floor" else "at a limit"
-        result.append(Finding(9, name, text, {parameter.name: value}))
+    result = []
+    for parameter, side in _at_bounds(found):
+        if side == parameter.ends:
+            name, value = parameter.name, found.parameters[parameter.name]
+            kind, text = "at a limit", f"{name} went to its {side} bound ({value:.2g}):"
+            text += " these runs do not show its effect"
+            if parameter.kind == "floor":
+                kind, text = "zero floor", f"{name} fell to its lower bound ({value:.2g}):"
+                text += " these runs show no floor"
+            result.append(Finding(9, kind, text, {name: value}))
     return result
 
 
 def starts(found: Evidence) -> Finding | None:
     """10: under half of the starts reach the best objective, or several optima lie within 1%."""
-    if found.share_at_best >= 0.5 and len(found.optima) == 1:
+    share, optima = found.share_at_best, len(found.optima)
+    if share >= 0.5 and optima == 1:
         return None
-    text = f"{found.share_at_best:.0%} of the starts reach the best objective"
-    if len(found.optima) > 1:
-        text += f"; {len(found.optima)} distinct optima lie within 1% of it"
-    numbers = {"share": found.share_at_best, "optima": len(found.optima)}
-    return Finding(10, "starts", text, numbers)
+    text = "{share:.0%} of the starts reach the best objective"
+    text += "; {optima} distinct optima lie within 1% of it" if optima > 1 else ""
+    return Finding.of(10, "starts", text, share=share, optima=optima)
 
 
 def objective_sensitivity(found: Evidence) -> list[Finding]:
     """11: an exponent that moves by over one error with Huber's delta (Epoch: .365 to .406)."""
     result = []
-    if not found.sensitivity:
-        return result
-    for j, parameter in enumerate(found.design.law.parameters):
-        values = [row[parameter.name] for row in found.sensitivity]
-        low, high = min(values), max(values)
-        if parameter.kind != "exponent" or high - low <= max(found.errors[j], 1e-9):
-            continue
-        numbers = {"name": parameter.name, "range": [low, high], "error": float(found.errors[j])}
-        text = f"{parameter.name} goes from {low:.4g} to {high:.4g} as Huber's delta goes from"
-        text += f" 1e-4 to 1e-1 (its standard error is {found.errors[j]:.2g})"
-        result.append(Finding(11, "objective", text, numbers))
+    text = (
+        "{name} goes from {range[0]:.4g} to {range[1]:.4g} as Huber's delta goes from 1e-4 to 1e-1"
+        " (its standard error is {error:.2g})"
+    )
+    for j, name in _exponents(found) if found.sensitivity else ():
+        values, error = [row[name] for row in found.sensitivity], float(found.errors[j])
+        if np.ptp(values) > max(error, 1e-9):
+            ends = [min(values), max(values)]
+            result.append(Finding.of(11, "objective", text, name=name, range=ends, error=error))
     return result
 
 
 def identification(found: Evidence) -> list[Finding]:
     """12: parameters whose profile stays open: as far as was looked, other values fit as well."""
-    result = []
-    for name, seen in found.profiles.items():
-        if seen.identified:
-            continue
-        numbers = {"name": name, "low": seen.low, "high": seen.high, "open": seen.open_side}
-        text = f"{name} is not identified ({seen.open_side}):"
-        text += f" from {seen.low:.4g} to {seen.high:.4g} fits as well"
-        result.append(Finding(12, "not identified", text, numbers))
-    return result
+    text = "{name} is not identified ({open}): from {low:.4g} to {high:.4g} fits as well"
+    return [
+        Finding.of(
+            12, "not identified", text, name=p.name, low=p.low, high=p.high, open=p.open_side
+        )
+        for p in found.profiles.values()
+        if not p.identified
+    ]
 
 
 def outliers(found: Evidence) -> Finding | None:
@@ -188,18 +182,33 @@ def outliers(found: Evidence) -> Finding | None:
     rows, theta = found.without_outliers
     if not len(rows):
         return None
-    after = found.design.to_parameters(theta)
-    moves = []
-    for j, parameter in enumerate(found.design.law.parameters):
-        if parameter.kind == "exponent":
-            before = found.parameters[parameter.name]
-            moves.append(f"{parameter.name} {before:.4g} -> {after[j]:.4g}")
-    numbers = {
-        "rows": [found.table.row_number(int(i)) for i in rows[:50]],
-        "without": dict(zip(found.design.law.names, map(float, after), strict=True)),
-    }
-    text = f"{len(rows)} runs lie over 5 robust deviations off; without them {', '.join(moves)}"
+    after = dict(
+        zip(found.design.law.names, found.design.to_parameters(theta).tolist(), strict=True)
+    )
+    names = [name for _, name in _exponents(found)]
+    moves = ", ".join(f"{name} {found.parameters[name]:.4g} -> {after[name]:.4g}" for name in names)
+    numbers = {"rows": [found.table.row_number(int(i)) for i in rows[:50]], "without": after}
+    text = f"{len(rows)} runs lie over 5 robust deviations off; without them {moves}"
     return Finding(14, "outliers", text, numbers)
+
+
+def narrow_interval(found: Evidence) -> list[Finding]:
+    """16: few groups to resample, or an interval shorter than the scatter of the runs allows."""
+    result, num = [], len(found.best)
+    if found.num_groups < 2 * num:
+        text = "{groups} groups to resample for {parameters} parameters: intervals are rough"
+        numbers = {"groups": found.num_groups, "parameters": num}
+        result.append(Finding.of(16, "few runs", text, **numbers))
+    slopes = found.design.jacobian(found.best[None], found.log)[0]
+    noise = intervals.noise_scale(found.residuals, num)
+    linear = noise * np.sqrt(np.abs(np.diag(np.linalg.pinv(slopes.T @ slopes))))
+    text = "the bootstrap error of {name}, {bootstrap:.2g}, is under half of the {linear:.2g} that"
+    text += f" {len(found.residuals)} runs of this scatter allow"
+    for j, name in _exponents(found):
+        if noise >= 1e-9 and found.errors[j] < 0.5 * linear[j]:
+            numbers = {"bootstrap": float(found.errors[j]), "linear": float(linear[j])}
+            result.append(Finding.of(16, "interval too narrow", text, name=name, **numbers))
+    return result
 
 
 def rounded_losses(found: Evidence) -> Finding | None:
@@ -209,59 +218,30 @@ def rounded_losses(found: Evidence) -> Finding | None:
     scatter = 1.4826 * float(np.median(np.abs(found.residuals))) * (typical if found.log else 1.0)
     if step < 1e-3 * typical or step / np.sqrt(12) < 0.5 * scatter:
         return None
-    text = f"losses are rounded to {step:g}, as coarse as their scatter about the law"
-    numbers = {"step": step, "scatter": scatter}
-    return Finding(17, "rounded", f"{text} ({scatter:.2g}): export every digit", numbers)
+    text = (
+        "losses are rounded to {step:g}, as coarse as their scatter about the law ({scatter:.2g})"
+    )
+    return Finding.of(17, "rounded", f"{text}: export every digit", step=step, scatter=scatter)
 
 
 def split_losses(found: Evidence) -> Finding | None:
     """20: a column of names that explains the residuals: several kinds of loss in one fit."""
-    frame, total = found.table.frame, float(np.var(found.residuals))
+    frame, squares = found.table.frame, pd.Series(found.residuals**2)
+    if np.var(found.residuals) < 1e-20:
+        return None
     for column in frame.columns:
         values = frame[column]
         told = column == "group" and found.table.checkpoints is not None  # runs, as check 15 says
-        if told or values.dtype.kind in "fiub" or total < 1e-20:
+        if told or values.dtype.kind in "fiub" or not 2 <= values.astype(str).nunique() <= 20:
             continue
-        values = values.astype(str)
-        if not 2 <= values.nunique() <= 20:
-            continue
-        groups = [found.residuals[values == value] for value in values.unique()]
-        means, counts = [group.mean() for group in groups], [len(group) for group in groups]
-        explained = float(np.average(np.square(means), weights=counts))
-        share = explained / float(np.mean(found.residuals**2))
-        if share > 0.5 and min(counts) >= 3:
+        groups = pd.Series(found.residuals).groupby(values.astype(str).to_numpy())
+        share = float(np.sum(groups.mean() ** 2 * groups.size()) / squares.sum())
+        if share > 0.5 and groups.size().min() >= 3:
             name = "group" if column == OWN_GROUP else str(column)
-            numbers = {"column": name, "share": share}
-            text = f"column {name!r} explains {share:.0%} of the residuals: is this one loss?"
-            return Finding(20, "one loss", f"{text} --where picks one", numbers)
+            text = "column {column!r} explains {share:.0%} of the residuals: is this one loss?"
+            text += " --where picks one"
+            return Finding.of(20, "one loss", text, column=name, share=share)
     return None
-
-
-def narrow_interval(found: Evidence) -> list[Finding]:
-    """16: few groups to resample, or an interval shorter than the scatter of the runs allows."""
-    result = []
-    num = len(found.best)
-    if found.num_groups < 2 * num:
-        numbers = {"groups": found.num_groups, "parameters": num}
-        text = f"{found.num_groups} groups to resample for {num} parameters: intervals are rough"
-        result.append(Finding(16, "few runs", text, numbers))
-    slopes = found.design.jacobian(found.best[None], found.log)[0]
-    noise = intervals.noise_scale(found.residuals, num)
-    linear = noise * np.sqrt(np.abs(np.diag(np.linalg.pinv(slopes.T @ slopes))))
-    for j, parameter in enumerate(found.design.law.parameters):
-        if parameter.kind != "exponent" or noise < 1e-9 or found.errors[j] >= 0.5 * linear[j]:
-            continue
-        numbers = {
-            "name": parameter.name,
-            "bootstrap": float(found.errors[j]),
-            "linear": float(linear[j]),
-        }
-        text = (
-            f"the bootstrap error of {parameter.name}, {found.errors[j]:.2g}, is under half of the"
-        )
-        text += f" {linear[j]:.2g} that {len(found.residuals)} runs of this scatter allow"
-        result.append(Finding(16, "interval too narrow", text, numbers))
-    return result
 
 
 def fit_findings(found: Evidence) -> list[Finding]:

@@ -25,9 +25,10 @@ def guessing(table: Table) -> Finding | None:
     lost = table["L"] > floor - GUESS
     if not lost.any():
         return None
-    text = f"{int(lost.sum())} of {len(table)} rows are at the error of guessing, {floor:.3g}:"
-    numbers = {"rows": int(lost.sum()), "guess": floor}
-    return Finding(22, "guessing", f"{text} they say nothing of the curve", numbers)
+    text = f"{{rows}} of {len(table)} rows are at the error of guessing, {{guess:.3g}}: they say"
+    return Finding.of(
+        22, "guessing", f"{text} nothing of the curve", rows=int(lost.sum()), guess=floor
+    )
 
 
 def turning(table: Table, law: Law) -> list[Finding]:
@@ -38,17 +39,13 @@ def turning(table: Table, law: Law) -> list[Finding]:
     for name in law.variables:
         others = [other for other in law.variables if other != name]
         curves = table.frame.groupby(others) if others else [("", table.frame)]
-        turned, count = 0, 0
-        for _, rows in curves:
-            curve = rows.groupby(name)["L"].mean()
-            if len(curve) < FEWEST:
-                continue
-            count += 1
-            turned += int(_turns(curve.to_numpy(float)))
+        means = (rows.groupby(name)["L"].mean().to_numpy(float) for _, rows in curves)
+        turns = [_turns(curve) for curve in means if len(curve) >= FEWEST]
+        turned, count = sum(turns), len(turns)
         if turned:
-            text = f"the loss turns as {name} goes on in {turned} of {count} curves:"
+            text = "the loss turns as {variable} goes on in {turned} of {curves} curves: the law is"
             numbers = {"variable": name, "curves": count, "turned": turned}
-            found.append(Finding(22, "not monotone", f"{text} the law is monotone", numbers))
+            found.append(Finding.of(22, "not monotone", f"{text} monotone", **numbers))
     return found
 
 

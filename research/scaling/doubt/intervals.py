@@ -143,6 +143,21 @@ def huber_scale(residuals: np.ndarray, num_parameters: int, objective: Objective
     return float(square / inside / (delta if objective.lad else 1.0))
 
 
+def linear_moves(
+    design: Design, best: np.ndarray, target: np.ndarray, index: np.ndarray, objective: Objective
+) -> np.ndarray:
+    """Move [groups, P] of theta, from `best`, in the linearised fit without each group of rows.
+
+    It is H^-1 s, where s is the gradient summed over the rows whose `index` is the group's.
+    """
+    residual = design.predict(best[None], objective.log)[0] - target
+    slope, curvature = objective.derivatives(residual, False)
+    slopes = design.jacobian(best[None], objective.log)[0]
+    sums = np.stack([np.bincount(index, slope * column) for column in slopes.T], 1)
+    # E[rho''] as one number: row by row it is all kinks.
+    return sums @ np.linalg.pinv(curvature.mean() * slopes.T @ slopes, rcond=1e-12)
+
+
 def sandwich_draws(
     design: Design,
     best: np.ndarray,
@@ -158,13 +173,8 @@ def sandwich_draws(
     s is the gradient summed over one group of rows (Huber 1967): what the bootstrap tends to on
     tables too long to resample.
     """
-    residual = design.predict(best[None], objective.log)[0] - target
-    slope, curvature = objective.derivatives(residual, False)
-    slopes = design.jacobian(best[None], objective.log)[0]
     _, index = np.unique(groups, return_inverse=True)
-    sums = np.stack([np.bincount(index, slope * column) for column in slopes.T], 1)
-    # E[rho''] as one number: row by row it is all kinks.
-    root = sums @ np.linalg.pinv(curvature.mean() * slopes.T @ slopes, rcond=1e-12)
+    root = linear_moves(design, best, target, index, objective)
     generator = np.random.default_rng(seed)
     spread = np.linalg.cholesky(root.T @ root + 1e-18 * np.eye(len(best)))
     draws = best + generator.standard_normal((num_draws, len(best))) @ spread.T

@@ -13,6 +13,7 @@ from research.scaling import engine
 from research.scaling.doubt import intervals
 from research.scaling.engine.design import Design
 from research.scaling.engine.objective import Objective
+from research.scaling.engine.solve import MANY_ROWS
 
 STEPS = np.array([0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 11, 16, 24, 40])
 
@@ -48,59 +49,56 @@ def profile(
     """Profile each parameter around `best` [P] (as published), looking up to 40 errors away.
 
     `draws` [S, P] (bootstrap draws) give the standard errors and second starts; `scale` is
-    `intervals.huber_scale`.
+    `intervals.huber_scale`. On a table too long to refit they are the parabolas of those errors.
     """
     degrees = max(design.num_rows - len(best), 1)
     threshold = float(scipy.special.stdtrit(degrees, 0.5 + level / 2) ** 2)
-    target, weights = objective.target(loss), np.ones(design.num_rows)
     result = {}
     for j, name in enumerate(design.law.names):
         # For a parameter itself to be a coordinate, its own variables must not be centred.
         shifted = design.uncentred(name)
-        limits = shifted.bounds(loss)
         theta, near = shifted.to_theta(best), shifted.to_theta(draws)
         step = max(float(intervals.spread(near[:, j])), 1e-9)
-        low, high = limits[0][j], limits[1][j]
-        values = np.clip(theta[j] + step * np.concatenate([-STEPS[::-1], STEPS]), low, high)
-        parameter, count = design.law.parameters[j], np.arange(1, len(STEPS) + 1)
-        if parameter.logarithmic and min(theta[j] - low, high - theta[j]) < 1e-6:
-            # One that went to a limit of the law has no error to step by: look away from it, by
-            # factors of e; for a floor, up to the smallest loss.
-            away = np.clip(low + count, low, high)
-            if parameter.kind == "floor":
-                away = np.log(np.linspace(np.exp(low), np.min(loss), len(STEPS) + 1)[1:])
-            values = np.concatenate([np.full(len(STEPS), low), away])
-            if high - theta[j] < 1e-6:
-                down = np.clip(high - count[::-1], low, high)
-                values = np.concatenate([down, np.full(len(STEPS), high)])
-        nearest = near[np.abs(near[:, j, None] - values).argmin(0)]
-        first = np.stack([np.tile(theta, (len(values), 1)), nearest], 1).reshape(-1, len(theta))
-        first[:, j] = np.repeat(values, 2)
-        found = engine.minimise_from_afar(
-            shifted, first, target, weights, limits, objective, frozen=[j]
-        ).best_of(2)
-        floor = engine.objectives(shifted, theta[None], target, weights[None], objective)[0]
-        ratio = 2 * np.maximum(found.objective - floor, 0) / scale
+        values = _places(shifted, loss, theta[j], step, j)
+        if design.num_rows > MANY_ROWS:
+            ratio = ((values - theta[j]) / step) ** 2
+        else:
+            ratio = 2 * _excess(shifted, loss, theta, near, values, j, objective) / scale
         result[name] = _summarise(name, shifted, theta, j, values, ratio, threshold)
     return result
 
 
-def quadratic(
-    design: Design, loss: np.ndarray, best: np.ndarray, draws: np.ndarray, *, level: float
-) -> dict[str, Profile]:
-    """The profiles of a table too long to refit: parabolas whose width is the draws' spread."""
-    threshold = float(scipy.special.ndtri(0.5 + level / 2) ** 2)
-    steps = np.concatenate([-STEPS[::-1], STEPS])
-    result = {}
-    for j, name in enumerate(design.law.names):
-        shifted = design.uncentred(name)
-        theta, near = shifted.to_theta(best), shifted.to_theta(draws)
-        step = max(float(intervals.spread(near[:, j])), 1e-12)
-        low, high = shifted.bounds(loss)
-        values = np.clip(theta[j] + step * steps, low[j], high[j])
-        ratio = ((values - theta[j]) / step) ** 2
-        result[name] = _summarise(name, shifted, theta, j, values, ratio, threshold)
-    return result
+def _places(design: Design, loss: np.ndarray, best: float, step: float, j: int) -> np.ndarray:
+    """Values [K] of coordinate `j` to look at: the first half of them below `best`."""
+    low, high = (limit[j] for limit in design.bounds(loss))
+    parameter, count = design.law.parameters[j], np.arange(1, len(STEPS) + 1)
+    if not parameter.logarithmic or min(best - low, high - best) >= 1e-6:
+        return np.clip(best + step * np.concatenate([-STEPS[::-1], STEPS]), low, high)
+    # One that went to a limit of the law has no error to step by: look away from it, by factors of
+    # e; for a floor, up to the smallest loss.
+    if high - best < 1e-6:
+        away = np.clip(high - count[::-1], low, high)
+        return np.concatenate([away, np.full(len(STEPS), high)])
+    away = np.clip(low + count, low, high)
+    if parameter.kind == "floor":
+        away = np.log(np.linspace(np.exp(low), np.min(loss), len(STEPS) + 1)[1:])
+    return np.concatenate([np.full(len(STEPS), low), away])
+
+
+def _excess(design, loss, theta, near, values, j, objective) -> np.ndarray:
+    """Objective [K] over its best where coordinate `j` is held at `values` [K].
+
+    The others start at `theta` [P], and where the nearest of the draws `near` [S, P] has them.
+    """
+    target, weights = objective.target(loss), np.ones(len(loss))
+    nearest = near[np.abs(near[:, j, None] - values).argmin(0)]
+    first = np.stack([np.tile(theta, (len(values), 1)), nearest], 1).reshape(-1, len(theta))
+    first[:, j] = np.repeat(values, 2)
+    found = engine.minimise_from_afar(
+        design, first, target, weights, design.bounds(loss), objective, frozen=[j]
+    ).best_of(2)
+    floor = engine.objectives(design, theta[None], target, weights[None], objective)[0]
+    return np.maximum(found.objective - floor, 0)
 
 
 def _summarise(name, design, theta, j, values, ratio, threshold) -> Profile:
