@@ -8,8 +8,7 @@ import numpy as np
 
 from research.errors import UserError
 from research.scaling.doubt import checks, intervals, reach, refits
-from research.scaling.doubt.downstream import downstream_findings
-from research.scaling.doubt.floors import missing_floor
+from research.scaling.doubt.law_checks import law_findings
 from research.scaling.doubt.profile import Profile, profile
 from research.scaling.doubt.refits import Influence
 from research.scaling.doubt.support import require_support
@@ -367,9 +366,7 @@ def _signed_one(law: Law) -> str:
 
 
 def _findings(table: Table, law: Law, found: checks.Evidence) -> list[Finding]:
-    every = [*table_findings(table, law), *downstream_findings(table, law)]
-    floor = missing_floor(table, law)
-    every += checks.fit_findings(found) + ([floor] if floor else [])
+    every = [*table_findings(table, law), *law_findings(table, law), *checks.fit_findings(found)]
     return sorted(every, key=lambda finding: finding.code)
 
 

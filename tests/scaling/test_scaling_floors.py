@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from research.scaling.doubt.floors import missing_floor
+from research.scaling.doubt.law_checks import missing_floor
 from research.scaling.laws import POWER, SIZE, SIZE_POWER
 from research.scaling.table import from_frame
 

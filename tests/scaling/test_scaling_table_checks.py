@@ -10,7 +10,7 @@ import pytest
 
 from research.__main__ import main
 from research.scaling import laws
-from research.scaling.doubt.downstream import downstream_findings
+from research.scaling.doubt.law_checks import law_findings
 from research.scaling.doubt.table_checks import table_findings
 from research.scaling.fit import fit_law
 from research.scaling.table import from_frame
@@ -202,10 +202,10 @@ def test_22_a_curve_that_turns_is_no_law():
     assert found.name == "not monotone" and found.numbers["variable"] == "loss"
     params, data = grid(5, 12, 3.0)
     turned = losses(params, data, noise=0.002) * np.where(data > 1e11, 1.3, 1.0)
-    (found,) = downstream_findings(table(params, data, turned), laws.CHINCHILLA)
+    (found,) = law_findings(table(params, data, turned), laws.CHINCHILLA)
     assert found.numbers == {"variable": "D", "curves": 5, "turned": 5}
     fine = table(params, data, losses(params, data, noise=0.002))
-    assert downstream_findings(fine, laws.CHINCHILLA) == []
+    assert law_findings(fine, laws.CHINCHILLA) == []
 
 
 def test_22_an_accuracy_is_no_loss():
@@ -214,9 +214,9 @@ def test_22_an_accuracy_is_no_loss():
     assert "fit 1 - accuracy" in found.message
     params, data = grid(8, 6, 3.0)
     grows = 1 - 0.3 * losses(params, data) / losses(params, data).max()
-    (found,) = downstream_findings(table(params, data, grows))
+    (found,) = law_findings(table(params, data, grows))
     assert "grows with compute" in found.message
-    assert downstream_findings(surface()) == []
+    assert law_findings(surface()) == []
 
 
 def test_every_check_is_raised_tested_and_listed(capsys):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from research.scaling.doubt import intervals, rounding
+from research.scaling.doubt import intervals
 from research.scaling.doubt.profile import Profile
 from research.scaling.doubt.table_checks import Finding, found_by
 from research.scaling.engine.design import Design
@@ -214,7 +214,7 @@ def narrow_interval(found: Evidence) -> list[Finding]:
 def rounded_losses(found: Evidence) -> Finding | None:
     """17: losses written to so few digits that their scatter is their rounding."""
     loss = found.table["L"]
-    step, typical = rounding.step(loss), float(np.median(np.abs(loss)))
+    step, typical = _step(loss), float(np.median(np.abs(loss)))
     scatter = 1.4826 * float(np.median(np.abs(found.residuals))) * (typical if found.log else 1.0)
     if step < 1e-3 * typical or step / np.sqrt(12) < 0.5 * scatter:
         return None
@@ -222,6 +222,15 @@ def rounded_losses(found: Evidence) -> Finding | None:
         "losses are rounded to {step:g}, as coarse as their scatter about the law ({scatter:.2g})"
     )
     return Finding.of(17, "rounded", f"{text}: export every digit", step=step, scatter=scatter)
+
+
+def _step(values: np.ndarray) -> float:
+    """The largest power of ten, up to 1, that every value is a multiple of; 0 below 1e-6."""
+    for places in range(7):
+        scaled = values * 10.0**places
+        if (np.abs(scaled - np.round(scaled)) <= 1e-9 * np.abs(scaled)).all():
+            return 10.0**-places
+    return 0.0
 
 
 def split_losses(found: Evidence) -> Finding | None:

@@ -22,7 +22,7 @@ from research.scaling.doubt import intervals
 from research.scaling.doubt.signs import loss_base
 from research.scaling.doubt.support import lacking_column
 from research.scaling.doubt.table_checks import Finding
-from research.scaling.isoflop import projection, valleys
+from research.scaling.isoflop import projection
 from research.scaling.isoflop.budgets import (
     BUDGET_SPAN,
     Points,
@@ -33,6 +33,7 @@ from research.scaling.isoflop.budgets import (
 )
 from research.scaling.isoflop.minima import (
     FEWEST,
+    REASONS,
     Line,
     Minima,
     budget_minima,
@@ -230,7 +231,7 @@ def _valley(rows: np.ndarray, runs: Points, minima: Minima, k: int) -> Valley:
     parabola = np.polyfit(x, runs.base + np.exp(y), 2) if len(x) >= 3 else None
     valley = Valley(float(np.exp(runs.budgets[k])), rows, parabola=parabola)
     if minima.fault[0, k]:
-        why = valleys.REASONS[int(minima.fault[0, k])].format(sizes=len(x))
+        why = REASONS[int(minima.fault[0, k])].format(sizes=len(x))
         return replace(valley, why=why)
     place = minima.place[:1, k]
     outside = not x[0] < place < x[-1]

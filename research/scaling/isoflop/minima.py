@@ -1,5 +1,8 @@
 """Minima of all budgets, of a table and of its redraws, and the power law through them.
 
+Hoffmann 2022, approach 2, fits a parabola of loss in log N; Porian 2024 takes the minimum of an
+Akima spline of log loss in log N, which follows a lopsided valley where the parabola cannot. Below,
+x [n] are a budget's log sizes in rising order, y [S, n] log losses of the table and its redraws.
 Redraws put the table's noise on the shared shape of its valleys (projection.py). Every redraw goes
 through the method and the rules of check 6 as the table itself does, so that their spread holds
 what choosing budgets by their own noise does.
@@ -13,11 +16,25 @@ import scipy
 
 from research.scaling.doubt import intervals
 from research.scaling.doubt.table_checks import Finding
-from research.scaling.isoflop import projection, valleys
+from research.scaling.isoflop import projection
 from research.scaling.isoflop.budgets import Points
 from research.scaling.isoflop.projection import Projection
 
 FEWEST = 3  # budgets
+# Runs nearest the minimum that decide whether there is a valley at all (concave parabola).
+NEAR = 7
+# A run this close to the minimum, in shares of the mean spacing, is at it: on neither side.
+AT_MINIMUM = 0.01
+TOO_FEW = 9
+REASONS = {
+    TOO_FEW: "{sizes} sizes; two on each side of a minimum take 4",
+    1: "the minimum is at the smallest size: add smaller ones",
+    2: "the minimum is at the largest size: add larger ones",
+    3: "one run only on the smaller side of the minimum",
+    4: "one run only on the larger side of the minimum",
+    5: "the parabola is concave: the losses show no valley",
+    6: "the parabola's minimum lies outside the sizes that were run",
+}
 Line = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -51,12 +68,10 @@ def redraw(
     generator = np.random.default_rng(seed)
     index, names = pd.factorize(runs.group)
     notes = []
-    if len(names) < len(index):
-        clash = any(len(set(index[rows])) < len(rows) for rows in map(runs.rows, range(runs.count)))
-        if clash:
-            text = "a group holds several sizes of one budget: noise is drawn for each run"
-            notes.append(Finding(15, "resampling", text, {"groups": len(names)}))
-            index = np.arange(len(runs.y))
+    if len(np.unique(np.stack([runs.index, index]), axis=1).T) < len(index):
+        text = "a group holds several sizes of one budget: noise is drawn for each run"
+        notes.append(Finding(15, "resampling", text, {"groups": len(names)}))
+        index = np.arange(len(index))
     size = np.sqrt(shape.degrees / generator.chisquare(shape.degrees, (draws, 1)))
     noise = generator.standard_normal((draws, index.max() + 1))[:, index]
     return np.concatenate([runs.y[None], shape.fitted + shape.scale * size * noise]), notes
@@ -64,16 +79,16 @@ def redraw(
 
 def budget_minima(runs: Points, redraws: np.ndarray, method: str) -> Minima:
     place = np.full((len(redraws), runs.count), np.nan)
-    fault = np.full((len(redraws), runs.count), valleys.TOO_FEW)
+    fault = np.full((len(redraws), runs.count), TOO_FEW)
     error, level = np.ones(runs.count), np.full(runs.count, np.nan)
     for k in range(runs.count):
         rows = runs.rows(k)
         if len(rows) < 4:
             continue
         x, y = runs.x[rows], redraws[:, rows]
-        place[:, k], losses = valleys.minimum(x, y, method)
+        place[:, k], losses = minimum(x, y, method)
         level[k] = losses[0]
-        fault[:, k] = valleys.faults(x, y, place[:, k])
+        fault[:, k] = faults(x, y, place[:, k])
         error[k] = _spread(place[1:, k][fault[1:, k] == 0], np.ptp(x))
     return Minima(method, place, fault, error, level)
 
@@ -85,12 +100,90 @@ def _spread(minima: np.ndarray, width: float) -> float:
     return float(max(intervals.spread(minima), minima.std(), 1e-9))
 
 
+def minimum(x: np.ndarray, y: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Log size and log loss of the minimum [S] for losses y [S, n]; nan where there is none."""
+    return _parabola(x, y) if method == "parabola" else _akima(x, y)
+
+
+def _parabola(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    centre, width = x.mean(), np.ptp(x)
+    t = (x - centre) / width
+    curve, slope, level = np.linalg.pinv(np.stack([t**2, t, np.ones_like(t)], 1)) @ y.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        best = np.where(curve > 0, -slope / (2 * curve), np.nan)
+    return centre + width * best, level + slope * best / 2
+
+
+def _akima(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The spline's exact minimum: every knot and every stationary point of every cubic."""
+    cubic = scipy.interpolate.Akima1DInterpolator(
+        x, y, axis=1
+    ).c  # [4, n - 1, S], powers of (x - knot) falling
+    a, b, c, d = cubic
+    gap = np.diff(x)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # The minimum of a t^3 + b t^2 + c t has 3 a t + b > 0: this root of the derivative, in
+        # the form that does not cancel.
+        root = np.sqrt(np.maximum(b**2 - 3 * a * c, 0))
+        t = np.where(b > 0, -c / (b + root), (root - b) / (3 * a))
+    inside = (b**2 > 3 * a * c) & (t > 0) & (t < gap)
+    t = np.where(inside, t, 0.0)  # elsewhere the knot itself
+    value = ((a * t + b) * t + c) * t + d
+    value = np.concatenate([value, y[:, -1][None]])
+    place = np.concatenate([x[:-1, None] + t, np.full((1, y.shape[0]), x[-1])])
+    lowest = value.argmin(0)[None]
+    return np.take_along_axis(place, lowest, 0)[0], np.take_along_axis(value, lowest, 0)[0]
+
+
+def curvature(x: np.ndarray, y: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Second derivative [S] of the parabola through the runs nearest each minimum."""
+    if len(x) <= NEAR:
+        groups = {0: np.arange(len(y))}
+    else:
+        edges = (x[:-NEAR] + x[NEAR:]) / 2  # beyond it the window moves on by one run
+        first = np.searchsorted(edges, best)
+        groups = {int(k): np.flatnonzero(first == k) for k in np.unique(first)}
+    result = np.empty(len(y))
+    for k, draws in groups.items():
+        near = x[k : k + NEAR]
+        t = near - near.mean()
+        solve = np.linalg.pinv(np.stack([t**2, t, np.ones_like(t)], 1))[0]
+        result[draws] = 2 * y[draws, k : k + NEAR] @ solve
+    return result
+
+
+def faults(x: np.ndarray, y: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Check 6 for each of y [S, n]: 0 where the budget is kept, else a key of REASONS.
+
+    Sides are counted from the minimum of the fitted curve, not from the lowest run: with sizes a
+    factor of 2 apart, a minimum between the second and the third has two runs on each side
+    although the lowest run has one beyond it, and dropping those budgets drops just those whose
+    noise pointed that way.
+    """
+    lowest = y.argmin(1)
+    at = AT_MINIMUM * np.ptp(x) / (len(x) - 1)
+    smaller = (x < best[:, None] - at).sum(1)
+    larger = (x > best[:, None] + at).sum(1)
+    return np.select(
+        [
+            lowest == 0,
+            lowest == len(x) - 1,
+            ~(curvature(x, y, np.where(np.isnan(best), x.mean(), best)) > 0) | np.isnan(best),
+            (best <= x[0]) | (best >= x[-1]),
+            smaller < 2,
+            larger < 2,
+        ],
+        [1, 2, 5, 6, 3, 4],
+        0,
+    )
+
+
 def projected_minima(runs: Points, shape: Projection, redraws: np.ndarray) -> Minima:
     weights = (shape.noise / shape.scale) ** 2
     ends, _ = projection.minimise(runs, redraws[1:], weights, shape.noise, shape.theta, shape.level)
     ends = np.concatenate([shape.theta[None], ends])
     place = ends[:, 4:5] * (runs.budgets - shape.centre) + ends[:, 5:6]
-    fault = np.where(np.bincount(runs.index) < 2, valleys.TOO_FEW, 0)
+    fault = np.where(np.bincount(runs.index) < 2, TOO_FEW, 0)
     fault = np.broadcast_to(fault, place.shape)
     return Minima("projection", place, fault, place[1:].std(0), shape.level)
 

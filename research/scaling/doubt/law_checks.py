@@ -1,6 +1,7 @@
-"""Errors of a task in place of a loss (check 22): guessing, curves that turn, accuracies.
+"""What a law asks of a table: runs that bend to a floor (check 16), errors of a task (check 22).
 
-A task is worth a law only where runs are past guessing (Schaeffer 2023; Gadre 2024 averages over
+A power without a floor, fitted to runs that bend towards one, has a scatter that is no noise. A
+task is worth a law only where runs are past guessing (Schaeffer 2023; Gadre 2024 averages over
 the 17 of 46 tasks that are) and where its error goes one way (McKenzie 2023: inverse scaling).
 """
 
@@ -8,13 +9,18 @@ import numpy as np
 import scipy
 
 from research.scaling.doubt.table_checks import Finding, found_by
-from research.scaling.laws import Law
+from research.scaling.laws import WITH_FLOOR, WITHOUT_FLOOR, Law
 from research.scaling.table import Table
 
 FEWEST = 7  # rows that make a curve
 MOST_ROWS = 20_000  # of a table whose curves are looked at
 TURN = 5.0  # a curve turns by so many deviations of its noise
 GUESS = 0.02  # an error this close to guessing is guessing
+SHARES = 1 - np.logspace(0, -3, 61)  # of the smallest loss, that the floor may be
+FEWEST_BENT = 5
+# What one parameter more must explain, in residual variances: far past any table of F.
+CLEARLY = 30.0
+NOTHING = 1e-5  # scatter of log loss that is no matter
 
 
 def guessing(table: Table) -> Finding | None:
@@ -74,9 +80,37 @@ def accuracy(table: Table) -> Finding | None:
     return Finding(22, "accuracy", text, {"column": column})
 
 
-def downstream_findings(table: Table, law: Law | None = None) -> list[Finding]:
+def missing_floor(table: Table, law: Law) -> Finding | None:
+    """16: a law without a floor where the same law with one leaves far less scatter."""
+    if law not in WITHOUT_FLOOR.values() or len(table) < FEWEST_BENT or (table["L"] <= 0).any():
+        return None
+    (variable,) = law.variables
+    x, loss = np.log(table[variable]), table["L"]
+    if np.ptp(x) < 1e-3:
+        return None
+    left = [_scatter(x, loss, share * loss.min()) for share in SHARES]
+    without, best = left[0], min(left)
+    degrees = len(table) - 3
+    if without**2 <= best**2 * (1 + CLEARLY / degrees) or without < NOTHING:
+        return None
+    text = (
+        f"the scatter of log loss about this law is {without:.2g}, with a floor {best:.2g}: it is"
+        f" no noise, and the intervals do not hold; --law {WITH_FLOOR[variable].name} has the floor"
+    )
+    return Finding(16, "no floor", text, {"without": without, "with_floor": best})
+
+
+def _scatter(x: np.ndarray, loss: np.ndarray, floor: float) -> float:
+    """RMS of log loss about floor + A / e^(alpha x), fitted to the logs of what is above it."""
+    slope, offset = np.polyfit(x, np.log(loss - floor), 1)
+    fitted = np.log(floor + np.exp(offset + slope * x))
+    return float(np.sqrt(np.mean((np.log(loss) - fitted) ** 2)))
+
+
+def law_findings(table: Table, law: Law | None = None) -> list[Finding]:
     """Every warning of this file."""
     found = found_by((guessing, accuracy), table)
-    if law is not None and law.target in ("loss", "error"):
-        found = found + turning(table, law)
+    if law is not None:
+        laws_own = (turning,) if law.target in ("loss", "error") else ()
+        found += found_by((*laws_own, missing_floor), table, law)
     return found
