@@ -165,9 +165,7 @@ class LawFit:
         if {"N", "D"} <= set(wanted):
             size, data = (np.asarray(wanted[name], float) for name in ("N", "D"))
             wanted["C"] = self.flops_model.flops(size, data)
-        # A law of compute alone asks nothing of the sizes (see `table_findings`).
-        names = ("N", "C") if "N" in self.law.variables else ("C",)
-        refused = reach.refusal(self.span, wanted, names)
+        refused = reach.refusal(self.span, wanted, self.law.variables)
         if refused and not anyway:
             raise UserError(f"{refused}; anyway=True predicts it nevertheless")
 

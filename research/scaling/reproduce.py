@@ -8,9 +8,9 @@ Such a file has a docstring (question, paper, data and licence, columns, cost, e
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from research.errors import UserError, nearest
@@ -63,18 +63,6 @@ def inside(
 
 
 @dataclass(frozen=True)
-class Paper:
-    """A file of the folder: what it is called, asks and needs."""
-
-    name: str
-    title: str
-    docstring: str
-    data: str | None
-    learned: str
-    lines: Callable[[Path | None], list[Line]]
-
-
-@dataclass(frozen=True)
 class Reproduction:
     """What one paper says and what we find."""
 
@@ -106,7 +94,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 
-def load(name: str) -> Paper:
+def load(name: str) -> ModuleType:
     """Return the paper called `name`.
 
     Raises:
@@ -121,15 +109,12 @@ def load(name: str) -> Paper:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
-    docstring = (module.__doc__ or "").strip()
-    return Paper(
-        name=name,
-        title=docstring.splitlines()[0].rstrip("."),
-        docstring=docstring,
-        data=module.DATA,
-        learned=" ".join(module.LEARNED.split()),
-        lines=module.reproduce,
-    )
+    return module
+
+
+def title(paper: ModuleType) -> str:
+    """The first line of a paper's docstring."""
+    return (paper.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 def reproduce(name: str, path: str | Path | None = None) -> Reproduction:
@@ -137,28 +122,21 @@ def reproduce(name: str, path: str | Path | None = None) -> Reproduction:
 
     Raises:
         UserError: no such paper, no `path` where it needs a table (the message says which public
-            file), a `path` where it needs none, or a table that cannot be read.
+            file), a `path` where it needs none, or a table that is not its own or cannot be read.
     """
     paper = load(name)
-    if paper.data is None and path is not None:
+    if paper.DATA is None and path is not None:
         raise UserError(f"--data: {name} needs no data")
-    if paper.data is not None and path is None:
-        raise UserError(f"--data: {name} needs a table that is not here; give {paper.data}")
-    if path is None:
-        lines = paper.lines(None)
-    else:
-        lines = _lines_of(paper, Path(path))
-    return Reproduction(name, paper.title, lines, paper.learned, path and str(path))
+    if paper.DATA is not None and path is None:
+        raise UserError(f"--data: {name} needs a table that is not here; give {paper.DATA}")
+    lines = paper.reproduce(None) if path is None else _lines_of(name, paper, Path(path))
+    learned = " ".join(paper.LEARNED.split())
+    return Reproduction(name, title(paper), lines, learned, path and str(path))
 
 
-def _lines_of(paper: Paper, path: Path) -> list[Line]:
-    """The paper's lines from the table at `path`.
-
-    Raises:
-        UserError: the table is not the paper's, or cannot be read.
-    """
+def _lines_of(name: str, paper: ModuleType, path: Path) -> list[Line]:
     try:
-        return paper.lines(path)
+        return paper.reproduce(path)
     except UserError as error:
         if not path.exists() or str(error).startswith(f"--data {path}: "):
             raise
@@ -166,7 +144,7 @@ def _lines_of(paper: Paper, path: Path) -> list[Line]:
         reason = re.sub(r"^--[a-z]+( [^:]*)?: ", "", str(error))
     except (LookupError, ValueError, TypeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    raise UserError(f"--data {path}: not the table of {paper.name} ({reason}); give {paper.data}")
+    raise UserError(f"--data {path}: not the table of {name} ({reason}); give {paper.DATA}")
 
 
 def table_file(path: Path | None, name: str) -> Path:

@@ -172,8 +172,8 @@ def _made(kind: Any, value: Any) -> Any:
     if kind is Law:
         return named(value)
     if kind == LawFit | None:
-        kind = LawFit
-    if is_dataclass(kind):
+        return _made(LawFit, value)
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return kind(**{name: _made(hint, value[name]) for name, hint in hints.items()})
     return msgspec.convert(value, kind, strict=False, dec_hook=lambda _, values: _array(values))

@@ -4,7 +4,7 @@ import argparse
 
 from research.errors import UserError
 from research.scaling.commands.answer import add_answer_options, aligned, answer
-from research.scaling.reproduce import Line, Reproduction, load, names, reproduce
+from research.scaling.reproduce import Line, Reproduction, load, names, reproduce, title
 
 EXAMPLE = """examples:
   python -m research reproduce
@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     if args.name is None:
         if args.data is not None:
             raise UserError(f"--data: name the paper too; one of {', '.join(names())}")
-        papers = [load(name) for name in names()]
-        content = [{"paper": p.name, "title": p.title, "data": p.data} for p in papers]
-        shown = [f"{p.name:<17}{p.title}\n{'':<17}data: {p.data or 'none'}" for p in papers]
+        papers = {name: load(name) for name in names()}
+        content = [{"paper": n, "title": title(p), "data": p.DATA} for n, p in papers.items()]
+        shown = [f"{n:<17}{title(p)}\n{'':<17}data: {p.DATA or 'none'}" for n, p in papers.items()]
         answer(args, content, shown)
         return 0
     result = reproduce(args.name, args.data)

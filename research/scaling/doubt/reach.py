@@ -34,6 +34,11 @@ def narrow(span: Span, names: Sequence[str]) -> str | None:
     )
 
 
+def sizes(variables: Sequence[str]) -> tuple[str, ...]:
+    """What must be wide for a law of `variables`; of compute alone, runs may be of one size."""
+    return ("N", "C") if "N" in variables else ("C",)
+
+
 def beyond(span: Span, wanted: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Decades [rows] by which `wanted` passes the runs: above 0 past the largest, below 0 short of
     the smallest, 0 among them. Only of what `span` holds positive ends of.
@@ -68,10 +73,10 @@ def warnings(past: Mapping[str, np.ndarray]) -> list[str]:
     ]
 
 
-def refusal(span: Span, wanted: Mapping[str, ArrayLike], names: Sequence[str]) -> str | None:
-    """Why the law may not be carried to `wanted`, or None.
+def refusal(span: Span, wanted: Mapping[str, ArrayLike], variables: Sequence[str]) -> str | None:
+    """Why a law of `variables` may not be carried to `wanted`, or None.
 
-    `names` of N, D and C must be wide for it, and so must whichever of them goes too far.
+    What `sizes` names must be wide for it, and so must whichever of N, D and C goes too far.
     """
     past = {name: float(v.flat[np.abs(v).argmax()]) for name, v in beyond(span, wanted).items()}
     far = [name for name, value in past.items() if abs(value) > np.log10(REACH) + ROUNDING]
@@ -80,7 +85,7 @@ def refusal(span: Span, wanted: Mapping[str, ArrayLike], names: Sequence[str]) -
         if abs(past[name]) > FARTHEST_DECADES.get(name, np.inf):
             text = "too far for any law of these runs: is it in the unit of the fit?"
             return f"check 13: {said(name, past[name])}, {text}"
-    short = narrow(span, [name for name in WANTED_DECADES if name in names or name in far])
+    short = narrow(span, [n for n in WANTED_DECADES if n in (*sizes(variables), *far)])
     if not far or short is None:
         return None
     return f"check 13: {said(far[0], past[far[0]])}, and {short}{_widened(span, short)}"

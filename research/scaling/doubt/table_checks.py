@@ -268,8 +268,7 @@ def paired_losses(table: Table) -> Finding | None:
 
 def table_findings(table: Table, law: Law | None = None) -> list[Finding]:
     """Every warning of this file that `table` earns for `law`, in the order of the list."""
-    # A frontier is a law of compute alone: the sizes of its best runs need not be far apart.
-    spans = ("N", "C") if law is None or "N" in law.variables else ("C",)
+    spans = reach.sizes(law.variables if law else "NDC")
     checks = (
         *(mixed_conventions, units, flops_against_6nd, flops_against_architecture),
         *(warmup, schedule, below_floor, lambda table: duplicates(table, law), paired_losses),

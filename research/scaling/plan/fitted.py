@@ -100,12 +100,8 @@ class FittedLaw:
     columns: Mapping[str, str]
 
     def too_far(self, wanted: Mapping[str, float]) -> str | None:
-        """Check 13 of N, D and C, both ways: why the law may not be carried to `wanted`, or None.
-
-        A law of compute alone asks nothing of the sizes.
-        """
-        wide = ("N", "C") if "N" in self.law.variables else ("C",)
-        refused = reach.refusal(self.ranges, wanted, wide)
+        """Check 13, both ways: why the law may not be carried to `wanted` N, D and C, or None."""
+        refused = reach.refusal(self.ranges, wanted, self.law.variables)
         units = [line for line in self.warnings if line.startswith("[1 units]")]
         return f"{refused} (the fit warned: {units[0]})" if refused and units else refused
 

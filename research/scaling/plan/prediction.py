@@ -46,22 +46,19 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         """One entry a row in `predictions`, floats in full precision; of one row also its loss."""
+        ends = {"loss_interval": self.loss_interval, "run_interval": self.run_interval}
         rows = []
         for k, value in enumerate(self.loss):
             row: dict[str, Any] = {name: float(v[k]) for name, v in self.columns.items()}
             row["prediction"] = float(value)
-            for name in ("loss_interval", "run_interval"):
-                ends = getattr(self, name)
-                row[name] = None if ends is None else [float(ends[0, k]), float(ends[1, k])]
+            row |= {name: None if e is None else e[:, k].tolist() for name, e in ends.items()}
             row["decades_beyond"] = {name: float(v[k]) for name, v in self.beyond.items()}
             rows.append(row)
-        kept = ("law", "target", "level", "method", "data_unit", "loss_unit")
-        content = {name: getattr(self, name) for name in kept}
+        names = ("law", "target", "level", "method", "data_unit", "loss_unit")
+        content = {name: getattr(self, name) for name in (*names, "warnings", "fit_warnings")}
         if len(rows) == 1:
-            content["loss"] = rows[0]["prediction"]
-            content |= {name: rows[0][name] for name in ("loss_interval", "run_interval")}
-        more = {"warnings": self.warnings, "fit_warnings": self.fit_warnings}
-        return {**content, "predictions": rows, **more}
+            content |= {"loss": rows[0]["prediction"], **{name: rows[0][name] for name in ends}}
+        return {**content, "predictions": rows}
 
 
 def predict(
@@ -89,11 +86,13 @@ def predict(
         _refuse_far(fitted, columns, numbers)
     reads = {name: columns[name] for name in fitted.law.variables}
     with np.errstate(all="ignore"):
-        loss = np.broadcast_to(fitted.law.loss(fitted.point, **reads), _shape(columns))
+        loss = np.broadcast_to(
+            fitted.law.loss(fitted.point, **reads), reads[fitted.law.variables[0]].shape
+        )
         drawn = fitted.law.loss(fitted.draws, **reads)
-    if not np.isfinite(loss).all() or (fitted.spread.log and not (loss > 0).all()):
-        row = int(np.flatnonzero(~np.isfinite(loss) | (fitted.spread.log & (loss <= 0)))[0])
-        where = ", ".join(f"{name} = {v[row]:g}" for name, v in reads.items())
+    valid = np.isfinite(loss) & ((loss > 0) | (not fitted.spread.log))
+    if not valid.all():
+        where = ", ".join(f"{name} = {v[valid.argmin()]:g}" for name, v in reads.items())
         raise UserError(f"the law {fitted.law.name!r} has no value at {where}")
     beyond = reach.beyond(fitted.ranges, columns)
     law_ends, run_ends = fitted.loss_intervals(loss, drawn)
@@ -118,10 +117,6 @@ def _rows(given: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
     """Every column as an array [rows] of one length."""
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in given.values()))
     return dict(zip(given, arrays, strict=True))
-
-
-def _shape(columns: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-    return next(iter(columns.values())).shape if columns else (1,)
 
 
 def _completed(
@@ -175,13 +170,12 @@ def _refuse_far(
     fitted: FittedLaw, columns: Mapping[str, np.ndarray], numbers: Sequence[int] | None
 ) -> None:
     """Check 13 of every row, and the line of runs whose law knows only one."""
-    rows = [{name: float(v[k]) for name, v in columns.items()} for k in range(*_shape(columns))]
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     reasons = [fitted.too_far(row) or _off_ladder(fitted, row) for row in rows]
     bad = [k for k, reason in enumerate(reasons) if reason]
-    if not bad:
-        return
-    where = "" if numbers is None else f"{say.rows(numbers[k] for k in bad)}: "
-    raise UserError(f"{where}{reasons[bad[0]]}; --anyway predicts it nevertheless")
+    if bad:
+        where = "" if numbers is None else f"{say.rows(numbers[k] for k in bad)}: "
+        raise UserError(f"{where}{reasons[bad[0]]}; --anyway predicts it nevertheless")
 
 
 def _off_ladder(fitted: FittedLaw, row: Mapping[str, float]) -> str | None:
