@@ -23,7 +23,7 @@ from research.scaling.fit import LawFit, fit_law
 from research.scaling.frontier import fit_frontier, lower_envelope
 from research.scaling.holdout import Holdout, holdout
 from research.scaling.isoflop.fit import IsoflopFit, isoflop
-from research.scaling.next.runs import Losses, NextRuns, next_runs
+from research.scaling.next.runs import NextRuns, next_runs
 from research.scaling.plan.budget import Plan, plan
 from research.scaling.plan.prediction import Prediction, predict
 from research.scaling.reproduce import Reproduction, reproduce
@@ -38,7 +38,6 @@ __all__ = [
     "Holdout",
     "IsoflopFit",
     "LawFit",
-    "Losses",
     "NextRuns",
     "PartSummary",
     "Plan",

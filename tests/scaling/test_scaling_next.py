@@ -13,7 +13,7 @@ from research.scaling.commands import next as next_command
 from research.scaling.next.design import best_plan, plan
 from research.scaling.next.laws import candidates, general, published
 from research.scaling.next.posterior import Posterior, make_space, update
-from research.scaling.next.runs import Losses, next_runs
+from research.scaling.next.runs import next_runs
 from tests.scaling.planted import TRUTH, grid, losses
 
 
@@ -26,14 +26,19 @@ def tables(noise=0.0):
 
 
 def chosen_from(pool, loss, cost, target, **options):
-    revealing = Losses(lambda row: loss[row])
-    return next_runs(pool, cost, revealing, target, **options), revealing
+    revealed = []
+
+    def read(row):
+        revealed.append(row)
+        return loss[row]
+
+    return next_runs(pool, cost, read, target, **options), revealed
 
 
 def test_a_loss_is_read_only_once_its_row_is_chosen():
     pool, loss, cost, target = tables()
-    result, revealing = chosen_from(pool, loss, cost, target)
-    assert revealing.revealed == result.rows
+    result, revealed = chosen_from(pool, loss, cost, target)
+    assert revealed == result.rows
     hidden = np.full(len(loss), np.nan)
     hidden[result.rows] = loss[result.rows]
     again, _ = chosen_from(pool, hidden, cost, target)

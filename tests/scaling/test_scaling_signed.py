@@ -13,7 +13,7 @@ from research.scaling.doubt.signs import odd_signs
 from research.scaling.engine.objective import L2
 from research.scaling.fit import fit_law
 from research.scaling.isoflop.fit import isoflop
-from research.scaling.next.runs import Losses, next_runs
+from research.scaling.next.runs import next_runs
 from research.scaling.overview import overview
 from research.scaling.plan.budget import plan
 from research.scaling.plan.prediction import predict
@@ -103,7 +103,7 @@ def test_next_predicts_losses_of_either_sign():
     pool, loss = {"N": params, "D": data}, losses(params, data, noise=0.002)
     target = {"N": np.array([1e10, 3e10]), "D": np.array([3e11, 6e11])}
     found = [
-        next_runs(pool, params * data, Losses(lambda row, s=s: loss[row] - s), target, budget=0.2)
+        next_runs(pool, params * data, lambda row, s=s: loss[row] - s, target, budget=0.2)
         for s in SHIFTS
     ]
     assert found[0].rows == found[1].rows and not found[0].log

@@ -1,6 +1,7 @@
 """`python -m research next`: which runs to make next for the runs you want to predict."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from research.scaling.commands.options import (
     read_rows,
 )
 from research.scaling.doubt.signs import SIGNED, odd_signs
-from research.scaling.next.runs import Losses, NextRuns, next_runs
+from research.scaling.next.runs import NextRuns, next_runs
 from research.scaling.table.cells import as_numbers, blank
 from research.scaling.table.columns import finite_numbers, named_column, positive_numbers
 from research.scaling.table.expression import evaluate
@@ -121,7 +122,7 @@ def _cost(frame: pd.DataFrame, cost: str, source: str) -> np.ndarray:
     return positive_numbers(frame, "--cost", cost, source)
 
 
-def losses_of(frame: pd.DataFrame, column: str, source: str) -> Losses:
+def losses_of(frame: pd.DataFrame, column: str, source: str) -> Callable[[int], float]:
     """The losses of a pool, read cell by cell; empty cells are runs to be made."""
     values = named_column(frame, "--loss", column, source)
     numbers, _ = as_numbers(values, frame.attrs.get("decimal", ""))
@@ -141,7 +142,7 @@ def losses_of(frame: pd.DataFrame, column: str, source: str) -> Losses:
             )
         return seen[row]
 
-    return Losses(read)
+    return read
 
 
 def _checkpoints(pool: pd.DataFrame, columns: dict[str, np.ndarray]) -> list[str]:

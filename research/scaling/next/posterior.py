@@ -11,6 +11,7 @@ their evidence. Everything is normal in log loss, so that design needs only mean
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -121,46 +122,65 @@ def update(
     `thorough` starts every law from many places; otherwise it moves on from `previous`.
     """
     index = np.asarray(rows, int)
-    whitening = _Whitening(space, index)
-    ratios = np.array([ratio for ratio, _ in DISCREPANCIES])
-    parts, thetas = [], {}
+    whitening, determinants = _whitening(space, index)
+    found, thetas = [], {}
     for candidate, evaluate in zip(space.candidates, space.evaluate, strict=True):
-        problem = _Problem(candidate, evaluate, index, log_loss, whitening)
+        problem = _Problem(candidate, evaluate, index, log_loss)
         known = None if previous is None else previous.thetas.get(candidate.name)
         if thorough or known is None:
-            theta = _search(problem, known, seed)
+            theta = _search(problem, whitening, known, seed)
         else:
-            theta = problem.fit(known, DISCREPANCIES, 3)[0]
+            theta = problem.fit(known, whitening, 3)[0]
         thetas[candidate.name] = theta
-        state = problem.state(theta, whitening.stack(DISCREPANCIES))
-        evidence = problem.evidence(state)
-        for k, (_, length) in enumerate(DISCREPANCIES):
-            kernel = ratios[k] ** 2 * space.kernels[length]
-            parts.append((evidence[k], problem, state, k, kernel))
-    best = max(part[0] for part in parts)
-    parts = sorted(parts, key=lambda part: -part[0])[:KEPT]
-    kept = [part for part in parts if part[0] > best - NEGLIGIBLE]
-    return _average([_predict(*part) for part in kept], thetas)
+        state = problem.state(theta, whitening)
+        evidence = problem.evidence(state) - 0.5 * determinants
+        found += [(evidence[k], problem, state, k) for k in range(len(DISCREPANCIES))]
+    found = sorted(found, key=lambda each: -each[0])[:KEPT]
+    parts = []
+    for evidence, problem, state, k in found:
+        if evidence > found[0][0] - NEGLIGIBLE:
+            ratio, length = DISCREPANCIES[k]
+            kernel = ratio**2 * space.kernels[length]
+            parts.append(problem.predict(evidence, state, k, whitening[k], kernel))
+    return _average(parts, thetas)
 
 
-def _search(problem: "_Problem", known: np.ndarray | None, seed: int) -> np.ndarray:
+def _whitening(space: Space, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of DISCREPANCIES the matrix [n, n] that takes vectors over the chosen rows to where
+    `1 + ratio^2 k` is the identity, and the log of that one's determinant."""
+    grid = np.ix_(rows, rows)
+    spectra = {length: np.linalg.eigh(kernel[grid]) for length, kernel in space.kernels.items()}
+    matrices, determinants = [], []
+    for ratio, length in DISCREPANCIES:
+        values, vectors = spectra[length]
+        variances = 1 + ratio**2 * np.maximum(values, 0)
+        matrices.append(vectors.T / np.sqrt(variances)[:, None])
+        determinants.append(np.log(variances).sum())
+    return np.stack(matrices), np.array(determinants)
+
+
+def _search(
+    problem: "_Problem", whitening: np.ndarray, known: np.ndarray | None, seed: int
+) -> np.ndarray:
     """The best theta [combinations, P] from draws of the prior, and from `known`."""
     candidate = problem.candidate
     generator = np.random.default_rng(seed)
     draws = generator.standard_normal((STARTS, len(candidate.mean)))
     draws[0] = 0
     starts = problem.centre + candidate.sd * draws
-    theta, objective = problem.fit(starts, (START,) * len(starts), 20)
-    first = np.repeat(theta[objective.argmin()][None], len(DISCREPANCIES), 0)
-    theta, objective = problem.fit(first, DISCREPANCIES, 15)
+    first = whitening[DISCREPANCIES.index(START)]
+    theta, objective = problem.fit(starts, np.stack([first] * STARTS), 20)
+    best = np.repeat(theta[objective.argmin()][None], len(DISCREPANCIES), 0)
+    theta, objective = problem.fit(best, whitening, 15)
     if known is not None:
-        other, value = problem.fit(known, DISCREPANCIES, 15)
+        other, value = problem.fit(known, whitening, 15)
         theta = np.where((value < objective)[:, None], other, theta)
     return theta
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
+    """The normal belief of one combination at every row."""
+
     name: str
     evidence: float
     mean: np.ndarray
@@ -169,61 +189,31 @@ class _Part:
 
 
 def _average(parts: list[_Part], thetas: Mapping[str, np.ndarray]) -> Posterior:
-    evidence = np.array([part.evidence for part in parts])
-    shares = np.exp(TEMPER * (evidence - evidence.max()))
+    names, evidence, means, covariances, noises = zip(*parts, strict=True)
+    shares = np.exp(TEMPER * (np.array(evidence) - max(evidence)))
     shares /= shares.sum()
-    means = np.stack([part.mean for part in parts])
+    means, covariances, noises = np.stack(means), np.stack(covariances), np.array(noises)
     mean = shares @ means
-    covariance = np.zeros((len(mean), len(mean)))
-    for share, part in zip(shares, parts, strict=True):
-        apart = part.mean - mean
-        covariance += share * (part.covariance + apart[:, None] * apart)
-    weights: dict[str, float] = {}
-    for share, part in zip(shares, parts, strict=True):
-        weights[part.name] = weights.get(part.name, 0.0) + float(share)
-    noise = float(sum(share * part.noise for share, part in zip(shares, parts, strict=True)))
-    spreads = np.stack(
-        [np.sqrt(np.maximum(np.diag(part.covariance), 0) + part.noise) for part in parts]
-    )
-    return Posterior(mean, covariance, noise, weights, shares, means, spreads, thetas)
+    apart = means - mean
+    covariance = np.tensordot(shares, covariances, 1) + (shares[:, None] * apart).T @ apart
+    weights = dict.fromkeys(names, 0.0)
+    for name, share in zip(names, shares, strict=True):
+        weights[name] += float(share)
+    variances = np.maximum(np.einsum("sii->si", covariances), 0) + noises[:, None]
+    noise = float(shares @ noises)
+    return Posterior(mean, covariance, noise, weights, shares, means, np.sqrt(variances), thetas)
 
 
-class _Whitening:
-    """Takes vectors over the chosen rows to where `1 + ratio^2 k` is the identity."""
-
-    def __init__(self, space: Space, rows: np.ndarray):
-        grid = np.ix_(rows, rows)
-        self.parts = {
-            length: np.linalg.eigh(kernel[grid]) for length, kernel in space.kernels.items()
-        }
-
-    def variances(self, discrepancy: tuple[float, float]) -> np.ndarray:
-        """Eigenvalues [n] of `1 + ratio^2 k`."""
-        ratio, length = discrepancy
-        return 1 + ratio**2 * np.maximum(self.parts[length][0], 0)
-
-    def matrix(self, discrepancy: tuple[float, float]) -> np.ndarray:
-        """The whitening matrix [n, n]."""
-        return self.parts[discrepancy[1]][1].T / np.sqrt(self.variances(discrepancy))[:, None]
-
-    def stack(self, discrepancies: Sequence[tuple[float, float]]) -> np.ndarray:
-        """One matrix for each of `discrepancies` [S, n, n]."""
-        known = {found: self.matrix(found) for found in set(discrepancies)}
-        return np.stack([known[found] for found in discrepancies])
-
-
-@dataclass(frozen=True)
-class _State:
-    """Everything at some theta; `jacobian` and the `whitened` residuals are of the chosen rows,
-    `pull` is the distance from the prior mean in standard deviations."""
+class _State(NamedTuple):
+    """Everything at some theta: of all rows the `value` and its `slope`, of the chosen rows the
+    `whitened` residuals, the variance of their noise, and what is minimised."""
 
     value: np.ndarray
     slope: np.ndarray
-    jacobian: np.ndarray
     whitened: np.ndarray
-    pull: np.ndarray
     noise: np.ndarray
     objective: np.ndarray
+    gradient: np.ndarray
     hessian: np.ndarray
 
 
@@ -235,46 +225,39 @@ class _Problem:
     evaluate: Evaluate
     rows: np.ndarray
     log_loss: np.ndarray
-    whitening: _Whitening
 
     @property
     def centre(self) -> np.ndarray:
         """The prior mean [P], moved to the losses' size."""
         return self.candidate.mean + self.candidate.unit * self.log_loss.mean()
 
-    def state(self, theta: np.ndarray, stack: np.ndarray) -> _State:
-        """Objective (minus log posterior, sigma maximised), gradient parts, Hessian at theta
-        [S, P], each with its matrix of the whitening's `stack` [S, n, n]."""
+    def state(self, theta: np.ndarray, whitening: np.ndarray) -> _State:
+        """Minus log posterior (sigma maximised) and its derivatives at theta [S, P], each with its
+        matrix of `whitening` [S, n, n]."""
         value, slope = self.evaluate(theta)
         residual = value[:, self.rows] - self.log_loss
         residual = np.where(np.isfinite(residual), residual, 1e3)
-        whitened = (stack @ residual[..., None])[..., 0]
-        jacobian = stack @ np.where(np.isfinite(slope), slope, 0)[:, self.rows]
-        pull = (theta - self.centre) / self.candidate.sd
+        whitened = (whitening @ residual[..., None])[..., 0]
+        jacobian = whitening @ np.where(np.isfinite(slope), slope, 0)[:, self.rows]
+        across, sd = jacobian.transpose(0, 2, 1), self.candidate.sd
+        pull = (theta - self.centre) / sd
         squares = NOISE_COUNT * NOISE**2 + (whitened**2).sum(1)
         count = NOISE_COUNT + len(self.rows)
         objective = 0.5 * count * np.log(squares) + 0.5 * (pull**2).sum(1)
         noise = squares / count
-        hessian = jacobian.transpose(0, 2, 1) @ jacobian / noise[:, None, None]
-        hessian += np.diag(1 / self.candidate.sd**2)
-        return _State(value, slope, jacobian, whitened, pull, noise, objective, hessian)
+        gradient = (across @ whitened[..., None])[..., 0] / noise[:, None] + pull / sd
+        hessian = across @ jacobian / noise[:, None, None] + np.diag(1 / sd**2)
+        return _State(value, slope, whitened, noise, objective, gradient, hessian)
 
     def fit(
-        self, theta: np.ndarray, discrepancies: Sequence, steps: int
+        self, theta: np.ndarray, whitening: np.ndarray, steps: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """From theta [S, P] to where the posterior is highest; returns theta and objective [S]."""
-
-        def evaluate(theta, stack):
-            now = self.state(theta, stack)
-            across = now.jacobian.transpose(0, 2, 1)
-            gradient = (across @ now.whitened[..., None])[..., 0] / now.noise[:, None]
-            return now.objective, gradient + now.pull / self.candidate.sd, now.hessian
-
         theta, state = descend(
-            evaluate,
+            lambda *problems: self.state(*problems)[-3:],
             gauss_newton(3 * self.candidate.sd),
             theta,
-            (self.whitening.stack(discrepancies),),
+            (whitening,),
             tolerance=lambda _: TOLERANCE,
             max_steps=steps,
             damping=1e-2,
@@ -283,20 +266,19 @@ class _Problem:
         return theta, state[0]
 
     def evidence(self, state: _State) -> np.ndarray:
-        """Laplace's log evidence [S], up to what all laws share."""
+        """Laplace's log evidence [S], up to the discrepancy's determinant and what laws share."""
         spread = np.linalg.slogdet(state.hessian)[1] + 2 * np.log(self.candidate.sd).sum()
-        kernel = [np.log(self.whitening.variances(found)).sum() for found in DISCREPANCIES]
-        return -state.objective - 0.5 * spread - 0.5 * np.array(kernel)
+        return -state.objective - 0.5 * spread
 
-
-def _predict(evidence, problem: _Problem, state: _State, k: int, kernel: np.ndarray) -> _Part:
-    """The normal belief of one combination at every row."""
-    rows, noise = problem.rows, float(state.noise[k])
-    matrix = problem.whitening.matrix(DISCREPANCIES[k])
-    cross = matrix @ kernel[rows]
-    slope = np.nan_to_num(state.slope[k])
-    mean = state.value[k] - cross.T @ state.whitened[k]
-    left = slope - cross.T @ (matrix @ slope[rows])
-    covariance = noise * (kernel - cross.T @ cross)
-    covariance += left @ np.linalg.solve(state.hessian[k], left.T)
-    return _Part(problem.candidate.name, float(evidence), mean, covariance, noise)
+    def predict(
+        self, evidence: float, state: _State, k: int, whitening: np.ndarray, kernel: np.ndarray
+    ) -> _Part:
+        """The belief at every row by problem `k` of `state`."""
+        rows, noise = self.rows, float(state.noise[k])
+        cross = whitening @ kernel[rows]
+        slope = np.nan_to_num(state.slope[k])
+        mean = state.value[k] - cross.T @ state.whitened[k]
+        left = slope - cross.T @ (whitening @ slope[rows])
+        covariance = noise * (kernel - cross.T @ cross)
+        covariance += left @ np.linalg.solve(state.hessian[k], left.T)
+        return _Part(self.candidate.name, float(evidence), mean, covariance, noise)
