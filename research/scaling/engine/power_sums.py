@@ -115,6 +115,13 @@ class PowerSums(Design):
         values = np.geomspace(0.05, 1.5, max(2, round(num ** (1 / max(len(exponents), 1)))))
         return [values if i in exponents else np.zeros(1) for i in range(len(self.law.names))]
 
+    def starts(self, loss: np.ndarray, num: int) -> np.ndarray:
+        """No term starts below a fiftieth of the smallest loss, or above the largest."""
+        theta = super().starts(loss, num)
+        ends = np.log([0.02 * np.min(loss), np.max(loss)])
+        theta[:, self.coefficients] = np.clip(theta[:, self.coefficients], *ends)
+        return theta
+
     def uncentred(self, name: str) -> "PowerSums":
         term = next((t for t in self.law.terms if t.coefficient == name), None)
         plain = {variable for _, variable in term.powers} if term else set()
