@@ -22,6 +22,13 @@ from research.scaling.table import Table
 
 # Draws kept in laws.json, for whoever predicts from it.
 KEPT_DRAWS = 400
+# What laws.json holds of a LawFit as it is.
+WRITTEN = (
+    *("parameters", "level", "interval_method", "prediction_method", "inflation", "num_tested"),
+    *("objective", "num_runs", "num_groups", "convention", "loss_unit", "data_unit", "noise"),
+    *("log", "warnings", "refused", "rejected", "gradient_norm", "condition_number"),
+    *("share_at_best", "optima", "sensitivity", "source", "part"),
+)
 
 
 @dataclass(frozen=True)
@@ -194,41 +201,18 @@ class LawFit:
             "law": self.law.name,
             "formula": self.law.formula,
             "paper": self.law.source,
-            "parameters": self.parameters,
+            **{name: getattr(self, name) for name in WRITTEN},
             "intervals": bounds,
-            "level": self.level,
-            "interval_method": self.interval_method,
-            "prediction_method": self.prediction_method,
-            "inflation": self.inflation,
-            "num_tested": self.num_tested,
-            "objective": self.objective,
             "objective_kind": self.criterion.description,
-            "num_runs": self.num_runs,
-            "num_groups": self.num_groups,
             "num_draws": len(self.draws),
             "draws": self.draws[:KEPT_DRAWS].tolist(),
             "range": {name: list(ends) for name, ends in self.span.items()},
             "ratio": self.ladder and self.ladder.to_json(),
             "next_rung": None if self.rung is None else asdict(self.rung),
-            "convention": self.convention,
-            "flops": {"factor": self.flops_model.factor, "power": self.flops_model.power},
-            "loss_unit": self.loss_unit,
-            "data_unit": self.data_unit,
-            "noise": self.noise,
-            "log": self.log,
-            "warnings": self.warnings,
-            "refused": self.refused,
-            "rejected": self.rejected,
+            "flops": asdict(self.flops_model),
             "checks": [finding.to_json() for finding in self.findings],
-            "gradient_norm": self.gradient_norm,
-            "condition_number": self.condition_number,
-            "share_at_best": self.share_at_best,
-            "optima": self.optima,
-            "sensitivity": self.sensitivity,
             "influence": [each.to_json() for each in self.influence],
             "identified": {name: p.identified for name, p in self.profiles.items()},
-            "source": self.source,
-            "part": self.part,
         }
 
 
@@ -303,6 +287,7 @@ def fit_law(
         log=log,
     )
     refused = checks.refusal(found)
+    of_one = law in (*WITH_FLOOR.values(), *WITHOUT_FLOOR.values())
     return LawFit(
         law=law,
         parameters=None if refused else point,
@@ -331,16 +316,12 @@ def fit_law(
         influence=refits.influence(design, best, target, groups, limits, objective, found.errors),
         span=table.span(dict.fromkeys(("N", "D", "C", *law.variables))),
         log=log,
-        inflation=intervals.short(num_groups, len(best)) if _of_one(law) else 1.0,
+        inflation=intervals.short(num_groups, len(best)) if of_one else 1.0,
         ladder=ladder(table),
         findings=_findings(table, law, found),
         refused=refused,
         rejected=point if refused else None,
     )
-
-
-def _of_one(law: Law) -> bool:
-    return law in WITH_FLOOR.values() or law in WITHOUT_FLOOR.values()
 
 
 def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> None:
@@ -352,15 +333,12 @@ def _refuse_signs(table: Table, law: Law, objective: Objective, log: bool) -> No
     if objective.log:
         raise UserError(f"{said}; {objective.name} takes its logarithm: give --objective l2")
     if not law.signed:
+        own = f"signed_{law.name}"
         raise UserError(
-            f"{said}, and the law {law.name!r} is positive; give --law {_signed_one(law)}or"
-            " another whose floor may be below zero, such as vocabulary"
+            f"{said}, and the law {law.name!r} is positive; give --law"
+            f" {f'{own}, ' if own in SIGNED_LAWS else ''}or another whose floor may be below zero,"
+            " such as vocabulary"
         )
-
-
-def _signed_one(law: Law) -> str:
-    name = f"signed_{law.name}"
-    return f"{name}, " if name in SIGNED_LAWS else ""
 
 
 def _findings(table: Table, law: Law, found: checks.Evidence) -> list[Finding]:

@@ -1,6 +1,6 @@
 """The honest test of a law: leave out the largest budget, fit the rest, predict it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -158,14 +158,12 @@ def holdout(
         for k, row in enumerate(rows)
     ]
     result = Holdout(law.name, fit, flops, predictions, [], None)
-    if result.mean_error >= result.last_value_error:
-        numbers = {"law": result.mean_error, "last_value": result.last_value_error}
-        ours, last = result.shown(result.mean_error), result.shown(result.last_value_error)
-        text = f"on the largest budget {law.name} errs by {ours}, no better than"
-        text += f" the last value ({last})"
-        return Holdout(
-            law.name, fit, flops, predictions, [Finding(21, "last value", text, numbers)], None
-        )
+    ours, last = result.mean_error, result.last_value_error
+    if ours >= last:
+        text = f"on the largest budget {law.name} errs by {result.shown(ours)}, no better than"
+        text += f" the last value ({result.shown(last)})"
+        found = Finding(21, "last value", text, {"law": ours, "last_value": last})
+        return replace(result, findings=[found])
     return result
 
 
