@@ -163,24 +163,17 @@ def general(names: Sequence[str]) -> list[Candidate]:
 def _overfitting(names: Sequence[str]) -> Candidate:
     """Harm by repeats (Lovelace 2026), which here ends growing after some: what could be learned by
     heart has been. Repeats of 7 epochs, and one parameter for 3 unique tokens, are its centre."""
-    parameters = [Parameter("E", "scale", "loss")]
-    priors, unit = [FLOOR], [1.0]
+    # Name, kind, prior, and whether it is the log of a loss.
+    rows = [("E", "scale", FLOOR, 1.0)]
     for name in names:
         kind = "scale" if name in FALLING else "exponent"
-        low = 0.0 if name in FALLING else -np.inf
-        parameters.append(Parameter(f"A_{name}", "scale", "loss"))
-        parameters.append(Parameter(f"a_{name}", kind, "1", low))
-        priors += [TERM, _exponent(name)]
-        unit += [1.0, 0.0]
-    for name, kind, prior in (
-        ("P", "scale", SMALL_TERM),
-        ("p", "exponent", (1.0, 0.5)),
-        ("S", "scale", SATURATION),
-        ("q", "exponent", (0.7, 0.5)),
-    ):
-        parameters.append(Parameter(name, kind, "1", 0.0 if kind == "scale" else -np.inf))
-        priors.append(prior)
-        unit.append(float(name == "P"))
+        rows += [(f"A_{name}", "scale", TERM, 1.0), (f"a_{name}", kind, _exponent(name), 0.0)]
+    rows += [("P", "scale", SMALL_TERM, 1.0), ("p", "exponent", (1.0, 0.5), 0.0)]
+    rows += [("S", "scale", SATURATION, 0.0), ("q", "exponent", (0.7, 0.5), 0.0)]
+    parameters = [
+        Parameter(name, kind, "loss" if unit else "1", 0.0 if kind == "scale" else -np.inf)
+        for name, kind, _, unit in rows
+    ]
     law = Law(
         name="overfitting",
         formula="E + A / N^a + B / D^b + P (1 - exp(-(D / U - 1) / S))^p (N / U)^q",
@@ -190,7 +183,8 @@ def _overfitting(names: Sequence[str]) -> Candidate:
         minimum_rows=1,
         function=functools.partial(_overfitted, tuple(names)),
     )
-    return replace(candidate(law, priors), unit=np.array(unit))
+    found = candidate(law, [prior for _, _, prior, _ in rows])
+    return replace(found, unit=np.array([unit for *_, unit in rows]))
 
 
 def _overfitted(names: Sequence[str], parameters: Mapping, variables: Mapping) -> Array:
