@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from research import families, mesh, optim
 from research.errors import UserError
+from research.models.common import undrawn
 
 # What a program takes as an argument or never reads; runs that differ only here share it.
 ARGUMENTS = {
@@ -137,7 +138,8 @@ def _parameter_shapes(key: str, carried: Carried) -> Any:
     del key
     config = carried.held
     family = families.load(config.family)
-    return jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
+    with undrawn():
+        return jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
 
 
 def saved(state: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The seam between Flax and everything else: modules in, plain dicts of arrays out."""
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,9 +17,25 @@ from research.models.numerics import conv, dot
 Params = dict[str, Any]
 
 
+DRAWN = contextvars.ContextVar("DRAWN", default=True)
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Let `init` give zeros: who asks for shapes alone need not trace how numbers are drawn."""
+    token = DRAWN.set(False)
+    try:
+        yield
+    finally:
+        DRAWN.reset(token)
+
+
 def init(module: nn.Module, key: jax.Array, *inputs: Any) -> Params:
     """Return the module's parameters as a plain nested dict; jit-able."""
-    return nn.meta.unbox(module.init(key, *inputs)["params"])
+    if DRAWN.get():
+        return nn.meta.unbox(module.init(key, *inputs)["params"])
+    boxed = _boxed(module, *_shapes(inputs))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nn.meta.unbox(boxed))
 
 
 def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
@@ -27,19 +45,22 @@ def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
 
 def logical_axes(module: nn.Module, *inputs: Any) -> Params:
     """Return a tree like `init`'s of tuples of logical axis names, made without arrays."""
-    shapes = (jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), x) for x in inputs)
-    return _logical_axes(module, *shapes)
+    return jax.tree.map(
+        lambda leaf: tuple(leaf.names) if isinstance(leaf, nn.Partitioned) else (None,) * leaf.ndim,
+        _boxed(module, *_shapes(inputs)),
+        is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned),
+    )
+
+
+def _shapes(inputs: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
 
 
 @functools.lru_cache(maxsize=256)
-def _logical_axes(module: nn.Module, *inputs: Any) -> Params:
-    """The same of inputs' shapes, traced once a process: every trace of a step asks for it."""
-    shapes = jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x)["params"], *inputs)
-    return jax.tree.map(
-        lambda leaf: tuple(leaf.names) if isinstance(leaf, nn.Partitioned) else (None,) * leaf.ndim,
-        shapes,
-        is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned),
-    )
+def _boxed(module: nn.Module, *inputs: Any) -> Any:
+    """Shapes and axes of its parameters, traced once a process: each trace of a step asks."""
+    with undrawn():
+        return jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x)["params"], *inputs)
 
 
 class Named(nn.Partitioned):
@@ -68,6 +89,7 @@ def parameter(
     module: nn.Module, name: str, init: Callable, axes: Sequence[str | None], shape: Sequence[int]
 ) -> jax.Array:
     """Declare a parameter of `module` with its logical axis names; returns its value."""
+    init = init if DRAWN.get() else nn.initializers.zeros
     return declared(module, name, lambda *a: Named(init(*a), tuple(axes)), tuple(shape))
 
 

@@ -21,6 +21,7 @@ from research.run import storage
 from research.run.lease import Hold
 
 NAME = re.compile(re.escape(atomicity.TMP_DIR_SUFFIX) + r"(?:-(\d+))?(?:\.[0-9a-f]{8})*$")
+JOIN_SECONDS = 60.0  # for a thread of Orbax; one that hangs longer is left
 SETTLE_SECONDS = 0.5  # in which TensorStore ends the writes that nobody waits for
 
 
@@ -58,7 +59,7 @@ def abandon(folder: Path, number: int) -> None:
     for thread in threading.enumerate():
         if type(thread).__module__.startswith("orbax."):
             with contextlib.suppress(Exception):  # Orbax's `join` raises what ended the thread
-                thread.join()
+                thread.join(JOIN_SECONDS)
     time.sleep(SETTLE_SECONDS)
     discard(folder, range(number, number + 1))
 
