@@ -1,8 +1,13 @@
-"""Small complete configs, one a family, for tests that need a network and no study."""
+"""Small complete configs, one a family, for tests that need a network and no study.
 
+`init` and `apply` are those of `common`, compiled: op by op they take many times as long.
+"""
+
+import jax
 from ml_collections import ConfigDict
 
 from research import defaults, recipes
+from research.models import common
 
 
 def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
@@ -37,3 +42,13 @@ def _trained(config: ConfigDict) -> ConfigDict:
     config.evaluation.update(batch_size=8, examples=32)
     config.log_steps = 1
     return recipes.apply(config)
+
+
+def init(module, key, *inputs):
+    """Fresh parameters of a module."""
+    return jax.jit(lambda *inputs: common.init(module, key, *inputs))(*inputs)
+
+
+def apply(module, params, *inputs):
+    """What a module makes of its inputs."""
+    return jax.jit(lambda params, *inputs: common.apply(module, params, *inputs))(params, *inputs)

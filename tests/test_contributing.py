@@ -134,6 +134,7 @@ def get_trials(part):
 '''
 
 
+@pytest.mark.slow
 def test_family_runs_as_a_whole_study(bigram, tmp_path, capsys):
     """Dry run, sweep, law, report and samples, under the default recipe."""
     path = tmp_path / "ranks.py"
@@ -197,6 +198,7 @@ def test_law_is_found_where_it_was_planted(tmp_path):
     assert values == pytest.approx(truth, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_optimizer_trains_by_its_name(module, tmp_path, monkeypatch):
     loaded = module("research/optim/signum.py")
     monkeypatch.setitem(sys.modules, "shown.signum", loaded)

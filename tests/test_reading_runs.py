@@ -26,6 +26,7 @@ def small(folder, **hardware):
     return study.check(recipes.apply(config))
 
 
+@pytest.mark.slow
 def test_a_run_of_eight_devices_is_sampled_on_fewer(tmp_path, monkeypatch):
     train(small(tmp_path, **EIGHT), tmp_path / "run")
     found, devices = [], jax.devices()

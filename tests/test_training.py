@@ -78,6 +78,7 @@ def test_accumulation_is_the_whole_batch(data_folder):
     np.testing.assert_allclose(losses(config), whole, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["shard_optimizer", "offload_optimizer"])
 def test_where_the_optimizer_rests(data_folder, key):
     """Split over replicas, or in the host's memory: the steps are the same, its state is there."""
@@ -135,6 +136,7 @@ def test_a_finished_run_is_never_run_again(config, tmp_path):
         train(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_markov_floor_is_approached_and_not_crossed(tmp_path):
     """A small decoder ends within 2% of the exact entropy, and never under it."""
     config = shapes.autoregressive(vocab=4, length=16)

@@ -140,6 +140,7 @@ def test_rendering_on_this_machine(study, capsys):
     assert [words[-1] for words in lines] == [TRUNK, SMALL]
 
 
+@pytest.mark.slow
 def test_status_logs_cancel_retry(study, capsys):
     waiting = ("waiting", "attic")
     runs = [TRUNK, *BRANCHES, SMALL]

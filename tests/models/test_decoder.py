@@ -24,13 +24,22 @@ def fresh(config):
     return jax.jit(lambda: autoregressive.init(config, KEY))()
 
 
+def score(config, params, batch):
+    found = jax.jit(lambda p, b: autoregressive.score(config, p, b, KEY))(params, batch)
+    return found["likelihood"]
+
+
 def perturbed(config):
     """Parameters away from their start, where the head is zero and so is every gradient."""
-    params = fresh(config)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, moved)
+
+    @jax.jit
+    def moved():
+        leaves, tree = jax.tree.flatten(autoregressive.init(config, KEY))
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        moved = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+        return jax.tree.unflatten(tree, moved)
+
+    return moved()
 
 
 @pytest.mark.parametrize("model", [dict(), dict(num_kv_heads=1, qk_norm=True, norm="layernorm")])
@@ -100,8 +109,8 @@ def test_a_network_starts_uniform():
     config = shapes.autoregressive(vocab=16)
     tokens = jax.random.randint(KEY, (4, 9), 0, 16)
     batch = {"tokens": tokens, "mask": jnp.ones(4)}
-    score = autoregressive.score(config, fresh(config), batch, KEY)["likelihood"]
-    assert float(score["total"] / score["count"]) == pytest.approx(4, abs=1e-6)
+    bits = score(config, fresh(config), batch)
+    assert float(bits["total"] / bits["count"]) == pytest.approx(4, abs=1e-6)
 
 
 def test_masked_rows_do_not_count():
@@ -112,7 +121,7 @@ def test_masked_rows_do_not_count():
         {"tokens": tokens, "mask": jnp.array([1.0, 1, 0, 0])},
         {"tokens": tokens[:2], "mask": jnp.ones(2)},
     )
-    part, alone = (autoregressive.score(config, params, b, KEY)["likelihood"] for b in batches)
+    part, alone = (score(config, params, batch) for batch in batches)
     assert part["count"] == alone["count"] == 16
     assert float(part["total"]) == pytest.approx(float(alone["total"]), rel=1e-6)
 
@@ -123,7 +132,7 @@ def test_cold_sampling_is_the_greedy_continuation():
     params = perturbed(config)
     drawn = autoregressive.sample(config, params, KEY, 2)
     module = autoregressive.network(config)
-    logits = logits_of(module, params, jnp.asarray(drawn))
+    logits = jax.jit(lambda drawn: logits_of(module, params, drawn))(jnp.asarray(drawn))
     np.testing.assert_array_equal(np.argmax(logits, -1)[:, :-1], drawn[:, 1:])
     assert drawn[0, 0] == 0
 

@@ -10,13 +10,14 @@ from jax import numpy as jnp
 
 from research import cost
 from research.models import common, numerics
+from tests import shapes
 
 KEY = jax.random.key(0)
 
 
 def test_gradient_of_a_product_is_the_plain_one():
-    for shapes in ([(7, 5), (5, 3), (7, 3)], [(2, 7, 3), (3, 5), (2, 7, 5)]):  # tall, then wide
-        x, w, weight = map(jax.random.normal, jax.random.split(KEY, 3), shapes)
+    for sides in ([(7, 5), (5, 3), (7, 3)], [(2, 7, 3), (3, 5), (2, 7, 5)]):  # tall, then wide
+        x, w, weight = map(jax.random.normal, jax.random.split(KEY, 3), sides)
         ours, plain = (
             jax.grad(lambda x, w, p=product, g=weight: (p(x, w) * g).sum(), argnums=(0, 1))(x, w)
             for product in (numerics.dot, lambda x, w: x @ w)
@@ -110,8 +111,8 @@ def test_a_convolution_starts_with_the_variance_of_its_input():
     ways: Any = (dict(), dict(strides=(2, 2), transposed=True), dict(groups=4))
     for how in ways:
         module = common.Conv(64, (3, 3), (None, "mlp"), **how)
-        params = common.init(module, KEY, x)
-        inside = common.apply(module, params, x)[:, 2:-2, 2:-2]
+        params = shapes.init(module, KEY, x)
+        inside = shapes.apply(module, params, x)[:, 2:-2, 2:-2]
         assert float(inside.std()) == pytest.approx(1, abs=0.1)
         assert common.logical_axes(module, x)["kernel"] == (None, None, None, "mlp")
 
@@ -119,6 +120,6 @@ def test_a_convolution_starts_with_the_variance_of_its_input():
 def test_group_norm_is_each_groups():
     x = jax.random.normal(KEY, (2, 5, 5, 8)) * 3 + 1
     norm = common.Norm("groupnorm", groups=2)
-    y = np.asarray(common.apply(norm, common.init(norm, KEY, x), x)).reshape(2, 25, 2, 4)
+    y = np.asarray(shapes.apply(norm, shapes.init(norm, KEY, x), x)).reshape(2, 25, 2, 4)
     np.testing.assert_allclose(y.mean((1, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(y.std((1, 3)), 1, atol=1e-4)

@@ -208,6 +208,7 @@ def test_a_full_disk(config, whole, tmp_path, monkeypatch, capsys, moment):
     assert left == whole
 
 
+@pytest.mark.slow
 def test_a_really_full_disk(undisturbed, workdir):
     """A sweep on a file system of 1.5 MB: one line; with room again it goes on to the same end."""
     disk = workdir / "disk"

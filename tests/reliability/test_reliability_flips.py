@@ -15,6 +15,7 @@ from tests import tiny
 from tests.reliability.interrupt import stop_at
 
 
+@pytest.mark.slow
 def test_one_bit_of_each_file(config, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         stop_at(patch, 11)

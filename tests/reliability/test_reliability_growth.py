@@ -187,6 +187,7 @@ def test_an_interrupted_trunk_goes_on_further(tmp_path, at_once, monkeypatch):
     assert numbers(tiny.left(folder)) == numbers(at_once(12, 18, 25))
 
 
+QUICK = "before the new config comes"
 KILLS = {
     "before the old result goes": tiny.poison(
         "os.unlink", "str(args[0]).endswith('trunk/result.json')"
@@ -214,11 +215,13 @@ def grown_at_once(tmp_path_factory):
     return numbers(tiny.left(worker(tmp_path_factory.mktemp("grown"), GROWN)))
 
 
-@pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS)
-def test_killed_while_the_trunk_grows(tmp_path, grown_at_once, kill):
+@pytest.mark.parametrize(
+    "name", [n if n == QUICK else pytest.param(n, marks=pytest.mark.slow) for n in KILLS]
+)
+def test_killed_while_the_trunk_grows(tmp_path, grown_at_once, name):
     """The old trunk ends at 15, with a row there that the longer one has not."""
     worker(tmp_path, [AXES[12], AXES[19]])
-    worker(tmp_path, GROWN, kill)
+    worker(tmp_path, GROWN, KILLS[name])
     assert numbers(tiny.left(worker(tmp_path, GROWN))) == grown_at_once
 
 

@@ -43,6 +43,7 @@ def left(folder: Path) -> list[Path]:
     return list(folder.rglob(f"*{storage.TEMPORARY}"))
 
 
+@pytest.mark.slow
 def test_kill_9_at_every_moment_of_a_report(undisturbed, base, tmp_path):
     whole, folder = tmp_path / "whole" / "tiny", tmp_path / "killed" / "tiny"
     for each in (whole, folder):

@@ -73,6 +73,7 @@ def test_kill_9_at_every_moment(undisturbed, workdir):
     assert tiny.left(folder) == of_one_size(undisturbed)
 
 
+@pytest.mark.slow
 def test_kill_9_of_a_transformer(base, workdir):
     """The same for a real network, through `train`."""
 
@@ -230,6 +231,7 @@ def test_what_nohup_had_ignored_stays_ignored(config, whole, tmp_path, monkeypat
         signal.signal(signal.SIGHUP, former)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["train"], ["sweep", "--workers", "1"]])
 def test_a_terminal_that_is_closed(workdir, words):
     """The run saves its state and ends, though nobody hears what it says."""
@@ -276,6 +278,7 @@ def test_a_signal_too_late_for_a_run_stops_what_comes_next(config, tmp_path, mon
 # Twice the same.
 
 
+@pytest.mark.slow
 def test_two_sweeps_on_one_folder(undisturbed, workdir):
     """Every run is run by one of them; both end when all is done."""
     command = ["sweep", "--config", tiny.write(workdir, tiny.TWO_SIZES), "--workdir", str(workdir)]

@@ -284,6 +284,7 @@ def test_a_lease_of_another_shape_expires(tmp_path, monkeypatch, content):
 def test_where_a_run_came_from_is_read_as_it_was_written(tmp_path, monkeypatch):
     """Also where neither git nor the launcher told the code's revision, as in a container."""
     monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    monkeypatch.setattr(record, "_environment", record._environment.__wrapped__)
     for variable in ("ISOFLOP_DIRTY", "ISOFLOP_REVISION"):
         monkeypatch.delenv(variable, raising=False)
     about = record.provenance("data")

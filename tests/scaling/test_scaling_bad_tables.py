@@ -354,15 +354,19 @@ LAW = {"law": "chinchilla", "parameters": {"E": 2, "A": 400, "B": 400, "alpha": 
         ("", "is not JSON"),
         (bytes(range(128, 256)), "not JSON: byte 0 is not UTF-8"),
         ([1], "not a fitted law"),
-        ({**LAW, "law": ["a"]}, "no law"),
-        ({**LAW, "parameters": [1, 2]}, "parameter 'E' is missing"),
+        ({**LAW, "law": ["a"]}, "law: expected a string, got a list"),
+        ({**LAW, "parameters": [1, 2]}, "parameters: expected an object, got a list"),
         (
             {**LAW, "parameters": {**LAW["parameters"], "A": "many"}},
-            "'A' is 'many'; expected a num",
+            'parameters.A: expected a number, got "many"',
         ),
-        ({**LAW, "parameters": {**LAW["parameters"], "A": float("nan")}}, "'A' is nan; expected"),
-        ({**LAW, "range": {"C": 5}}, "'range' is .*expected"),
-        ({**LAW, "level": "x"}, "'level' is 'x'; expected a share"),
+        (
+            {**LAW, "parameters": {**LAW["parameters"], "A": float("nan")}},
+            "parameters.A: expected a",
+        ),
+        ({**LAW, "parameters": {"A": 400}}, "parameter 'E' is missing"),
+        ({**LAW, "range": {"C": 5}}, "range.C: expected a list, got 5"),
+        ({**LAW, "level": "x"}, 'level: expected a number, got "x"'),
     ],
 )
 def test_a_damaged_law_is_refused_in_one_line(content, match, tmp_path, capsys):

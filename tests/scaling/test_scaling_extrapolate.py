@@ -76,6 +76,7 @@ def rmse(frame: pd.DataFrame, result) -> pd.Series:
     return by_curve.groupby("kind").mean()
 
 
+@pytest.mark.slow
 def test_auto_beats_every_single_law_over_kinds_of_curves():
     frame = table(("offset", "broken", "saturating", "flat", "bump", "few"), 12)
     curves = read(frame)

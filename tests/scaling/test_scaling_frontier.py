@@ -73,6 +73,7 @@ def test_frontier_predicts_the_best_run_of_the_largest_budget():
     assert prediction.inside and abs(prediction.error) < 0.01
 
 
+@pytest.mark.slow
 def test_predictive_intervals_hold_a_new_run_at_their_level():
     inside = []
     for seed in range(30):

@@ -184,6 +184,7 @@ def test_projection_refuses_where_noise_drowns_the_valley():
     assert fit.params_exponent is None and fit.draws.shape == (0, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["akima", "parabola", "projection"])
 def test_intervals_cover_the_exponent_of_noisy_surfaces(method):
     """A Chinchilla surface, sizes up to a tenth of a decade off centre, 1% noise: 40 tables."""

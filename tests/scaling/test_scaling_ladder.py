@@ -110,6 +110,7 @@ def test_a_floor_that_the_runs_do_not_show_is_said_to_be_open():
     assert not fit.profiles["E"].identified and 12 in {finding.code for finding in fit.findings}
 
 
+@pytest.mark.slow
 def test_intervals_of_the_next_rung_hold_their_word():
     inside, law = [], []
     rung = ladder(climb())
