@@ -92,6 +92,23 @@ class _Kernels:
 
 
 @functools.cache
+def _options() -> dict[str, bool]:
+    """XLA's older emitters for CPUs, where it still has them: a newer XLA refuses the option.
+
+    They compile such small programs in two thirds of the time, and these run no slower (measured
+    on muennighoff, 182 rows: 18 s for 26).
+    """
+    import jax
+
+    options = {"xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options if jax.default_backend() == "cpu" else {}
+
+
+@functools.cache
 def _kernels(law: Law, log: bool) -> _Kernels:
     """Functions of (variables, how many problems count, theta [S, P], ...) of one law."""
     import jax
@@ -110,13 +127,9 @@ def _kernels(law: Law, log: bool) -> _Kernels:
         # Forward over reverse: runs in a third of the time of forward over forward.
         return jax.jacfwd(jax.grad(lambda t: slope @ value(t, variables)))(theta)
 
-    # XLA's older emitters compile such small programs in two thirds of the time, and they run
-    # no slower (measured on muennighoff, 182 rows: 18 s for 26).
-    options = {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else {}
-
     def batched(function):
         # A loop and not a vmap: of a block only the problems that are there are worked.
-        @functools.partial(jax.jit, compiler_options=options)
+        @functools.partial(jax.jit, compiler_options=_options())
         def run(variables, count, *block):
             row = [array[0] for array in block]
             shapes = jax.eval_shape(function, variables, *row)
