@@ -19,13 +19,8 @@ def stack(causal=True, hardware=None, **model):
     return transformer.Stack(model, hardware, causal)
 
 
-def start(module, *inputs):
-    """Fresh parameters; jitted, since tracing beats running op by op."""
-    return jax.jit(lambda: common.init(module, *inputs))()
-
-
 def apply(module, *inputs):
-    return jax.jit(lambda *inputs: common.apply(module, *inputs)[0])(*inputs)
+    return shapes.apply(module, *inputs)[0]
 
 
 def test_scores_depend_on_relative_position_only():
@@ -43,7 +38,7 @@ def test_scores_depend_on_relative_position_only():
 def test_grouped_queries_with_every_head_are_plain_attention():
     x = jax.random.normal(KEY, (2, 6, 16))
     plain, grouped = stack(num_kv_heads=0), stack(num_kv_heads=2)
-    params = start(plain, KEY, x)
+    params = shapes.init(plain, KEY, x)
     np.testing.assert_array_equal(apply(plain, params, x), apply(grouped, params, x))
 
 
@@ -51,7 +46,7 @@ def test_shared_keys_equal_repeated_keys():
     """One key-value head shared by two queries is two equal ones."""
     x = jax.random.normal(KEY, (2, 6, 16))
     shared, full = stack(num_kv_heads=1), stack(num_kv_heads=0)
-    params = start(shared, KEY, x)
+    params = shapes.init(shared, KEY, x)
     qkv = params["blocks"]["attention"]["qkv"]["kernel"]  # [depth, width, 1, 2 + 2, 8]
     query, keys = jnp.split(qkv, [2], axis=3)
     repeated = jnp.concatenate([query.swapaxes(2, 3), jnp.repeat(keys, 2, axis=2)], axis=3)
@@ -63,7 +58,7 @@ def test_shared_keys_equal_repeated_keys():
 def gradient(hardware):
     """The gradient's leaves of a stack as `hardware` computes it."""
     x, module = jax.random.normal(KEY, (2, 6, 16)), stack(hardware=hardware)
-    params = start(stack(), KEY, x)
+    params = shapes.init(stack(), KEY, x)
     of = jax.jit(jax.grad(lambda p: jnp.square(common.apply(module, p, x)[0]).sum()))
     return jax.tree.leaves(of(params))
 
@@ -91,7 +86,7 @@ def test_remat_saves_fewer_values():
 
     def saved(hardware):
         module = stack(hardware=hardware)
-        params = start(module, KEY, x)
+        params = shapes.init(module, KEY, x)
         grad = jax.jit(jax.grad(lambda p: jnp.square(common.apply(module, p, x)[0]).sum()))
         analysis = grad.lower(params).compile().memory_analysis()
         assert analysis is not None
@@ -103,14 +98,14 @@ def test_remat_saves_fewer_values():
 def test_modulated_stack_starts_as_the_identity():
     x, condition = jax.random.normal(KEY, (2, 6, 16)), jax.random.normal(KEY, (2, 16))
     module = stack(causal=False)
-    params = start(module, KEY, x, condition)
+    params = shapes.init(module, KEY, x, condition)
     np.testing.assert_array_equal(apply(module, params, x, condition), x)
 
 
 def test_bfloat16_computes_near_float32_with_float32_parameters():
     x = jax.random.normal(KEY, (2, 6, 16))
     half = stack(hardware=dict(compute_dtype="bfloat16"))
-    params = start(half, KEY, x)
+    params = shapes.init(half, KEY, x)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     y = apply(half, params, x)
     assert y.dtype == jnp.bfloat16
