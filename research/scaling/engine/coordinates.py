@@ -1,5 +1,6 @@
 """A law on one table, in the coordinates that the engine moves in."""
 
+import abc
 import functools
 import itertools
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ COEFFICIENT_BOUNDS = (1e-30, 1e60)
 
 
 @dataclass(frozen=True)
-class Design:
+class Design(abc.ABC):
     """What `engine.minimise` needs. theta [S, P] holds S problems: each parameter, or its log.
 
     `variables` are the law's columns [rows].
@@ -44,14 +45,15 @@ class Design:
         """All others."""
         return [i for i in range(len(self.law.names)) if i not in self.coefficients]
 
+    @abc.abstractmethod
     def predict(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
         """(Log) loss [S, rows]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def jacobian(self, theta: np.ndarray, log: bool = True) -> np.ndarray:
         """Derivatives [S, rows, P] of the (log) loss."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def evaluate(
         self,
         theta: np.ndarray,
@@ -65,7 +67,6 @@ class Design:
         `target` (see Objective.target) and `weights` are [rows] or [S, rows]. With `reweighted`
         the Hessian is that of the least squares that bound the objective from above (IRLS).
         """
-        raise NotImplementedError
 
     def shift(self, theta: np.ndarray) -> np.ndarray | float:
         """What theta's logs [..., P] fall short of those of the parameters; 0 unless centred."""
