@@ -69,11 +69,8 @@ def override(
         if not key.startswith("--config.") or not equals:
             raise UserError(f"unknown argument {flag!r}; config keys are set as --config.key=value")
         settings.append((key.removeprefix("--config."), text))
-    if "family" not in config:  # a config of something else
-        chosen, sections = set(), {}
-    else:
-        settle(config)
-        chosen, sections = _choose_parts(config, dict(settings)), owners(config)
+    settle(config)
+    chosen, sections = _choose_parts(config, dict(settings)), owners(config)
     for key, value in settings:
         section, _, own = key.partition(".")
         if section in sections and own not in config[section]:
