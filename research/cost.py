@@ -33,13 +33,8 @@ CONVENTION = {
 }
 UNREADABLE = ("pallas_call", "ffi_call", "pure_callback", "io_callback", "tpu_custom_call")
 CONTAINERS = ("stack", "blocks")  # scopes that only hold others, as classes' names do
-TABLES = (
-    "vocab",
-    "class",
-    "position",
-    "output",
-    "logits",
-)  # axes of look-up tables and of the head
+# Axes of tables and of the head; a "lookup" table is one beside the embedding of the input.
+TABLES = ("vocab", "lookup", "class", "position", "output", "logits")
 
 
 class Ledger:
@@ -57,7 +52,7 @@ class Ledger:
         return programs.parameter_shapes(self._config)
 
     @functools.cached_property
-    def _parameters(self) -> tuple[dict[str, int], int, int]:
+    def _parameters(self) -> tuple[dict[str, int], int, int, int]:
         return _parameters(self._config, self._shapes)
 
     def _count(self, function: Callable, batch_size: int, *rest: str) -> dict[str, int]:
@@ -113,8 +108,16 @@ class Ledger:
 
     @property
     def active_params(self) -> int:
-        """Parameters that a position meets: not the experts it is not sent to."""
+        """Parameters that a position meets: not experts and rows that it is not sent to.
+
+        Every row of the embedding counts, as in published sizes.
+        """
         return self.total_params - self._parameters[2]
+
+    @property
+    def lookup_params(self) -> int:
+        """Parameters of tables beside the embedding, which cost memory and no FLOPs."""
+        return self._parameters[3]
 
     @property
     def non_embedding_params(self) -> int:
@@ -221,12 +224,12 @@ def inputs(spec: dict[str, Any], size: int) -> dict[str, Any]:
     }
 
 
-def _parameters(config: ConfigDict, params: Any) -> tuple[dict[str, int], int, int]:
-    """Parameters by scope, those of tables and the head, and those a position does not meet."""
+def _parameters(config: ConfigDict, params: Any) -> tuple[dict[str, int], int, int, int]:
+    """Parameters by scope; those of tables and the head, unmet by a position, of look-up tables."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     axes = families.axes(config, params)
     table: Counter[str] = Counter()
-    embedding = idle = 0
+    embedding = idle = lookup = 0
     for (path, leaf), names in zip(leaves, axes, strict=True):
         words = [str(getattr(k, "key", getattr(k, "idx", k))) for k in path]
         scope = [word for word in words if word not in CONTAINERS]
@@ -237,7 +240,10 @@ def _parameters(config: ConfigDict, params: Any) -> tuple[dict[str, int], int, i
             experts = leaf.shape[names.index("experts")]
             met = config.model.get("experts_per_token", experts)
             idle += leaf.size * (experts - met) // experts
-    return dict(table), embedding, idle
+        if "lookup" in names:
+            lookup += leaf.size
+            idle += leaf.size - leaf.size // leaf.shape[names.index("lookup")]
+    return dict(table), embedding, idle, lookup
 
 
 def count(

@@ -123,6 +123,7 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
     tree = ConfigDict(
         dict(
             part="",  # of the study; a label
+            arm="",  # of a comparison; a label
             family=family,
             recipe="ladder",
             size=placeholder(int),  # the one dial: width of the network

@@ -38,6 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "layers": ("stage",),
     "embed": ("fsdp", "sequence", "expert"),
     "vocab": ("tensor",),
+    "lookup": ("tensor",),  # rows of further tables
     "logits": ("tensor",),  # of the head: as many as the vocabulary
     "heads": ("tensor",),
     "mlp": ("tensor",),

@@ -257,6 +257,7 @@ def _measures(run: Run, parts: Parts, begun: Begun, ran: int) -> dict[str, Any]:
             "total": ledger.total_params,
             "active": ledger.active_params,
             "non_embedding": ledger.non_embedding_params,
+            "lookup": ledger.lookup_params,
             "embedding": ledger.total_params - ledger.non_embedding_params,
             "groups": cost.groups(ledger.params),
         },

@@ -18,7 +18,7 @@ from research.parts import part
 
 # A network is a part (`research.parts`) with
 #   build(model, hardware) -> module of (tokens_BxL, where, cache) -> (x_BxLxD, measures, cache)
-#   nats(params, x_BxLxD, targets_BxL, chunks) and logits(params, x_BxLxD), its head
+#   nats(config, params, x_BxLxD, targets_BxL) and logits(config, params, x_BxLxD), its head
 #   positions(config), and empty_cache(model, hardware, batch, length) if it has a cache
 NETWORKS = {"decoder": "research.models.decoder"}
 PARTS = {"network": NETWORKS}
@@ -93,8 +93,7 @@ def cross_entropy(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Nats of each of tokens[:, 1:] given the ones before it, [B, L], and what is measured."""
     x_BxLxD, measures, _ = common.apply(network(config), params, tokens[:, :-1], where)
-    chunks = config.hardware.loss_chunks
-    return head(config).nats(params, x_BxLxD, tokens[:, 1:], chunks), measures
+    return head(config).nats(config, params, x_BxLxD, tokens[:, 1:]), measures
 
 
 def _where(batch: dict) -> Where:
@@ -162,10 +161,10 @@ def _next_of_cache(config, params, tokens_BxL, position, cache) -> tuple[jax.Arr
     """Logits [B, V] of the token after `position`, from it and a cache of those before."""
     token_Bx1, where = tokens_BxL[:, position, None], Where(position[None])
     x_Bx1xD, _, cache = common.apply(network(config), params, token_Bx1, where, cache)
-    return head(config).logits(params, x_Bx1xD)[:, 0], cache
+    return head(config).logits(config, params, x_Bx1xD)[:, 0], cache
 
 
 def _next_of_prefix(config, params, tokens_BxL, position, cache) -> tuple[jax.Array, Any]:
     """The same from the whole prefix; what comes after it is not seen."""
     x_BxLxD, _, _ = common.apply(network(config), params, tokens_BxL)
-    return head(config).logits(params, x_BxLxD[:, position, None])[:, 0], cache
+    return head(config).logits(config, params, x_BxLxD[:, position, None])[:, 0], cache

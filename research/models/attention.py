@@ -13,7 +13,7 @@ from ml_collections.config_dict import placeholder
 from research.errors import UserError
 from research.mesh import constrain
 from research.models import kernels
-from research.models.common import Dense, Norm
+from research.models.common import Dense, Norm, parameter, residual_scale
 from research.models.kernels import KERNELS, Places, Rule
 from research.parts import part
 
@@ -34,10 +34,12 @@ class Where(NamedTuple):
     Attributes:
         positions: int [L] or [B, L], counted within a text; None is 0, 1, 2, ...
         segments: int [B, L], which of several texts; texts do not see each other.
+        tokens: int [B, L], what stands there, for layers that look their values up.
     """
 
     positions: Any = None
     segments: Any = None
+    tokens: Any = None
 
 
 IN_ORDER = Where()
@@ -129,6 +131,8 @@ class Attention(nn.Module):
         qkv = constrain(qkv, "batch", "length", "heads", None, None)
         qkv = qkv.transpose(3, 0, 2, 1, 4)  # [G + 2, B, N, L, K]
         q_GxBxNxLxK, k_BxNxLxK, v_BxNxLxK = qkv[:groups], qkv[groups], qkv[groups + 1]
+        if where.tokens is not None:
+            v_BxNxLxK += self._looked_up(where.tokens, kv_heads, head_dim)
         if model.qk_norm:
             q_GxBxNxLxK = Norm("rmsnorm", name="query_norm")(q_GxBxNxLxK)
             k_BxNxLxK = Norm("rmsnorm", name="key_norm")(k_BxNxLxK)
@@ -152,9 +156,18 @@ class Attention(nn.Module):
         y = constrain(y, "batch", "heads", "length", None)
         y = y.reshape(batch, kv_heads, length, groups, head_dim)
         y_BxLxD = y.transpose(0, 2, 1, 3, 4).reshape(batch, length, width)
-        scale = (2 * model.depth) ** -0.5  # residual branches shrink with depth (GPT-2)
+        scale = residual_scale(model)
         out = Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")
         return out(y_BxLxD), cache
+
+    def _looked_up(self, tokens_BxL: jax.Array, kv_heads: int, head_dim: int) -> jax.Array:
+        """The values that each token has in this layer whatever is around it, [B, N, L, K]."""
+        zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
+        shape = (self.model.vocab_size, kv_heads, head_dim)
+        table = parameter(self, "values", zeros, ("lookup", "heads", "head_dim"), shape)
+        gate_N = parameter(self, "values_gate", ones, (None,), (kv_heads,))
+        rows_BxLxNxK = table.astype(self.dtype)[tokens_BxL] * gate_N.astype(self.dtype)[:, None]
+        return rows_BxLxNxK.transpose(0, 2, 1, 3)
 
 
 def _places(where: Where, length: int, keys: int, groups: int, cached: bool) -> Places:

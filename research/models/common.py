@@ -73,6 +73,7 @@ class Named(nn.Partitioned):
 
 ACTIVATIONS = {
     "relu2": lambda x: jnp.square(jax.nn.relu(x)),  # So et al. 2021 (Primer)
+    "leaky_relu2": lambda x: jnp.square(jax.nn.leaky_relu(x, 0.5)),
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
     "swiglu": jax.nn.silu,  # of the gate (Shazeer 2020)
@@ -98,6 +99,11 @@ def declared(module: nn.Module, name: str, init: Callable, *arguments: Any) -> A
     if module.has_variable("params", name):
         return nn.meta.unbox(module.get_variable("params", name))
     return module.param(name, init, *arguments)
+
+
+def residual_scale(model: Any) -> float:
+    """Of the maps that write into the residual stream, as they start; see `zero_outputs`."""
+    return 0.0 if model.zero_outputs else (2 * model.depth) ** -0.5  # shrinks with depth (GPT-2)
 
 
 class Dense(nn.Module):

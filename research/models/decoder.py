@@ -1,5 +1,6 @@
 """The autoregressive network: token embedding, causal stack; and the head that reads it."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from research import config as configs
 from research.errors import UserError
 from research.mesh import constrain, gathered, joined, strided
 from research.models import transformer
@@ -18,18 +20,26 @@ from research.models.transformer import Stack
 
 PARTS = transformer.PARTS
 check_hardware = transformer.check_hardware
-empty_cache = transformer.empty_cache
+RANGES = {"bigram_rows": (0, 2**31), "logit_softcap": (0, math.inf)}
 
 
 def default_model() -> dict[str, Any]:
     """The stack's keys of `config.model`, and those of the two ends."""
-    ends = dict(tie_embeddings=False, max_length=0)  # 0: no table of positions
+    ends = dict(
+        tie_embeddings=False,
+        max_length=0,  # 0: no table of positions
+        smear=False,  # each position sees a learned share of the one before
+        value_embeddings=False,  # a table of values of each token, in each layer
+        bigram_rows=0,  # of a table of pairs of tokens, which each layer reads; 0: none
+        logit_softcap=0.0,  # logits stay below it (Gemma 2); 0: no bound
+    )
     return transformer.default_model() | ends
 
 
 def check(config: ConfigDict) -> None:
     """Raise UserError for a stack that cannot be built, or too few positions."""
     transformer.check(config)
+    configs.check_ranges(config.model, "config.model", RANGES)
     data, most = config.data, config.model.max_length
     if data.length % config.hardware.loss_chunks:
         raise UserError(
@@ -52,6 +62,12 @@ def build(model: FrozenConfigDict, hardware: FrozenConfigDict) -> "Decoder":
     return Decoder(model, hardware)
 
 
+def empty_cache(model: Any, hardware: Any, batch: int, length: int) -> Any:
+    """That of the stack, and the token before the next position; None where the stack has none."""
+    stack = transformer.empty_cache(model, hardware, batch, length)
+    return None if stack is None else (stack, jnp.zeros((batch, 1), jnp.int32))
+
+
 class Decoder(nn.Module):
     """What the head reads, [B, L, D], from int tokens [B, L].
 
@@ -72,23 +88,59 @@ class Decoder(nn.Module):
         axes = ("vocab", "embed")
         normal = nn.initializers.normal(model.width**-0.5 if model.tie_embeddings else 1.0)
         embedding_VxD = parameter(self, "embedding", normal, axes, shape)
-        # A device looks up its replica's tokens in its part of the width: tables are large.
-        tokens_BxL = constrain(tokens_BxL, "replica", None)
-        x_BxLxD = constrain(embedding_VxD.astype(dtype)[tokens_BxL], "replica", None, "embed")
-        x_BxLxD = constrain(x_BxLxD, "batch", "residual", None)
+        x_BxLxD = _look_up(embedding_VxD, tokens_BxL, dtype)
+        cache, before_Bx1 = cache or (None, jnp.zeros_like(tokens_BxL[:, :1]))
+        at = jnp.arange(tokens_BxL.shape[1]) if where.positions is None else where.positions
+        within = at > 0  # a text, whose first token has none before it
+        before_BxL = jnp.concatenate([before_Bx1, tokens_BxL[:, :-1]], 1) * within
+        if model.smear:
+            before_BxLxD = _look_up(embedding_VxD, before_BxL, dtype) * within[..., None]
+            x_BxLxD += self._smear(x_BxLxD) * before_BxLxD
         if model.tie_embeddings:
             x_BxLxD *= model.width**0.5  # unit-variance inputs from a unit-logit head
         if model.max_length:
             normal, axes = nn.initializers.normal(0.02), ("position", "embed")
             table = parameter(self, "positions", normal, axes, (model.max_length, model.width))
-            at = where.positions
-            x_BxLxD += table[: x_BxLxD.shape[1]] if at is None else table[at]
+            x_BxLxD += table[at]
+        beside = {}
+        if model.bigram_rows:
+            zeros, axes = nn.initializers.zeros, ("lookup", "embed")
+            table = parameter(self, "bigram", zeros, axes, (model.bigram_rows, model.width))
+            rows_BxL = bigram_row(before_BxL, tokens_BxL, model.vocab_size, model.bigram_rows)
+            beside["bigram"] = _look_up(table, rows_BxL, dtype)
+        if model.value_embeddings:
+            where = where._replace(tokens=tokens_BxL)
         stack = Stack(model, self.hardware, causal=True, name="stack")
-        x_BxLxD, measures, cache = stack(x_BxLxD, None, where, cache)
+        x_BxLxD, measures, kept = stack(x_BxLxD, None, where, beside, cache)
+        cache = None if cache is None else (kept, tokens_BxL[:, -1:])
         x_BxLxD = Norm(model.norm, bias=model.bias, name="final_norm")(x_BxLxD)
         if not model.tie_embeddings:
             parameter(self, "head", nn.initializers.zeros, ("logits", "embed"), shape)
         return constrain(x_BxLxD, "batch", "length", None), measures, cache
+
+    def _smear(self, x_BxLxD: jax.Array) -> jax.Array:
+        """The share of the token before that each position sees, [B, L, 1]."""
+        zeros, shape = nn.initializers.zeros, (self.model.width,)
+        gate_D = parameter(self, "smear_gate", zeros, ("norm",), shape)
+        share = parameter(self, "smear", zeros, (None,), (1,))
+        gate_BxLx1 = jax.nn.sigmoid((x_BxLxD * gate_D.astype(x_BxLxD.dtype)).sum(-1, keepdims=True))
+        return share.astype(x_BxLxD.dtype) * gate_BxLx1
+
+
+def _look_up(table: jax.Array, rows_BxL: jax.Array, dtype: Any) -> jax.Array:
+    """Rows of a table, [B, L, D]: a device looks up its replica's in its part of the width."""
+    rows_BxL = constrain(rows_BxL, "replica", None)  # for tables are large
+    x_BxLxD = constrain(table.astype(dtype)[rows_BxL], "replica", None, "embed")
+    return constrain(x_BxLxD, "batch", "residual", None)
+
+
+def bigram_row(before: jax.Array, token: jax.Array, vocab_size: int, rows: int) -> jax.Array:
+    """The row of a pair of tokens: its own where there are enough rows, else by a hash."""
+    pair = before.astype(jnp.uint32) * vocab_size + token.astype(jnp.uint32)
+    if vocab_size**2 > rows:
+        pair = pair * jnp.uint32(2654435761)  # Knuth 1998, 6.4: its high bits are the mixed ones
+        pair ^= pair >> 15
+    return (pair % rows).astype(jnp.int32)
 
 
 def _head(params: Params, dtype: jnp.dtype) -> jax.Array:
@@ -98,27 +150,32 @@ def _head(params: Params, dtype: jnp.dtype) -> jax.Array:
 
 
 @jax.named_scope("head")
-def logits(params: Params, x_BxLxD: jax.Array) -> jax.Array:
+def logits(config: ConfigDict, params: Params, x_BxLxD: jax.Array) -> jax.Array:
     """Next-token logits [B, L, V], float32, from the decoder's output."""
-    return _logits(x_BxLxD, _head(params, x_BxLxD.dtype))
+    return _logits(x_BxLxD, _head(params, x_BxLxD.dtype), config.model.logit_softcap)
 
 
 @jax.named_scope("head")
-def nats(params: Params, x_BxLxD: jax.Array, targets_BxL: jax.Array, chunks: int = 1) -> jax.Array:
+def nats(
+    config: ConfigDict, params: Params, x_BxLxD: jax.Array, targets_BxL: jax.Array
+) -> jax.Array:
     """Nats of each target, [B, L], given the decoder's output.
 
-    With several `chunks` of positions, one after another and computed again in the backward pass,
+    With several `hardware.loss_chunks` of positions, one after another and computed again in the backward pass,
     float32 logits of a whole batch never exist: for a large vocabulary they are most of the memory.
     """
     head_VxD = _head(params, x_BxLxD.dtype)
+    chunks, cap = config.hardware.loss_chunks, config.model.logit_softcap
     if chunks == 1:
-        return _nats(_logits(x_BxLxD, head_VxD), targets_BxL)[1]
-    found: Any = _chunked_nats(x_BxLxD, head_VxD, targets_BxL, chunks)
+        return _nats(_logits(x_BxLxD, head_VxD, cap), targets_BxL)[1]
+    found: Any = _chunked_nats(x_BxLxD, head_VxD, targets_BxL, chunks, cap)
     return found
 
 
-def _logits(x_BxLxD: jax.Array, head_VxD: jax.Array) -> jax.Array:
-    return constrain(project(x_BxLxD, head_VxD), "batch", "length", "vocab").astype(jnp.float32)
+def _logits(x_BxLxD: jax.Array, head_VxD: jax.Array, cap: float) -> jax.Array:
+    """Logits in float32, drawn in to within +-`cap` where there is one."""
+    y = constrain(project(x_BxLxD, head_VxD), "batch", "length", "vocab").astype(jnp.float32)
+    return cap * jnp.tanh(y / cap) if cap else y
 
 
 def _nats(logits_BxLxV: jax.Array, targets_BxL: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -128,27 +185,29 @@ def _nats(logits_BxLxV: jax.Array, targets_BxL: jax.Array) -> tuple[jax.Array, j
     return normaliser_BxL, normaliser_BxL - chosen_BxL
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _chunked_nats(x, head, targets, chunks):
-    return _chunked_forward(x, head, targets, chunks)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _chunked_nats(x, head, targets, chunks, cap):
+    return _chunked_forward(x, head, targets, chunks, cap)[0]
 
 
-def _chunked_forward(x, head, targets, chunks):
+def _chunked_forward(x, head, targets, chunks, cap):
     def of(chunk):
         x, targets = chunk
-        return _nats(_logits(x, head), targets)
+        return _nats(_logits(x, head, cap), targets)
 
     normaliser, found = jax.lax.map(of, (strided(x, chunks, 1), strided(targets, chunks, 1)))
     return joined(found, 1), (x, head, targets, normaliser)
 
 
-def _chunked_backward(chunks, saved, g):
+def _chunked_backward(chunks, cap, saved, g):
     x, head, targets, normaliser = saved
 
     def of(chunk):
         x, targets, normaliser, g = chunk
-        share = jnp.exp(_logits(x, head) - normaliser[..., None])
-        share -= jax.nn.one_hot(targets, head.shape[0])
+        y = _logits(x, head, cap)
+        share = jnp.exp(y - normaliser[..., None]) - jax.nn.one_hot(targets, head.shape[0])
+        if cap:
+            share *= 1 - jnp.square(y / cap)
         share = (share * g[..., None]).astype(x.dtype)
         return share, share @ head
 

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research.errors import UserError
 from research.mesh import constrain
-from research.models.common import ACTIVATIONS, Dense, activate
+from research.models.common import ACTIVATIONS, Dense, activate, residual_scale
 from research.parts import check_choice
 
 
@@ -48,7 +48,7 @@ class MLP(nn.Module):
 
         gate_BxLxF = up("gate") if model.activation == "swiglu" else None
         y_BxLxF = activate(model.activation, up("up"), gate_BxLxF)
-        scale = (2 * model.depth) ** -0.5
+        scale = residual_scale(model)
         down = Dense((width,), ("mlp", "embed"), model.bias, scale, self.dtype, name="down")
         return down(y_BxLxF), {}, cache
 

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research.errors import UserError
 from research.mesh import constrain, gathered
 from research.models import mlp
-from research.models.common import activate, parameter
+from research.models.common import activate, parameter, residual_scale
 from research.models.numerics import dot_experts
 from research.parts import part
 
@@ -203,7 +203,7 @@ class MoE(nn.Module):
         up, down = ("expert_embed", "mlp"), ("mlp", "expert_embed")
         gate = product("gate", y, up, (width, hidden)) if model.activation == "swiglu" else None
         y_BxExMxF = activate(model.activation, product("up", y, up, (width, hidden)), gate)
-        y = product("down", y_BxExMxF, down, (hidden, width), (2 * model.depth) ** -0.5)
+        y = product("down", y_BxExMxF, down, (hidden, width), residual_scale(model))
         y = move(y, "expert_batch", "experts", "length")
         return move(y, "batch", None, None)  # and back
 

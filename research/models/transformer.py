@@ -18,7 +18,7 @@ from research.errors import UserError
 from research.mesh import constrain, size
 from research.models import pipeline
 from research.models.attention import IN_ORDER, Where
-from research.models.common import Dense, Norm, declared
+from research.models.common import Dense, Norm, declared, parameter
 from research.parts import Machine, check_choice, part
 
 REMAT_POLICIES = {  # what the backward pass finds kept, beside each layer's input
@@ -29,6 +29,7 @@ REMAT_POLICIES = {  # what the backward pass finds kept, beside each layer's inp
     "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
 }
 NORMS = ("rmsnorm", "layernorm")
+BESIDE = {"start": 0.0, "bigram": 0.1}  # what a layer may read beside x, and its first share
 # A mixer has build(model, causal, kernel, dtype) -> module of (x_BxLxD, where, cache) -> (y_BxLxD,
 # cache); with an empty_cache(model, batch, length, dtype) it can be sampled a position at a time.
 MIXERS = {"attention": "research.models.attention"}
@@ -48,6 +49,8 @@ def default_model() -> dict[str, Any]:
         channel="mlp",
         norm="rmsnorm",
         bias=False,
+        zero_outputs=False,  # branches write nothing at first: a block begins as the identity
+        residual_scalars=False,  # a layer reads a x + b x_0, of what entered the stack
     )
 
 
@@ -90,8 +93,9 @@ class Block(nn.Module):
     """x + mixer(norm(x)), then x + channel(norm(x)); modulated by `condition` when given.
 
     With a condition [B, D], each branch is shifted, scaled and gated by adaLN-zero: the gates
-    start at zero, so the block starts as the identity. Also returns what the channel part
-    measures, and the cache that both parts make of the one given.
+    start at zero, so the block starts as the identity. With `beside`, arrays like x by name, it
+    first adds to x learned multiples of them. Also returns what the channel part measures, and
+    the cache that both parts make of the one given.
     """
 
     model: FrozenConfigDict
@@ -105,9 +109,17 @@ class Block(nn.Module):
         x_BxLxD: jax.Array,
         condition_BxD: jax.Array | None,
         where: Where = IN_ORDER,
+        beside: dict[str, jax.Array] | None = None,
         cache: Any = (None, None),
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model = self.model
+        if beside:
+            first = [1.0, *(BESIDE[name] for name in beside)]
+            shares = parameter(
+                self, "residual", lambda *_: jnp.array(first), (None,), (len(first),)
+            )
+            terms = zip(shares.astype(self.dtype), (x_BxLxD, *beside.values()), strict=True)
+            x_BxLxD = sum((share * term for share, term in terms), jnp.zeros((), self.dtype))
         mixer, channel = (part(_SELF, key, model) for key in ("mixer", "channel"))
         mixer = mixer.build(model, self.causal, self.attention, self.dtype)
         channel = channel.build(model, self.dtype)
@@ -155,17 +167,20 @@ class Stack(nn.Module):
         x_BxLxD: jax.Array,
         condition_BxD: jax.Array | None = None,
         where: Where = IN_ORDER,
+        beside: dict[str, jax.Array] | None = None,
         cache: Any = None,
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         hardware, depth = self.hardware, self.model.depth
         dtype = jnp.dtype(hardware.compute_dtype)
         x = constrain(x_BxLxD.astype(dtype), "batch", "residual", None)
         condition = None if condition_BxD is None else condition_BxD.astype(dtype)
+        if self.model.residual_scalars:
+            beside = {"start": x, **(beside or {})}
         block = Block(self.model, self.causal, hardware.attention, dtype, parent=None)
 
         def init(key):
             keys = jax.random.split(key, depth)
-            layers = jax.vmap(lambda key: block.init(key, x, condition)["params"])(keys)
+            layers = jax.vmap(lambda key: block.init(key, x, *given)["params"])(keys)
             return nn.meta.add_axis(layers, 0, {nn.PARTITION_NAME: "layers"})
 
         def body(layer, x, given, cache=(None, None)):
@@ -176,7 +191,8 @@ class Stack(nn.Module):
         if hardware.remat != "none":
             policy = REMAT_POLICIES[hardware.remat]
             body = jax.checkpoint(body, policy=policy, prevent_cse=straight and stages == 1)
-        layers, given = declared(self, "blocks", init), (condition, where)
+        given = (condition, where, beside)
+        layers = declared(self, "blocks", init)
         if self.is_initializing():  # nobody reads what new layers make of an example
             return x, {}, cache
         if stages > 1:

@@ -9,7 +9,12 @@ from research import families
 
 ROLES = ("input", "hidden", "output", "scalar")
 SIDE_BY_SIDE = ("layers", "experts")  # axes along which there is one matrix after another
-WIDTHS = ("embed", "expert_embed", "input")  # a matrix with names has one of them, a bias has not
+WIDTHS = (
+    "embed",
+    "expert_embed",
+    "input",
+    "lookup",
+)  # a matrix with names has one of them, a bias has not
 
 
 class Parameter(NamedTuple):
@@ -39,7 +44,7 @@ def describe(axes: tuple[str | None, ...]) -> Parameter:
     names = [axes[i] for i in own if axes[i]]
     if len(own) < 2 or {"norm", "position"} & {*names} or (names and not {*WIDTHS} & {*names}):
         return Parameter("scalar")
-    if {"vocab", "class", "input"} & {*names}:
+    if {"vocab", "class", "input", "lookup"} & {*names}:
         role = "input"
     else:
         role = "output" if {"logits", "output"} & {*names} else "hidden"

@@ -16,6 +16,7 @@ MODELS = [
     dict(num_kv_heads=1, qk_norm=True),
     dict(max_length=12, rotary=False, tie_embeddings=True),
     dict(channel="moe", num_experts=4, capacity_factor=0.5),
+    dict(smear=True, value_embeddings=True, bigram_rows=60, residual_scalars=True, num_kv_heads=1),
     dict(attention="window", window=3),
     dict(attention="tests.toys.strided_attention", stride=3),
 ]
@@ -34,7 +35,7 @@ def test_cached_logits_are_those_of_the_whole_prefix(model):
     def go_on(tokens, start, cache):
         where = Where(start + jnp.arange(tokens.shape[1]))
         x, _, cache = common.apply(module, params, tokens, where, cache)
-        return decoder.logits(params, x), cache
+        return decoder.logits(config, params, x), cache
 
     cache = decoder.empty_cache(config.model, config.hardware, 3, 12)
     found, cache = go_on(tokens[:, :4], 0, cache)
@@ -42,12 +43,12 @@ def test_cached_logits_are_those_of_the_whole_prefix(model):
     for position in range(4, 12):
         found, cache = go_on(tokens[:, position, None], position, cache)
         rows.append(found)
-    expected = decoder.logits(params, x)
+    expected = decoder.logits(config, params, x)
     assert float(jnp.abs(expected).max()) > 0.5
     np.testing.assert_allclose(jnp.concatenate(rows, 1), expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("model", MODELS[2:4], ids=lambda model: next(iter(model)))
+@pytest.mark.parametrize("model", MODELS[2:5], ids=lambda model: next(iter(model)))
 def test_the_same_tokens_are_drawn_without_a_cache(model, monkeypatch):
     """To the token: what the whole prefix, run anew for each token, gives for the same key."""
     config = shapes.autoregressive(length=12, **model)

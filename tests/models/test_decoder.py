@@ -15,8 +15,9 @@ from tests import shapes
 KEY = jax.random.key(0)
 
 
-def logits_of(module, params, tokens):
-    return decoder.logits(params, common.apply(module, params, tokens)[0])
+def logits_of(config, params, tokens):
+    module = autoregressive.network(config)
+    return decoder.logits(config, params, common.apply(module, params, tokens)[0])
 
 
 def fresh(config):
@@ -42,16 +43,20 @@ def perturbed(config):
     return moved()
 
 
-@pytest.mark.parametrize("model", [dict(), dict(num_kv_heads=1, qk_norm=True, norm="layernorm")])
+ALL = dict(smear=True, value_embeddings=True, bigram_rows=60, residual_scalars=True)
+
+
+@pytest.mark.parametrize(
+    "model", [dict(), dict(num_kv_heads=1, qk_norm=True, norm="layernorm"), ALL], ids=str
+)
 def test_no_logit_sees_the_future(model):
     """d logits[t] / d embedding of token u is 0 for u > t, and not 0 for u <= t."""
     config = shapes.autoregressive(vocab=8, length=6, **model)
     params = perturbed(config)
     tokens = jnp.arange(6)[None]  # each token once, so that its row of the table is its position
-    module = autoregressive.network(config)
 
     def logits(table):
-        return logits_of(module, {**params, "embedding": table}, tokens)[0]
+        return logits_of(config, {**params, "embedding": table}, tokens)[0]
 
     jacobian = jax.jit(jax.jacrev(logits))(params["embedding"])  # [length, vocab, token, width]
     reach = np.abs(np.asarray(jacobian)).max((1, 3))[:, :6]
@@ -60,9 +65,10 @@ def test_no_logit_sees_the_future(model):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_chunks_of_the_loss_are_the_whole(tied):
+@pytest.mark.parametrize("cap", [0.0, 2.0])
+def test_chunks_of_the_loss_are_the_whole(tied, cap):
     """Value and gradient, whatever each position weighs."""
-    config = shapes.autoregressive(length=12, tie_embeddings=tied)
+    config = shapes.autoregressive(length=12, tie_embeddings=tied, logit_softcap=cap)
     params = perturbed(config)
     tokens = jax.random.randint(KEY, (3, 13), 0, 16)
     weight = jax.random.normal(KEY, (3, 12))
@@ -82,9 +88,9 @@ def test_chunks_of_the_loss_are_the_whole(tied):
 def test_no_route_sees_the_future():
     """No derivative shows whom a full expert leaves out: change the end, look at the rest."""
     config = shapes.autoregressive(length=12, channel="moe", num_experts=4, capacity_factor=0.5)
-    params, module = perturbed(config), autoregressive.network(config)
+    params = perturbed(config)
     tokens = jax.random.randint(KEY, (16, 12), 0, 16)
-    logits = jax.jit(lambda tokens: logits_of(module, params, tokens))
+    logits = jax.jit(lambda tokens: logits_of(config, params, tokens))
     for end in (4, 8):
         other = tokens.at[:, end:].set(
             jax.random.randint(jax.random.key(end), (16, 12 - end), 0, 16)
@@ -131,8 +137,7 @@ def test_cold_sampling_is_the_greedy_continuation():
     config.sampling.temperature = 0.0
     params = perturbed(config)
     drawn = autoregressive.sample(config, params, KEY, 2)
-    module = autoregressive.network(config)
-    logits = jax.jit(lambda drawn: logits_of(module, params, drawn))(jnp.asarray(drawn))
+    logits = jax.jit(lambda drawn: logits_of(config, params, drawn))(jnp.asarray(drawn))
     np.testing.assert_array_equal(np.argmax(logits, -1)[:, :-1], drawn[:, 1:])
     assert drawn[0, 0] == 0
 
@@ -142,8 +147,7 @@ def test_sampling_follows_the_model():
     config = shapes.autoregressive(vocab=4, length=2)
     params = perturbed(config)
     drawn = autoregressive.sample(config, params, KEY, 4000)[:, 1]
-    module = autoregressive.network(config)
-    expected = jax.nn.softmax(logits_of(module, params, jnp.zeros((1, 2), jnp.int32))[0, 0])
+    expected = jax.nn.softmax(logits_of(config, params, jnp.zeros((1, 2), jnp.int32))[0, 0])
     share = np.bincount(drawn, minlength=4) / 4000
     np.testing.assert_allclose(share, expected, atol=4 * 0.5 / 4000**0.5)
 
@@ -154,8 +158,7 @@ def test_ledger_is_xlas_count_unrolled():
     config.hardware.unroll = 2
     params = jax.eval_shape(lambda: autoregressive.init(config, KEY))
     tokens = jnp.zeros((1, 32), jnp.int32)
-    module = autoregressive.network(config)
-    lowered = jax.jit(lambda p: logits_of(module, p, tokens)).lower(params)
+    lowered = jax.jit(lambda p: logits_of(config, p, tokens)).lower(params)
     analysis = lowered.cost_analysis()
     assert analysis is not None
     assert 1 <= analysis["flops"] / cost.ledger(config).flops < 1.04
