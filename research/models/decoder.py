@@ -161,8 +161,9 @@ def nats(
 ) -> jax.Array:
     """Nats of each target, [B, L], given the decoder's output.
 
-    With several `hardware.loss_chunks` of positions, one after another and computed again in the backward pass,
-    float32 logits of a whole batch never exist: for a large vocabulary they are most of the memory.
+    With several `hardware.loss_chunks` of positions, one after another and computed again in the
+    backward pass, float32 logits of a whole batch never exist: for a large vocabulary they are
+    most of the memory.
     """
     head_VxD = _head(params, x_BxLxD.dtype)
     chunks, cap = config.hardware.loss_chunks, config.model.logit_softcap
