@@ -1,5 +1,7 @@
 """Schedule constants to the digit, and every schedule's path from end to end."""
 
+import statistics
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +65,14 @@ def test_path_runs_from_end_to_end(name, ends):
     middles = jnp.asarray((path.times[:-1] + path.times[1:]) / 2, jnp.float32)
     rise = np.sum(np.diff(path.times) * np.asarray(path(middles)[1], np.float64))
     assert rise == pytest.approx(ends[1] - ends[0], rel=1e-5)
+
+
+def test_normal_schedule_is_logit_normal_time():
+    """A flow's t = sigmoid(u), u normal: sigma / alpha = t / (1 - t), so gamma = 2 u."""
+    path = schedule.make("normal", -20.0, 20.0)
+    for quantile in (0.1, 0.25, 0.5, 0.9):
+        gamma = float(path(jnp.float32(quantile)[None])[0][0])
+        assert gamma == pytest.approx(2 * statistics.NormalDist().inv_cdf(quantile), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])

@@ -60,6 +60,8 @@ def default_model() -> ConfigDict:
             schedule="log_linear",
             gamma_min=-13.3,
             gamma_max=5.0,
+            gamma_mean=0.0,  # of schedule "normal"
+            gamma_std=2.0,
             loss_weighting="simple",
         )
     )
@@ -128,7 +130,9 @@ def check(config: Any, spec: dict[str, Any]) -> None:
 
 def make_schedule(config: Any) -> schedule.Schedule:
     """The noise schedule that `config.model` names."""
-    return schedule.make(config.model.schedule, config.model.gamma_min, config.model.gamma_max)
+    model = config.model
+    ends = (model.gamma_min, model.gamma_max)
+    return schedule.make(model.schedule, *ends, model.gamma_mean, model.gamma_std)
 
 
 def network(config: Any) -> tuple[Any, tuple[Array, Array, Array | None]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import stats
 
 from research.errors import UserError, nearest
 
@@ -48,7 +49,8 @@ TABLES: dict[str, Callable[[], np.ndarray]] = {
     "scaled_linear": scaled_linear_betas,
     "cosine": cosine_betas,
 }
-NAMES = ("log_linear", *TABLES)
+NAMES = ("log_linear", "normal", *TABLES)
+KNOTS = 1001  # of a schedule that is a curve
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,17 @@ class Schedule:
         return gammas[index] + slope * (times - knots[index]), slope
 
 
-def make(name: str, gamma_min: float, gamma_max: float) -> Schedule:
+def make(
+    name: str, gamma_min: float, gamma_max: float, mean: float = 0.0, std: float = 2.0
+) -> Schedule:
     """Build the schedule `name` so that it runs exactly from `gamma_min` to `gamma_max`.
 
-    `log_linear` is a straight line (Kingma 2021); the others pass through the log-SNRs of their
-    published 1000-step tables, cut at the two ends and stretched back over [0, 1].
+    `log_linear` is a straight line (Kingma 2021). `normal` spends its time as a normal
+    distribution of gamma with this `mean` and `std`, cut at the ends: with 0 and 2 it is the
+    logit-normal time of a rectified flow (Esser 2024, section 3.1), with -1.01
+    and 2.4 the log-normal noise of Karras (2022, table 1), whose data have a deviation of 0.5. The
+    others pass through the log-SNRs of their published 1000-step tables, cut at the two ends and
+    stretched back over [0, 1].
 
     Raises:
         UserError: for an unknown name, ends in the wrong order, or ends the table never reaches.
@@ -87,6 +95,13 @@ def make(name: str, gamma_min: float, gamma_max: float) -> Schedule:
     ends = np.array([gamma_min, gamma_max], np.float64)
     if name == "log_linear":
         return Schedule(np.array([0.0, 1.0]), ends)
+    if name == "normal":
+        if not std > 0:
+            raise UserError(f"config.model.gamma_std={std} must be positive")
+        times = np.linspace(0, 1, KNOTS)
+        low, high = stats.norm.cdf((ends - mean) / std)
+        inner = mean + std * stats.norm.ppf(low + (high - low) * times[1:-1])
+        return Schedule(times, np.concatenate([ends[:1], inner, ends[1:]]))
     gammas = gamma_of_alpha_bar(alpha_bar(TABLES[name]()))
     times = np.arange(1, len(gammas) + 1) / len(gammas)
     if gamma_max > gammas[-1] or gamma_min >= gammas[-1]:
