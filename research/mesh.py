@@ -38,7 +38,6 @@ RULES: dict[str, tuple[str, ...]] = {
     "layers": ("stage",),
     "embed": ("fsdp", "sequence", "expert"),
     "vocab": ("tensor",),
-    "lookup": ("tensor",),  # rows of further tables
     "logits": ("tensor",),  # of the head: as many as the vocabulary
     "heads": ("tensor",),
     "mlp": ("tensor",),
@@ -50,6 +49,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "norm": (),
     "position": (),  # of a table of them
     "class": (),
+    "lookup": (),  # rows of tables beside the embedding
     "input": (),  # what the network is given at a position
     "output": (),  # what the network predicts of a position
 }

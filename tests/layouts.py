@@ -31,6 +31,13 @@ def mixture(**hardware) -> ConfigDict:
     return _small(shapes.autoregressive(**model), hardware)
 
 
+def tables(**hardware) -> ConfigDict:
+    """Every ingredient that looks beside what a position is given."""
+    model: dict[str, Any] = dict(smear=True, value_embeddings=True, residual_scalars=True)
+    model |= dict(bigram_rows=64, num_kv_heads=4, num_heads=4, depth=4, logit_softcap=4.0)
+    return _small(shapes.autoregressive(**model), hardware)
+
+
 def diffusion(**hardware) -> ConfigDict:
     return _small(shapes.diffusion(num_heads=4, depth=4, patch_size=2), hardware)
 

@@ -108,6 +108,19 @@ def test_scopes_are_the_modules():
     assert sum(grouped.values()) == ledger.flops
 
 
+def test_rows_of_look_up_tables_count_apart():
+    """A position meets one row of each: N without them is the network's own."""
+    model = dict(value_embeddings=True, bigram_rows=50)
+    plain, ledger = (cost.ledger(shapes.autoregressive(**m)) for m in ({}, model))
+    vocab, width, layers, heads = 16, 16, 2, 2
+    shares, gates, row = 2 * layers, heads * layers, width * (1 + layers)
+    assert ledger.lookup_params == width * (50 + layers * vocab)
+    assert ledger.total_params == plain.total_params + ledger.lookup_params + shares + gates
+    assert ledger.active_params == plain.active_params + shares + gates + row
+    assert ledger.non_embedding_params == plain.non_embedding_params + shares + gates
+    assert ledger.flops == plain.flops and plain.lookup_params == 0
+
+
 def test_hardware_never_changes_the_ledger_and_remat_is_counted_apart():
     config = shapes.autoregressive(depth=3)
     plain, step = dict(cost.ledger(config).forward_flops), cost.ledger(config).step_flops

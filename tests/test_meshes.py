@@ -6,7 +6,7 @@ import pytest
 
 from launch import processes
 from research import mesh
-from tests.layouts import dense, diffusion, long, loss_and_gradient, mixture
+from tests.layouts import dense, diffusion, long, loss_and_gradient, mixture, tables
 
 
 def assert_same(many: list[np.ndarray], one: list[np.ndarray]) -> None:
@@ -21,7 +21,7 @@ def single(data_folder):
     """What one device computes, once for each family."""
     return {
         make: loss_and_gradient(make, jax.devices()[:1], str(data_folder))
-        for make in (dense, mixture, diffusion)
+        for make in (dense, mixture, diffusion, tables)
     }
 
 
@@ -49,6 +49,12 @@ def named(layout: dict) -> str:
 def test_axes_together(single, data_folder, make, layout):
     many = loss_and_gradient(make, jax.devices(), str(data_folder), **layout)
     assert_same(many, single[make])
+
+
+@pytest.mark.parametrize("layout", [TOGETHER[1], TOGETHER[3], TOGETHER[6]], ids=named)
+def test_tables_and_the_token_before_on_a_mesh(single, data_folder, layout):
+    many = loss_and_gradient(tables, jax.devices(), str(data_folder), **layout)
+    assert_same(many, single[tables])
 
 
 @pytest.mark.parametrize("axis", mesh.AXES)

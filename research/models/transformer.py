@@ -114,12 +114,13 @@ class Block(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model = self.model
         if beside:
-            first = [1.0, *(BESIDE[name] for name in beside)]
-            shares = parameter(
-                self, "residual", lambda *_: jnp.array(first), (None,), (len(first),)
-            )
-            terms = zip(shares.astype(self.dtype), (x_BxLxD, *beside.values()), strict=True)
-            x_BxLxD = sum((share * term for share, term in terms), jnp.zeros((), self.dtype))
+            names = sorted(beside)  # the order that a tree's transformations give a dict
+            first = [1.0, *(BESIDE[name] for name in names)]
+            shares = parameter(self, "residual", lambda *_: jnp.array(first), (None,), (len(first),))
+            shares = shares.astype(self.dtype)
+            x_BxLxD *= shares[0]
+            for share, name in zip(shares[1:], names, strict=True):
+                x_BxLxD += share * beside[name]
         mixer, channel = (part(_SELF, key, model) for key in ("mixer", "channel"))
         mixer = mixer.build(model, self.causal, self.attention, self.dtype)
         channel = channel.build(model, self.dtype)
