@@ -34,6 +34,11 @@ def check(config: ConfigDict) -> None:
     """Raise UserError for a stack, patches or sinusoids that cannot be built."""
     model = config.model
     transformer.check(config)
+    if model.zero_outputs:
+        raise UserError(
+            "config.model.zero_outputs=True: adaLN's gates start at zero already, and a branch of "
+            "which both factors are zero never learns"
+        )
     height, width, _ = model.image_shape
     if model.patch_size < 1 or height % model.patch_size or width % model.patch_size:
         raise UserError(

@@ -115,8 +115,8 @@ class Block(nn.Module):
         model = self.model
         if beside:
             names = sorted(beside)  # the order that a tree's transformations give a dict
-            first = [1.0, *(BESIDE[name] for name in names)]
-            shares = parameter(self, "residual", lambda *_: jnp.array(first), (None,), (len(first),))
+            first = jnp.array([1.0, *(BESIDE[name] for name in names)])
+            shares = parameter(self, "residual", lambda *_: first, (None,), first.shape)
             shares = shares.astype(self.dtype)
             x_BxLxD *= shares[0]
             for share, name in zip(shares[1:], names, strict=True):
