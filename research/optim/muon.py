@@ -1,57 +1,153 @@
 """Muon (Jordan et al. 2024): hidden matrices move by their momentum made orthogonal.
 
-Everything else, tables, heads and scalars, moves by Adam. An update's root mean square is
-`update_rms`, about AdamW's (Liu et al. 2025, eq. 4), so that one learning rate serves both.
+Everything else, tables, heads and scalars, moves by Adam. How long a step is, says `scale`:
+
+    rms       its root mean square is `update_rms`, about AdamW's, so that one learning rate serves
+              both (Liu et al. 2025, eq. 4)
+    spectral  its singular values are sqrt(max(1, outputs / inputs)) of the whole map, so that the
+              best rate, near 0.02, is the same at every width (Jordan et al. 2024; Yang et al.
+              2023, condition 1)
+
+With `neuron_b2` it is NorMuon (Li et al. 2025, algorithm 1): the weights of each output neuron are
+divided by the root of their own second moment. Each matrix then has the norm that it had before.
 """
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import optax
+from jax import numpy as jnp
 from optax import contrib
 
+from research import parts
 from research.optim import adamw
-from research.optim.roles import map_names
+from research.optim.roles import Parameter, map_names, path_name
 
 RANGES = {
     "momentum": (0, 1),
     "newton_schulz_steps": (1, 100),
     "update_rms": (0, float("inf")),
+    "neuron_b2": (0, 1),
     **adamw.RANGES,
 }
+SCALES = ("rms", "spectral")
 
 
 def default_train():
-    return dict(momentum=0.95, newton_schulz_steps=5, update_rms=0.2, **adamw.default_train())
+    return dict(
+        momentum=0.95,
+        newton_schulz_steps=5,
+        scale="rms",
+        update_rms=0.2,  # of the scale "rms"
+        heads_apart=False,  # each head of q, k, v and out is a matrix by itself
+        neuron_b2=0.0,  # of NorMuon's second moments; 0: there are none
+        **adamw.default_train(),
+    )
+
+
+def check(train):
+    """Raise UserError for a scale that is unknown."""
+    parts.check_choice("train.scale", train.scale, SCALES)
 
 
 def transform(settings, parameters):
-    def matrices(tree):
-        """The axes that each matrix reads and writes; those left are one matrix after another."""
-        numbers = contrib.MuonDimensionNumbers
-        return map_names(lambda n, _: numbers(parameters[n].reads, parameters[n].writes), tree)
-
     def kinds(tree):
         hidden = {name for name, each in parameters.items() if each.role == "hidden"}
         return map_names(lambda name, _: "hidden" if name in hidden else "others", tree)
 
-    orthogonal = contrib.scale_by_muon(
-        beta=settings.momentum,
-        ns_steps=settings.newton_schulz_steps,
-        weight_dimension_numbers=matrices,
-    )
-
-    def scaled(updates, params):
+    def stepped(momenta, params):
         del params
+        return map_names(lambda name, x: step(settings, parameters[name], x), momenta)
 
-        def one(name, x):
-            sides = (parameters[name].reads, parameters[name].writes)
-            longer = max(math.prod(x.shape[axis] for axis in side) for side in sides)
-            return settings.update_rms * longer**0.5 * x
-
-        return map_names(one, updates)
-
+    stages = [nesterov(settings.momentum), optax.stateless(stepped)]
+    if settings.neuron_b2:
+        stages.append(even_neurons(settings.neuron_b2, parameters))
     others = adamw.transform(settings, parameters)
-    return optax.partition(
-        {"hidden": optax.chain(orthogonal, optax.stateless(scaled)), "others": others},
-        param_labels=kinds,
+    return optax.partition({"hidden": optax.chain(*stages), "others": others}, param_labels=kinds)
+
+
+def nesterov(beta: float) -> optax.GradientTransformation:
+    """The momentum of optax's Muon, free of bias, before any product: its state is optax's."""
+    whole = contrib.scale_by_muon(beta=beta)
+
+    def update(grads, state, params=None):
+        del params
+        count = optax.safe_increment(state.count)
+        mean = optax.tree.update_moment(grads, state.mu, beta, 1)
+        ahead = optax.tree.bias_correction(mean, beta, optax.safe_increment(count))
+        now = optax.tree.bias_correction(grads, beta, count)
+        momenta = optax.tree.add(optax.tree.scale(beta, ahead), optax.tree.scale(1 - beta, now))
+        return momenta, state._replace(count=count, mu=mean)
+
+    return optax.GradientTransformation(whole.init, update)
+
+
+def step(settings: Any, each: Parameter, x: jax.Array) -> jax.Array:
+    """The momentum `x` of a parameter, orthogonal and as long as `settings.scale` says."""
+    cut = matrices(each, settings.heads_apart)
+    stack = orthogonal(cut(x), settings.newton_schulz_steps)
+    if settings.scale == "rms":
+        scale = settings.update_rms * max(stack.shape[1:]) ** 0.5
+    else:
+        inputs, outputs = (
+            math.prod(x.shape[a] for a in side) for side in (each.reads, each.writes)
+        )
+        scale = max(1.0, outputs / inputs) ** 0.5
+    return scale * jax.linear_transpose(cut, x)(stack)[0]  # a permutation's transpose undoes it
+
+
+def matrices(each: Parameter, heads_apart: bool) -> Callable[[jax.Array], jax.Array]:
+    """What cuts a parameter into its matrices [matrices, inputs, outputs]."""
+
+    def cut(x):
+        sides = each.reads, each.writes
+        if heads_apart and each.heads:
+            axis, features = each.heads  # of one axis two: which head, and what is in it
+            x = x.reshape(*x.shape[:axis], -1, features, *x.shape[axis + 1 :])
+            sides = tuple(tuple(a + (a >= axis) for a in side) for side in sides)
+        inputs, outputs = (math.prod(x.shape[a] for a in side) for side in sides)
+        apart = [a for a in range(x.ndim) if a not in sides[0] + sides[1]]
+        return x.transpose(*apart, *sides[0], *sides[1]).reshape(-1, inputs, outputs)
+
+    return cut
+
+
+def orthogonal(x: jax.Array, steps: int) -> jax.Array:
+    """About U V^T of each matrix U S V^T in `x` [matrices, inputs, outputs], by products alone.
+
+    Newton and Schulz's iteration, whose quintic (Jordan et al. 2024) takes singular values of any
+    size to between 0.7 and 1.2 in five steps.
+    """
+    if x.shape[1] > x.shape[2]:
+        return orthogonal(x.mT, steps).mT  # so that squares are of the shorter side
+    x = x / (jnp.linalg.norm(x, axis=(1, 2), keepdims=True) + 1e-8)
+    for _ in range(steps):
+        square = x @ x.mT
+        x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
+    return x
+
+
+def even_neurons(b2: float, parameters: Mapping[str, Parameter]) -> optax.GradientTransformation:
+    """Divide the weights of each output neuron by the root of their second moment."""
+
+    def squares(tree):
+        return map_names(lambda name, x: jnp.square(x).mean(parameters[name].reads), tree)
+
+    def update(updates, moments, params=None):
+        del params
+        moments = optax.tree.update_moment(squares(updates), moments, b2, 1)
+
+        def even(path, x, moment):
+            each = parameters[path_name(path)]
+            y = x * jax.lax.rsqrt(jnp.expand_dims(moment, each.reads) + 1e-16)
+            both = each.reads + each.writes
+            before, after = (jnp.square(z).sum(both, keepdims=True) for z in (x, y))
+            return y * jnp.sqrt(before / (after + 1e-16))
+
+        return jax.tree_util.tree_map_with_path(even, updates, moments), moments
+
+    return optax.GradientTransformation(
+        lambda params: squares(optax.tree.zeros_like(params)), update
     )

@@ -18,11 +18,16 @@ WIDTHS = (
 
 
 class Parameter(NamedTuple):
-    """A parameter's role, and the axes that its matrices read and write; none of a scalar."""
+    """A parameter's role, and the axes that its matrices read and write; none of a scalar.
+
+    Attributes:
+        heads: the axis along which heads lie, and how many features each has there.
+    """
 
     role: str
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...] = ()
+    heads: tuple[int, int] | None = None
 
 
 def describe(axes: tuple[str | None, ...]) -> Parameter:
@@ -67,5 +72,16 @@ def map_names(function: Any, tree: Any) -> Any:
 def parameters(config: ConfigDict, params: Any) -> dict[str, Parameter]:
     """What each of the parameters of `config` is, by its name; `params` may be their shapes."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    pairs = zip(leaves, families.axes(config, params), strict=True)
-    return {path_name(path): describe(axes) for (path, _), axes in pairs}
+    pairs = [*zip(leaves, families.axes(config, params), strict=True)]
+    lengths = {
+        leaf.shape[axes.index("head_dim")] for (_, leaf), axes in pairs if "head_dim" in axes
+    }
+
+    def heads(axes: tuple[str | None, ...]) -> tuple[int, int] | None:
+        if "heads" not in axes or len(lengths) > 1:
+            return None
+        return axes.index("heads"), 1 if "head_dim" in axes else max(lengths, default=1)
+
+    return {
+        path_name(path): describe(axes)._replace(heads=heads(axes)) for (path, _), axes in pairs
+    }
