@@ -218,6 +218,28 @@ def test_schedule_free_is_the_averages_of_the_iterates():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("cautious", [False, True])
+def test_decay_is_of_every_weight_or_of_those_that_shrink_anyway(cautious):
+    config = defaults.config("tests.tiny", "markov")
+    config.model.update(vocab_size=8, width=16, depth=1, num_heads=1)
+    config.recipe = "fixed"
+    train = dict(optimizer="sgd", weight_decay=0.5, clip_norm=0.0, cautious_decay=cautious)
+    complete(config, batch_size=8, steps=5, learning_rate=0.1, warmup_steps=0, **train)
+    params = tiny.init(config, jax.random.key(0))
+    slopes = jax.tree.map(jnp.cos, params)
+
+    def loss(config, params, batch, key, step):
+        return sum(jax.tree.leaves(jax.tree.map(lambda x, g: (x * g).sum(), params, slopes))), {}
+
+    state = {"params": params, "opt_state": optim.init(config, params)}
+    new, _ = optim.update(loss, config, state, {}, jax.random.key(0), 0, 0.1)
+    leaves = map(jax.tree.leaves, (params, slopes, new["params"]))
+    known = roles.parameters(config, params).values()
+    for each, before, slope, after in zip(known, *leaves, strict=True):
+        decayed = 0.5 * before * (each.role != "scalar") * ((before * slope > 0) | (not cautious))
+        np.testing.assert_allclose(after, before - 0.1 * (slope + decayed), rtol=1e-5)
+
+
 TEXT = "experiments/quickstart.py:text"
 
 

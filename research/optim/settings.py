@@ -51,6 +51,7 @@ def default_train() -> ConfigDict:
             optimizer="adamw",
             weight_decay=0.1,  # of all but scalars; of all that a group is when the group sets it
             clip_norm=1.0,
+            cautious_decay=False,  # decay only what the update, too, brings nearer to 0
             ema_decay=0.0,  # 0: no average kept
             groups={},
             frozen=(),  # shell patterns as those of groups

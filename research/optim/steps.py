@@ -33,13 +33,23 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
             of = {n for n, p in known.items() if whole or p.role != "scalar"}
             return map_names(lambda name, _: name in of and group[name] == part, tree)
 
-        stages.append(optax.add_decayed_weights(each.weight_decay, decayed))
+        decay = cautious_decay if train.cautious_decay else optax.add_decayed_weights
+        stages.append(decay(each.weight_decay, decayed))
     if train.groups:
         rates = {part: optax.scale(each.get("rate", 1.0)) for part, each in parts.items()}
         stages.append(optax.partition(rates, **labels))
     inner, optimizer = optax.chain(*stages), load(train.optimizer)
     whole = optimizer.wrap(train, inner) if hasattr(optimizer, "wrap") else inner
     return optax.with_extra_args_support(whole)
+
+
+def cautious_decay(weight_decay: float, mask: Any) -> optax.GradientTransformation:
+    """Decay of those weights that the update, too, brings nearer to 0 (Chen et al. 2025)."""
+
+    def add(step: jax.Array, weight: jax.Array) -> jax.Array:
+        return step + weight_decay * jnp.where(step * weight >= 0, weight, 0)
+
+    return optax.masked(optax.stateless(lambda *trees: jax.tree.map(add, *trees)), mask)
 
 
 def trained(config: ConfigDict, params: Any) -> Any:
