@@ -116,8 +116,8 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
     """Return the config of `family` on data `source`; None means "the recipe decides".
 
     Args:
-        chosen: names of parts in place of the default ones, such as attention="window": their keys
-            are then in config.model.
+        chosen: names of parts in place of the default ones, such as attention="window" or
+            optimizer="adamw": their keys are then in config.model or config.train.
     """
     module = families.load(family)
     tree = ConfigDict(
@@ -129,7 +129,6 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
             size=placeholder(int),  # the one dial: width of the network
             budget=placeholder(float),  # FLOPs of the run, from step 0; sets train.steps
             seed=0,
-            train=optim.default_train(),
             evaluation=dict(
                 evaluators=("validation",),  # the first gives a run its score
                 batch_size=64,
@@ -146,10 +145,12 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
             hardware=hardware(),
         )
     )
-    tree.model = ConfigDict(parts.keys(module, chosen))
-    for key in chosen.keys() - dict(parts.named(module, tree.model)).keys():
-        known = [name for name, _ in parts.named(module, tree.model)]
-        raise UserError(f"config.model.{key} names no part of {family!r}{nearest(key, known)}")
+    known = []
+    for section, owner in owners(tree).items():
+        tree[section] = ConfigDict(parts.keys(owner, chosen, section))
+        known += [key for key, _ in parts.named(owner, tree[section], section)]
+    for key in chosen.keys() - set(known):
+        raise UserError(f"{key}={chosen[key]!r} names no part of {family!r}{nearest(key, known)}")
     tree.data = data.default(source)
     for section in ("sampling", "evaluation"):
         if hasattr(module, f"default_{section}"):
