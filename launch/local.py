@@ -140,7 +140,7 @@ def run_group(name: str, group: study.Group, folder: Path) -> None:
                 folder / trial.id,
                 branch=Branch(trunk, step) if trunk else None,
                 branches=trial.branches,
-                labels={"id": trial.id, "study": name, "part": trial.config.part},
+                labels=study.labels(trial.config, trial.id, name),
             )
             if trial.branches:
                 steps = [each.branch_step for each in left if each.trunk]

@@ -140,7 +140,7 @@ def train(words: list[str]) -> int:
     runtime.prepare(folder.parent)
     lease.wait(folder)
     name = Path(args.config.partition(":")[0]).stem
-    train_run(config, folder, labels={"id": folder.name, "study": name, "part": config.part})
+    train_run(config, folder, labels=study.labels(config, folder.name, name))
     return 0
 
 

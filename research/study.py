@@ -155,6 +155,8 @@ def _name(part: str, axes: dict, config: ConfigDict) -> str:
     where it is the same number.
     """
     words = [part]
+    if config.arm and "arm" not in axes:
+        words.append(f"arm{config.arm}")
     for key, value in axes.items():
         found = configs.lookup(config, key)
         words.append(f"{key.rpartition('.')[2]}{_short(value if value == found else found)}")
@@ -173,8 +175,9 @@ def _short(value) -> str:
 def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = True) -> ConfigDict:
     """Raise UserError for whatever is wrong with a complete config, before any compile."""
     family = families.load(config.family)
-    if config.part:
-        files.check_name(config.part, "config.part:")
+    for label in ("part", "arm"):
+        if config[label]:
+            files.check_name(config[label], f"config.{label}:")
     defaults.check_ranges(config)
     if prepared:
         spec = _spec(str(configs.to_plain(config.data)), config.data)
@@ -265,6 +268,11 @@ def _spec(key: str, source: ConfigDict) -> dict:
     if key not in _SPECS:
         _SPECS[key] = data.load(source, "train").spec
     return _SPECS[key]
+
+
+def labels(config: ConfigDict, name: str, study: str) -> dict[str, str]:
+    """What result.json calls the run `name` of a `study`: {"id", "study", "part", "arm"}."""
+    return {"id": name, "study": study, "part": config.part, "arm": config.arm}
 
 
 def write_description(study: Study, folder: Path) -> None:

@@ -83,7 +83,7 @@ def train(
         config: complete and checked (`study.load_config`, `study.load`).
         branch: where the run leaves a trunk; None starts from step 0.
         branches: steps at which others leave this run: it is then a trunk, kept, never scored.
-        labels: {"study", "part", "id"} for result.json.
+        labels: {"study", "part", "arm", "id"} for result.json.
 
     Raises:
         UserError: when the folder holds another config or cannot be written.

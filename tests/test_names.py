@@ -103,3 +103,15 @@ def test_trunks_keep_their_name_as_horizons_come(tmp_path):
     ):
         loaded = study.load(tiny.write(tmp_path, trials))
         assert loaded.groups[0][0].id == "chain-size8-trunk"
+
+
+def test_an_arm_is_in_the_id_once_whatever_sets_it(tmp_path):
+    arms = [{"arm": arm, "size": 8} for arm in ("base", "lion")]
+    assert ids(tmp_path, arms) == ["chain-armbase-size8", "chain-armlion-size8"]
+    assert ids(tmp_path, [{"size": 8}], "--config.arm=base") == ["chain-armbase-size8"]
+    assert ids(tmp_path, [{"size": 8}]) == ["chain-size8"]
+    loaded = study.load(tiny.write(tmp_path, arms))
+    found = [study.labels(trial.config, trial.id, loaded.name) for trial in loaded.trials]
+    assert [(row["part"], row["arm"]) for row in found] == [("chain", "base"), ("chain", "lion")]
+    with pytest.raises(UserError, match=r"config.arm: 'a/b': expected a name"):
+        ids(tmp_path, [{"arm": "a/b", "size": 8}])

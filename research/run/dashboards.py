@@ -41,7 +41,7 @@ class Dashboards:
     """Draws the rows of one run, wherever they are drawn; in the first process alone.
 
     Args:
-        labels: {"study", "part", "id"} as for result.json.
+        labels: {"study", "part", "arm", "id"} as for result.json.
         unit: of "amount" in the rows, "tokens" or "images".
         began: when the run was first taken up, in seconds since 1970.
         rows: what the run goes on from.

@@ -88,6 +88,7 @@ class Run(TypedDict):
 
     id: Text
     part: Text
+    arm: NotRequired[Text]
     role: Literal["trial", "trunk"]
     status: NotRequired[Text]
     steps: NotRequired[Count]

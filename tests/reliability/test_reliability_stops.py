@@ -175,7 +175,7 @@ def test_stopping_a_run(config, whole, tmp_path, monkeypatch, capsys, number):
     assert main(run) == 0
     left = tiny.left(tmp_path)["run"]
     assert [row["step"] for row in left["rows"]] == [*range(2, 25, 2), 25]
-    for key in ("id", "study", "part"):
+    for key in ("id", "study", "part", "arm"):
         left["result"].pop(key)
     assert left == whole
 
@@ -316,7 +316,7 @@ def test_a_branch_is_the_run_from_step_0(config, tmp_path):
     """Bit for bit: parameters, moments, average, score and metrics."""
     loaded = study.load(str(tmp_path / "tiny.py"), ["--config.sampling.num=0"])
     local.work(loaded, tmp_path / "tiny")
-    apart = ("trunk", "branch_step", "flops_spent", "id", "study", "part", "rows")
+    apart = ("trunk", "branch_step", "flops_spent", "id", "study", "part", "arm", "rows")
     for trial, start in zip(loaded.groups[0][1:], tiny.BRANCHES, strict=True):
         branch, alone = tmp_path / "tiny" / trial.id, tmp_path / "alone" / trial.id
         assert trial.trunk and trial.branch_step == start

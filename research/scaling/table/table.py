@@ -48,8 +48,8 @@ class Table:
     """Runs that may be fitted together, one a row.
 
     `frame` has float columns N, D, C, L and a string column `group`; from a run folder also id,
-    seed, size, budget, status, epochs, warmup_fraction, schedule_overhang (end of the LR schedule
-    over the end of the run), learning_rate, batch_size, trunk.
+    arm, seed, size, budget, status, epochs, warmup_fraction, schedule_overhang (end of the LR
+    schedule over the end of the run), learning_rate, batch_size, trunk, seconds.
     `columns` maps each option (params, column experts) to the file's column, one of `names`.
     `rows` [rows] are the rows' numbers in the file, from 1 (None: as they come).
     N, D or C are NaN in every row where the table does not say them; see `known`.
@@ -287,6 +287,7 @@ def _record(row: files.Trial) -> dict:
         **{f"score_{name}": files.value(each) for name, each in (row.get("scores") or {}).items()},
         "id": row["id"],
         "part": row["part"],
+        "arm": row.get("arm", ""),
         "seed": row["seed"],
         "size": row["size"],
         "budget": np.nan if row["budget"] is None else row["budget"],
@@ -309,7 +310,14 @@ def _record(row: files.Trial) -> dict:
         "data_unit": row["data"]["unit"],
         "fingerprint": row["data"]["fingerprint"],
         "floor": (row["floor"] or {}).get("value"),
+        "seconds": _seconds(row),
     }
+
+
+def _seconds(row: files.Trial) -> float:
+    """Wall-clock seconds of a whole run: of one that left a trunk, at the speed of its own steps."""
+    own, spent = row.get("seconds"), row.get("flops_spent")
+    return own * row["flops"] / spent if own and spent else np.nan
 
 
 def _part_table(
@@ -331,7 +339,8 @@ def _part_table(
         title=title,
         notes=(note,) if len(lost) else (),
         mixed=_mixed(
-            kept, ("convention", "loss_unit", "score_kind", "split", "data_unit", "fingerprint")
+            kept,
+            ("arm", "convention", "loss_unit", "score_kind", "split", "data_unit", "fingerprint"),
         ),
     )
 
