@@ -1,9 +1,9 @@
 """laws.json of a run folder: every law of a study, fitted once and read by whoever asks for one.
 
 A part is the law in size and data as `fit --json` writes it, so that `predict` and `plan` read the
-file, and beside it all else that a PartSummary holds: the law of compute, isoFLOP, the held-out
-predictions with what was measured, the noise, every warning; floats in full precision. The first
-part's law stands at the top too.
+file, with the error of its held-out budget and the exponent of the best size, and beside it all
+else that a PartSummary holds: the law of compute, isoFLOP, the held-out predictions with what was
+measured, every warning; floats in full precision. The first part's law stands at the top too.
 """
 
 import hashlib
@@ -32,6 +32,7 @@ CODE = ("scaling/**/*.py",)
 # What a part holds beside the keys of its law in size and data.
 BESIDE = typing.get_type_hints(PartSummary)
 del BESIDE["table"], BESIDE["chinchilla"]
+ISOFLOP = ("params_exponent", "params_interval", "refused")  # shown without looking beside
 
 
 def study_laws(folder: str | Path, bootstrap: int = DRAWS) -> dict[str, PartSummary | str]:
@@ -133,7 +134,14 @@ def _part(table: Table, bootstrap: int) -> dict[str, Any]:
         law = no_law(table, CHINCHILLA.name, LEVEL, found.refused["chinchilla"])
     else:
         law = {**fit.to_json(), **_fields(fit)}
-    return {**law, "beside": {name: getattr(found, name) for name in BESIDE}}
+    ahead, valleys = found.held_out, found.isoflop.to_json()
+    inside = {"inside": ahead.num_inside, "runs": len(ahead.predictions)}
+    return {
+        **law,
+        "held_out": {"mean_error": ahead.mean_error, **inside, "refused": ahead.refused},
+        "isoflop": {name: valleys[name] for name in ISOFLOP},
+        "beside": {name: getattr(found, name) for name in BESIDE},
+    }
 
 
 def _summary(table: Table, part: dict[str, Any]) -> PartSummary | str:

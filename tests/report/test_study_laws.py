@@ -1,6 +1,7 @@
 """laws.json of a run folder: fitted once, read back to the last digit, refitted when damaged."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -67,6 +68,12 @@ def test_a_program_reads_the_laws_of_every_part(study, capsys):
     assert part["noise"] > 0 and part["intervals"]["alpha"] and part["warnings"] is not None
     beside = part["beside"]
     assert all(p["measured"] > 0 for p in beside["held_out"]["predictions"])
+    errors = [
+        abs(math.log(p["predicted"] / p["measured"])) for p in beside["held_out"]["predictions"]
+    ]
+    assert part["held_out"]["mean_error"] == pytest.approx(sum(errors) / len(errors), rel=1e-12)
+    assert 0 <= part["held_out"]["inside"] <= part["held_out"]["runs"] == len(errors)
+    assert part["isoflop"]["params_exponent"] == beside["isoflop"]["params_exponent"]
     assert beside["isoflop"]["params_exponent"] and beside["frontier"]["law"] == "frontier"
     assert main(["predict", str(study / study_laws.FILE), "--params", "5e4", "--data", "2e6"]) == 0
     assert "chinchilla" in capsys.readouterr().out
