@@ -116,8 +116,8 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
     """Return the config of `family` on data `source`; None means "the recipe decides".
 
     Args:
-        chosen: names of parts in place of the default ones, such as attention="window" or
-            optimizer="adamw": their keys are then in config.model or config.train.
+        chosen: names of parts in place of the default ones, such as attention="window", whose keys
+            are then in config.model, or optimizer="adamw", whose keys follow.
     """
     module = families.load(family)
     tree = ConfigDict(
@@ -129,6 +129,7 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
             size=placeholder(int),  # the one dial: width of the network
             budget=placeholder(float),  # FLOPs of the run, from step 0; sets train.steps
             seed=0,
+            train=optim.default_train(),
             evaluation=dict(
                 evaluators=("validation",),  # the first gives a run its score
                 batch_size=64,
@@ -145,12 +146,11 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
             hardware=hardware(),
         )
     )
-    known = []
-    for section, owner in owners(tree).items():
-        tree[section] = ConfigDict(parts.keys(owner, chosen, section))
-        known += [key for key, _ in parts.named(owner, tree[section], section)]
-    for key in chosen.keys() - set(known):
+    tree.model = ConfigDict(parts.keys(module, chosen))
+    known = [*optim.PARTS, *dict(parts.named(module, tree.model))]
+    for key in chosen.keys() - {*known}:
         raise UserError(f"{key}={chosen[key]!r} names no part of {family!r}{nearest(key, known)}")
+    tree.train.update({key: chosen[key] for key in chosen.keys() & optim.PARTS.keys()})
     tree.data = data.default(source)
     for section in ("sampling", "evaluation"):
         if hasattr(module, f"default_{section}"):
@@ -158,8 +158,12 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
     return tree
 
 
+# Keys that came later and whose default is not what was run before.
+BEFORE = {"train": {"rates": dict.fromkeys(optim.RATES, 1.0)}}
+
+
 def complete(found: dict[str, Any]) -> dict[str, Any]:
-    """A config.json of any age, its later keys at their defaults: what was run before they were."""
+    """A config.json of any age, with what was run before its later keys were."""
     try:
         model, family = _mixture_by_name(found["model"]), families.load(found["family"])
         named = [key for key, _ in parts.named(family, parts.keys(family, model))]
@@ -168,16 +172,16 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, UserError):  # of no family that is here
         return found
 
-    def filled(tree: dict, default: dict) -> dict:
-        missing = {key: default[key] for key in default if key not in tree}
+    def filled(tree: dict, default: dict, before: dict) -> dict:
+        missing = {key: before.get(key, default[key]) for key in default if key not in tree}
         both = {
-            key: filled(value, default[key])
+            key: filled(value, default[key], before.get(key, {}))
             for key, value in tree.items()
             if isinstance(value, dict) and isinstance(default.get(key), dict)
         }
         return {**tree, **missing, **both}
 
-    return filled({**found, "model": model}, default)
+    return filled({**found, "model": model}, default, BEFORE)
 
 
 def _mixture_by_name(model: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from research.models.common import undrawn
 
 # What a program takes as an argument or never reads; runs that differ only here share it.
 ARGUMENTS = {
-    "train": ("steps", "learning_rate", "schedule", "warmup_steps", "decay_steps"),
+    "train": ("steps", "learning_rate", "schedule", "warmup_steps", "decay_steps", "decay_shape"),
     "evaluation": ("examples", "evaluators", "every_steps", "steps"),
     "data": ("folder", "seed"),
 }

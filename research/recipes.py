@@ -45,8 +45,9 @@ def image_ladder(config: ConfigDict) -> None:
 
 
 def horizon(config: ConfigDict) -> None:
-    """Fill train.steps and train.decay_steps from `budget` by the ledger."""
+    """Fill train.steps and train.decay_steps from `budget` by the ledger, and rates by role."""
     train = config.train
+    configs.fill(train.rates, **dict.fromkeys(train.rates, 1.0))
     if train.steps is None and config.budget is not None:
         if not 0 < config.budget < math.inf:
             raise UserError(f"config.budget={config.budget} must be positive")

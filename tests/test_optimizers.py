@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from research import cost, data, defaults, families, optim, programs, recipes, study
 from research.errors import UserError
-from research.optim import roles
+from research.optim import roles, steps
 from research.run import checkpoint
 from tests import shapes, tiny
 
@@ -282,3 +282,40 @@ def test_flags_name_an_optimizer_and_set_its_keys_in_any_order():
 def test_what_cannot_be_is_refused(data_folder, train, message):
     with pytest.raises(UserError, match=message):
         decoder(data_folder, **train)
+
+
+def test_rates_by_role_multiply_those_of_groups():
+    """Each parameter's step is that of rate 1 times its role's and its group's rate."""
+    config = shapes.autoregressive(zero_outputs=False)
+    params = jax.jit(lambda: families.load(config.family).init(config, jax.random.key(0)))()
+    known = roles.parameters(config, params)
+
+    def updates(rates, group):
+        config.train.rates.update(rates)
+        config.train.groups = {"up": dict(paths=("*up*",), roles=(), rate=group)}
+        config.train.weight_decay = 0.0
+        transform = steps.transform(config, params)
+        grads = jax.tree.map(jnp.ones_like, params)
+        found = transform.update(grads, transform.init(params), params, learning_rate=1.0)[0]
+        return roles.map_names(lambda name, x: (name, x), found)
+
+    one = updates(dict(input=1.0, output=1.0, scalar=1.0), 1.0)
+    rates = dict(input=5.0, output=0.25, scalar=3.0)
+    many = updates(rates, 2.0)
+    pairs = zip(
+        *(jax.tree.leaves(t, is_leaf=lambda x: type(x) is tuple) for t in (one, many)), strict=True
+    )
+    for (name, before), (_, after) in pairs:
+        factor = rates.get(known[name].role, 1.0) * (2.0 if "up" in name else 1.0)
+        np.testing.assert_array_equal(after, factor * before)
+
+
+@pytest.mark.parametrize("shape, half", [("sqrt", 1 - 0.5**0.5), ("linear", 0.5), ("cosine", 0.5)])
+def test_a_cooldown_has_its_shape(shape, half):
+    train = shapes.autoregressive().train
+    train.update(steps=30, decay_steps=19, learning_rate=2.0, decay_shape=shape, warmup_steps=1)
+    assert optim.learning_rate(train, 10) == 2.0
+    assert optim.learning_rate(train, 20) == pytest.approx(2 * half)
+    assert 0 < optim.learning_rate(train, 29) < 0.2
+    rates = [optim.learning_rate(train, step) for step in range(10, 30)]
+    assert rates == sorted(rates, reverse=True)

@@ -17,12 +17,13 @@ and, where it needs them,
 """
 
 from research.optim.schedules import SCHEDULES, learning_rate
-from research.optim.settings import OPTIMIZERS, PARTS, check, complete_groups, default_train
+from research.optim.settings import OPTIMIZERS, PARTS, RATES, check, complete_groups, default_train
 from research.optim.steps import evaluated, init, trained, update
 
 __all__ = [
     "OPTIMIZERS",
     "PARTS",
+    "RATES",
     "SCHEDULES",
     "check",
     "complete_groups",

@@ -29,6 +29,7 @@ RANGES = {  # [low, high) of the keys of every run
     **dict.fromkeys(("warmup_steps", "decay_steps", "weight_decay", "clip_norm"), (0, math.inf)),
     "ema_decay": (0, 1),
 }
+RATES = tuple(role for role in roles.ROLES if role != "hidden")
 GROUP = {"paths": (), "roles": (), "rate": 1.0}  # and what it sets otherwise than config.train
 OTHERS = "others"  # what is in no group
 
@@ -44,8 +45,10 @@ def default_train() -> ConfigDict:
         dict(
             steps=placeholder(int),
             batch_size=placeholder(int),
-            learning_rate=placeholder(float),
+            learning_rate=placeholder(float),  # of hidden matrices
+            rates={role: placeholder(float) for role in RATES},  # of others, times learning_rate
             schedule="wsd",
+            decay_shape="sqrt",  # of the cooldown of "wsd"
             warmup_steps=placeholder(int),
             decay_steps=placeholder(int),  # the cooldown of "wsd"
             optimizer="adamw",
@@ -117,6 +120,7 @@ def check(config: ConfigDict) -> None:
     """Raise UserError for what in `config.train` cannot be, before any compile."""
     train, family = config.train, families.load(config.family)
     configs.check_ranges(train, "config.train", RANGES)
+    configs.check_ranges(train.rates, "config.train.rates", dict.fromkeys(RATES, (0, math.inf)))
     schedules.check(train)
     _check_optimizer(train, "config.train", {})
     for name, group in train.groups.items():

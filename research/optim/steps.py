@@ -1,6 +1,6 @@
 """The step that every single-loss family shares: gradient, optimizer, new parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -35,12 +35,17 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
 
         decay = cautious_decay if train.cautious_decay else optax.add_decayed_weights
         stages.append(decay(each.weight_decay, decayed))
-    if train.groups:
-        rates = {part: optax.scale(each.get("rate", 1.0)) for part, each in parts.items()}
-        stages.append(optax.partition(rates, **labels))
+    rates = {name: _rate(train, parts[group[name]], each) for name, each in known.items()}
+    if set(rates.values()) - {1.0}:
+        stages.append(optax.stateless(lambda tree, _: map_names(lambda n, x: rates[n] * x, tree)))
     inner, optimizer = optax.chain(*stages), load(train.optimizer)
     whole = optimizer.wrap(train, inner) if hasattr(optimizer, "wrap") else inner
     return optax.with_extra_args_support(whole)
+
+
+def _rate(train: ConfigDict, group: Mapping[str, Any], parameter: roles.Parameter) -> float:
+    """Times the learning rate: what its role and its group ask for."""
+    return train.rates.get(parameter.role, 1.0) * group.get("rate", 1.0)
 
 
 def cautious_decay(weight_decay: float, mask: Any) -> optax.GradientTransformation:
