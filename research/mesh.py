@@ -15,7 +15,7 @@ seven axes, the slowest network first:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,6 +44,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "experts": ("expert",),
     "expert_embed": ("fsdp", "sequence"),
     "modulation": ("tensor",),
+    # what an optimizer makes of a whole matrix, each on one device
+    "matrices": ("stage", "fsdp", "sequence", "expert", "tensor", "data"),
     # never split
     "head_dim": (),
     "norm": (),
@@ -148,6 +150,33 @@ def gathered(kernel: jax.Array, names: tuple[str | None, ...]) -> jax.Array:
     return whole
 
 
+def each_whole(function: Callable, x: jax.Array, names: Sequence[str | None]) -> jax.Array:
+    """`function` of a stack of matrices `x`, laid out by `names`, with each whole on one device.
+
+    They are dealt out and come back, one side of them after the other, as XLA would gather what
+    moves along both at once. Zeros fill the last round, for an array is split evenly.
+    """
+    if size(*AXES) == 1:
+        return function(x)
+    padding = -len(x) % size(*RULES["matrices"])
+    padded = jnp.pad(x, ((0, padding), (0, 0), (0, 0)))
+    stack, inputs, outputs = map(_axes_of, spec(names, padded.shape))
+    held = (*stack, *inputs, *outputs)
+    free = tuple(axis for axis in RULES["matrices"] if size(axis) > 1 and axis not in held)
+    layouts = [
+        (stack, inputs, outputs),
+        ((*stack, *inputs), None, outputs),
+        (held, None, None),
+        ((*held, *free), None, None),
+    ]
+    for layout in layouts:
+        padded = jax.lax.with_sharding_constraint(padded, PartitionSpec(*layout))
+    padded = function(padded)
+    for layout in reversed(layouts):
+        padded = jax.lax.with_sharding_constraint(padded, PartitionSpec(*layout))
+    return padded[: len(x)]
+
+
 def strided(x: jax.Array, parts: int, axis: int = 0) -> jax.Array:
     """Cut `axis` into [parts, ...], part i holding i, i + parts, ...: so devices keep their own."""
     shape = (*x.shape[:axis], x.shape[axis] // parts, parts, *x.shape[axis + 1 :])
@@ -226,12 +255,16 @@ def split_further(sharding: NamedSharding, shape: Any, axes: Sequence[str]) -> N
     count = math.prod(sharding.mesh.shape[axis] for axis in free)
     for index, length in enumerate(shape.shape if free else ()):
         spec = [*sharding.spec, *[()] * len(shape.shape)][: len(shape.shape)]
-        there = spec[index] or ()
-        there = (there,) if isinstance(there, str) else tuple(there)
+        there = _axes_of(spec[index])
         if length % (count * math.prod(sharding.mesh.shape[axis] for axis in there)) == 0:
             spec[index] = (*there, *free)
             return NamedSharding(sharding.mesh, PartitionSpec(*spec))
     return sharding
+
+
+def _axes_of(split: Any) -> tuple[str, ...]:
+    """The mesh axes of one entry of a PartitionSpec."""
+    return (split,) if isinstance(split, str) else tuple(split or ())
 
 
 def _known(name: str) -> tuple[str, ...]:

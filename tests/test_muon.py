@@ -1,12 +1,15 @@
 """Muon: what it makes of a matrix, of a head and of a neuron, and what that costs."""
 
+import functools
+import re
+
 import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from research import cost, defaults, recipes
-from research.optim import muon, roles
+from research import cost, defaults, mesh, optim, programs, recipes
+from research.optim import muon, roles, steps
 from tests import shapes
 
 AXES = {"qkv": ("layers", "embed", "heads", None, "head_dim"), "out": ("heads", "embed")}
@@ -79,7 +82,7 @@ def test_heads_apart_are_matrices_by_themselves(scale, of_qkv, of_out):
 def test_heads_are_found_by_their_length():
     """Of grouped queries, too: `out` reads two heads of queries for each of keys."""
     config = shapes.autoregressive(num_heads=4, num_kv_heads=2)
-    params = cost.programs.parameter_shapes(config)
+    params = programs.parameter_shapes(config)
     known = roles.parameters(config, params)
     heads = {name: each.heads for name, each in known.items() if each.heads}
     at = "stack/blocks/attention/"
@@ -97,6 +100,39 @@ def test_normuon_evens_neurons_and_keeps_the_norm_of_a_matrix():
         np.testing.assert_allclose(np.linalg.norm(after), np.linalg.norm(before), rtol=1e-5)
         cosines = (before * after).sum(0) / np.linalg.norm(before, axis=0) / lengths
         np.testing.assert_allclose(cosines, 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_whole_matrices_are_dealt_out_over_a_mesh(apart):
+    """Three layers over eight devices: nothing is gathered, and the update is one device's."""
+    config = shapes.autoregressive(depth=3)
+    config.train.optimizer = "muon"
+    recipes.apply(config).train.update(heads_apart=apart, neuron_b2=0.9)
+    config.hardware.mesh.update(data=1, fsdp=4, tensor=2)
+    draw = np.random.default_rng(0)
+    grads = jax.tree.map(
+        lambda x: draw.normal(size=x.shape).astype(np.float32), programs.parameter_shapes(config)
+    )
+
+    def update(grads, state):
+        return steps.transform(config, grads).update(grads, state, grads, learning_rate=0.1)[0]
+
+    def on_grid(*arguments):
+        with jax.sharding.use_abstract_mesh(mesh.make(config.hardware.mesh).abstract_mesh):
+            return update(*arguments)
+
+    state = jax.jit(functools.partial(optim.init, config))(grads)
+    layout = jax.tree.map(lambda x: x.sharding, programs.build(config).state)
+    over = (layout["params"], layout["opt_state"])
+    split = jax.jit(on_grid, in_shardings=over, out_shardings=over[0])
+    compiled = split.lower(grads, state).compile()
+    leaves = map(jax.tree.leaves, (compiled(grads, state), jax.jit(update)(grads, state)))
+    for many, one in zip(*leaves, strict=True):
+        np.testing.assert_allclose(many, one, rtol=1e-4, atol=1e-5)
+    text = compiled.as_text() or ""
+    sent = set(re.findall(r" (all-\w+(?:-\w+)?|reduce-scatter|collective-\w+)\(", text))
+    # Norms and second moments are summed; heads, split already, make room for what fills the stack.
+    assert sent == {"all-to-all", "all-reduce"} | ({"collective-permute"} if apart else set())
 
 
 def optimizer_flops(**train):

@@ -12,8 +12,10 @@ With `neuron_b2` it is NorMuon (Li et al. 2025, algorithm 1): the weights of eac
 divided by the root of their own second moment. Each matrix then has the norm that it had before.
 """
 
+import functools
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,7 +23,7 @@ import optax
 from jax import numpy as jnp
 from optax import contrib
 
-from research import parts
+from research import mesh, parts
 from research.optim import adamw
 from research.optim.roles import Parameter, map_names, path_name
 
@@ -86,8 +88,13 @@ def nesterov(beta: float) -> optax.GradientTransformation:
 
 def step(settings: Any, each: Parameter, x: jax.Array) -> jax.Array:
     """The momentum `x` of a parameter, orthogonal and as long as `settings.scale` says."""
-    cut = matrices(each, settings.heads_apart)
-    stack = orthogonal(cut(x), settings.newton_schulz_steps)
+
+    def cut(x):
+        return matrices(x, each, settings.heads_apart)[0]
+
+    stack, names = matrices(x, each, settings.heads_apart)
+    iterate = functools.partial(orthogonal, steps=settings.newton_schulz_steps)
+    stack = mesh.each_whole(iterate, stack, names)
     if settings.scale == "rms":
         scale = settings.update_rms * max(stack.shape[1:]) ** 0.5
     else:
@@ -98,20 +105,27 @@ def step(settings: Any, each: Parameter, x: jax.Array) -> jax.Array:
     return scale * jax.linear_transpose(cut, x)(stack)[0]  # a permutation's transpose undoes it
 
 
-def matrices(each: Parameter, heads_apart: bool) -> Callable[[jax.Array], jax.Array]:
-    """What cuts a parameter into its matrices [matrices, inputs, outputs]."""
+def matrices(
+    x: jax.Array, each: Parameter, heads_apart: bool
+) -> tuple[jax.Array, tuple[str | None, ...]]:
+    """The matrices of a parameter, [matrices, inputs, outputs], and the names of these axes.
 
-    def cut(x):
-        sides = each.reads, each.writes
-        if heads_apart and each.heads:
-            axis, features = each.heads  # of one axis two: which head, and what is in it
-            x = x.reshape(*x.shape[:axis], -1, features, *x.shape[axis + 1 :])
-            sides = tuple(tuple(a + (a >= axis) for a in side) for side in sides)
-        inputs, outputs = (math.prod(x.shape[a] for a in side) for side in sides)
-        apart = [a for a in range(x.ndim) if a not in sides[0] + sides[1]]
-        return x.transpose(*apart, *sides[0], *sides[1]).reshape(-1, inputs, outputs)
-
-    return cut
+    What a mesh splits comes first along each of them, so that it stays where it is.
+    """
+    names, sides = each.axes or (None,) * x.ndim, (each.reads, each.writes)
+    if heads_apart and each.heads:
+        axis, features = each.heads  # of one axis two: which head, and what is in it
+        x = x.reshape(*x.shape[:axis], -1, features, *x.shape[axis + 1 :])
+        names = (*names[: axis + 1], None, *names[axis + 1 :])
+        sides = tuple(tuple(a + (a >= axis) for a in side) for side in sides)
+    apart = [a for a in range(x.ndim) if a not in sides[0] + sides[1]]
+    order = [
+        sorted(side, key=lambda a: -mesh.size(*mesh.RULES.get(names[a] or "", ())))
+        for side in (apart, *sides)
+    ]
+    lengths = [math.prod(x.shape[a] for a in side) for side in order]
+    stack = x.transpose(*itertools.chain(*order)).reshape(lengths)
+    return stack, tuple(names[side[0]] if side else None for side in order)
 
 
 def orthogonal(x: jax.Array, steps: int) -> jax.Array:

@@ -22,12 +22,14 @@ class Parameter(NamedTuple):
 
     Attributes:
         heads: the axis along which heads lie, and how many features each has there.
+        axes: the logical names of its axes.
     """
 
     role: str
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...] = ()
     heads: tuple[int, int] | None = None
+    axes: tuple[str | None, ...] = ()
 
 
 def describe(axes: tuple[str | None, ...]) -> Parameter:
@@ -83,5 +85,6 @@ def parameters(config: ConfigDict, params: Any) -> dict[str, Parameter]:
         return axes.index("heads"), 1 if "head_dim" in axes else max(lengths, default=1)
 
     return {
-        path_name(path): describe(axes)._replace(heads=heads(axes)) for (path, _), axes in pairs
+        path_name(path): describe(axes)._replace(heads=heads(axes), axes=axes)
+        for (path, _), axes in pairs
     }
