@@ -244,7 +244,7 @@ def check_hardware(config: ConfigDict, num_devices: int, platform: str | None = 
     hardware = config.hardware
     parts.check_choice("hardware.compute_dtype", hardware.compute_dtype, ("float32", "bfloat16"))
     sizes = mesh.sizes(hardware.mesh, num_devices)
-    stages, count, of_step = sizes["stage"], 1, hardware.accumulation
+    stages, count, of_step = sizes["stage"], 1, optim.micro_batches(config)
     if stages > 1:
         count = hardware.microbatches or stages
         if count < stages:

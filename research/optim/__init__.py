@@ -18,7 +18,7 @@ and, where it needs them,
 
 from research.optim.schedules import SCHEDULES, learning_rate
 from research.optim.settings import OPTIMIZERS, PARTS, RATES, check, complete_groups, default_train
-from research.optim.steps import evaluated, init, trained, update
+from research.optim.steps import evaluated, init, micro_batches, trained, update
 
 __all__ = [
     "OPTIMIZERS",
@@ -31,6 +31,7 @@ __all__ = [
     "evaluated",
     "init",
     "learning_rate",
+    "micro_batches",
     "trained",
     "update",
 ]

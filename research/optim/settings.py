@@ -13,7 +13,7 @@ from ml_collections.config_dict import placeholder
 from research import config as configs
 from research import families, parts
 from research.errors import UserError, nearest
-from research.optim import roles, schedules
+from research.optim import noise_scale, roles, schedules
 
 OPTIMIZERS = {
     "adafactor": "research.optim.adafactor",
@@ -28,6 +28,7 @@ RANGES = {  # [low, high) of the keys of every run
     **dict.fromkeys(("steps", "batch_size"), (1, 2**31)),
     **dict.fromkeys(("warmup_steps", "decay_steps", "weight_decay", "clip_norm"), (0, math.inf)),
     "ema_decay": (0, 1),
+    "noise_scale": (0, 2**31),
 }
 RATES = tuple(role for role in roles.ROLES if role != "hidden")
 GROUP = {"paths": (), "roles": (), "rate": 1.0}  # and what it sets otherwise than config.train
@@ -56,6 +57,7 @@ def default_train() -> ConfigDict:
             clip_norm=1.0,
             cautious_decay=False,  # decay only what the update, too, brings nearer to 0
             ema_decay=0.0,  # 0: no average kept
+            noise_scale=0,  # parts of each batch whose gradients tell the noise; 0: not measured
             groups={},
             frozen=(),  # shell patterns as those of groups
         )
@@ -122,6 +124,7 @@ def check(config: ConfigDict) -> None:
     configs.check_ranges(train, "config.train", RANGES)
     configs.check_ranges(train.rates, "config.train.rates", dict.fromkeys(RATES, (0, math.inf)))
     schedules.check(train)
+    noise_scale.check(train)
     _check_optimizer(train, "config.train", {})
     for name, group in train.groups.items():
         key = f"config.train.groups.{name}"
@@ -135,11 +138,12 @@ def check(config: ConfigDict) -> None:
                     f"{key}.roles: {role!r} is not one of {', '.join(roles.ROLES)}"
                     f"{nearest(role, roles.ROLES)}"
                 )
-    plain = train.optimizer == "adamw" and not (train.groups or train.frozen)
+    asked = train.groups or train.frozen or train.noise_scale
+    plain = train.optimizer == "adamw" and not asked
     if hasattr(family, "init_optimizer") and not plain:
         raise UserError(
             f"config.train: family {config.family!r} brings an optimizer of its own, so "
-            "`optimizer`, `groups` and `frozen` would change nothing"
+            "`optimizer`, `groups`, `frozen` and `noise_scale` would change nothing"
         )
     if train.groups or train.frozen:
         shapes = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))

@@ -1,5 +1,7 @@
 """The step that every single-loss family shares: gradient, optimizer, new parameters."""
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +11,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 
 from research import mesh
-from research.optim import roles
+from research.optim import noise_scale, roles
 from research.optim.roles import map_names
 from research.optim.settings import OTHERS, groups, load, matches, settings
 
@@ -91,28 +93,25 @@ def update(
         rate: learning rate, a scalar.
 
     Returns:
-        The new state and metrics, the loss and the gradient's global norm among them.
+        The new state and metrics, the loss and the gradient's global norm among them; where
+        `train.noise_scale` asks, those of `noise_scale.estimates`.
     """
-    count, all_params = config.hardware.accumulation, state["params"]
+    all_params, parts = state["params"], config.train.noise_scale or 1
     params = trained(config, all_params)
 
     def whole(params, batch, key):
         return loss(config, merged(params, all_params), batch, key, step)
 
-    gradient = jax.value_and_grad(whole, has_aux=True)
-    if count == 1:
-        (value, metrics), grads = gradient(params, batch, key)
-    else:
-        micro = jax.tree.map(lambda x: mesh.strided(x, count), batch)
+    gradient = functools.partial(jax.value_and_grad(whole, has_aux=True), params)
 
-        def add(sums, each):
-            outputs = gradient(params, *each)
-            return jax.tree.map(lambda total, x: total + x / count, sums, outputs), None
+    def of_part(batch, key):
+        found = averaged(gradient, micro_batches(config) // parts)(batch, key)
+        return found, noise_scale.square(found[1])
 
-        each = (micro, jax.random.split(key, count))
-        shapes = jax.eval_shape(gradient, params, *jax.tree.map(lambda x: x[0], each))
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        ((value, metrics), grads), _ = jax.lax.scan(add, zeros, each)
+    ((value, metrics), grads), square = averaged(of_part, parts)(batch, key)
+    if parts > 1:
+        whole_square, size = noise_scale.square(grads), config.train.batch_size
+        metrics = metrics | noise_scale.estimates(square, whole_square, parts, size)
     with jax.named_scope("optimizer"):
         updates, opt_state = transform(config, all_params).update(
             grads, state["opt_state"], params, learning_rate=rate
@@ -120,6 +119,28 @@ def update(
         params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
     metrics = {**metrics, "loss": value, "grad_norm": optax.global_norm(grads)}
     return {**state, "params": merged(params, all_params), "opt_state": opt_state}, metrics
+
+
+def micro_batches(config: ConfigDict) -> int:
+    """How many micro-batches a step takes, one after another."""
+    return math.lcm(config.hardware.accumulation, config.train.noise_scale or 1)
+
+
+def averaged(function: Callable, count: int) -> Callable:
+    """`function` of a batch and a key as its mean over `count` micro-batches and keys."""
+    if count == 1:
+        return function
+
+    def mean(batch, key):
+        def add(sums, each):
+            return jax.tree.map(lambda total, x: total + x / count, sums, function(*each)), None
+
+        each = (jax.tree.map(lambda x: mesh.strided(x, count), batch), jax.random.split(key, count))
+        shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], each))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.scan(add, zeros, each)[0]
+
+    return mean
 
 
 def evaluated(config: ConfigDict, state: dict) -> Any:
