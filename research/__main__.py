@@ -37,6 +37,10 @@ VERBS = {
         "compare laws by runs they were not shown",
         "python -m research backtest runs/quickstart --holdout flops:0.3decade",
     ),
+    "compare": (
+        "say how many times the compute of one arm another needs",
+        "python -m research compare runs/recipe_text --arms base,muon --out compare.json",
+    ),
     "isoflop": (
         "find the best size at each compute budget",
         "python -m research isoflop points.csv --params N --data D --loss L --flops C",

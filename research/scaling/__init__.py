@@ -5,6 +5,7 @@ Every verb of the command line is a function here that returns a documented data
     fit_law(table, law) -> LawFit             fit; `choose` is --law auto
     isoflop(table) -> IsoflopFit              isoflop
     backtest(table, holdout) -> Backtest      backtest
+    compare(arms) -> Comparison               compare
     extrapolate(curves) -> Extrapolation      extrapolate; `curves_from_frame` makes its curves
     next_runs(pool, ...) -> NextRuns          next
     plan(laws_json, flops) -> Plan            plan
@@ -16,6 +17,7 @@ Every verb of the command line is a function here that returns a documented data
 
 from research.scaling.backtest import Backtest, backtest
 from research.scaling.choice import Choice, choose
+from research.scaling.compare.verdict import Comparison, compare
 from research.scaling.extrapolate.curves import Curves
 from research.scaling.extrapolate.curves import from_frame as curves_from_frame
 from research.scaling.extrapolate.forecast import Extrapolation, extrapolate
@@ -33,6 +35,7 @@ from research.scaling.table import Table, from_frame, read_file, read_runs
 __all__ = [
     "Backtest",
     "Choice",
+    "Comparison",
     "Curves",
     "Extrapolation",
     "Holdout",
@@ -46,6 +49,7 @@ __all__ = [
     "Table",
     "backtest",
     "choose",
+    "compare",
     "curves_from_frame",
     "extrapolate",
     "fit_frontier",

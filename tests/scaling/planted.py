@@ -112,3 +112,41 @@ def planted_study(folder: Path, noise=0.003, parts=("text",)) -> Path:
         budgets = np.repeat(np.logspace(17, 21, 5), 7)
         rows += [result(*row, part=part) for row in zip(params, data, loss, budgets, strict=True)]
     return write_study(folder, rows)
+
+
+ARM_LAW = {"E": 1.2, "A": 40.0, "B": 300.0, "alpha": 0.34, "beta": 0.38}
+MIDDLE = 1e12  # FLOPs at which a planted multiplier is what its name says
+
+
+def planted_arms(
+    multiplier=1.0, exponent=0.0, seeds=2, noise=0.005, shared=0.0, num_sizes=3, draw=0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Runs of A and B of equal sizes, budgets and seeds (columns N, C, D, seed, L).
+
+    A with C FLOPs is B with C_B, where C = multiplier (C_B / MIDDLE)^exponent C_B: at equal sizes,
+    and so at the best of them. `noise` is a run's own, `shared` that of a cell and seed.
+    """
+    sizes, budgets = np.geomspace(5e4, 4e5, num_sizes), np.geomspace(4e11, 3.2e12, 4)
+    grid = np.meshgrid(sizes, budgets, np.arange(seeds), indexing="ij")
+    n, c, seed = (values.ravel() for values in grid)
+    worth = MIDDLE * (c / MIDDLE / multiplier) ** (1 / (1 + exponent))
+    generator = np.random.default_rng(draw)
+    both = shared * generator.standard_normal(len(n))
+    arms = []
+    for flops in (worth, c):
+        scatter = np.exp(both + noise * generator.standard_normal(len(n)))
+        loss = losses(n, flops / (6 * n), ARM_LAW) * scatter
+        frame = {"N": n, "C": c, "D": c / (6 * n), "seed": seed.astype(int), "L": loss}
+        arms.append(pd.DataFrame(frame))
+    return arms[0], arms[1]
+
+
+def arms_study(folder: Path, arms: dict[str, pd.DataFrame], **changes) -> Path:
+    """A run folder of one part, "text", that has these arms; `changes` are of every result."""
+    rows = []
+    for name, frame in arms.items():
+        for row in frame.itertuples():
+            each = result(row.N, row.D, row.L, row.C, seed=int(row.seed), arm=name)
+            each |= {"id": f"{each['id']}-arm{name}", "size": f"{row.N:.0f}", "flops": row.C}
+            rows.append(each | {"seconds": row.C / 1e10, "flops_spent": row.C} | changes)
+    return write_study(folder, rows)

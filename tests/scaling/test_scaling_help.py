@@ -14,9 +14,26 @@ import pytest
 from research import scaling
 from research.__main__ import VERBS, main
 from research.scaling.laws import LAWS
-from tests.scaling.planted import grid, losses, planted_study, valleys
+from tests.scaling.planted import (
+    arms_study,
+    grid,
+    losses,
+    planted_arms,
+    planted_study,
+    valleys,
+)
 
-LAB = ("fit", "isoflop", "backtest", "extrapolate", "plan", "predict", "next", "reproduce")
+LAB = (
+    "fit",
+    "isoflop",
+    "backtest",
+    "extrapolate",
+    "plan",
+    "predict",
+    "next",
+    "reproduce",
+    "compare",
+)
 
 
 def command(verb: str):
@@ -58,6 +75,12 @@ def folder(tmp_path_factory):
     tasks = pd.DataFrame({"val_loss": val, "error": 0.75 - 2 * np.exp(-0.9 * val)})
     tasks.to_csv(path / "tasks.csv", index=False)
     planted_study(path / "runs" / "quickstart")
+    arms = planted_arms(seeds=2, noise=0.003, multiplier=2.0)
+    for name, rows in zip("ab", arms, strict=True):
+        rows.to_csv(path / f"{name}.csv", index=False)
+    both = [r.assign(optimizer=o) for r, o in zip(arms, ("adamw", "muon"), strict=True)]
+    pd.concat(both).to_csv(path / "arms.csv", index=False)
+    arms_study(path / "runs" / "recipe_text", dict(zip(("base", "muon"), arms, strict=True)))
     (path / "laws").mkdir()
     words = shlex.split(
         "fit table.csv --params N --data D --loss L --bootstrap 200 --out laws.json"
@@ -98,6 +121,7 @@ SHORT = {
     "next": "next --pool pool.csv --params N --data D --loss L --cost FLOPs --target target.csv"
     " --law chinchilla",
     "reproduce": "reproduce hoffmann2022",
+    "compare": "compare a.csv b.csv --flops C --loss L",
 }
 KEYS = {
     "fit": {"law", "parameters", "intervals", "warnings", "refused", "convention"},
@@ -111,6 +135,7 @@ KEYS = {
     "predict": {"law", "predictions", "warnings", "fit_warnings"},
     "next": {"rows", "shares", "waiting", "prediction", "low", "high"},
     "reproduce": {"paper", "passed", "lines", "learned"},
+    "compare": {"multiplier", "trend", "range", "paired", "p_value", "warnings", "refused"},
 }
 
 
@@ -178,6 +203,7 @@ def test_every_verb_is_a_function_that_returns_a_documented_dataclass():
     readme = scaling.__doc__ or ""
     pairs = re.findall(r"^    (\w+)\(.*?\) -> (\w+)", readme, re.M)
     names = ("isoflop", "backtest", "extrapolate", "next_runs", "plan", "predict", "reproduce")
+    names = (*names, "compare")
     assert {"fit_law", *names} == {name for name, _ in pairs}
     for name, result in pairs:
         kind = getattr(scaling, result)

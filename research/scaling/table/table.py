@@ -315,7 +315,7 @@ def _record(row: files.Trial) -> dict:
 
 
 def _seconds(row: files.Trial) -> float:
-    """Wall-clock seconds of a whole run; of one that left a trunk, at its own steps' speed."""
+    """Wall-clock seconds of a whole run; of a branch at the speed of its own steps."""
     own, spent = row.get("seconds"), row.get("flops_spent")
     return own * row["flops"] / spent if own and spent else np.nan
 

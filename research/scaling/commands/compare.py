@@ -1,0 +1,176 @@
+"""`python -m research compare`: how many times the FLOPs of B does A need for the same loss."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from research.errors import UserError, nearest
+from research.run import storage
+from research.scaling.commands.answer import add_answer_options, aligned, answer
+from research.scaling.commands.options import add_column_options, read_tables, share
+from research.scaling.compare.arms import Refused, split
+from research.scaling.compare.verdict import Comparison, Multiplier, against_first
+from research.scaling.table import Table
+
+EXAMPLE = """examples:
+  python -m research compare runs/recipe_text --arms base,muon --out compare.json
+  python -m research compare a.csv b.csv --flops C --loss L --out compare.json
+  python -m research compare arms.csv --by optimizer --arms adamw,muon --flops C --loss L \\
+      --params N --json
+
+The multiplier is the FLOPs of the first arm over those of the other at equal loss, each at the best
+of the sizes that were run: above 1 the other arm is the better one, and C FLOPs of it are worth
+m(C) C of the first. Its exponent in C says whether it grows. Runs of one size, budget and seed in
+both arms are pairs, whose shared noise drops out. Arms are values of config.arm, of --by COLUMN, or
+the parts of a study.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `compare`."""
+    add = parser.add_argument
+    add("sources", nargs="+", metavar="TABLE", help="two tables, or one table or run folder")
+    add("--arms", metavar="A,B[,C]", help="which arms: the first is held against each other")
+    add("--by", metavar="COLUMN", help="the column that names arms (default: arm)")
+    add_column_options(parser)
+    add("--flops", metavar="COLUMN", help="training FLOPs C; without it C = 6ND")
+    add("--score", metavar="NAME", help="of a run folder: the score that is the loss")
+    add("--part", help="one part of a run folder (default: each that has the arms)")
+    add("--level", type=share("--level", 0.95), default=0.95, help="of the intervals")
+    add_answer_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print, and write compare.json; a refusal is written there too, and ends in exit 2.
+
+    Raises:
+        UserError: arguments or tables that cannot be used; nothing is written then.
+        Refused: arms that cannot be held against each other.
+    """
+    parts: dict[str, list[Comparison]] = {}
+    for part, arms in _arms(args).items():
+        try:
+            parts[part] = against_first(arms, args.level)
+        except Refused as error:
+            first, other = list(arms)[:2]
+            refused = Comparison((first, other), None, level=args.level, refused=str(error))
+            if not parts:
+                answer(args, _content({part: [refused]}), [])
+                raise
+            parts[part] = [refused]
+    lines = [line for part, found in parts.items() for line in _lines(part, found)]
+    answer(args, _content(parts), lines)
+    return 0
+
+
+def _content(parts: Mapping[str, list[Comparison]]) -> dict[str, Any]:
+    """The first comparison, and beside it every one of several arms, and of several parts."""
+
+    def of_one(found: list[Comparison]) -> dict[str, Any]:
+        others = {"comparisons": [each.to_json() for each in found]} if len(found) > 1 else {}
+        return found[0].to_json() | others
+
+    each = {part: of_one(found) for part, found in parts.items()}
+    first = next(iter(each))
+    return each[first] | ({"parts": each} if len(each) > 1 else {})
+
+
+def _arms(args: argparse.Namespace) -> dict[str, dict[str, Table]]:
+    """The arms of each part, by name; a table has one part, called "".
+
+    Raises:
+        UserError: arms that are not there, or options that do not go together.
+    """
+    names = [name.strip() for name in (args.arms or "").split(",") if name.strip()]
+    if len(args.sources) > 2:
+        raise UserError(f"{len(args.sources)} tables: expected two, or one with --arms A,B")
+    if args.arms is not None and len(names) < 2:
+        raise UserError(f"--arms {args.arms}: expected two names or more, such as base,muon")
+    if len(args.sources) == 2:
+        return {"": _two_tables(args, names)}
+    if not names:
+        raise UserError(
+            f"{args.sources[0]}: name two arms of it with --arms A,B, or a second table"
+        )
+    tables = _read(args, args.sources[0])
+    if args.part:
+        tables = {args.part: tables[args.part]}
+    column = args.by or "arm"
+    if args.by is None and all(name in tables for name in names):
+        return {"": {name: tables[name] for name in names}}
+    having = {
+        part: table
+        for part, table in tables.items()
+        if column in table.frame and set(names) & set(table.frame[column].astype(str))
+    }
+    if not having:
+        known = [str(v) for t in tables.values() if column in t.frame for v in t.frame[column]]
+        known = sorted({*known, *(tables if args.by is None else ())} - {""})
+        if any(column in table.frame for table in tables.values()) and known:
+            hint = f"{nearest(names[0], known)}; it has {', '.join(known)}"
+            raise UserError(f"--arms: no {column} {names[0]!r} in {args.sources[0]}{hint}")
+        having = tables
+    return {part: split(table, column, names) for part, table in having.items()}
+
+
+def _two_tables(args: argparse.Namespace, names: list[str]) -> dict[str, Table]:
+    for option in ("by", "part"):
+        if getattr(args, option):
+            raise UserError(f"--{option}: only for one table that holds both arms")
+    if not names:
+        names = [Path(source).stem for source in args.sources]
+        if names[0] == names[1] and args.sources[0] != args.sources[1]:
+            names = args.sources
+    if len(names) != 2:
+        raise UserError(f"--arms {args.arms}: {len(names)} names for two tables")
+    if names[0] == names[1]:
+        names = [names[0], f"{names[1]} again"]
+    tables = [_read(args, source) for source in args.sources]
+    for source, found in zip(args.sources, tables, strict=True):
+        if len(found) > 1:
+            raise UserError(
+                f'{source} has parts {", ".join(found)}: --where "part == ..." picks one'
+            )
+    return {name: next(iter(found.values())) for name, found in zip(names, tables, strict=True)}
+
+
+def _read(args: argparse.Namespace, source: str) -> dict[str, Table]:
+    folder = storage.is_folder(source)
+    if args.score and not folder:
+        raise UserError(f"--score: only for a run folder; --loss names the column of {source}")
+    loss = args.score or args.loss if folder else args.loss
+    given = argparse.Namespace(**{**vars(args), "source": source, "loss": loss, "group": None})
+    given.part = args.part if folder else None
+    return read_tables(given)
+
+
+def _lines(part: str, found: list[Comparison]) -> list[str]:
+    """Each comparison as a table: a row a resource, then its warnings."""
+    said = [part] if part else []
+    for each in found:
+        first, second = each.names
+        if each.flops is None:
+            said.append(f"{first} over {second}: refused: {each.refused}")
+            continue
+        how = "paired" if each.paired else "not paired"
+        said.append(
+            f"{first} over {second} at equal loss, from {each.flops.losses[1]:.4g} down to"
+            f" {each.flops.losses[0]:.4g} (p = {each.p_value:.2g}, {how})"
+        )
+        head = ("", "times", f"{each.level:.0%} interval", "at loss", "exponent", "", "")
+        resources = {"FLOPs": each.flops, **each.others}
+        said += aligned(head, [_row(name, value) for name, value in resources.items()])
+        if each.flops.value == each.flops.low == each.flops.high == 1:
+            said.append("  both arms are the same runs")
+        said += [f"  warning {finding.line}" for finding in each.findings]
+    return said
+
+
+def _row(name: str, found: Multiplier | str) -> tuple[str, ...]:
+    if isinstance(found, str):
+        return name, f"refused: {found}"
+    ends = f"[{found.low:.3g}, {found.high:.3g}]"
+    trend = f"[{found.trend_low:.2g}, {found.trend_high:.2g}]"
+    exponent = f"{found.exponent:.2g}"
+    return name, f"{found.value:.3g}", ends, f"{found.at_loss:.4g}", exponent, trend, found.says
