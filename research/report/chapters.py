@@ -93,6 +93,7 @@ def _of_laws(part: Part, found: Findings) -> Iterator[Titled]:
         for title in ("Exponent a (N_opt ~ C^a)", "Exponent of loss above its floor")
     )
     for group, name, heading, draw in (
+        ("doubts", "multiplier", "What an arm saves", law_figures.multiplier),
         ("doubts", "ladder", "Which law predicts the largest budget", law_figures.ladder),
         ("doubts", "coverage", "How often its intervals hold", law_figures.coverage),
         ("doubts", "profiles", "How well each parameter is known", law_figures.profiles),

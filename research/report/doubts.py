@@ -1,4 +1,4 @@
-"""What tells whether to trust a law: the ladder, coverage, profiles, the price of a wrong size."""
+"""What tells whether to trust a law, or an arm: ladder, coverage, profiles, prices, multipliers."""
 
 import numpy as np
 import pandas as pd
@@ -7,6 +7,8 @@ from research.errors import UserError
 from research.report.outlook import point
 from research.scaling import laws
 from research.scaling.backtest import backtest
+from research.scaling.compare.arms import split
+from research.scaling.compare.verdict import against_first
 from research.scaling.coverage import coverage
 from research.scaling.doubt import intervals
 from research.scaling.doubt.signs import law_for, objective_for
@@ -54,6 +56,33 @@ def covered(table: Table) -> pd.DataFrame:
         return pd.DataFrame()
     shares = {"level": found.levels, "share": found.share, "low": found.low, "high": found.high}
     return (100 * pd.DataFrame(shares)).assign(runs=found.num_runs)
+
+
+def multiplier(table: Table) -> pd.DataFrame:
+    """Columns arm, C, loss, value, low, high, exponent, says: of each arm over the first by name.
+
+    How many times the FLOPs of the first arm those of `arm` save at equal loss; no rows for a part
+    without arms, or with arms that cannot be compared.
+    """
+    arms = sorted(set(table.frame["arm"]) - {""}) if "arm" in table.frame else []
+    if len(arms) < 2:
+        return pd.DataFrame()
+    try:
+        found = against_first(split(table, "arm", arms))
+    except UserError:
+        return pd.DataFrame()
+    columns = ["C", "loss", "value", "low", "high"]
+    tables = [
+        pd.DataFrame(each.flops.curve, columns=columns).assign(
+            first=each.names[0],
+            arm=each.names[1],
+            exponent=each.flops.exponent,
+            says=each.flops.says,
+        )
+        for each in found
+        if each.flops is not None
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def profiles(fit: LawFit | None) -> pd.DataFrame:

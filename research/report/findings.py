@@ -155,6 +155,7 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
     size_law, data_law = _optimal_lines(lab.isoflop, lab.table, grid)
     plan = outlook.plan_curve(chinchilla, least, most)
     tables = {
+        "multiplier": doubts.multiplier(lab.table),
         "ladder": doubts.ladder(lab.table),
         "coverage": doubts.covered(lab.table),
         "profiles": doubts.profiles(chinchilla),

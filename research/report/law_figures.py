@@ -1,4 +1,4 @@
-"""Figures that doubt a law (ladder, coverage, profiles, the price of a size) and that use it."""
+"""Figures that doubt a law (ladder, coverage, profiles), compare arms, and that use a law."""
 
 from collections.abc import Mapping
 
@@ -21,6 +21,27 @@ def ladder(rows: pd.DataFrame) -> alt.LayerChart:
         mark(rows, "bar", x, y, tooltip=[tip("law", "Law"), *errors], opacity=grey),
         mark(rows, "bar-label", x, y, text=alt.Text("error:Q", format=".2f")),
         height=max(120, 34 * len(rows)),
+    )
+
+
+def multiplier(rows: pd.DataFrame) -> alt.LayerChart:
+    """Draw how many times less compute an arm takes than the first, against its compute."""
+    first, names = rows["first"].iloc[0], list(dict.fromkeys(rows.arm))
+    x = grammar.resource({}, rows.C, "C")
+    title = f"FLOPs of {first} over the arm's, at equal loss"
+    y = grammar.log_axis(alt.Y, [1.0, *rows.low, *rows.high], "value", title, format="~g")
+    color = alt.Color("arm:N", sort=names, legend=alt.Legend(title=None, symbolType="stroke"))
+    tooltip = [
+        tip("arm", "Arm"),
+        tip("C", "Its compute (FLOPs)", ".2e"),
+        tip("loss", "Loss", ".4f"),
+    ]
+    tooltip += [tip("value", "Times", ".3f"), *ends(".3f")]
+    return layered(
+        mark(pd.DataFrame({"value": [1.0]}), "zero", y),
+        span(rows, "band", y, x, color=color),
+        mark(rows, "line", x, y, color=color, tooltip=tooltip),
+        height=HEIGHT,
     )
 
 

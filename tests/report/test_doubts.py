@@ -1,10 +1,14 @@
 """The ladder, the profiles and the price of a size say what the law lab says."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from research.report import doubts, law_figures
+from research.report import doubts, law_figures, words
 from research.scaling.doubt import intervals
+from research.scaling.table import read_runs
+from tests.scaling.planted import arms_study, planted_arms
 
 
 def test_the_planted_law_tops_the_ladder(runs):
@@ -49,3 +53,18 @@ def test_coverage_is_in_percent(runs):
     assert rows["share"].between(rows.low, rows.high).all() and rows.high.max() <= 100
     law_figures.coverage(rows).to_dict()
     assert not len(doubts.covered(runs.select(np.arange(len(runs)) < 14)))
+
+
+def test_the_multiplier_of_each_arm_is_drawn_with_its_band(tmp_path):
+    arms = dict(zip(("base", "muon"), planted_arms(2.0, noise=0.002), strict=True))
+    (table,) = read_runs(arms_study(tmp_path / "runs", arms)).values()
+    rows = doubts.multiplier(table)
+    assert set(rows.arm) == {"muon"} and set(rows["first"]) == {"base"}
+    assert (rows.low < 2).all() and (rows.high > 2).all() and rows.C.is_monotonic_increasing
+    assert law_figures.multiplier(rows).to_dict()["layer"]
+    said = words.said("multiplier", None, SimpleNamespace(tables={"multiplier": rows}))
+    assert "FLOPs of base" in said and "muon stays as it is with compute" in said
+    one = table.select(table["arm"] == "muon")
+    assert not len(doubts.multiplier(one)) and not len(
+        doubts.multiplier(table.select(table["D"] < 0))
+    )

@@ -191,14 +191,17 @@ def _priors(of: Pairs) -> tuple[list[int], np.ndarray, np.ndarray]:
 
 
 def _starts(of: Pairs) -> list[np.ndarray]:
-    """Where to begin: low and high floors, and A as good as B, better and worse."""
+    """Where to begin: low and high floors, and the shift that straight lines in logs have."""
+    n = [] if of.size is None else [of.size]
+    columns = np.stack([np.ones_like(of.loss), of.resource, ~of.second, *n], axis=1)
+    _, slope, apart, *_ = np.linalg.lstsq(columns, of.loss)[0]
+    shift = float(np.clip(-apart / min(slope, -0.01), -3.0, 3.0))
     result = []
     for floor in (-1.0, 1.5):
         above = np.log(np.exp(np.median(of.loss)) - of.bound * scipy.special.expit(floor))
-        for shift in (0.0, 1.0, -1.0):
-            start = {"floor": floor, "scale": above - 0.7, "size_scale": above - 0.7}
-            start |= {"beta": EXPONENT[0], "alpha": EXPONENT[0], "shift": shift}
-            result.append(np.array([start.get(name, 0.0) for name in of.names]))
+        start = {"floor": floor, "scale": above - 0.7, "size_scale": above - 0.7}
+        start |= {"beta": EXPONENT[0], "alpha": EXPONENT[0], "shift": shift}
+        result.append(np.array([start.get(name, 0.0) for name in of.names]))
     return result
 
 
