@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -83,13 +84,17 @@ def check(config: ConfigDict) -> None:
 
 
 def rotate(x: jax.Array, positions: jax.Array | None = None, base: float = 10_000.0) -> jax.Array:
-    """Rotary positions (Su et al. 2021, eq. 34) on x [..., L, K]; `positions` [L] or [B, 1, L]."""
+    """Rotary positions (Su et al. 2021, eq. 34) on x [..., L, K]; `positions` [L] or [B, 1, L].
+
+    Where positions are simply in order, the cosines and sines are constants of the program: XLA
+    fuses them with the product otherwise, and on CPU finds them anew for each head of each example.
+    """
     length, half = x.shape[-2], x.shape[-1] // 2
-    frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    positions = jnp.arange(length) if positions is None else positions
-    angle = positions.astype(jnp.float32)[..., None] * frequency
-    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
-    first, second = x[..., :half], x[..., half:]
+    xp, positions = (np, np.arange(length)) if positions is None else (jnp, positions)
+    frequency = base ** (-np.arange(half, dtype=np.float32) / half)
+    angle = positions.astype(np.float32)[..., None] * frequency
+    cos, sin = xp.cos(angle).astype(x.dtype), xp.sin(angle).astype(x.dtype)
+    first, second = jnp.split(x, 2, -1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
 
 
@@ -130,7 +135,8 @@ class Attention(nn.Module):
         )(x_BxLxD)
         qkv = constrain(qkv, "batch", "length", "heads", None, None)
         qkv = qkv.transpose(3, 0, 2, 1, 4)  # [G + 2, B, N, L, K]
-        q_GxBxNxLxK, k_BxNxLxK, v_BxNxLxK = qkv[:groups], qkv[groups], qkv[groups + 1]
+        q_GxBxNxLxK, k_1xBxNxLxK, v_1xBxNxLxK = jnp.split(qkv, [groups, groups + 1])
+        k_BxNxLxK, v_BxNxLxK = k_1xBxNxLxK[0], v_1xBxNxLxK[0]
         if where.tokens is not None:
             v_BxNxLxK += self._looked_up(where.tokens, kv_heads, head_dim)
         if model.qk_norm:
