@@ -29,12 +29,15 @@ PARTS = {
 
 def get_config(part: str) -> ConfigDict:
     """Llama-2 7B, its parameters and optimizer state split over every chip."""
-    config = defaults.config("autoregressive", "dolma")
+    config = defaults.config("autoregressive", "dolma", optimizer="adamw")
     config.part, config.recipe = part, "fixed"
     config.data.update(feature="text", length=2048)
     config.model.update(depth=32, width=4096, num_heads=32, vocab_size=32_000)
     config.model.update(mlp_ratio=11_008 / 4096, activation="swiglu")
-    config.train.update(steps=257_041, batch_size=256, learning_rate=3e-4, warmup_steps=2_000)
+    config.model.update(qk_norm=False, smear=False, zero_outputs=False)
+    config.train.update(
+        clip_norm=1.0, steps=257_041, batch_size=256, learning_rate=3e-4, warmup_steps=2_000
+    )
     config.evaluation.update(batch_size=256, examples=4096)
     config.sampling.num = 0
     config.hardware.update(remat="full", unroll=1, attention="splash", loss_chunks=8)

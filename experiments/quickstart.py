@@ -85,7 +85,6 @@ def get_config(part: str) -> ConfigDict:
     if about["family"] == "diffusion":
         config.recipe = "image_ladder"
         config.model.image_shape = (config.data.resolution, config.data.resolution, 1)
-        config.train.ema_decay = 0.9
         config.sampling.num = 16
         config.evaluation.examples = 512  # each is seen at several noise levels
     if part == "images":

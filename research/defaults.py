@@ -150,16 +150,25 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
     known = [*optim.PARTS, *dict(parts.named(module, tree.model))]
     for key in chosen.keys() - {*known}:
         raise UserError(f"{key}={chosen[key]!r} names no part of {family!r}{nearest(key, known)}")
-    tree.train.update({key: chosen[key] for key in chosen.keys() & optim.PARTS.keys()})
     tree.data = data.default(source)
-    for section in ("sampling", "evaluation"):
+    for section in ("train", "sampling", "evaluation"):
         if hasattr(module, f"default_{section}"):
             tree[section].update(getattr(module, f"default_{section}")())
+    tree.train.update({key: chosen[key] for key in chosen.keys() & optim.PARTS.keys()})
     return tree
 
 
 # Keys that came later and whose default is not what was run before.
-BEFORE = {"train": {"rates": dict.fromkeys(optim.RATES, 1.0)}}
+BEFORE = {
+    "model": {"zero_outputs": False, "smear": False, "qk_norm": False},
+    "train": {
+        "optimizer": "adamw",
+        "rates": dict.fromkeys(optim.RATES, 1.0),
+        "decay_shape": "sqrt",
+        "scale": "rms",  # Muon's
+        "neuron_b2": 0.0,
+    },
+}
 
 
 def complete(found: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +177,10 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
         model, family = _mixture_by_name(found["model"]), families.load(found["family"])
         named = [key for key, _ in parts.named(family, parts.keys(family, model))]
         chosen = {key: model[key] for key in named if key in model}
-        default = configs.to_plain(config(found["family"], found["data"]["name"], **chosen))
+        chosen["optimizer"] = found["train"].get("optimizer", BEFORE["train"]["optimizer"])
+        tree = config(found["family"], found["data"]["name"], **chosen)
+        settle(tree)
+        default = configs.to_plain(tree)
     except (KeyError, TypeError, UserError):  # of no family that is here
         return found
 

@@ -10,51 +10,80 @@ from research import config as configs
 from research import cost, data, defaults, families
 from research.errors import UserError, nearest
 
-DECAY_FRACTION = 0.2  # of the run, in the cooldown (Haegele et al. 2024, section 4)
+DECAY_FRACTION = 0.6  # of the run, in Muon's cooldown
+SHORT_DECAY = 0.2  # in that of others (Haegele et al. 2024, section 4)
 
 
-def ladder(config: ConfigDict, largest_rate: float = 0.016) -> None:
+def ladder(config: ConfigDict) -> None:
     """Fill `config` from its `size`, the width, and its `budget` in FLOPs.
 
-    Depth is width / 32, at least 2, and heads are 32 wide where they can be. Rate and batch come
-    from our own sweep, experiments/quickstart_lr.py: the best peak rate falls as 1 / width, as
-    muP has it for Adam's hidden matrices (Yang et al. 2022, table 8), up to the largest rate the
-    sweep tried; with so few steps a small batch wins. The last fifth of the run is the cooldown;
-    warm-up is a fixed number of steps, so that runs of every budget share one trunk.
+    Depth is width / 32, at least 2, and heads are 32 wide where they can be. The rates are Muon's,
+    whose spectral scale makes them the same at every width; with so few steps a small batch wins.
+    The last three fifths of the run are the cooldown; warm-up is a fixed number of steps, so that
+    runs of every budget share one trunk.
+
+    With another optimizer it is the ladder of the first laws, `_adamw`.
     """
+    _shape(config)
+    if config.train.optimizer == "muon":
+        configs.fill(config.train, batch_size=8, learning_rate=0.02)
+        configs.fill(config.train.rates, input=5.0, output=0.9, scalar=1.0)
+        _muon(config)
+    else:
+        _adamw(config, largest_rate=0.016)
+
+
+def image_ladder(config: ConfigDict) -> None:
+    """The same for diffusion on images, whose patches and output learn more slowly."""
+    _shape(config)
+    if config.train.optimizer == "muon":
+        configs.fill(config.train, batch_size=16, learning_rate=0.02)
+        configs.fill(config.train.rates, input=0.5, output=0.2, scalar=1.0)
+        _muon(config)
+    else:
+        _adamw(config, largest_rate=0.008)  # 0.016 is too much for any width
+
+
+def _shape(config: ConfigDict) -> None:
+    """Fill width, depth and heads from `config.size`, of those that the network has."""
     width = config.size
     head_dim = 32 if width % 32 == 0 else 16 if width % 16 == 0 else 8
-    model = dict(
-        width=width,
-        depth=max(2, round(width / 32)),
-        num_heads=max(1, width // head_dim),
-    )
+    model = dict(width=width, depth=max(2, round(width / 32)), num_heads=max(1, width // head_dim))
     configs.fill(config.model, **{key: model[key] for key in model if key in config.model})
+
+
+def _muon(config: ConfigDict) -> None:
+    configs.fill(config.train, warmup_steps=8, decay_shape="linear")
+    horizon(config, DECAY_FRACTION)
+
+
+def _adamw(config: ConfigDict, largest_rate: float) -> None:
+    """One rate for all, and a short cooldown.
+
+    Rate and batch come from a sweep, experiments/quickstart_lr.py: the best peak rate falls as
+    1 / width, as muP has it for Adam's hidden matrices (Yang et al. 2022, table 8), up to the
+    largest rate the sweep tried.
+    """
+    width = config.size
     configs.fill(
         config.train,
         batch_size=16 if width < 64 else 8,
         learning_rate=min(largest_rate, 0.4 / width),
         warmup_steps=8,
     )
-    horizon(config)
+    fixed(config)
 
 
-def image_ladder(config: ConfigDict) -> None:
-    """The same for diffusion on images, where 0.016 is too much for any width of the sweep."""
-    ladder(config, largest_rate=0.008)
-
-
-def horizon(config: ConfigDict) -> None:
-    """Fill train.steps and train.decay_steps from `budget` by the ledger, and rates by role."""
+def horizon(config: ConfigDict, decay_fraction: float = SHORT_DECAY) -> None:
+    """Fill train.steps from `budget` by the ledger, and train.decay_steps, a share of them."""
     train = config.train
-    configs.fill(train.rates, **dict.fromkeys(train.rates, 1.0))
     if train.steps is None and config.budget is not None:
         if not 0 < config.budget < math.inf:
             raise UserError(f"config.budget={config.budget} must be positive")
         if train.batch_size is not None:
             train.steps = _steps(config)
     if train.steps is not None:
-        configs.fill(train, decay_steps=round(DECAY_FRACTION * train.steps))
+        configs.fill(train, decay_steps=round(decay_fraction * train.steps))
 
 
 def _steps(config: ConfigDict) -> int:
@@ -73,6 +102,8 @@ def _steps(config: ConfigDict) -> int:
 
 def fixed(config: ConfigDict) -> None:
     """Derive only the horizon; the config gives everything else itself."""
+    configs.fill(config.train, decay_shape="sqrt")
+    configs.fill(config.train.rates, **dict.fromkeys(config.train.rates, 1.0))
     horizon(config)
 
 

@@ -9,12 +9,15 @@ from ml_collections import ConfigDict
 from research import defaults, recipes
 from research.models import common
 
+PLAIN = dict(qk_norm=False, smear=False, zero_outputs=False, rotary=True)  # of a decoder
+
 
 def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
     """A two-layer decoder, 16 wide, on a small Markov chain; 8 sequences a batch."""
-    config = defaults.config("autoregressive", "markov", **_parts(model))
+    config = defaults.config("autoregressive", "markov", optimizer="adamw", **_parts(model))
     config.recipe = "fixed"
-    config.model.update(dict(depth=2, width=16, num_heads=2, vocab_size=vocab) | model)
+    plain = {key: PLAIN[key] for key in PLAIN if key in config.model}
+    config.model.update(plain | dict(depth=2, width=16, num_heads=2, vocab_size=vocab) | model)
     config.data.update(
         length=length, vocab_size=vocab, order=1, tokens=4_000, validation_tokens=2_000
     )
@@ -23,13 +26,13 @@ def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
 
 def diffusion(**model) -> ConfigDict:
     """A two-layer DiT, 16 wide, on a Gaussian mixture of 16x16 floats."""
-    config = defaults.config("diffusion", "gaussian_mixture", **_parts(model))
+    config = defaults.config("diffusion", "gaussian_mixture", optimizer="adamw", **_parts(model))
     config.recipe = "fixed"
     config.data.update(resolution=8, images=200, validation_images=64)
     shape = dict(depth=2, width=16, num_heads=2, image_shape=(8, 8, 1), discrete=False)
+    shape |= dict(rotary=False)
     kept = {key: value for key, value in shape.items() if key in config.model}
     config.model.update(kept | model)
-    config.train.ema_decay = 0.9
     return _trained(config)
 
 
@@ -38,7 +41,7 @@ def _parts(model: dict) -> dict[str, str]:
 
 
 def _trained(config: ConfigDict) -> ConfigDict:
-    config.train.update(steps=10, batch_size=8, learning_rate=1e-2, warmup_steps=2)
+    config.train.update(steps=10, batch_size=8, learning_rate=1e-2, warmup_steps=2, clip_norm=1.0)
     config.evaluation.update(batch_size=8, examples=32)
     config.log_steps = 1
     return recipes.apply(config)

@@ -15,6 +15,7 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     axes(config) -> logical axis names of its parameters
     check(config, spec) raises UserError before any compile; `spec` is the data's
     default_sampling(), default_evaluation() -> the keys it reads there
+    default_train() -> keys of config.train, such as the optimizer, that it wants otherwise
     init_optimizer(config, params), update(config, state, batch, key, step, learning_rate)
         when its step is not one gradient of `loss`: two players, inner sampling chains
     reference(config, params) -> parameters that lie frozen beside the trained ones, made from

@@ -29,6 +29,11 @@ def default_model() -> ConfigDict:
     return ConfigDict(dict(network="decoder", vocab_size=256))
 
 
+def default_train() -> dict[str, Any]:
+    """The optimizer that its recipe is tuned for."""
+    return dict(optimizer="muon", clip_norm=0.0)
+
+
 def default_sampling() -> ConfigDict:
     """Keys of `config.sampling` this family reads."""
     return ConfigDict(dict(temperature=1.0))

@@ -52,7 +52,7 @@ def default_model() -> dict[str, Any]:
         attention="full",
         num_heads=placeholder(int),
         num_kv_heads=0,  # 0: one key-value head a query head
-        qk_norm=False,
+        qk_norm=True,
         rotary=True,
     )
 

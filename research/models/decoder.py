@@ -28,7 +28,7 @@ def default_model() -> dict[str, Any]:
     ends = dict(
         tie_embeddings=False,
         max_length=0,  # 0: no table of positions
-        smear=False,  # each position sees a learned share of the one before
+        smear=True,  # each position sees a learned share of the one before
         value_embeddings=False,  # a table of values of each token, in each layer
         bigram_rows=0,  # of a table of pairs of tokens, which each layer reads; 0: none
         logit_softcap=0.0,  # logits stay below it (Gemma 2); 0: no bound

@@ -15,7 +15,7 @@ from research.models.common import Dense, Norm, parameter
 from research.models.transformer import Stack
 
 PARTS = transformer.PARTS
-PREFERRED = dict(rotary=False)  # it adds fixed positions instead
+PREFERRED = dict(qk_norm=False)
 check_hardware = transformer.check_hardware
 
 
@@ -24,6 +24,7 @@ def default_model() -> dict[str, Any]:
     return transformer.default_model() | dict(
         norm="layernorm",
         bias=True,
+        zero_outputs=False,  # its gates are zero already
         patch_size=2,
         time_features=64,  # sinusoids of log-SNR; 256 in DiT
         fourier_features=(),  # (6, 7) in VDM, for long runs: short ones learn slower with them

@@ -49,7 +49,7 @@ def default_model() -> dict[str, Any]:
         channel="mlp",
         norm="rmsnorm",
         bias=False,
-        zero_outputs=False,  # branches write nothing at first: a block begins as the identity
+        zero_outputs=True,  # branches write nothing at first: a block begins as the identity
         residual_scalars=False,  # a layer reads a x + b x_0, of what entered the stack
     )
 

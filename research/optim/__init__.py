@@ -10,6 +10,7 @@ An optimizer is a module with
 
 and, where it needs them,
 
+    DECAYED, the roles of the parameters that weight decay is for; of every matrix by default
     check(train) raises UserError before any compile
     wrap(settings, inner) -> the transformation of the whole step, of which `inner` is all but the
         rate; it is given `learning_rate`, and serves a whole run, not a group

@@ -35,16 +35,17 @@ RANGES = {
     **adamw.RANGES,
 }
 SCALES = ("rms", "spectral")
+DECAYED = ("hidden",)  # tables and heads move by Adam at rates of their own
 
 
 def default_train():
     return dict(
         momentum=0.95,
         newton_schulz_steps=5,
-        scale="rms",
+        scale="spectral",
         update_rms=0.2,  # of the scale "rms"
         heads_apart=False,  # each head of q, k, v and out is a matrix by itself
-        neuron_b2=0.0,  # of NorMuon's second moments; 0: there are none
+        neuron_b2=0.95,  # of NorMuon's second moments; 0: there are none
         **adamw.default_train(),
     )
 

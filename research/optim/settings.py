@@ -49,7 +49,7 @@ def default_train() -> ConfigDict:
             learning_rate=placeholder(float),  # of hidden matrices
             rates={role: placeholder(float) for role in RATES},  # of others, times learning_rate
             schedule="wsd",
-            decay_shape="sqrt",  # of the cooldown of "wsd"
+            decay_shape=placeholder(str),  # of the cooldown of "wsd"
             warmup_steps=placeholder(int),
             decay_steps=placeholder(int),  # the cooldown of "wsd"
             optimizer="adamw",

@@ -15,6 +15,8 @@ from research.optim import noise_scale, roles
 from research.optim.roles import map_names
 from research.optim.settings import OTHERS, groups, load, matches, settings
 
+MATRICES = ("input", "hidden", "output")  # roles of what weight decay is for
+
 
 def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationExtraArgs:
     """What turns gradients of the trained ones of `params` into what the rate multiplies."""
@@ -30,9 +32,10 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
     ]
     for part, each in parts.items():
         whole = "weight_decay" in train.groups.get(part, ())
+        roles_of = getattr(load(each.optimizer), "DECAYED", MATRICES)
 
-        def decayed(tree, part=part, whole=whole):
-            of = {n for n, p in known.items() if whole or p.role != "scalar"}
+        def decayed(tree, part=part, whole=whole, roles_of=roles_of):
+            of = {n for n, p in known.items() if whole or p.role in roles_of}
             return map_names(lambda name, _: name in of and group[name] == part, tree)
 
         decay = cautious_decay if train.cautious_decay else optax.add_decayed_weights

@@ -32,7 +32,7 @@ def config(shape: argparse.Namespace) -> Any:
     """The complete config of an autoregressive run of this shape."""
     from research import defaults, recipes
 
-    tree = defaults.config("autoregressive", "python_stdlib")
+    tree = defaults.config("autoregressive", "python_stdlib", optimizer="adamw")
     tree.recipe = "fixed"
     tree.model.update(
         width=shape.width,
@@ -40,7 +40,10 @@ def config(shape: argparse.Namespace) -> Any:
         num_heads=shape.heads,
         vocab_size=shape.vocab,
         activation=shape.activation,
+        qk_norm=False,
+        smear=False,
     )
+    tree.train.clip_norm = 1.0
     tree.data.length = shape.length
     tree.train.update(batch_size=shape.batch, steps=1000, learning_rate=1e-3, warmup_steps=20)
     tree.hardware.unroll = shape.unroll or tree.hardware.unroll

@@ -29,6 +29,7 @@ __all__ = [
     "default_evaluation",
     "default_model",
     "default_sampling",
+    "default_train",
     "init",
     "loss",
     "positions",
@@ -65,6 +66,11 @@ def default_model() -> ConfigDict:
             loss_weighting="simple",
         )
     )
+
+
+def default_train() -> dict[str, Any]:
+    """The optimizer that its recipe is tuned for, and an average of what it passes through."""
+    return dict(optimizer="muon", clip_norm=0.0, ema_decay=0.9)
 
 
 def default_sampling() -> ConfigDict:
