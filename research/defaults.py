@@ -129,6 +129,7 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
             size=placeholder(int),  # the one dial: width of the network
             budget=placeholder(float),  # FLOPs of the run, from step 0; sets train.steps
             seed=0,
+            base=dict(width=0, depth=0),  # of the network whose rates are known; 0: not given
             train=optim.default_train(),
             evaluation=dict(
                 evaluators=("validation",),  # the first gives a run its score

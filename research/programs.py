@@ -178,7 +178,7 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
         return traced
 
     def init(key):
-        return fresh(config, family, family.init(config, key))
+        return fresh(config, family, optim.begun(config, family.init(config, key)))
 
     @on_grid
     def step(state, batch, key, index, learning_rate):

@@ -10,6 +10,8 @@ An optimizer is a module with
 
 and, where it needs them,
 
+    steps(settings, parameter) -> "element", its steps' elements are as large at every width,
+        "spectral" or "gradient" (`parametrization.Weight`); "element" by default
     DECAYED, the roles of the parameters that weight decay is for; of every matrix by default
     check(train) raises UserError before any compile
     wrap(settings, inner) -> the transformation of the whole step, of which `inner` is all but the
@@ -19,13 +21,14 @@ and, where it needs them,
 
 from research.optim.schedules import SCHEDULES, learning_rate
 from research.optim.settings import OPTIMIZERS, PARTS, RATES, check, complete_groups, default_train
-from research.optim.steps import evaluated, init, micro_batches, trained, update
+from research.optim.steps import begun, evaluated, init, micro_batches, trained, update
 
 __all__ = [
     "OPTIMIZERS",
     "PARTS",
     "RATES",
     "SCHEDULES",
+    "begun",
     "check",
     "complete_groups",
     "default_train",

@@ -55,6 +55,11 @@ def check(train):
     parts.check_choice("train.scale", train.scale, SCALES)
 
 
+def steps(settings, parameter):
+    """What is the same of its steps at every width (`parametrization.Weight`)."""
+    return "spectral" if parameter.role == "hidden" and settings.scale == "spectral" else "element"
+
+
 def transform(settings, parameters):
     def kinds(tree):
         hidden = {name for name, each in parameters.items() if each.role == "hidden"}

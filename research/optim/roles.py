@@ -31,6 +31,12 @@ class Parameter(NamedTuple):
     heads: tuple[int, int] | None = None
     axes: tuple[str | None, ...] = ()
 
+    @property
+    def residual(self) -> bool:
+        """Whether it writes into what the layers of a stack add to."""
+        written = self.axes[1:] if self.role == "scalar" else [self.axes[a] for a in self.writes]
+        return "layers" in self.axes and [*written] == ["embed"]
+
 
 def describe(axes: tuple[str | None, ...]) -> Parameter:
     """Return what a parameter with these logical axes is.

@@ -13,7 +13,8 @@ from ml_collections.config_dict import placeholder
 from research import config as configs
 from research import families, parts
 from research.errors import UserError, nearest
-from research.optim import noise_scale, roles, schedules
+from research.optim import noise_scale, parametrization, roles, schedules
+from research.optim.parametrization import PARAMETRIZATIONS
 
 OPTIMIZERS = {
     "adafactor": "research.optim.adafactor",
@@ -23,7 +24,7 @@ OPTIMIZERS = {
     "schedule_free": "research.optim.schedule_free",
     "sgd": "research.optim.sgd",
 }
-PARTS = {"optimizer": OPTIMIZERS}
+PARTS = {"optimizer": OPTIMIZERS, "parametrization": PARAMETRIZATIONS}
 RANGES = {  # [low, high) of the keys of every run
     **dict.fromkeys(("steps", "batch_size"), (1, 2**31)),
     **dict.fromkeys(("warmup_steps", "decay_steps", "weight_decay", "clip_norm"), (0, math.inf)),
@@ -53,6 +54,7 @@ def default_train() -> ConfigDict:
             warmup_steps=placeholder(int),
             decay_steps=placeholder(int),  # the cooldown of "wsd"
             optimizer="adamw",
+            parametrization="standard",  # how rates follow width and depth
             weight_decay=0.1,  # of all but scalars; of all that a group is when the group sets it
             clip_norm=1.0,
             cautious_decay=False,  # decay only what the update, too, brings nearer to 0
@@ -118,6 +120,16 @@ def groups(train: ConfigDict, known: Mapping[str, roles.Parameter]) -> dict[str,
     return found
 
 
+def step_kinds(train: ConfigDict, known: Mapping[str, roles.Parameter]) -> dict[str, str]:
+    """What the steps of each parameter keep as networks grow (`parametrization.Weight.step`)."""
+    group, found = groups(train, known), {}
+    for name, each in known.items():
+        own = settings(train, train.groups.get(group[name], {}))
+        steps = getattr(load(own.optimizer), "steps", None)
+        found[name] = steps(own, each) if steps else "element"
+    return found
+
+
 def check(config: ConfigDict) -> None:
     """Raise UserError for what in `config.train` cannot be, before any compile."""
     train, family = config.train, families.load(config.family)
@@ -125,6 +137,7 @@ def check(config: ConfigDict) -> None:
     configs.check_ranges(train.rates, "config.train.rates", dict.fromkeys(RATES, (0, math.inf)))
     schedules.check(train)
     noise_scale.check(train)
+    parametrization.check(config)
     _check_optimizer(train, "config.train", {})
     for name, group in train.groups.items():
         key = f"config.train.groups.{name}"

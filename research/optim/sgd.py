@@ -9,6 +9,12 @@ def default_train():
     return dict(momentum=0.9, nesterov=False)
 
 
+def steps(settings, parameter):
+    """They are as large as the gradient (`parametrization.Weight`)."""
+    del settings, parameter
+    return "gradient"
+
+
 def transform(settings, parameters):
     del parameters
     return optax.trace(settings.momentum, settings.nesterov)

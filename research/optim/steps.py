@@ -11,9 +11,9 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 
 from research import mesh
-from research.optim import noise_scale, roles
+from research.optim import noise_scale, parametrization, roles
 from research.optim.roles import map_names
-from research.optim.settings import OTHERS, groups, load, matches, settings
+from research.optim.settings import OTHERS, groups, load, matches, settings, step_kinds
 
 MATRICES = ("input", "hidden", "output")  # roles of what weight decay is for
 
@@ -24,23 +24,24 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
     group = groups(train, known)
     parts = {name: settings(train, each) for name, each in train.groups.items()}
     parts |= {OTHERS: train}
-    scaled = {name: load(each.optimizer).transform(each, known) for name, each in parts.items()}
-    labels = {"param_labels": lambda tree: map_names(lambda name, _: group[name], tree)}
-    stages = [
-        optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity(),
-        optax.partition(scaled, **labels) if train.groups else scaled[OTHERS],
-    ]
+    factors = parametrization.scales(config, params, step_kinds(train, known))
+    clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity()
+    stages = [clip, _scaled(parts, group, {n: f.eps for n, f in factors.items()}, known)]
     for part, each in parts.items():
         whole = "weight_decay" in train.groups.get(part, ())
-        roles_of = getattr(load(each.optimizer), "DECAYED", MATRICES)
-
-        def decayed(tree, part=part, whole=whole, roles_of=roles_of):
-            of = {n for n, p in known.items() if whole or p.role in roles_of}
-            return map_names(lambda name, _: name in of and group[name] == part, tree)
-
-        decay = cautious_decay if train.cautious_decay else optax.add_decayed_weights
-        stages.append(decay(each.weight_decay, decayed))
-    rates = {name: _rate(train, parts[group[name]], each) for name, each in known.items()}
+        decayed = roles.ROLES if whole else getattr(load(each.optimizer), "DECAYED", MATRICES)
+        own = {n for n, p in known.items() if group[n] == part and p.role in decayed}
+        for factor in sorted({factors[name].decay for name in own} or {1.0}):
+            some = {name for name in own if factors[name].decay == factor}
+            mask = functools.partial(map_names, lambda name, _, some=some: name in some)
+            decay = cautious_decay if train.cautious_decay else optax.add_decayed_weights
+            stages.append(decay(factor * each.weight_decay, mask))
+    rates = {
+        name: factors[name].rate
+        * train.rates.get(each.role, 1.0)
+        * parts[group[name]].get("rate", 1.0)
+        for name, each in known.items()
+    }
     if set(rates.values()) - {1.0}:
         stages.append(optax.stateless(lambda tree, _: map_names(lambda n, x: rates[n] * x, tree)))
     inner, optimizer = optax.chain(*stages), load(train.optimizer)
@@ -48,9 +49,34 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
     return optax.with_extra_args_support(whole)
 
 
-def _rate(train: ConfigDict, group: Mapping[str, Any], parameter: roles.Parameter) -> float:
-    """Times the learning rate: what its role and its group ask for."""
-    return train.rates.get(parameter.role, 1.0) * group.get("rate", 1.0)
+def _scaled(
+    parts: Mapping[str, ConfigDict],
+    group: Mapping[str, str],
+    eps: Mapping[str, float],
+    known: Mapping[str, roles.Parameter],
+) -> optax.GradientTransformation:
+    """The optimizer of each of `parts`, with its eps times those of its parameters."""
+
+    def one(part: str, factor: float) -> optax.GradientTransformation:
+        each = parts[part]
+        if "eps" in each:
+            each = ConfigDict({**each, "eps": factor * each.eps})
+        return load(each.optimizer).transform(each, known)
+
+    kinds = {n: group[n] if eps[n] == 1 else f"{group[n]}, eps x {eps[n]:g}" for n in known}
+    several = {kinds[name]: one(group[name], eps[name]) for name in known}
+    if len(several) == 1:
+        return next(iter(several.values()))
+    return optax.partition(several, lambda tree: map_names(lambda name, _: kinds[name], tree))
+
+
+def begun(config: ConfigDict, params: Any) -> Any:
+    """Fresh `params` as the parametrisation has them begin."""
+    train = config.train
+    factors = parametrization.scales(
+        config, params, step_kinds(train, roles.parameters(config, params))
+    )
+    return map_names(lambda n, x: x if factors[n].init == 1 else factors[n].init * x, params)
 
 
 def cautious_decay(weight_decay: float, mask: Any) -> optax.GradientTransformation:
