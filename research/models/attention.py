@@ -134,9 +134,10 @@ class Attention(nn.Module):
             name="qkv",
         )(x_BxLxD)
         qkv = constrain(qkv, "batch", "length", "heads", None, None)
-        qkv = qkv.transpose(3, 0, 2, 1, 4)  # [G + 2, B, N, L, K]
-        q_GxBxNxLxK, k_1xBxNxLxK, v_1xBxNxLxK = jnp.split(qkv, [groups, groups + 1])
-        k_BxNxLxK, v_BxNxLxK = k_1xBxNxLxK[0], v_1xBxNxLxK[0]
+        # Split before heads come forward: the gradient then is put together in one pass.
+        q_BxLxNxGxK, k_BxLxNx1xK, v_BxLxNx1xK = jnp.split(qkv, [groups, groups + 1], 3)
+        q_GxBxNxLxK = q_BxLxNxGxK.transpose(3, 0, 2, 1, 4)
+        k_BxNxLxK, v_BxNxLxK = (x[:, :, :, 0].swapaxes(1, 2) for x in (k_BxLxNx1xK, v_BxLxNx1xK))
         if where.tokens is not None:
             v_BxNxLxK += self._looked_up(where.tokens, kv_heads, head_dim)
         if model.qk_norm:
