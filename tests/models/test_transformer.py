@@ -35,6 +35,19 @@ def test_scores_depend_on_relative_position_only():
     assert np.ptp(scores) > 0.1
 
 
+def test_positions_in_order_turn_as_the_same_positions_given():
+    """The constants of a program, forwards and backwards, and what it finds of its input."""
+    x, weight = jax.random.normal(KEY, (2, 2, 3, 6, 8))
+
+    @jax.jit
+    def turned(x, positions):
+        y, back = jax.vjp(lambda x: attention.rotate(x, positions), x)
+        return y, back(weight)
+
+    for one, two in zip(turned(x, None), turned(x, jnp.arange(6)), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
 def test_grouped_queries_with_every_head_are_plain_attention():
     x = jax.random.normal(KEY, (2, 6, 16))
     plain, grouped = stack(num_kv_heads=0), stack(num_kv_heads=2)
