@@ -61,6 +61,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Declare the options of the backend `name`."""
     if name == LOCAL:
         parser.add_argument("--workers", type=int, default=2, help="runs trained at a time")
+        parser.add_argument(
+            "--batch", type=int, default=1, help="runs of one shape that a worker trains as one"
+        )
         processes.add_arguments(parser)
         return
     group = parser.add_argument_group(f"options of --backend {name}")
@@ -74,5 +77,7 @@ def owner(option: str) -> str:
     """A hint that names the backend that has `option`, or an empty string."""
     if option == "env":
         return " (the workers of this machine inherit your environment; it goes with --backend)"
-    names = [LOCAL] if option == "workers" else [n for n in BACKENDS if option in options(n)]
+    names = (
+        [LOCAL] if option in ("workers", "batch") else [n for n in BACKENDS if option in options(n)]
+    )
     return f" (an option of --backend {names[0]})" if names else ""

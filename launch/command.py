@@ -105,8 +105,11 @@ def _check_flags(parser: argparse.ArgumentParser, flags: Sequence[str]) -> None:
 
 
 def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
-    workers = getattr(args, "workers", 2)
+    workers, batch = getattr(args, "workers", 2), getattr(args, "batch", 1)
     processes.check_arguments(args)
+    for option, usual in (("processes", 1), ("profile_steps", None), ("render", False)):
+        if batch > 1 and getattr(args, option) != usual:
+            raise UserError(f"--batch {batch} is of one process that trains; drop --{option}")
     if args.dry_run:  # measured as a worker runs: on one core
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {processes.THREADS}".strip()
     loaded = _load(args.config, flags)
@@ -122,7 +125,8 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
         print("\n".join(shlex.join([*words, group[0].id]) for group in loaded.groups))
         return 0
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
-    code = local.sweep(loaded, args.config, flags, folder, workers, args.processes, args.devices)
+    numbers = (workers, args.processes, args.devices, batch)
+    code = local.sweep(loaded, args.config, flags, folder, *numbers)
     if code == 0:
         from research.scaling.overview import overview
 

@@ -6,6 +6,7 @@ simply taken up again, and two sweeps on one folder share the work, on one machi
 """
 
 import contextlib
+import itertools
 import signal
 import sys
 import time
@@ -30,6 +31,7 @@ def sweep(
     workers: int,
     count: int = 1,
     devices: int | None = None,
+    batch: int = 1,
 ) -> int:
     """Run what is not finished of `loaded` in `folder`; return 0 when all of it is.
 
@@ -37,6 +39,7 @@ def sweep(
         workers: how many runs are trained at a time.
         count: processes that train one run together.
         devices: CPU devices a process makes; None leaves that to JAX.
+        batch: runs of one shape that a worker trains as one program, at most.
 
     Raises:
         UserError: when the folder holds other configs or cannot be written.
@@ -55,6 +58,7 @@ def sweep(
     own = [every[index % len(every) :][:1] if every else [] for index in range(workers * count)]
     cores = [own[index : index + count] for index in range(0, len(own), count)]
     command = ["launch.run", "--config", spec, "--workdir", str(folder.parent), *flags]
+    command += ["--batch", str(batch)]
     with watch.screen(folder) as output:
         teams, ends, heard = processes.attend(command, cores, devices, output)
     if heard:
@@ -100,57 +104,98 @@ def _prepare_data(loaded: study.Study) -> None:
         data.load(config, "train")
 
 
-def work(loaded: study.Study, folder: Path) -> None:
+def work(loaded: study.Study, folder: Path, batch: int = 1) -> None:
     """Train what nobody else does until every trial is finished, the costliest groups first."""
     runtime.prepare(folder.parent)
-    finish(loaded.name, sorted(loaded.groups, key=_cost, reverse=True), folder)
+    finish(loaded.name, sorted(loaded.groups, key=_cost, reverse=True), folder, batch)
 
 
-def finish(name: str, groups: Sequence[study.Group], folder: Path) -> None:
+def finish(name: str, groups: Sequence[study.Group], folder: Path, batch: int = 1) -> None:
     """Return when `groups` are finished, by this worker or, where others hold runs, by them.
 
     The processes of one run go through this together; the first one says what is next.
     """
+    bundles = _abreast(groups, batch)
     while True:
-        for group in groups:
-            if not _done(folder, group):
-                run_group(name, group, folder)
+        for bundle in bundles:
+            if not all([_done(folder, group) for group in bundle]):
+                run_groups(name, bundle, folder)
         if all([_done(folder, group) for group in groups]):
             return
         time.sleep(POLL_SECONDS)  # another worker has the rest: wait for it, or inherit it
 
 
-def run_group(name: str, group: study.Group, folder: Path) -> None:
-    """Train a trunk and its branches, or one lone trial, then sample the longest of them.
+def _abreast(groups: Sequence[study.Group], most: int) -> list[tuple[study.Group, ...]]:
+    """Bundles of at most `most` groups whose runs have, one by one, the same programs."""
+    from research import programs
 
-    What another worker holds is left to it.
+    found: dict[object, list[study.Group]] = {}
+    for number, group in enumerate(groups):
+        alone = most == 1 or any(trial.config.hardware.offload_optimizer for trial in group)
+        key = number if alone else tuple(programs.shape(trial.config) for trial in group)
+        found.setdefault(key, []).append(group)
+    starts = ((same, start) for same in found.values() for start in range(0, len(same), most))
+    return [tuple(same[start : start + most]) for same, start in starts]
+
+
+def run_groups(name: str, groups: Sequence[study.Group], folder: Path) -> None:
+    """Train each trunk and its branches, or lone trial, then sample the longest of each group.
+
+    Several groups are trained side by side, run by run (`together`). What another worker holds is
+    left to it.
     """
     from research import growth, sample
-    from research.beginning import Branch
-    from research.train import train
 
-    left = _left(folder, group)
-    for trial in left:
-        trunk, step = folder / trial.trunk if trial.trunk else None, trial.branch_step
-        if trunk and not from_first(growth.over(trunk, step) and not growth.lacking(trunk, [step])):
-            return
-        with _left_to_others():
-            train(
-                trial.config,
-                folder / trial.id,
-                branch=Branch(trunk, step) if trunk else None,
-                branches=trial.branches,
-                labels=study.labels(trial.config, trial.id, name),
-            )
-            if trial.branches:
+    lefts = [_left(folder, group) for group in groups]
+    for row in itertools.zip_longest(*lefts):
+        trials = [trial for trial in row if trial and _may_begin(folder, trial)]
+        _train(name, trials, folder)
+        for trial, left in zip(row, lefts, strict=True):
+            end = trial.config.train.steps if trial and trial.branches else 0
+            if trial and end and from_first(growth.over(folder / trial.id, end)):
                 steps = [each.branch_step for each in left if each.trunk]
-                growth.replay(trial.config, folder / trial.id, steps)
-    if _left(folder, group):
-        return
-    if trial := _unsampled(folder, group):
-        home = folder / trial.id
-        with _left_to_others(), lease.holding(home):
-            sample.write(home, trial.config.sampling.num)
+                with _left_to_others():
+                    growth.replay(trial.config, folder / trial.id, steps)
+    for group in groups:
+        if not _left(folder, group) and (trial := _unsampled(folder, group)):
+            home = folder / trial.id
+            with _left_to_others(), lease.holding(home):
+                sample.write(home, trial.config.sampling.num)
+
+
+def _may_begin(folder: Path, trial: study.Trial) -> bool:
+    """Whether the trunk of a trial, if it has one, went through the step where the trial leaves."""
+    from research import growth
+
+    if not trial.trunk:
+        return True
+    trunk, step = folder / trial.trunk, trial.branch_step
+    return bool(from_first(growth.over(trunk, step) and not growth.lacking(trunk, [step])))
+
+
+def _train(name: str, trials: Sequence[study.Trial], folder: Path) -> None:
+    """Train `trials`, which are ready to begin: one by itself, several of them as one program."""
+    from research import together
+    from research.beginning import Branch
+    from research.run.stop import Stop
+    from research.train import course
+
+    def begun(trial: study.Trial, asked: Stop | None) -> together.Course:
+        return course(
+            trial.config,
+            folder / trial.id,
+            branch=Branch(folder / trial.trunk, trial.branch_step) if trial.trunk else None,
+            branches=trial.branches,
+            labels=study.labels(trial.config, trial.id, name),
+            asked=asked,
+        )
+
+    if len(trials) == 1:
+        with _left_to_others():
+            together.alone(begun(trials[0], None))
+    elif trials:
+        with Stop() as asked:
+            together.together([begun(trial, asked) for trial in trials])
 
 
 @contextlib.contextmanager

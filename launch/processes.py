@@ -143,8 +143,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise UserError for a number of workers, processes or devices that no machine runs."""
-    for name in ("workers", "processes", "devices"):
+    """Raise UserError for a number of workers, processes, devices or runs that is absurd."""
+    for name in ("workers", "batch", "processes", "devices"):
         if (value := getattr(args, name, None)) is None:
             continue
         if value < 1:

@@ -3,7 +3,7 @@
 import copy
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +30,9 @@ class Programs(NamedTuple):
 
     init(key) -> state; begin(params) -> the state in their place; step(state, batch, key, index,
     learning_rate) -> (state, metrics), the old state is donated; judge(function) -> the compiled
-    function of params, batch and key, whose first argument, the config, is given.
+    function of params, batch and key, whose first argument, the config, is given. For several runs
+    at once, stack(*states) -> their states along a first axis, and together(states, batches, keys,
+    indices, learning_rates) -> (states, metrics of each), of tuples that have an entry a run.
     State is {"params", "opt_state"} and, when averaged, "ema"; "reference" where parameters lie
     frozen beside the trained ones.
     """
@@ -39,6 +41,8 @@ class Programs(NamedTuple):
     begin: Callable
     step: Callable
     judge: Callable
+    stack: Callable
+    together: Callable
     state: Any  # ShapeDtypeStructs with shardings
     batch: jax.sharding.NamedSharding
 
@@ -142,7 +146,12 @@ def _parameter_shapes(key: str, carried: Carried) -> Any:
         return jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
 
 
-def saved(state: dict[str, Any]) -> dict[str, Any]:
+def stacked(*trees: Any) -> Any:
+    """Trees of like arrays as one, whose arrays have a first axis that counts the trees."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def saved(state: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a state that change, which every checkpoint holds."""
     return {name: part for name, part in state.items() if name != "reference"}
 
@@ -183,7 +192,8 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
     @on_grid
     def step(state, batch, key, index, learning_rate):
         key = jax.random.fold_in(key, index)
-        state = jax.device_put(state, working)  # of what is offloaded; nothing else moves
+        if working is not rest:
+            state = jax.device_put(state, working)  # what is offloaded; nothing else moves
         ema = state.pop("ema", None)
         state, metrics = update(config, family, state, batch, key, index, learning_rate)
         if decay:
@@ -196,6 +206,11 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
             )
         return state, metrics
 
+    def together(states, *inputs):
+        states, metrics = jax.vmap(alone)(states, *(stacked(*each) for each in inputs))
+        rows = zip(*metrics.values(), strict=True)
+        return states, [dict(zip(metrics, row, strict=True)) for row in rows]
+
     @functools.cache
     def judge(function):
         judged = on_grid(functools.partial(function, config))
@@ -207,16 +222,20 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
     working, rest = layout(config, grid, shapes, axes)
     _say_whole(working["params"], strangers, shapes["params"])
     everywhere, split = mesh.replicated(grid), mesh.batch_sharding(grid)
+    abreast = jax.tree.map(lambda each: each.update(spec=(None, *each.spec)), rest)
+    alone = jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(rest, split, everywhere, everywhere, everywhere),
+        out_shardings=(rest, everywhere),
+    )
     return Programs(
         init=jax.jit(init, out_shardings=rest),
-        step=jax.jit(
-            step,
-            donate_argnums=0,
-            in_shardings=(rest, split, everywhere, everywhere, everywhere),
-            out_shardings=(rest, everywhere),
-        ),
+        step=alone,
         begin=jax.jit(lambda params: fresh(config, family, params), out_shardings=rest),
         judge=judge,
+        stack=jax.jit(stacked, out_shardings=abreast),
+        together=jax.jit(together, donate_argnums=0, out_shardings=(abreast, everywhere)),
         state=laid_out(shapes, rest),
         batch=split,
     )

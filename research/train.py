@@ -1,8 +1,10 @@
 """The one training loop: batch -> step -> record, for every family."""
 
+import contextlib
 import dataclasses
 import logging
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,18 @@ import numpy as np
 from ml_collections import ConfigDict
 from orbax.checkpoint import CheckpointManager
 
-from research import beginning, cost, data, evaluation, growth, identity, optim, processes, programs
+from research import (
+    beginning,
+    cost,
+    data,
+    evaluation,
+    growth,
+    identity,
+    optim,
+    processes,
+    programs,
+    together,
+)
 from research import config as configs
 from research.beginning import Begun, Branch
 from research.errors import Interrupted
@@ -90,6 +103,24 @@ def train(
         lease.Held: when another process trains it; lease.Lost: when it was taken from this one.
         Interrupted: after SIGINT or SIGTERM, with the state saved.
     """
+    own = course(config, folder, branch=branch, branches=branches, labels=labels)
+    return together.alone(own)
+
+
+def course(
+    config: ConfigDict,
+    folder: Path,
+    *,
+    branch: Branch | None = None,
+    branches: tuple[int, ...] = (),
+    labels: dict[str, Any] | None = None,
+    asked: Stop | None = None,
+) -> together.Course:
+    """`train` as a coroutine, which yields each step for somebody to take (`together`).
+
+    Args:
+        asked: holds the signals for several runs; None: for this one alone.
+    """
     checkpoint.check(folder)
     end = config.train.steps if branches else 0
 
@@ -103,7 +134,7 @@ def train(
     permanent, keep = (*branches, config.train.steps), config.checkpoint.keep
     with (
         lease.holding(folder) as held,
-        Stop() as stop,
+        contextlib.nullcontext(asked) if asked else Stop() as stop,
         checkpoint.writer(folder / "checkpoints", permanent, keep, held) as checkpoints,
         profiling.Trace(folder / "profile", steps) as trace,
     ):
@@ -117,7 +148,7 @@ def train(
         begun = beginning.state(config, folder, checkpoints, parts.program, branch, held)
         clock.go_on(begun.meta.get("clock") if begun.own else None)
         checkpoint.tidy(checkpoints, begun.start, permanent, keep, held)
-        ended = _loop(run, parts, begun)
+        ended = yield from _loop(run, parts, begun)
         return _finish(run, parts, begun, ended)
 
 
@@ -137,7 +168,7 @@ def _parts(run: Run) -> Parts:
     return Parts(source, ledger, programs.build(config), progress, unit, amount)
 
 
-def _loop(run: Run, parts: Parts, begun: Begun) -> Ended:
+def _loop(run: Run, parts: Parts, begun: Begun) -> Generator[together.Asked, Any, Ended]:
     """Take the steps. Metrics are read one step late, so that the device never waits for them."""
     config, settings, clock, program = run.config, run.config.train, run.clock, parts.program
     start, state, meta, progress = begun.start, begun.state, begun.meta, parts.progress
@@ -160,7 +191,8 @@ def _loop(run: Run, parts: Parts, begun: Begun) -> Ended:
         rate = optim.learning_rate(settings, step)
         previous = metrics
         clock.enter("compile" if step == start else "useful")
-        state, metrics = program.step(state, batch, key, np.int32(step), np.float32(rate))
+        given = (state, batch, key, np.int32(step), np.float32(rate))
+        state, metrics = yield together.Asked(program, given)
         clock.enter("useful")
         done = step + 1
         progress.step(done)

@@ -97,7 +97,7 @@ def test_a_damaged_trunk(config, tmp_path, caplog):
     folder = tmp_path / "tiny"
     loaded = study.load(str(tmp_path / "tiny.py"), ["--config.sampling.num=0"])
     trunk, _, _, last = loaded.groups[0]
-    local.run_group("tiny", loaded.groups[0], folder)
+    local.run_groups("tiny", loaded.groups[:1], folder)
     home = folder / last.id
     once, score = tiny.state(home), tiny.result(home)["score"]
     shutil.rmtree(folder / last.id)
