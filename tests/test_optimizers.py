@@ -164,6 +164,24 @@ def test_groups_have_their_own_rate_and_optimizer(data_folder):
     assert np.array_equal(state["params"]["embedding"], start["embedding"])
 
 
+def test_each_role_has_its_rate_and_epsilon_beside_muon(data_folder):
+    """A first step of Adam is g / (|g| + eps) times the rate of its group."""
+    groups = {
+        "tables": {"roles": ("input",), "rate": 5.0, "eps": 1e-10},
+        "heads": {"roles": ("output",), "rate": 0.3, "eps": 1.0, "b1": 0.8},
+    }
+    train = dict(optimizer="muon", scale="spectral", groups=groups, clip_norm=0.0)
+    config = decoder(data_folder, **train, weight_decay=0.0)
+    assert config.train.groups.heads.eps == 1.0 and config.train.eps == 1e-8
+    params = programs.parameter_shapes(config)
+    grads = jax.tree.map(lambda x: np.full(x.shape, 1e-6, np.float32), params)
+    moved = jax.jit(lambda g: steps.transform(config, g).update(g, optim.init(config, g), g)[0])
+    updates = moved(grads)
+    np.testing.assert_allclose(updates["embedding"], 5.0 * 1e-6 / (1e-6 + 1e-10), rtol=1e-4)
+    np.testing.assert_allclose(updates["head"], 0.3 * 1e-6 / (1e-6 + 1.0), rtol=1e-4)
+    np.testing.assert_allclose(updates["final_norm"]["scale"], 1e-6 / (1e-6 + 1e-8), rtol=1e-4)
+
+
 def test_two_players_are_two_groups(tmp_path):
     """One step of descent and ascent on x y: each player has its rate and its momentum."""
     config = defaults.config("tests.tiny", "markov")
@@ -260,6 +278,13 @@ def test_flags_name_an_optimizer_and_set_its_keys_in_any_order():
         ({"optimizer": "sgd", "momentun": 0.5}, r"'momentun' \(did you mean 'momentum'\?\)"),
         ({"optimizer": "sgd", "momentum": 1.0}, r"train.momentum=1.0 must be .* below 1"),
         ({"optimizer": "muon", "scale": "spectra"}, r"one of rms, spectral \(did you mean"),
+        ({"optimizer": "muon", "neuron_b2": 1.0}, "neuron_b2=1.0 must be .* below 1"),
+        ({"optimizer": "hypersphere", "direction": "muom"}, r"direction='muom' .* 'muon'\?"),
+        ({"optimizer": "muon", "frozen": ("stack/*",)}, "optimizer='muon' is for .* 'hidden'"),
+        (
+            {"groups": {"a": {"roles": ("scalar",), "optimizer": "muon"}}},
+            "groups.a.optimizer='muon' is for parameters of the role 'hidden', .* none",
+        ),
         ({"optimizer": "sgd", "momentum": "a"}, "train.momentum='a': expected float"),
         ({"optimizer": "schedule_free"}, "schedule='wsd' and ema_decay=0.0 must be 'constant'"),
         ({"frozen": ("stak/*",)}, r"frozen: 'stak/\*' fits no parameter"),

@@ -14,8 +14,10 @@ and, where it needs them,
         "spectral" or "gradient" (`parametrization.Weight`); "element" by default
     DECAYED, the roles of the parameters that weight decay is for; of every matrix by default
     check(train) raises UserError before any compile
-    wrap(settings, inner) -> the transformation of the whole step, of which `inner` is all but the
-        rate; it is given `learning_rate`, and serves a whole run, not a group
+    NEEDS, the role of which a parameter must be among those that it moves
+    wrap(settings, inner, parameters) -> the transformation of the whole step, of which `inner` is
+        all but the rate; it is given `learning_rate`, and serves a whole run, not a group, with
+        the `parameters` that it moves itself
     evaluated(opt_state, params) -> the parameters to score and sample with
 """
 

@@ -36,6 +36,7 @@ RANGES = {
 }
 SCALES = ("rms", "spectral")
 DECAYED = ("hidden",)  # tables and heads move by Adam at rates of their own
+NEEDS = "hidden"  # a role: it is Adam to all others
 
 
 def default_train():

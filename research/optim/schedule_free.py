@@ -39,8 +39,9 @@ def transform(settings, parameters):
     return optax.scale_by_rms(settings.b2, settings.eps, eps_in_sqrt=False, bias_correction=True)
 
 
-def wrap(settings, inner):
+def wrap(settings, inner, parameters):
     """`inner`, the whole of an optimizer but its rate, whose steps move z."""
+    del parameters
 
     def around(rate):
         base = optax.chain(inner, optax.scale_by_learning_rate(rate))

@@ -19,6 +19,7 @@ from research.optim.parametrization import PARAMETRIZATIONS
 OPTIMIZERS = {
     "adafactor": "research.optim.adafactor",
     "adamw": "research.optim.adamw",
+    "hypersphere": "research.optim.hypersphere",
     "lion": "research.optim.lion",
     "muon": "research.optim.muon",
     "schedule_free": "research.optim.schedule_free",
@@ -158,7 +159,9 @@ def check(config: ConfigDict) -> None:
             f"config.train: family {config.family!r} brings an optimizer of its own, so "
             "`optimizer`, `groups`, `frozen` and `noise_scale` would change nothing"
         )
-    if train.groups or train.frozen:
+    named = {group.get("optimizer", train.optimizer) for group in train.groups.values()}
+    needy = any(hasattr(load(name), "NEEDS") for name in {train.optimizer, *named})
+    if train.groups or train.frozen or needy:
         shapes = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
         _check_parameters(train, roles.parameters(config, shapes))
 
@@ -180,6 +183,20 @@ def _check_parameters(train: ConfigDict, known: Mapping[str, roles.Parameter]) -
                 raise UserError(f"{key}: {pattern!r} fits no parameter{nearest(pattern, known)}")
     if all(matches(name, train.frozen) for name in known):
         raise UserError("config.train.frozen leaves nothing to train")
-    used = set(groups(train, known).values())
-    if empty := [name for name in train.groups if name not in used]:
+    group_of = groups(train, known)
+    if empty := [name for name in train.groups if name not in group_of.values()]:
         raise UserError(f"config.train.groups.{empty[0]} has no parameter")
+    moved = {OTHERS: set()}  # roles of what an optimizer moves, by the group that names it
+    for name, group in group_of.items():
+        namer = group if "optimizer" in train.groups.get(group, ()) else OTHERS
+        if not matches(name, train.frozen):
+            moved.setdefault(namer, set()).add(known[name].role)
+    for namer, found in moved.items():
+        key = "config.train" if namer == OTHERS else f"config.train.groups.{namer}"
+        optimizer = train.groups.get(namer, train).optimizer
+        needs = getattr(load(optimizer), "NEEDS", None)
+        if needs and needs not in found:
+            raise UserError(
+                f"{key}.optimizer={optimizer!r} is for parameters of the role {needs!r}, of which "
+                "it has none to train; use 'adamw'"
+            )

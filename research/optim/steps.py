@@ -45,8 +45,10 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
     if set(rates.values()) - {1.0}:
         stages.append(optax.stateless(lambda tree, _: map_names(lambda n, x: rates[n] * x, tree)))
     inner, optimizer = optax.chain(*stages), load(train.optimizer)
-    whole = optimizer.wrap(train, inner) if hasattr(optimizer, "wrap") else inner
-    return optax.with_extra_args_support(whole)
+    if not hasattr(optimizer, "wrap"):
+        return optax.with_extra_args_support(inner)
+    own = {name for name, each in parts.items() if each.optimizer == train.optimizer}
+    return optimizer.wrap(train, inner, {n: p for n, p in known.items() if group[n] in own})
 
 
 def _scaled(
