@@ -19,7 +19,7 @@ from research.optim import adamw, muon
 from research.optim.roles import Parameter, map_names, path_name
 
 DIRECTIONS = {"muon": muon, "adamw": adamw}
-RANGES = muon.RANGES
+RANGES, DECAYED = muon.RANGES, muon.DECAYED
 NEEDS = "hidden"
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -162,8 +161,9 @@ def check(config: ConfigDict) -> None:
     named = {group.get("optimizer", train.optimizer) for group in train.groups.values()}
     needy = any(hasattr(load(name), "NEEDS") for name in {train.optimizer, *named})
     if train.groups or train.frozen or needy:
-        shapes = jax.eval_shape(lambda: family.init(config, jax.random.key(0)))
-        _check_parameters(train, roles.parameters(config, shapes))
+        from research import programs  # which imports this; it traces a shape once a process
+
+        _check_parameters(train, roles.parameters(config, programs.parameter_shapes(config)))
 
 
 def _check_optimizer(train: ConfigDict, key: str, ranges: dict) -> None:
