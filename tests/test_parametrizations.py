@@ -6,12 +6,9 @@ import pytest
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
-from research import families, optim, programs, recipes, study
-from research.errors import UserError
+from research import families, programs, recipes
 from research.models import common
 from research.models.transformer import Stack
-from research.optim import completep, mup, roles, spectral
-from research.optim.parametrization import Scales, Weight
 from tests import shapes
 
 WIDTHS, DEPTHS = (32, 128, 512), (2, 8, 32)
