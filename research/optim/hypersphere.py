@@ -40,6 +40,12 @@ def check(train):
     muon.check(train)
 
 
+def steps(settings, parameter):
+    """An angle of a map is a spectral step: as large at every width (`parametrization.Weight`)."""
+    del settings
+    return "spectral" if parameter.role == "hidden" else "element"
+
+
 def transform(settings, parameters):
     def lengthen(updates, state, params=None, *, radii, **extra):
         """Each matrix's update as long as the matrix: how long Muon's steps are is all one."""
