@@ -56,8 +56,8 @@ def test_coverage_is_in_percent(runs):
 
 
 def test_the_multiplier_of_each_arm_is_drawn_with_its_band(tmp_path):
-    arms = dict(zip(("base", "muon"), planted_arms(2.0, noise=0.002), strict=True))
-    (table,) = read_runs(arms_study(tmp_path / "runs", arms)).values()
+    base, muon = planted_arms(2.0, noise=0.002)
+    (table,) = read_runs(arms_study(tmp_path / "runs", {"base": base, "muon": muon})).values()
     rows = doubts.multiplier(table)
     assert set(rows.arm) == {"muon"} and set(rows["first"]) == {"base"}
     assert (rows.low < 2).all() and (rows.high > 2).all() and rows.C.is_monotonic_increasing

@@ -10,6 +10,7 @@ from research.run import storage
 from research.scaling.commands.answer import add_answer_options, aligned, answer
 from research.scaling.commands.options import add_column_options, read_tables, share
 from research.scaling.compare.arms import Refused, split
+from research.scaling.compare.tuning import Tuned, tune
 from research.scaling.compare.verdict import Comparison, Multiplier, against_first
 from research.scaling.table import Table
 
@@ -23,7 +24,8 @@ The multiplier is the FLOPs of the first arm over those of the other at equal lo
 of the sizes that were run: above 1 the other arm is the better one, and C FLOPs of it are worth
 m(C) C of the first. Its exponent in C says whether it grows. Runs of one size, budget and seed in
 both arms are pairs, whose shared noise drops out. Arms are values of config.arm, of --by COLUMN, or
-the parts of a study.
+the parts of a study. With --tuned learning_rate, runs of a cell that differ in it are tries: the
+best one counts, and the best loss of k tries is said with bands.
 """
 
 
@@ -37,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--flops", metavar="COLUMN", help="training FLOPs C; without it C = 6ND")
     add("--score", metavar="NAME", help="of a run folder: the score that is the loss")
     add("--part", help="one part of a run folder (default: each that has the arms)")
+    add("--tuned", metavar="COLUMNS", help="hyper-parameters tried: each cell counts at its best")
     add("--level", type=share("--level", 0.95), default=0.95, help="of the intervals")
     add_answer_options(parser)
 
@@ -49,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
         Refused: arms that cannot be held against each other.
     """
     parts: dict[str, list[Comparison]] = {}
+    columns = [name.strip() for name in (args.tuned or "").split(",") if name.strip()]
     for part, arms in _arms(args).items():
+        tuned = tune(arms, columns, args.level) if columns else None
         try:
-            parts[part] = against_first(arms, args.level)
+            parts[part] = against_first(tuned.arms if tuned else arms, args.level, tuned)
         except Refused as error:
             first, other = list(arms)[:2]
             refused = Comparison((first, other), None, level=args.level, refused=str(error))
@@ -164,6 +169,22 @@ def _lines(part: str, found: list[Comparison]) -> list[str]:
         if each.flops.value == each.flops.low == each.flops.high == 1:
             said.append("  both arms are the same runs")
         said += [f"  warning {finding.line}" for finding in each.findings]
+    return said + (_tuning(found[0].tuned) if found[0].tuned else [])
+
+
+def _tuning(tuned: Tuned) -> list[str]:
+    """The expected best of each arm after all its tries, and where the bands part, cell by cell."""
+    said = []
+    for cell, curves in tuned.curves.items():
+        best = ", ".join(
+            f"{name} {curve.expected[0]:.4g} untuned, {curve.expected[-1]:.4g} after"
+            f" {curve.tries[-1]} tries"
+            for name, curve in curves.items()
+        )
+        said.append(f"  {cell}: {best}")
+        for other, tries in tuned.helps[cell].items():
+            shown = f"of {tries[0]} to {tries[-1]} tries" if tries else "of no number of tries"
+            said.append(f"    {other} is shown to be better at the best {shown}")
     return said
 
 

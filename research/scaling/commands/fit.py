@@ -36,7 +36,7 @@ EXAMPLE = """examples:
   python -m research fit tasks.csv --loss error --column loss=val_loss --law loss_to_error \\
       --choices 4
 
-Every warning cites one of 22 checks: --checks lists them. Losses of zero or less are fitted by l2,
+Every warning cites one of 23 checks: --checks lists them. Losses of zero or less are fitted by l2,
 and take a law whose floor may be below zero: signed_chinchilla, signed_frontier, vocabulary.
 """
 
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="answers to choose from, where --loss is an error",
     )
-    add("--checks", action=_Checks, nargs=0, help="list the 22 checks that warnings cite, and exit")
+    add("--checks", action=_Checks, nargs=0, help="list the 23 checks that warnings cite, and exit")
     add("--objective", help=OBJECTIVES)
     add_draw_options(parser, bootstrap=4000, level=0.95)
     add_answer_options(parser)

@@ -10,12 +10,14 @@ from research.scaling.compare import arms as runs
 from research.scaling.compare.arms import Refused
 from research.scaling.compare.shift_fit import Shift, fit
 from research.scaling.compare.shift_law import Pairs
+from research.scaling.compare.tuning import Tuned
 from research.scaling.doubt.table_checks import (
     Finding,
     flagged_rows,
     found_by,
     schedule,
     sweep_edges,
+    untuned,
     warmup,
 )
 from research.scaling.table import Table
@@ -85,6 +87,7 @@ class Comparison:
     level: float = 0.95
     findings: list[Finding] = field(default_factory=list)
     refused: str | None = None
+    tuned: Tuned | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As compare.json has it."""
@@ -103,6 +106,7 @@ class Comparison:
                 name: {"refused": each} if isinstance(each, str) else each.to_json()
                 for name, each in self.others.items()
             },
+            "tuning": self.tuned.to_json() if self.tuned else {},
             "curve": [] if self.flops is None else [list(row) for row in self.flops.curve],
         }
 
@@ -135,10 +139,13 @@ def compare(arms: Mapping[str, Table], level: float = 0.95) -> Comparison:
     )  # fmt: skip
 
 
-def against_first(arms: Mapping[str, Table], level: float = 0.95) -> list[Comparison]:
+def against_first(
+    arms: Mapping[str, Table], level: float = 0.95, tuned: Tuned | None = None
+) -> list[Comparison]:
     """The first arm against each other; one that is refused says so, unless it is the only one.
 
-    Of several, p-values are corrected by Holm's steps (Holm 1979), which a warning says.
+    Of several, p-values are corrected by Holm's steps (Holm 1979), which a warning says. What is
+    known of how the arms were `tuned` is said with the first.
 
     Raises:
         Refused: as `compare`, of the first comparison.
@@ -148,11 +155,14 @@ def against_first(arms: Mapping[str, Table], level: float = 0.95) -> list[Compar
     for other in rest:
         try:
             found.append(compare({first: arms[first], other: arms[other]}, level))
+            if tuned is not None:
+                doubts = [*tuned.findings[first], *tuned.findings[other], *found[-1].findings]
+                found[-1] = replace(found[-1], findings=doubts)
         except Refused as error:
             if not found and len(rest) == 1:
                 raise
             found.append(Comparison((first, other), None, level=level, refused=str(error)))
-    return corrected(found)
+    return corrected([replace(found[0], tuned=tuned), *found[1:]])
 
 
 def corrected(comparisons: list[Comparison]) -> list[Comparison]:
@@ -274,7 +284,7 @@ def _findings(arms: Mapping[str, Table], flops: Multiplier) -> list[Finding]:
                 "{arm} has several runs of one compute, taken for seeds; are they sizes? --params"
             )
             found.append(Finding.of(15, "resampling", text, arm=name))
-        for each in found_by((warmup, schedule, sweep_edges, flagged_rows), table):
+        for each in found_by((warmup, schedule, sweep_edges, untuned, flagged_rows), table):
             found.append(replace(each, message=f"{name}: {each.message}"))
     decades = float(np.log10(flops.resource[1] / flops.resource[0]))
     if decades < 0.5:

@@ -1,4 +1,4 @@
-"""The 22 checks by number, as warnings cite them: what each asks, and the case that taught it.
+"""The 23 checks by number, as warnings cite them: what each asks, and the case that taught it.
 
 `python -m research fit --checks` prints them. Every one has tests called test_<number>_... .
 """
@@ -47,4 +47,6 @@ CHECKS = """\
 21  A law that beats the last value on runs it was not shown.
     Alabdulmohsin 2022's curves: the last value wins in two of four domains.
 22  Errors of a task past guessing, monotone, and not accuracies (--choices).
-    Gadre 2024 keeps 17 of 46 tasks; McKenzie 2023 found curves that turn."""
+    Gadre 2024 keeps 17 of 46 tasks; McKenzie 2023 found curves that turn.
+23  Every swept setting best inside its range, arms tried alike, several corrected.
+    Dodge 2019: which of two models is the better changes with the number of tries."""

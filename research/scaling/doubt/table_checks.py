@@ -4,6 +4,7 @@ Each check is a function of a Table that returns a Finding or None.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,6 +21,12 @@ from research.scaling.table.series import RUN_COLUMNS
 TINY = 1e4  # the largest model or data set of a table has at least so many parameters or tokens
 FINISHED = ("finished", "done", "ok", "completed", "complete", "success")
 MOST_PAIRED = 20_000  # rows of a table that is searched for pairs
+# Names of hyper-parameters beside those of check 5, as people write them.
+SETTINGS = re.compile(
+    r"(train\.)?((peak_|base_|max_)?lr|weight_decay|wd|b[12]|beta_?[12]|momentum|eps(ilon)?|\w*dropout"
+    r"|clip(ping|_norm)?|warm_?up(_\w+)?|cooldown(_\w+)?|decay_\w+|label_smoothing|ema(_decay)?)",
+    re.I,
+)
 OPEN_ENDED = ("constant", "wsd", "warmup_stable_decay", "trapezoidal", "cooldown")
 
 
@@ -139,22 +146,41 @@ def schedule(table: Table) -> Finding | None:
 def sweep_edges(table: Table) -> list[Finding]:
     """5: the best learning rate or batch at the edge of its sweep, or one rate for every size."""
     found = []
-    best_first = table.frame.sort_values("L", kind="stable").groupby(["N", "D"])
     for column in ("learning_rate", "batch_size"):
-        if table.numbers(column) is None:
-            continue
-        sweeps = best_first[column].agg(["first", "min", "max", "nunique"])
-        sweeps = sweeps[sweeps["nunique"] >= 3]
-        edges = int(sweeps[["min", "max"]].eq(sweeps["first"], axis=0).any(axis=1).sum())
-        if edges:
+        if table.numbers(column) is not None and (edges := _edges(table, column)):
             text = f"best {column} is at the edge of its sweep in {{edges}} of {{sweeps}} sweeps"
-            found.append(Finding.of(5, "sweep edge", text, edges=edges, sweeps=len(sweeps)))
+            numbers = {"edges": edges[0], "sweeps": edges[1]}
+            found.append(Finding.of(5, "sweep edge", text, **numbers))
     rates, decades = table.numbers("learning_rate"), np.log10(table["N"].max() / table["N"].min())
     if rates is not None and np.ptp(rates) == 0 and decades > 1:
         text = "one learning rate, {learning_rate:g}, for sizes over {decades:.1f} decades"
         numbers = {"learning_rate": float(rates[0]), "decades": decades}
         found.append(Finding.of(5, "not tuned per size", text, **numbers))
     return found
+
+
+def untuned(table: Table) -> list[Finding]:
+    """23: the best value of another hyper-parameter at the edge of its sweep (check 5's are two).
+
+    Columns count by their names: of others nobody knows whether they were chosen or measured.
+    """
+    found = []
+    for column in map(str, table.frame.columns):
+        tried = SETTINGS.fullmatch(column) and column not in ("learning_rate", "batch_size")
+        if tried and table.numbers(column) is not None and (edges := _edges(table, column)):
+            text = "best {column} is at the edge of its sweep in {edges} of {sweeps} cells: untuned"
+            numbers = {"column": column, "edges": edges[0], "sweeps": edges[1]}
+            found.append(Finding.of(23, "untuned", text, **numbers))
+    return found
+
+
+def _edges(table: Table, column: str) -> tuple[int, int] | None:
+    """In how many sweeps of three values or more at one N and D an end is best, and of how many."""
+    best_first = table.frame.sort_values("L", kind="stable").groupby(["N", "D"])
+    sweeps = best_first[column].agg(["first", "min", "max", "nunique"])
+    sweeps = sweeps[sweeps["nunique"] >= 3]
+    edges = int(sweeps[["min", "max"]].eq(sweeps["first"], axis=0).any(axis=1).sum())
+    return (edges, len(sweeps)) if edges else None
 
 
 def narrow_range(table: Table, names: tuple[str, ...] = ("N", "C")) -> Finding | None:
@@ -273,6 +299,6 @@ def table_findings(table: Table, law: Law | None = None) -> list[Finding]:
         *(mixed_conventions, units, flops_against_6nd, flops_against_architecture),
         *(warmup, schedule, below_floor, lambda table: duplicates(table, law), paired_losses),
         lambda table: narrow_range(table, spans),
-        *(checkpoints, sweep_edges, resampling, flagged_rows),
+        *(checkpoints, sweep_edges, untuned, resampling, flagged_rows),
     )
     return found_by(checks, table)
