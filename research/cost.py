@@ -83,7 +83,12 @@ class Ledger:
 
         They are forward, backward, and all else that a family's or an optimizer's update computes.
         """
-        return sum(_step_flops(self._config, self._spec).values())
+        return sum(self.step_flops_by_scope.values())
+
+    @functools.cached_property
+    def step_flops_by_scope(self) -> dict[str, int]:
+        """`step_flops` by scope; those of the optimizer begin with "optimizer"."""
+        return _step_flops(self._config, self._spec)
 
     @property
     def flops(self) -> int:

@@ -308,6 +308,9 @@ def _measures(run: Run, parts: Parts, begun: Begun, ran: int) -> dict[str, Any]:
         "schedule": settings.schedule,
         "schedule_end_step": settings.steps,
         "flops": settings.steps * ledger.step_flops,
+        "flops_by_scope": {
+            scope: settings.steps * flops for scope, flops in ledger.step_flops_by_scope.items()
+        },
         "flops_spent": ran * ledger.step_flops,
         "flops_6nd": 6 * ledger.active_params * ledger.tokens * examples,
         "convention": cost.CONVENTION,

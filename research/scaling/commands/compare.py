@@ -10,6 +10,7 @@ from research.run import storage
 from research.scaling.commands.answer import add_answer_options, aligned, answer
 from research.scaling.commands.options import add_column_options, read_tables, share
 from research.scaling.compare.arms import Refused, split
+from research.scaling.compare.restate import exponents
 from research.scaling.compare.tuning import Tuned, tune
 from research.scaling.compare.verdict import Comparison, Multiplier, against_first
 from research.scaling.table import Table
@@ -17,6 +18,7 @@ from research.scaling.table import Table
 EXAMPLE = """examples:
   python -m research compare runs/recipe_text --arms base,muon --out compare.json
   python -m research compare a.csv b.csv --flops C --loss L --out compare.json
+  python -m research compare runs/quickstart --conventions
   python -m research compare arms.csv --by optimizer --arms adamw,muon --flops C --loss L \\
       --params N --json
 
@@ -39,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--flops", metavar="COLUMN", help="training FLOPs C; without it C = 6ND")
     add("--score", metavar="NAME", help="of a run folder: the score that is the loss")
     add("--part", help="one part of a run folder (default: each that has the arms)")
+    add(
+        "--conventions",
+        action="store_true",
+        help="of a run folder: how the exponent of N_opt moves with what N and C count",
+    )
     add("--tuned", metavar="COLUMNS", help="hyper-parameters tried: each cell counts at its best")
     add("--level", type=share("--level", 0.95), default=0.95, help="of the intervals")
     add_answer_options(parser)
@@ -51,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         UserError: arguments or tables that cannot be used; nothing is written then.
         Refused: arms that cannot be held against each other.
     """
+    if args.conventions:
+        return _conventions(args)
     parts: dict[str, list[Comparison]] = {}
     columns = [name.strip() for name in (args.tuned or "").split(",") if name.strip()]
     for part, arms in _arms(args).items():
@@ -66,6 +75,29 @@ def run(args: argparse.Namespace) -> int:
             parts[part] = [refused]
     lines = [line for part, found in parts.items() for line in _lines(part, found)]
     answer(args, _content(parts), lines)
+    return 0
+
+
+def _conventions(args: argparse.Namespace) -> int:
+    """Print the exponent of N_opt under each convention of N and C.
+
+    Raises:
+        UserError: not one run folder, or none that can be read.
+    """
+    if len(args.sources) > 1 or not storage.is_folder(args.sources[0]):
+        raise UserError(f"--conventions: expected one run folder, got {' '.join(args.sources)}")
+    rows = exponents(args.sources[0], bootstrap=400, level=args.level)
+    head = ("part", "N counts", "C counts", "N_opt ~ C^a", f"{args.level:.0%} interval")
+    cells = [
+        (row["part"] or "", row["size"], row["compute"], f"refused: {row['refused']}")
+        if row["refused"]
+        else (
+            *(row["part"] or "", row["size"], row["compute"], f"{row['exponent']:.3f}"),
+            f"[{row['low']:.3f}, {row['high']:.3f}]",
+        )
+        for row in rows
+    ]
+    answer(args, {"exponents": rows}, aligned(head, cells))
     return 0
 
 
