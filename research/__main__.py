@@ -67,6 +67,10 @@ VERBS = {
         "hold published results against ours",
         "python -m research reproduce hoffmann2022",
     ),
+    "golf": (
+        "hold a recipe against the record at fixed FLOPs and print its rows",
+        "python -m research golf experiments/golf/ladder.py --budget 2e11",
+    ),
     "report": ("write a study's report", "python -m research report runs/quickstart"),
     "sample": (
         "sample a finished run",
@@ -161,6 +165,7 @@ def _delegate(verb: str, words: list[str]) -> int:
     """Verbs whose room brings its own arguments; an option's hyphens may be underscores there."""
     rooms = {"report": "research.report.command", "data": "research.data.command"}
     rooms |= {"sample": "research.sample", "watch": "research.run.watch"}
+    rooms["golf"] = "research.golf.command"
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     if hasattr(command, "EXAMPLE"):
@@ -170,7 +175,7 @@ def _delegate(verb: str, words: list[str]) -> int:
     if verb not in rooms:
         words = [_hyphenated(word) for word in words]
     args = parser.parse_args(words)
-    if verb == "watch":  # draws
+    if verb in ("watch", "golf"):  # these draw
         return command.run(args)
     with contextlib.redirect_stdout(terminal.Plain(sys.stdout)):  # type: ignore[type-var]
         return command.run(args)
@@ -213,10 +218,12 @@ def main(words: list[str]) -> int:
         if verb not in VERBS:
             known = (*VERBS, "--version", "--help")
             raise UserError(f"unknown verb {verb!r}{nearest(verb, known)}: {', '.join(VERBS)}")
-        if verb in ("sweep", "train"):
+        if verb in ("sweep", "train", "golf"):
             with stop.at_once(f"stopped{AGAIN}\n"):  # outside the loop, which saves first
                 if verb == "train":
                     return train(rest)
+                if verb == "golf":
+                    return _delegate(verb, rest)
                 return import_module("launch.command").run(rest, _parser)
         if verb == "dryrun":
             return dryrun(rest)

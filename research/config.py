@@ -25,19 +25,7 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
         UserError: when the file is missing, does not import, or lacks `get_config`.
     """
     path, _, part = spec.partition(":")
-    file = Path(path)
-    if not file.is_file():
-        here = Path(__file__).resolve().parent.parent
-        if (here / path).is_file():  # the command was given in another folder
-            raise UserError(f"--config {path}: no such file here; there is {here / path}")
-        siblings = [str(p) for p in Path("experiments").glob("*.py")]
-        raise UserError(f"--config {path}: no such file{nearest(path, siblings)}")
-    module_spec = importlib.util.spec_from_file_location(file.stem, file)
-    if module_spec is None or module_spec.loader is None:
-        raise UserError(f"--config {path}: not a Python file")
-    module = importlib.util.module_from_spec(module_spec)
-    with naming(path):
-        module_spec.loader.exec_module(module)
+    module = load_file(path)
     known = getattr(module, "PARTS", None)
     if not (hasattr(module, "get_config") and isinstance(known, dict) and known):
         raise UserError(f"--config {path}: an experiment defines PARTS and get_config(part)")
@@ -51,8 +39,30 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
     return module, part or None
 
 
+def load_file(path: str, option: str = "--config") -> ModuleType:
+    """Import the Python file at `path`, which the user gave as `option`.
+
+    Raises:
+        UserError: when the file is missing or does not import.
+    """
+    file = Path(path)
+    if not file.is_file():
+        here = Path(__file__).resolve().parent.parent
+        if (here / path).is_file():  # the command was given in another folder
+            raise UserError(f"{option} {path}: no such file here; there is {here / path}")
+        siblings = [str(p) for p in Path("experiments").glob("*.py")]
+        raise UserError(f"{option} {path}: no such file{nearest(path, siblings)}")
+    module_spec = importlib.util.spec_from_file_location(file.stem, file)
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f"{option} {path}: not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    with naming(path, option):
+        module_spec.loader.exec_module(module)
+    return module
+
+
 @contextlib.contextmanager
-def naming(spec: str) -> Iterator[None]:
+def naming(spec: str, option: str = "--config") -> Iterator[None]:
     """Turn what an experiment file raises into one line with the file's line number."""
     try:
         yield
@@ -63,7 +73,7 @@ def naming(spec: str) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f.lineno for f in frames if Path(f.filename).resolve() == Path(path).resolve()]
         where = f"{path}:{lines[-1]}" if lines else path
-        raise UserError(f"--config {where}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{option} {where}: {type(error).__name__}: {error}") from error
 
 
 def check_ranges(section: ConfigDict, name: str, ranges: dict[str, tuple[float, float]]) -> None:

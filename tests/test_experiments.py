@@ -9,7 +9,8 @@ from research import config, study
 from research.__main__ import main
 from research.dryrun import laptop
 
-FILES = sorted(Path("experiments").glob("[!_]*.py"))
+# All but the contest, which is what its recipes' studies are held to (tests/test_golf.py).
+FILES = sorted(set(Path("experiments").glob("[!_]*.py")) - {Path("experiments/golf.py")})
 
 
 @pytest.fixture

@@ -109,6 +109,7 @@ class Params(TypedDict, total=False):
     active: Count
     non_embedding: Count
     embedding: Count
+    lookup: Count
 
 
 class Trial(Run):

@@ -1,0 +1,29 @@
+"""The lowest loss at fixed FLOPs: a contest of recipes on two cores, without a network connection.
+
+Speedruns hold loss against time, others hold it against data or size; here it is against compute,
+counted by the ledger (research/cost.py): every matrix product and convolution of the train step,
+the optimizer's among them, and nothing for look-ups and elementwise work. A recipe is a file with
+`get_config(budget)`, which returns the config of one run built from research.defaults; the ones in
+experiments/golf/ are the first rows of experiments/golf.csv, where failures are kept like records.
+
+    python -m research golf experiments/golf/nanogpt.py
+
+Cost of all three budgets: 2.1e13 FLOPs in 15 runs, about 8 minutes on two cores.
+
+A recipe chooses the network, the optimizer, the batch, the order of magnitude of everything and
+what it spends the FLOPs on. It does not choose the bytes, the split, the score or the seeds, may
+spend no more than the budget, begins from no other run, and sees no byte of validation before its
+last step; see research/golf/ for how far that is held, and for what is held by readers only.
+"""
+
+FAMILY = "autoregressive"
+DATA = {"name": "python_stdlib", "length": 128, "include_tests": False, "files": ("*",)}
+# The standard library differs by version: rows on other bytes are of another contest.
+MADE_BY = "CPython 3.11.7"
+FINGERPRINT = "ea7ca048c73a243f7673e494bc66f8eb7a3f8b0cc561e34080ddcaa7fe7e86d6"
+EXAMPLES = 2048  # windows of validation, 128 bytes each
+BUDGETS = (2e11, 8e11, 3.2e12)  # FLOPs of a run, from step 0
+SEEDS = 5  # 0 to 4, at least
+MARGIN = 0.005  # bits/byte by which a record must fall, a fifth of the spread of the old ladder
+LEVEL = 0.01  # of all budgets together: each is tested at a third of it (Bonferroni)
+RECORDS = "experiments/golf.csv"

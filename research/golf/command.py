@@ -1,0 +1,72 @@
+"""`python -m research golf`: seeds of a recipe at fixed FLOPs, tested against the record."""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+
+from research.errors import UserError
+from research.run import record
+
+CONTEST = "experiments/golf.py"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("recipe", metavar="RECIPE.py", help="a file with get_config(budget)")
+    add("--seeds", type=int, default=0, help="runs a budget, from seed 0 on; the contest's or more")
+    add("--budget", action="append", default=[], help="of the contest's; again for another")
+    add("--record", metavar="FILE", help="rows to hold it against; the contest's by default")
+    add("--workdir", default="runs/golf", help="where the runs go, and go on")
+    add("--workers", type=int, default=2, help="runs that are trained at a time")
+    add("--contest", metavar="FILE", default=CONTEST, help=f"what is fixed; {CONTEST}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is not trained yet, and print a row a budget in CSV; words go to stderr."""
+    from launch import processes
+    from research.golf import contest as contests
+    from research.golf import proper, verdict
+
+    processes.check_arguments(args)
+    contest = contests.load(args.contest)
+    seeds = args.seeds or contest.seeds
+    if seeds < contest.seeds:
+        raise UserError(f"--seeds {args.seeds}: the contest asks for {contest.seeds} or more")
+    budgets = contests.budgets(contest, args.budget)
+    table = args.record or contest.records
+    best = verdict.records(contest, table, asked=bool(args.record))
+    spec = contests.write_study(args.contest, args.recipe, budgets, seeds, args.workdir)
+    with contextlib.redirect_stdout(sys.stderr):
+        code = _train(spec, args.workdir, args.workers)
+    if code:
+        return code
+    code_of, folder = record.code(), Path(spec).with_suffix("")
+    about = {
+        "date": record.now()[:10],
+        "revision": code_of["git_revision"][:12] + ("+" if code_of["dirty"] else ""),
+        "recipe": Path(args.recipe).stem,
+        "digest": contests.digest(args.recipe),
+    }
+    rows = []
+    for budget in budgets:
+        runs = [folder / f"{contests.name_of(budget)}-seed{seed}" for seed in range(seeds)]
+        found = verdict.row(contest, about, budget, runs)
+        for each, loss in zip(runs, found["losses"], strict=True):
+            if loss == loss:
+                proper.check(each)
+        rows.append(found | verdict.judge(contest, found, best.get(budget)))
+    for row in rows:
+        said = f"{row['recipe']} at {contests.name_of(row['budget'])} FLOPs: {row['verdict']}"
+        print(f"{said}, {row['mean']:.4f} +- {row['sd']:.4f}: {row['why']}", file=sys.stderr)
+    print(verdict.lines(rows, header=not Path(table).is_file()), end="")
+    return 0
+
+
+def _train(spec: str, workdir: str, workers: int) -> int:
+    from launch import local
+    from research import study
+    from research.run import storage
+
+    loaded = study.load(spec)
+    return local.sweep(loaded, spec, (), storage.path(workdir) / loaded.name, workers)
