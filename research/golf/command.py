@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
 def _train(spec: str, workdir: str, workers: int) -> int:
     from launch import local
     from research import study
+    from research.golf import guard
     from research.run import storage
 
-    loaded = study.load(spec)
-    return local.sweep(loaded, spec, (), storage.path(workdir) / loaded.name, workers)
+    with guard.closed():
+        loaded = study.load(spec)
+        return local.sweep(loaded, spec, (), storage.path(workdir) / loaded.name, workers)

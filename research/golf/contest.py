@@ -180,15 +180,16 @@ def entry(contest: Contest, recipe: str, budget: float) -> ConfigDict:
         _check_fixed(contest, full, f"recipe {recipe}: ")  # what it names may have changed it
         step = cost.ledger(full).step_flops
     spent = step * full.train.steps
+    if step > 0.1 * budget:  # rounding would be much of it
+        raise UserError(
+            f"recipe {recipe}: one step is {step:.4g} FLOPs, more than a tenth of the budget of "
+            f"{budget:g}"
+        )
     if spent > budget + step / 2:
         raise UserError(
             f"recipe {recipe}: {full.train.steps} steps of {step:.4g} FLOPs are {spent:.4g}, over "
             f"the budget of {budget:g}; at most {max(1, round(budget / step))} steps, or leave "
             "config.train.steps to the budget"
-        )
-    if step > 1.5 * budget:
-        raise UserError(
-            f"recipe {recipe}: one step is {step:.4g} FLOPs, over the budget of {budget:g}"
         )
     return config
 
@@ -207,6 +208,8 @@ def _check_fixed(contest: Contest, config: ConfigDict, who: str) -> None:
             f"{contest.family!r}"
         )
     mine, theirs = configs.to_plain(_data(contest)), configs.to_plain(config.data)
+    if config.data.name != contest.data["name"]:
+        mine, theirs = {"name": mine["name"]}, {"name": theirs["name"]}
     for key, (fixed, found) in configs.changes(mine, theirs).items():
         if key != "folder":
             raise UserError(f"{who}config.data.{key}={found!r} is the contest's, {fixed!r}")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 INSTALLED = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
 # Whose code may open anything: this project's, the interpreter's, and what is installed.
-OURS = (str(ROOT / "research"), str(ROOT / "launch"), *INSTALLED)
+OURS = (*(str(ROOT / name) for name in ("research", "launch", "tests")), *INSTALLED)
 LIBRARIES = (str(LIBRARY), str(LIBRARY.resolve()))
 HELD = ("validation", "test")
 _watching: list[bool] = []
