@@ -11,7 +11,7 @@ An optimizer is a module with
 and, where it needs them,
 
     steps(settings, parameter) -> "element", its steps' elements are as large at every width,
-        "spectral" or "gradient" (`parametrization.Weight`); "element" by default
+        "orthogonal", "spectral" or "gradient" (`parametrization.Weight`); "element" by default
     DECAYED, the roles of the parameters that weight decay is for; of every matrix by default
     check(train) raises UserError before any compile
     NEEDS, the role of which a parameter must be among those that it moves

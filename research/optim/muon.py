@@ -58,7 +58,9 @@ def check(train):
 
 def steps(settings, parameter):
     """What is the same of its steps at every width (`parametrization.Weight`)."""
-    return "spectral" if parameter.role == "hidden" and settings.scale == "spectral" else "element"
+    if parameter.role != "hidden":
+        return "element"
+    return "spectral" if settings.scale == "spectral" else "orthogonal"
 
 
 def transform(settings, parameters):

@@ -16,6 +16,7 @@ def scales(weight: Weight) -> Scales:
     m, grows = weight.width, weight.role in ("hidden", "output")
     rate = {
         "element": 1 / m if grows else 1.0,
+        "orthogonal": m**-0.5,
         "spectral": 1.0,
         "gradient": {"input": m, "scalar": m, "hidden": 1.0, "output": 1 / m}[weight.role],
     }[weight.step]

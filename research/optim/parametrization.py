@@ -38,8 +38,10 @@ class Weight(NamedTuple):
         residual: whether it writes into the residual stream of a stack of layers.
         inputs, outputs: sizes of the sides of its matrices; 1 of a scalar.
         width, depth: the network's over those of config.base; 1 where the base does not say.
-        step: what an optimizer's steps keep as the sides grow: the size of each "element", the
-            "spectral" norm over sqrt(outputs / inputs), or nothing: they are as the "gradient" is.
+        step: what an optimizer's steps keep as the sides grow: the size of each "element"; the
+            same of an "orthogonal" matrix, whose singular values then grow as the root of the
+            longer side; the "spectral" norm over sqrt(outputs / inputs); or nothing, when they are
+            as the "gradient" is.
     """
 
     role: str
