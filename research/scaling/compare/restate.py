@@ -73,15 +73,15 @@ def _params(result: Mapping[str, Any], size: str) -> float:
 
 def _flops(result: Mapping[str, Any], compute: str) -> float:
     """FLOPs of the run as `compute` counts them."""
+    needed = {"6nd": "flops_6nd", "ledger": "flops"}.get(compute, "flops_by_scope")
+    if not result.get(needed):
+        raise UserError(f"compute={compute!r}: {result['id']} has no {needed}; run it again")
     if compute == "6nd":
-        return float(result["flops_6nd"])
+        return float(result[needed])
     total = float(result["flops"])
     if compute == "ledger":
         return total
-    scopes = result.get("flops_by_scope")
-    if not scopes:
-        raise UserError(f"compute={compute!r}: {result['id']} has no flops_by_scope; run it again")
-    each = {name: float(value) for name, value in scopes.items()}
+    each = {name: float(value) for name, value in result[needed].items()}
     share = 1 / sum(each.values())
     if compute == "ledger_without_optimizer":
         less = sum(value for name, value in each.items() if name.split("/")[0] == OPTIMIZER)
