@@ -120,8 +120,9 @@ def test_a_recipe_is_trained_tested_and_printed(tiny, tmp_path, monkeypatch, cap
         assert row["verdict"] == "record" and row["digest"] == contests.digest(str(path))
         assert row["params"] == row["active"] and row["lookup"] == "0"
     (tmp_path / "rows.csv").write_text(printed.out)
-    monkeypatch.setattr(local, "run_group", None)  # every run is there
+    found = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     assert main(command) == 0
+    assert found == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
     printed = capsys.readouterr()
     again = list(csv.reader(printed.out.splitlines()))
     assert [row[verdict.COLUMNS.index("verdict")] for row in again] == ["failure"]

@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from research.errors import UserError
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     table = args.record or contest.records
     best = verdict.records(contest, table, asked=bool(args.record))
     spec = contests.write_study(args.contest, args.recipe, budgets, seeds, args.workdir)
-    with contextlib.redirect_stdout(sys.stderr):
+    with _words_to_stderr():
         code = _train(spec, args.workdir, args.workers)
     if code:
         return code
@@ -61,6 +63,20 @@ def run(args: argparse.Namespace) -> int:
         print(f"{said}, {row['mean']:.4f} +- {row['sd']:.4f}: {row['why']}", file=sys.stderr)
     print(verdict.lines(rows, header=not Path(table).is_file()), end="")
     return 0
+
+
+@contextlib.contextmanager
+def _words_to_stderr() -> Iterator[None]:
+    """Send what this process and its workers print to stderr: stdout is for the rows."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _train(spec: str, workdir: str, workers: int) -> int:
