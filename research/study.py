@@ -195,6 +195,7 @@ def check(config: ConfigDict, num_devices: int | None = None, prepared: bool = T
     optim.check(config)
     platform = None if num_devices else jax.default_backend()
     check_hardware(config, num_devices or len(jax.devices()), platform)
+    optim.check_parameters(config)
     return config
 
 

@@ -31,7 +31,7 @@ def gradients():
 
 
 def first_step(known=KNOWN, **changed):
-    settings = defaults.ConfigDict({**muon.default_train(), **changed})
+    settings = defaults.ConfigDict({**muon.default_train(), "neuron_b2": 0.0, **changed})
     transform, grads = muon.transform(settings, known), gradients()
 
     @jax.jit

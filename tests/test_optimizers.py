@@ -22,6 +22,7 @@ def complete(config, **train):
     config.train.update(train)
     recipes.apply(config)
     optim.check(config)
+    optim.check_parameters(config)
     return config
 
 

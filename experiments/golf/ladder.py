@@ -1,12 +1,8 @@
-"""The ladder with AdamW (recipes.ladder), as the quickstart first had it: the contest's first row.
-
-Widths are those that did best at 8e11 FLOPs and their neighbours: the best one grows about as the
-square root of the budget.
-"""
+"""The ladder as it is (recipes.ladder): Muon, rates by role, a linear cooldown."""
 
 from research import defaults
 
-WIDTHS = {2e11: 24, 8e11: 32, 3.2e12: 64}
+WIDTHS = {2e11: 32, 8e11: 48, 3.2e12: 64}
 
 
 def get_config(budget):

@@ -89,9 +89,12 @@ class Decoder(nn.Module):
         normal = nn.initializers.normal(model.width**-0.5 if model.tie_embeddings else 1.0)
         embedding_VxD = parameter(self, "embedding", normal, axes, shape)
         x_BxLxD = _look_up(embedding_VxD, tokens_BxL, dtype)
-        cache, before_Bx1 = cache or (None, jnp.zeros_like(tokens_BxL[:, :1]))
-        at = jnp.arange(tokens_BxL.shape[1]) if where.positions is None else where.positions
+        index = jnp.arange(tokens_BxL.shape[1])
+        at = index if where.positions is None else where.positions
         within = at > 0  # a text, whose first token has none before it
+        if cache is None:  # nor has that of a window, wherever it begins
+            within &= index > 0
+        cache, before_Bx1 = cache or (None, jnp.zeros_like(tokens_BxL[:, :1]))
         before_BxL = jnp.concatenate([before_Bx1, tokens_BxL[:, :-1]], 1) * within
         if model.smear:
             before_BxLxD = _look_up(embedding_VxD, before_BxL, dtype) * within[..., None]

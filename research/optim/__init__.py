@@ -22,7 +22,15 @@ and, where it needs them,
 """
 
 from research.optim.schedules import SCHEDULES, learning_rate
-from research.optim.settings import OPTIMIZERS, PARTS, RATES, check, complete_groups, default_train
+from research.optim.settings import (
+    OPTIMIZERS,
+    PARTS,
+    RATES,
+    check,
+    check_parameters,
+    complete_groups,
+    default_train,
+)
 from research.optim.steps import begun, evaluated, init, micro_batches, trained, update
 
 __all__ = [
@@ -32,6 +40,7 @@ __all__ = [
     "SCHEDULES",
     "begun",
     "check",
+    "check_parameters",
     "complete_groups",
     "default_train",
     "evaluated",

@@ -158,12 +158,21 @@ def check(config: ConfigDict) -> None:
             f"config.train: family {config.family!r} brings an optimizer of its own, so "
             "`optimizer`, `groups`, `frozen` and `noise_scale` would change nothing"
         )
+
+
+def check_parameters(config: ConfigDict) -> None:
+    """Raise UserError for what in `config.train` its parameters do not suit; these are traced."""
+    from research import defaults, programs  # which import this
+
+    train = config.train
     named = {group.get("optimizer", train.optimizer) for group in train.groups.values()}
     needy = any(hasattr(load(name), "NEEDS") for name in {train.optimizer, *named})
     if train.groups or train.frozen or needy:
-        from research import programs  # which imports this; it traces a shape once a process
-
-        _check_parameters(train, roles.parameters(config, programs.parameter_shapes(config)))
+        neutral = programs.close(config)  # as the ledger has it: traced once a process
+        neutral.hardware = defaults.hardware()
+        neutral.hardware.unroll = 1
+        shapes = programs.parameter_shapes(neutral)
+        _check_parameters(train, roles.parameters(neutral, shapes))
 
 
 def _check_optimizer(train: ConfigDict, key: str, ranges: dict) -> None:

@@ -39,7 +39,7 @@ def test_a_study_names_a_part_and_its_keys():
     assert config.model.window == 8
     defaults.override(config, ["--config.model.window=2"], axes)
     assert config.model.window == 2
-    with pytest.raises(UserError, match=r"model.atention names no part .*attention"):
+    with pytest.raises(UserError, match=r"atention='window' names no part .*'attention'"):
         defaults.config("autoregressive", "markov", atention="window")
 
 
