@@ -79,14 +79,19 @@ SEEDS = {"text": {8: (0, 1), 12: (0, 1)}}
 def get_config(part: str) -> ConfigDict:
     """The config of one run of `part`, before a recipe derives the rest."""
     about = PARTS[part]
-    config = defaults.config(about["family"], about["data"])
+    # Its laws are those of the ladder with AdamW, without the ingredients that came later.
+    config = defaults.config(about["family"], about["data"], optimizer="adamw")
+    config.train.clip_norm, config.model.qk_norm = 1.0, False
     config.part = part
     config.size, config.budget = 32, 1e11
     if about["family"] == "diffusion":
         config.recipe = "image_ladder"
+        config.model.rotary = False
         config.model.image_shape = (config.data.resolution, config.data.resolution, 1)
         config.sampling.num = 16
         config.evaluation.examples = 512  # each is seen at several noise levels
+    else:
+        config.model.update(smear=False, zero_outputs=False)
     if part == "images":
         config.model.fourier_features = (6, 7)
     if part == "mixture":
