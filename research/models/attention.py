@@ -90,9 +90,10 @@ def rotate(x: jax.Array, positions: jax.Array | None = None, base: float = 10_00
     fuses them with the product otherwise, and on CPU finds them anew for each head of each example.
     """
     length, half = x.shape[-2], x.shape[-1] // 2
-    xp, positions = (np, np.arange(length)) if positions is None else (jnp, positions)
+    xp: Any = np if positions is None else jnp
+    at: Any = np.arange(length) if positions is None else positions
     frequency = base ** (-np.arange(half, dtype=np.float32) / half)
-    angle = positions.astype(np.float32)[..., None] * frequency
+    angle = at.astype(np.float32)[..., None] * frequency
     cos, sin = xp.cos(angle).astype(x.dtype), xp.sin(angle).astype(x.dtype)
     first, second = jnp.split(x, 2, -1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
