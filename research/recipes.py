@@ -24,36 +24,35 @@ def ladder(config: ConfigDict) -> None:
 
     With another optimizer it is the ladder of the first laws, `_adamw`.
     """
-    _shape(config)
-    if config.train.optimizer == "muon":
-        configs.fill(config.train, batch_size=8, learning_rate=0.02)
-        configs.fill(config.train.rates, input=5.0, output=0.9, scalar=1.0)
-        _muon(config)
-    else:
-        _adamw(config, largest_rate=0.016)
+    rates = dict(input=5.0, output=0.9, scalar=1.0)
+    _ladder(config, batch_size=8, rates=rates, largest_rate=0.016)
 
 
 def image_ladder(config: ConfigDict) -> None:
     """The same for diffusion on images, whose patches and output learn more slowly."""
-    _shape(config)
-    if config.train.optimizer == "muon":
-        configs.fill(config.train, batch_size=16, learning_rate=0.02)
-        configs.fill(config.train.rates, input=0.5, output=0.2, scalar=1.0)
-        _muon(config)
-    else:
-        _adamw(config, largest_rate=0.008)  # 0.016 is too much for any width
+    rates = dict(input=0.5, output=0.2, scalar=1.0)
+    _ladder(config, batch_size=16, rates=rates, largest_rate=0.008)  # 0.016 is too much
 
 
-def _shape(config: ConfigDict) -> None:
-    """Fill width, depth and heads from `config.size`, of those that the network has."""
-    width = config.size
+def _ladder(
+    config: ConfigDict, batch_size: int, rates: dict[str, float], largest_rate: float
+) -> None:
+    """Width, depth and heads, of those that the network has, and what the optimizer wants.
+
+    Args:
+        batch_size, rates: of Muon; the rates are those of roles, times that of hidden matrices.
+        largest_rate: of another optimizer.
+    """
+    width, train = config.size, config.train
     head_dim = 32 if width % 32 == 0 else 16 if width % 16 == 0 else 8
     model = dict(width=width, depth=max(2, round(width / 32)), num_heads=max(1, width // head_dim))
     configs.fill(config.model, **{key: model[key] for key in model if key in config.model})
-
-
-def _muon(config: ConfigDict) -> None:
-    configs.fill(config.train, warmup_steps=8, decay_shape="linear")
+    if train.optimizer != "muon":
+        _adamw(config, largest_rate)
+        return
+    configs.fill(train, batch_size=batch_size, learning_rate=0.02)
+    configs.fill(train, warmup_steps=8, decay_shape="linear")
+    configs.fill(train.rates, **rates)
     horizon(config, DECAY_FRACTION)
 
 
