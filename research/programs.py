@@ -22,7 +22,7 @@ ARGUMENTS = {
 }
 WHOLE_BYTES, WHOLE_SHARE = 2**20, 0.01  # of the parameters: less is not worth a word
 log = logging.getLogger("research")
-UNREAD = ("seed", "size", "budget", "recipe", "sampling", "checkpoint", "log_steps")
+UNREAD = ("part", "arm", "seed", "size", "budget", "recipe", "sampling", "checkpoint", "log_steps")
 
 
 class Programs(NamedTuple):

@@ -88,9 +88,16 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def scales(config: ConfigDict, params: Any, steps: Mapping[str, str]) -> dict[str, Scales]:
-    """The factors of each of `params`, arrays or their shapes, by name; `steps` as in `Weight`."""
-    module, known = _load(config), roles.parameters(config, params)
+def scales(
+    config: ConfigDict, params: Any, known: Mapping[str, roles.Parameter], steps: Mapping[str, str]
+) -> dict[str, Scales]:
+    """The factors of each of `params`, arrays or their shapes, by name.
+
+    Args:
+        known: what each parameter is.
+        steps: of each, as in `Weight`.
+    """
+    module = _load(config)
     ratio = {
         key: config.model[key] / config.base[key] if config.base[key] else 1.0
         for key in ("width", "depth")

@@ -24,7 +24,7 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
     group = groups(train, known)
     parts = {name: settings(train, each) for name, each in train.groups.items()}
     parts |= {OTHERS: train}
-    factors = parametrization.scales(config, params, step_kinds(train, known))
+    factors = parametrization.scales(config, params, known, step_kinds(train, known))
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity()
     stages = [clip, _scaled(parts, group, {n: f.eps for n, f in factors.items()}, known)]
     for part, each in parts.items():
@@ -74,10 +74,8 @@ def _scaled(
 
 def begun(config: ConfigDict, params: Any) -> Any:
     """Fresh `params` as the parametrisation has them begin."""
-    train = config.train
-    factors = parametrization.scales(
-        config, params, step_kinds(train, roles.parameters(config, params))
-    )
+    known = roles.parameters(config, params)
+    factors = parametrization.scales(config, params, known, step_kinds(config.train, known))
     return map_names(lambda n, x: x if factors[n].init == 1 else factors[n].init * x, params)
 
 
