@@ -6,14 +6,20 @@ the optimizer's among them, and nothing for look-ups and elementwise work. A rec
 `get_config(budget)`, which returns the config of one run built from research.defaults; the ones in
 experiments/golf/ are the first rows of experiments/golf.csv, where failures are kept like records.
 
-    python -m research golf experiments/golf/nanogpt.py
+    python -m research golf experiments/golf/nanogpt.py >> experiments/golf.csv
 
-Cost of all three budgets: 2.1e13 FLOPs in 15 runs, about 8 minutes on two cores.
+It prints a row a budget and nothing else to stdout; stopped, it goes on where it was. Only what a
+commit has can be a record. Cost of all three budgets: 2.1e13 FLOPs in 15 runs, about 10 minutes on
+two cores.
 
 A recipe chooses the network, the optimizer, the batch, the order of magnitude of everything and
 what it spends the FLOPs on. It does not choose the bytes, the split, the score or the seeds, may
-spend no more than the budget, begins from no other run, and sees no byte of validation before its
-last step; see research/golf/ for how far that is held, and for what is held by readers only.
+spend no more than the budget, begins from no other run, and does not read validation; see
+research/golf/ for what of that the code holds, and what is held by readers only.
+
+A p-value is that of one try: of many recipes no better than the record, or one sent many times with
+other seeds or small changes, one in a hundred takes it by luck, so that failures are rows as well
+and whoever reads a record counts the rows that were held against the one before.
 """
 
 FAMILY = "autoregressive"

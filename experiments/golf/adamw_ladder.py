@@ -1,4 +1,4 @@
-"""The ladder with AdamW and none of the later ingredients: the contest's first row.
+"""The ladder with AdamW and none of the later ingredients.
 
 Widths were not swept: the best one grows about as the square root of the budget.
 """

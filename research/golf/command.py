@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -27,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train what is not trained yet, and print a row a budget in CSV; words go to stderr."""
     from launch import processes
+    from research.golf import code, proper, verdict
     from research.golf import contest as contests
-    from research.golf import proper, verdict
 
     processes.check_arguments(args)
     contest = contests.load(args.contest)
@@ -36,32 +37,28 @@ def run(args: argparse.Namespace) -> int:
     if seeds < contest.seeds:
         raise UserError(f"--seeds {args.seeds}: the contest asks for {contest.seeds} or more")
     budgets = contests.budgets(contest, args.budget)
-    table = args.record or contest.records
-    best = verdict.records(contest, table, asked=bool(args.record))
-    spec = contests.write_study(args.contest, args.recipe, budgets, seeds, args.workdir)
+    table, there = args.record or contest.records, Path(args.record or contest.records).exists()
+    best = verdict.records(verdict.read(contest, table) if there or args.record else [])
+    entries = contests.entries(contest, args.recipe, budgets)
+    files, name = code.files(args.contest, args.recipe), Path(args.recipe).stem
+    about = {"recipe": name, "digest": code.digest(files), "revision": code.revision(files)}
+    spec = Path(args.workdir) / f"{name}-{about['digest']}.py"
+    contests.write_study(spec, entries, seeds)
     with _words_to_stderr():
-        code = _train(spec, args.workdir, args.workers)
-    if code:
-        return code
-    code_of, folder = record.code(), Path(spec).with_suffix("")
-    about = {
-        "date": record.now()[:10],
-        "revision": code_of["git_revision"][:12] + ("+" if code_of["dirty"] else ""),
-        "recipe": Path(args.recipe).stem,
-        "digest": contests.digest(args.recipe),
-    }
+        if failed := _train(str(spec), args.workdir, args.workers):
+            return failed
     rows = []
     for budget in budgets:
+        folder = spec.with_suffix("")
         runs = [folder / f"{contests.name_of(budget)}-seed{seed}" for seed in range(seeds)]
-        found = verdict.row(contest, about, budget, runs)
-        for each, loss in zip(runs, found["losses"], strict=True):
-            if loss == loss:
+        row = verdict.row(contest, {"date": record.now()[:10], **about}, budget, runs)
+        for each, loss in zip(runs, row.values, strict=True):
+            if math.isfinite(loss):
                 proper.check(each)
-        rows.append(found | verdict.judge(contest, found, best.get(budget)))
-    for row in rows:
-        said = f"{row['recipe']} at {contests.name_of(row['budget'])} FLOPs: {row['verdict']}"
-        print(f"{said}, {row['mean']:.4f} +- {row['sd']:.4f}: {row['why']}", file=sys.stderr)
-    print(verdict.lines(rows, header=not Path(table).is_file()), end="")
+        rows.append(row := verdict.judge(contest, row, best.get(budget)))
+        said = f"{name} at {contests.name_of(budget)} FLOPs: {row.verdict}"
+        print(f"{said}, {row.mean:.4f} +- {row.sd:.4f}: {row.why}", file=sys.stderr)
+    print(verdict.lines(rows, header=not there), end="")
     return 0
 
 
@@ -82,9 +79,7 @@ def _words_to_stderr() -> Iterator[None]:
 def _train(spec: str, workdir: str, workers: int) -> int:
     from launch import local
     from research import study
-    from research.golf import guard
     from research.run import storage
 
-    with guard.closed():
-        loaded = study.load(spec)
-        return local.sweep(loaded, spec, (), storage.path(workdir) / loaded.name, workers)
+    loaded = study.load(spec)
+    return local.sweep(loaded, spec, (), storage.path(workdir) / loaded.name, workers)
