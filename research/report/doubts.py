@@ -76,7 +76,7 @@ def multiplier(table: Table) -> pd.DataFrame:
         pd.DataFrame(each.flops.curve, columns=columns).assign(
             first=each.names[0],
             arm=each.names[1],
-            exponent=each.flops.exponent,
+            exponent=each.flops.trend.value if each.flops.trend else np.nan,
             says=each.flops.says,
         )
         for each in found

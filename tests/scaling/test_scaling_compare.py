@@ -8,7 +8,7 @@ import pytest
 
 from research.__main__ import main
 from research.scaling import compare, from_frame
-from research.scaling.compare.verdict import Comparison, Multiplier, against_first, holm
+from research.scaling.compare.verdict import Comparison, Multiplier, against_first, corrected, holm
 from tests.scaling.planted import ARM_LAW, MIDDLE, arms_study, planted_arms
 
 COLUMNS = ["--flops", "C", "--loss", "L"]
@@ -26,6 +26,10 @@ def flops(found: Comparison) -> Multiplier:
     return found.flops
 
 
+def width(found: Multiplier) -> float:
+    return float(np.log(found.value.high / found.value.low))
+
+
 def planted_at(loss: float, multiplier: float, exponent: float, sizes) -> float:
     """The planted multiplier where B, at the best of `sizes`, reaches `loss`."""
     law, n = ARM_LAW, np.asarray(sizes, float)
@@ -41,8 +45,9 @@ def test_a_planted_multiplier_without_noise_comes_back(multiplier, exponent, num
     first, second = planted_arms(multiplier, exponent, noise=0.0, num_sizes=num_sizes)
     found = flops(compare(tables(first, second)))
     truth = planted_at(found.at_loss, multiplier, exponent, second["N"].unique())
-    assert found.value == pytest.approx(truth, rel=1e-3)
-    assert found.exponent == pytest.approx(exponent, abs=1e-3)
+    assert found.value.value == pytest.approx(truth, rel=1e-3)
+    assert found.trend is not None
+    assert found.trend.value == pytest.approx(exponent, abs=1e-3)
     for resource, loss, value, *_ in found.curve:
         assert value == pytest.approx(multiplier * (resource / MIDDLE) ** exponent, rel=3e-3)
         assert found.losses[0] - 1e-9 <= loss <= found.losses[1] + 1e-9
@@ -53,7 +58,7 @@ def test_an_arm_against_itself_is_exactly_one():
     for again in (first, first.sample(frac=1, random_state=0), first.drop(columns="seed")):
         found = compare(tables(first, again))
         value = flops(found)
-        assert (value.value, value.low, value.high, value.exponent) == (1, 1, 1, 0)
+        assert (value.value, value.trend) == ((1, 1, 1), (0, 0, 0))
         assert (value.says, found.p_value) == ("constant", 1.0)
 
 
@@ -61,18 +66,19 @@ def test_swapped_arms_are_the_inverse():
     first, second = planted_arms(2.5, shared=0.02)
     one = flops(compare(tables(first, second)))
     other = flops(compare(tables(second, first)))
-    assert one.value * other.value == pytest.approx(1, rel=0.01)
-    assert one.low > 1 > other.high and one.low < 2.5 < one.high
+    assert one.value.value * other.value.value == pytest.approx(1, rel=0.01)
+    assert one.value.low > 1 > other.value.high and one.value.low < 2.5 < one.value.high
 
 
 def test_pairing_takes_out_what_pairs_share():
     first, second = planted_arms(1.1, seeds=3, noise=0.002, shared=0.03)
-    apart = second.assign(seed=second["seed"] + 10)
+    _, apart = planted_arms(1.1, seeds=3, noise=0.002, shared=0.03, draw=1)
+    apart["seed"] += 10
     found = [compare(tables(first, other)) for other in (second, apart)]
     assert [each.paired for each in found] == [True, False]
-    widths = [np.log(flops(each).high / flops(each).low) for each in found]
+    widths = [width(flops(each)) for each in found]
     assert widths[0] < widths[1] / 4
-    assert flops(found[0]).low < 1.1 < flops(found[0]).high
+    assert flops(found[0]).value.low < 1.1 < flops(found[0]).value.high
 
 
 def test_the_same_in_parameters_data_and_seconds():
@@ -81,9 +87,10 @@ def test_the_same_in_parameters_data_and_seconds():
     found = compare(tables(first, second))
     seconds, tokens = found.others["seconds"], found.others["tokens"]
     assert isinstance(seconds, Multiplier) and isinstance(tokens, Multiplier)
-    assert seconds.value == pytest.approx(flops(found).value / 2, rel=1e-6)
-    assert tokens.low < 1.5 < tokens.high  # A is B with its data divided
-    assert found.to_json()["in"]["tokens"]["multiplier"]["value"] == tokens.value
+    assert seconds.value.value == pytest.approx(flops(found).value.value / 2, rel=1e-6)
+    assert tokens.value.low < 1.5 < tokens.value.high  # A is B with its data divided
+    assert found.to_json()["in"]["tokens"]["multiplier"]["value"] == tokens.value.value
+    assert "smallest or largest" in str(found.others["parameters"])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +109,7 @@ def test_what_it_says_of_the_trend(exponent, noise, says):
 def test_many_arms_are_corrected_and_say_so():
     arms = [planted_arms(m, draw=k)[0] for k, m in enumerate((2.0, 1.9, 1.0))]
     alone = [compare(tables(arms[0], arm)) for arm in arms[1:]]
-    both = against_first(tables(*arms))
+    both = corrected(against_first(tables(*arms)))
     assert [each.p_value for each in both] == holm([flops(each).p_value for each in alone])
     assert all("Holm" in each.findings[-1].message for each in both)
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
@@ -116,8 +123,8 @@ def test_branches_of_one_trunk_are_not_taken_for_runs():
     plain = flops(compare(tables(first, second)))
     of_trunks = [rows.assign(trunk="t" + rows["seed"].astype(str)) for rows in (first, second)]
     grouped = flops(compare(tables(*of_trunks)))
-    assert grouped.value == plain.value
-    assert np.log(grouped.high / grouped.low) > 1.5 * np.log(plain.high / plain.low)
+    assert grouped.value.value == plain.value.value
+    assert width(grouped) > 1.5 * width(plain)
 
 
 @pytest.fixture
@@ -151,6 +158,7 @@ def test_arms_that_are_not_there(study, capsys):
     assert "no arm 'mon'" in said and "did you mean 'muon'" in said and "base, muon" in said
     assert "no arm 'x'" in refused(capsys, study, "--arms", "x,y")
     assert "expected two names" in refused(capsys, study, "--arms", "base")
+    assert "a name stands there twice" in refused(capsys, study, "--arms", "base,base")
     assert "name two arms" in refused(capsys, study)
     assert "--by: no column 'optimiser'" in refused(
         capsys, study, "--arms", "base,muon", "--by", "optimiser"
@@ -243,6 +251,8 @@ def test_options_that_do_not_go_together(files, capsys):
     words = files()
     assert "--by: only for one table" in refused(capsys, *words, "--by", "arm")
     assert "3 names for two tables" in refused(capsys, *words, "--arms", "a,b,c")
+    one = refused(capsys, *words[:1], *words[2:], "--arms", "a,b", "--part", "text")
+    assert "--part: only for a run folder" in one
     assert "3 tables" in refused(capsys, "a.csv", *words)
     assert "--score: only for a run folder" in refused(capsys, *words, "--score", "validation")
     assert "--loss: name the column" in refused(capsys, "a.csv", "b.csv", "--flops", "C")
@@ -261,7 +271,8 @@ def test_intervals_hold_planted_multipliers(multiplier, exponent, noise, shared,
         arms = planted_arms(multiplier, exponent, seeds, noise, shared, draw=draw)
         found = flops(compare(tables(*arms)))
         truth = planted_at(found.at_loss, multiplier, exponent, arms[1]["N"].unique())
-        trend = found.trend_low <= exponent <= found.trend_high
-        inside.append((found.low <= truth <= found.high, trend))
+        assert found.trend is not None
+        trend = found.trend.low <= exponent <= found.trend.high
+        inside.append((found.value.low <= truth <= found.value.high, trend))
     value, trend = np.mean(inside, axis=0)
     assert 0.92 <= value <= 0.985 and 0.92 <= trend <= 0.985

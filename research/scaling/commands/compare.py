@@ -1,9 +1,7 @@
 """`python -m research compare`: how many times the FLOPs of B does A need for the same loss."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from research.errors import UserError, nearest
 from research.run import storage
@@ -11,8 +9,8 @@ from research.scaling.commands.answer import add_answer_options, aligned, answer
 from research.scaling.commands.options import add_column_options, read_tables, share
 from research.scaling.compare.arms import Refused, split
 from research.scaling.compare.restate import exponents
-from research.scaling.compare.tuning import Tuned, tune
-from research.scaling.compare.verdict import Comparison, Multiplier, against_first
+from research.scaling.compare.tuning import tune
+from research.scaling.compare.verdict import Comparison, Multiplier, against_first, corrected
 from research.scaling.table import Table
 
 EXAMPLE = """examples:
@@ -52,29 +50,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print, and write compare.json; a refusal is written there too, and ends in exit 2.
+    """Compare, print, and write compare.json; where all is refused that is written, and exit 2.
 
     Raises:
         UserError: arguments or tables that cannot be used; nothing is written then.
-        Refused: arms that cannot be held against each other.
+        Refused: no two arms can be held against each other.
     """
     if args.conventions:
         return _conventions(args)
-    parts: dict[str, list[Comparison]] = {}
+    parts, found = [], []
     columns = [name.strip() for name in (args.tuned or "").split(",") if name.strip()]
     for part, arms in _arms(args).items():
         tuned = tune(arms, columns, args.level) if columns else None
-        try:
-            parts[part] = against_first(tuned.arms if tuned else arms, args.level, tuned)
-        except Refused as error:
-            first, other = list(arms)[:2]
-            refused = Comparison((first, other), None, level=args.level, refused=str(error))
-            if not parts:
-                answer(args, _content({part: [refused]}), [])
-                raise
-            parts[part] = [refused]
-    lines = [line for part, found in parts.items() for line in _lines(part, found)]
-    answer(args, _content(parts), lines)
+        each = against_first(tuned.arms if tuned else arms, args.level, tuned)
+        parts, found = [*parts, *[part] * len(each)], [*found, *each]
+    found = corrected(found)
+    rows = [{"part": part, **each.to_json()} for part, each in zip(parts, found, strict=True)]
+    refused = [each.refused for each in found]
+    lines = [line for part, each in zip(parts, found, strict=True) for line in _lines(part, each)]
+    content = found[0].to_json() | ({"comparisons": rows} if len(rows) > 1 else {})
+    if all(refused):
+        if args.json or args.out:
+            answer(args, content, [])
+        raise Refused("; ".join(dict.fromkeys(map(str, refused))))
+    answer(args, content, lines)
     return 0
 
 
@@ -101,18 +100,6 @@ def _conventions(args: argparse.Namespace) -> int:
     return 0
 
 
-def _content(parts: Mapping[str, list[Comparison]]) -> dict[str, Any]:
-    """The first comparison, and beside it every one of several arms, and of several parts."""
-
-    def of_one(found: list[Comparison]) -> dict[str, Any]:
-        others = {"comparisons": [each.to_json() for each in found]} if len(found) > 1 else {}
-        return found[0].to_json() | others
-
-    each = {part: of_one(found) for part, found in parts.items()}
-    first = next(iter(each))
-    return each[first] | ({"parts": each} if len(each) > 1 else {})
-
-
 def _arms(args: argparse.Namespace) -> dict[str, dict[str, Table]]:
     """The arms of each part, by name; a table has one part, called "".
 
@@ -124,6 +111,8 @@ def _arms(args: argparse.Namespace) -> dict[str, dict[str, Table]]:
         raise UserError(f"{len(args.sources)} tables: expected two, or one with --arms A,B")
     if args.arms is not None and len(names) < 2:
         raise UserError(f"--arms {args.arms}: expected two names or more, such as base,muon")
+    if len(set(names)) < len(names):
+        raise UserError(f"--arms {args.arms}: a name stands there twice; expected different arms")
     if len(args.sources) == 2:
         return {"": _two_tables(args, names)}
     if not names:
@@ -178,52 +167,52 @@ def _read(args: argparse.Namespace, source: str) -> dict[str, Table]:
         raise UserError(f"--score: only for a run folder; --loss names the column of {source}")
     loss = args.score or args.loss if folder else args.loss
     given = argparse.Namespace(**{**vars(args), "source": source, "loss": loss, "group": None})
-    given.part = args.part if folder else None
     return read_tables(given)
 
 
-def _lines(part: str, found: list[Comparison]) -> list[str]:
-    """Each comparison as a table: a row a resource, then its warnings."""
-    said = [part] if part else []
-    for each in found:
-        first, second = each.names
-        if each.flops is None:
-            said.append(f"{first} over {second}: refused: {each.refused}")
-            continue
-        how = "paired" if each.paired else "not paired"
-        said.append(
-            f"{first} over {second} at equal loss, from {each.flops.losses[1]:.4g} down to"
-            f" {each.flops.losses[0]:.4g} (p = {each.p_value:.2g}, {how})"
-        )
-        head = ("", "times", f"{each.level:.0%} interval", "at loss", "exponent", "", "")
-        resources = {"FLOPs": each.flops, **each.others}
-        said += aligned(head, [_row(name, value) for name, value in resources.items()])
-        if each.flops.value == each.flops.low == each.flops.high == 1:
-            said.append("  both arms are the same runs")
-        said += [f"  warning {finding.line}" for finding in each.findings]
-    return said + (_tuning(found[0].tuned) if found[0].tuned else [])
+def _lines(part: str, found: Comparison) -> list[str]:
+    """A comparison as a table: a row a resource, then its warnings."""
+    named = f"{part}: " * bool(part) + " over ".join(found.names)
+    if found.flops is None:
+        return [f"{named}: refused: {found.refused}"]
+    how = "paired" if found.paired else "not paired"
+    least, most = found.flops.losses
+    said = [
+        f"{named} at equal loss, from {most:.4g} down to {least:.4g}"
+        f" (p = {found.p_value:.2g}, {how})"
+    ]
+    head = ("", "times", f"{found.level:.0%} interval", "at loss", "exponent", "", "")
+    resources = {"FLOPs": found.flops, **found.others}
+    said += aligned(head, [_row(name, value) for name, value in resources.items()])
+    if set(found.flops.value) == {1.0}:
+        said.append("  both arms are the same runs")
+    said += [f"  warning {finding.line}" for finding in found.findings]
+    return said + (_tuning(found) if found.tuned else [])
 
 
-def _tuning(tuned: Tuned) -> list[str]:
-    """The expected best of each arm after all its tries, and where the bands part, cell by cell."""
+def _tuning(found: Comparison) -> list[str]:
+    """The expected best of both arms after all their tries, and where bands part, cell by cell."""
+    assert found.tuned is not None
     said = []
-    for cell, curves in tuned.curves.items():
+    for cell, curves in found.tuned.curves.items():
         best = ", ".join(
-            f"{name} {curve.expected[0]:.4g} untuned, {curve.expected[-1]:.4g} after"
-            f" {curve.tries[-1]} tries"
-            for name, curve in curves.items()
+            f"{name} {curves[name].expected[0]:.4g} untuned, {curves[name].expected[-1]:.4g} after"
+            f" {curves[name].tries[-1]} tries"
+            for name in found.names
         )
         said.append(f"  {cell}: {best}")
-        for other, tries in tuned.helps[cell].items():
-            shown = f"of {tries[0]} to {tries[-1]} tries" if tries else "of no number of tries"
-            said.append(f"    {other} is shown to be better at the best {shown}")
+        tries = found.tuned.helps[cell][found.names[1]]
+        shown = f"of {tries[0]} to {tries[-1]} tries" if tries else "of no number of tries"
+        said.append(f"    {found.names[1]} is shown to be better at the best {shown}")
     return said
 
 
 def _row(name: str, found: Multiplier | str) -> tuple[str, ...]:
     if isinstance(found, str):
         return name, f"refused: {found}"
-    ends = f"[{found.low:.3g}, {found.high:.3g}]"
-    trend = f"[{found.trend_low:.2g}, {found.trend_high:.2g}]"
-    exponent = f"{found.exponent:.2g}"
-    return name, f"{found.value:.3g}", ends, f"{found.at_loss:.4g}", exponent, trend, found.says
+    value, low, high = found.value
+    row = (name, f"{value:.3g}", f"[{low:.3g}, {high:.3g}]", f"{found.at_loss:.4g}")
+    if found.trend is None:
+        return (*row, "", "", "")
+    exponent, low, high = found.trend
+    return (*row, f"{exponent:.2g}", f"[{low:.2g}, {high:.2g}]", found.says)

@@ -1,13 +1,16 @@
-"""The runs of two arms made comparable: what may not be held against each other, and who pairs."""
+"""The runs of two arms made comparable: what may not be held against each other, what is shared."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from research.errors import UserError, nearest
-from research.scaling.compare.shift_law import Pairs
+from research.scaling.compare.shift import Runs
+from research.scaling.doubt.table_checks import Finding
 from research.scaling.table import UNSTATED, Table
 from research.scaling.table.table import ONE_VALUE
 
@@ -17,7 +20,7 @@ RATE = re.compile(r"flops?\s*(/|_per_|\s+per\s+|p)\s*s(ec(onds?)?)?$|^[kmgtpe]fl
 SEEDS = ("seed", "data_seed")
 ABSURD = 1e3  # times the compute for the same losses: no recipe is so much better, a unit is
 FEWEST = 3  # runs of an arm
-PAIRED = 2 / 3  # of the smaller arm: fewer pairs than that tell too little of what they share
+PAIRED = 2 / 3  # of the smaller arm has a partner, where arms are said to be paired
 
 
 class Refused(UserError):
@@ -46,8 +49,10 @@ def split(table: Table, column: str, names: list[str]) -> dict[str, Table]:
     return found
 
 
-def check(arms: Mapping[str, Table]) -> None:
+def check(arms: Mapping[str, Table]) -> list[Finding]:
     """Refuse arms whose losses or compute are not the same quantity, or that are too few runs.
+
+    What only one arm says is a finding.
 
     Raises:
         Refused: naming the first thing that differs, and both of its values.
@@ -61,6 +66,7 @@ def check(arms: Mapping[str, Table]) -> None:
                 f"{name} has losses of zero or less: no ratio of compute is read from them"
             )
     (one, first), (other, second) = arms.items()
+    found = []
     for column in SAME:
         values = [_values(table, column) for table in (first, second)]
         for name, each in zip(arms, values, strict=True):
@@ -72,6 +78,10 @@ def check(arms: Mapping[str, Table]) -> None:
                 f"{column} differs: {one} has {texts[0]!r}, {other} {texts[1]!r}; "
                 "only runs of one score on the same data are compared"
             )
+        if any(values) and not all(values):
+            text = "{column} is said of {arm} alone: is it the same of both arms?"
+            said = one if values[0] else other
+            found.append(Finding.of(20, "one loss", text, column=column, arm=said))
     for name, table in arms.items():
         if len(table) == 1:
             raise Refused(f"{name} is one run: expected {FEWEST} or more, at two budgets or more")
@@ -93,108 +103,115 @@ def check(arms: Mapping[str, Table]) -> None:
             f"{one} has {times:.2g} times the {column!r} of {other} at the same losses: is one of"
             " them in another unit (FLOP/s, PF-days)? expected FLOPs in both"
         )
+    return found
 
 
 def _values(table: Table, column: str) -> list[str]:
     """What a table says of `column`, if anything."""
-    if column == "data_unit" and column not in table.frame:
-        return []
-    if column not in table.frame:
-        return []
-    texts = table.frame[column].dropna().astype(str).unique()
-    return [text for text in texts if text not in ("", UNSTATED)]
+    said = table.frame[column].dropna().astype(str).unique() if column in table.frame else ()
+    return [text for text in said if text not in ("", UNSTATED)]
 
 
-def joined(arms: Mapping[str, Table], resource: str, what: str = "best") -> Pairs | None:
+def joined(arms: Mapping[str, Table], resource: str) -> Runs | None:
     """Both arms by their column `resource`; None where it is not known, or was not varied.
 
-    `what` is that of `Pairs`. Sizes enter where they were varied apart from the resource.
+    Runs of one cell share noise, as what the law misses there is common to its seeds; where so few
+    cells leave no freedom to the law, those of one cell and seed.
+
+    Raises:
+        Refused: sizes were varied apart from it in one arm alone, or all runs share their noise.
     """
     first, second = arms.values()
-    x = _both(arms, resource)
-    if x is None or min(np.ptp(x[: len(first)]), np.ptp(x[len(first) :])) < 0.05:
+    x, n = ([logarithms(table, name) for table in (first, second)] for name in (resource, "N"))
+    if any(each is None or np.ptp(each) < 0.05 for each in x):
         return None
-    n = _both(arms, {"best": "N", "data": "N", "size": "D"}[what])
-    crossed = n is not None and _apart(n, x)
-    if n is not None and not crossed and what == "size" and np.ptp(n) > 0.05:
-        n = None  # a ladder: data grow with the size
-    centred = n - n.mean() if n is not None and crossed else None
-    return Pairs(
-        size=centred,
-        resource=x - x.mean(),
+    sizes = [
+        np.zeros(len(each)) if own is None else own - own.mean()
+        for each, own in zip(x, n, strict=True)
+    ]
+    crossed = [_apart(own, each) for own, each in zip(sizes, x, strict=True)]
+    if crossed[0] != crossed[1]:
+        many, few = arms if crossed[0] else reversed(arms)
+        raise Refused(
+            f"{many} was run at several sizes a budget, {few} at one: expected the same of both;"
+            " --where picks sizes"
+        )
+    arm = np.repeat([0, 1], [len(first), len(second)])
+    cell = np.concatenate(cells([first, second]))
+    runs = Runs(
+        resource=np.concatenate(x) - np.concatenate(x).mean(),
+        size=np.concatenate(sizes),
         loss=np.log(np.concatenate([first["L"], second["L"]])),
-        second=np.arange(len(x)) >= len(first),
-        pairs=_pairs(first, second),
-        cluster=_clusters(first, second),
-        what=what if centred is not None else "best",
+        second=arm == 1,
+        cell=pd.factorize(pd.Series(cell) + pd.Series(arm).astype(str))[0],
+        cluster=_clusters(first, second, cell),
+        crossed=all(crossed),
     )
+    if len(np.unique(runs.cluster)) <= len(runs.names):
+        seeds = np.concatenate(_keys(first, second))
+        runs = replace(runs, cluster=_clusters(first, second, seeds))
+    if len(np.unique(runs.cluster)) < 2:
+        raise Refused("all runs are of one trunk or seed: expected two or more, to tell the noise")
+    return runs
 
 
-def middle(arms: Mapping[str, Table], resource: str) -> float:
-    """What `joined` counts logarithms of a resource from."""
-    x = _both(arms, resource)
-    assert x is not None
-    return float(x.mean())
-
-
-def _both(arms: Mapping[str, Table], name: str) -> np.ndarray | None:
-    """Logarithms [runs] of a column of both arms, or None where it is not all positive numbers."""
-    known = [values for t in arms.values() if (values := t.numbers(name)) is not None]
-    if len(known) < len(arms) or not all((values > 0).all() for values in known):
-        return None
-    return np.log(np.concatenate(known))
+def logarithms(table: Table, name: str) -> np.ndarray | None:
+    """Logarithms [runs] of a column, or None where it is not all positive numbers."""
+    values = table.numbers(name)
+    return None if values is None or not (values > 0).all() else np.log(values)
 
 
 def _apart(n: np.ndarray, x: np.ndarray) -> bool:
     """Whether `n` [runs] was varied apart from `x`: no curve of it explains all of it."""
-    if len(np.unique(n.round(6))) < 2:
-        return False
     columns = np.vander(x - x.mean(), 3)
     rest = n - columns @ np.linalg.lstsq(columns, n)[0]
-    return bool(rest.std() > 0.1)
+    return len(np.unique(n.round(6))) > 1 and bool(rest.std() > 0.1)
 
 
-def _keys(table: Table, names: list[str]) -> pd.MultiIndex:
-    columns = [
-        pd.Series(np.log(table["C"])).round(2) if name == "C" else table.frame[name].astype(str)
-        for name in names
-    ]
-    return pd.MultiIndex.from_arrays(columns)
+def cells(tables: Sequence[Table]) -> list[np.ndarray]:
+    """The size and the budget of every run of each table, in words.
 
-
-def _pairs(first: Table, second: Table) -> np.ndarray:
-    """Rows [pairs, 2] of the runs that differ in the arm alone: size, budget and seed are one.
-
-    None where the cells do not tell the runs of an arm apart, or too few of them are in both.
+    Numbers with less than 2% between one and the next are the same.
     """
-
-    def known(name: str) -> bool:
-        return all(
-            name in table.frame and table.frame[name].notna().all() for table in (first, second)
-        )
-
-    size = [name for name in ("size", "N") if known(name)][:1]
-    budget = [name for name in ("budget", "C") if known(name)][:1]
-    seed = [name for name in SEEDS if known(name)][:1]
-    keys = [_keys(table, [*size, *budget, *seed]) for table in (first, second)]
-    if any(each.has_duplicates for each in keys):
-        return np.zeros((0, 2), int)
-    place = keys[1].get_indexer(keys[0])
-    rows = np.flatnonzero(place >= 0)
-    if len(rows) < max(PAIRED * min(len(first), len(second)), FEWEST):
-        return np.zeros((0, 2), int)
-    return np.stack([rows, len(first) + place[rows]], axis=1)
+    rows = pd.concat([table.frame for table in tables], ignore_index=True)
+    words = pd.Series("", rows.index)
+    for names, text in ((("size", "N"), "size {}, "), (("budget", "C"), "{} FLOPs")):
+        for name in [name for name in names if name in rows and rows[name].notna().all()][:1]:
+            values = rows[name]
+            if values.dtype.kind in "fiu":
+                falls = np.log(values.sort_values()).diff() > 0.02
+                values = values.groupby(falls.cumsum()).transform("median").map("{:.3g}".format)
+            words += values.astype(str).map(text.format)
+    return np.split(words.to_numpy(), np.cumsum([len(table) for table in tables])[:-1])
 
 
-def _clusters(first: Table, second: Table) -> np.ndarray:
-    """Numbers [runs] of what shares noise: the branches of a trunk, else each run by itself."""
-    labels: list[str] = []
-    for arm, table in enumerate((first, second)):
-        own = [f"{arm} run {k}" for k in range(len(table))]
-        if "trunk" in table.frame:
-            trunks = table.frame["trunk"]
-            own = [
-                f"{arm} {t}" if isinstance(t, str) else o for t, o in zip(trunks, own, strict=True)
-            ]
-        labels += own
-    return pd.factorize(pd.Series(labels))[0]
+def _keys(first: Table, second: Table) -> list[np.ndarray]:
+    """The cell and the seed of every run of each arm; where no seed is known each is its own."""
+    found = []
+    seed = [n for n in SEEDS if all(t.known([n]) for t in (first, second))][:1]
+    for name, table, words in zip("AB", (first, second), cells([first, second]), strict=True):
+        own = table[seed[0]] if seed else [f"{name}{k}" for k in range(len(table))]
+        found.append(np.array([f"{cell} {each}" for cell, each in zip(words, own, strict=True)]))
+    return found
+
+
+def paired(first: Table, second: Table) -> bool:
+    """Whether most runs of the smaller arm have one of the other's with the same cell and seed."""
+    keys = [pd.Index(each) for each in _keys(first, second)]
+    both = len(keys[0].intersection(keys[1]))
+    enough = both >= max(PAIRED * min(map(len, keys)), FEWEST)
+    return enough and not any(each.has_duplicates for each in keys)
+
+
+def _clusters(first: Table, second: Table, labels: np.ndarray) -> np.ndarray:
+    """Numbers [runs] of what shares noise: runs of one label or one trunk, and what these join."""
+    names = [*labels]
+    rows = [*range(len(names))]
+    for arm, start, table in (("A", 0, first), ("B", len(first), second)):
+        for k, trunk in enumerate(table.frame["trunk"] if "trunk" in table.frame else ()):
+            if isinstance(trunk, str):
+                names, rows = [*names, f"trunk {arm} {trunk}"], [*rows, start + k]
+    count, columns = len(labels), pd.factorize(pd.Series(names))[0]
+    joins = (np.ones(len(rows)), (rows, count + columns))
+    graph = scipy.sparse.coo_array(joins, shape=(count + len(names),) * 2)
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:count]

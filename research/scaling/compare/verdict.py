@@ -6,10 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from research.scaling.compare import arms as runs
-from research.scaling.compare.arms import Refused
-from research.scaling.compare.shift_fit import Shift, fit
-from research.scaling.compare.shift_law import Pairs
+from research.scaling.compare.arms import Refused, check, joined, logarithms, paired
+from research.scaling.compare.shift import Interval, Law, Shift, fit
 from research.scaling.compare.tuning import Tuned
 from research.scaling.doubt.table_checks import (
     Finding,
@@ -23,50 +21,49 @@ from research.scaling.doubt.table_checks import (
 from research.scaling.table import Table
 
 CONSTANT = 0.1  # an exponent within it changes the multiplier by less than 1.26 in ten times
-POINTS = 25  # of the multiplier's curve
-AT = {"best": "the best sizes", "data": "equal sizes", "size": "equal data"}
+POINTS = 25  # of the multiplier's curve; the one in the middle is where `value` is
 Says = Literal["constant", "grows", "fades", "unknown"]
 
 
 @dataclass(frozen=True)
 class Multiplier:
-    """A resource of A over the same of B at equal loss: `value` at `at_loss`, with its interval.
+    """A resource of A over the same of B at equal loss: its interval at `at_loss`, and its trend.
 
-    `exponent` is that of the multiplier in B's resource, with its interval. `losses` and `resource`
-    are the range that both arms reach, in losses and in B's resource, falling and rising. `curve`
-    has rows (B's resource, loss, value, low, high); its intervals are pointwise.
+    `trend` is the exponent of the multiplier in B's compute, or seconds; parameters have none, as
+    the law says that they differ by a factor. `losses` and `resource` are the range that both arms
+    reach, in losses and in B's resource, falling and rising. `curve` has rows (B's resource, loss,
+    value, low, high); its intervals are pointwise.
     """
 
-    value: float
-    low: float
-    high: float
+    value: Interval
     at_loss: float
-    exponent: float
-    trend_low: float
-    trend_high: float
+    trend: Interval | None
     losses: tuple[float, float]
     resource: tuple[float, float]
     p_value: float
-    noise: float
-    curve: list[tuple[float, ...]] = field(default_factory=list)
+    curve: list[tuple[float, ...]] = field(repr=False)
 
     @property
     def says(self) -> Says:
-        """What the interval of the exponent says of the multiplier as compute grows."""
-        if self.trend_low > 0:
+        """What the interval of the trend says: first whether it is too small to matter."""
+        if self.trend is None:
+            return "unknown"
+        if -CONSTANT <= self.trend.low and self.trend.high <= CONSTANT:
+            return "constant"
+        if self.trend.low > 0:
             return "grows"
-        if self.trend_high < 0:
-            return "fades"
-        within = max(-self.trend_low, self.trend_high) <= CONSTANT
-        return "constant" if within else "unknown"
+        return "fades" if self.trend.high < 0 else "unknown"
 
-    def to_json(self) -> dict[str, Any]:
-        value = {name: getattr(self, name) for name in ("value", "low", "high", "at_loss")}
-        ends = {"low": self.trend_low, "high": self.trend_high}
+    def to_json(self, name: str) -> dict[str, Any]:
+        """As compare.json has it, for the resource `name`."""
+        trend = None
+        if self.trend is not None:
+            exponent, low, high = self.trend
+            trend = {"exponent": exponent, "low": low, "high": high, "says": self.says}
         return {
-            "multiplier": value,
-            "trend": {"exponent": self.exponent, **ends, "says": self.says},
-            "range": {"loss": list(self.losses), "resource": list(self.resource)},
+            "multiplier": {**self.value._asdict(), "at_loss": self.at_loss},
+            "trend": trend,
+            "range": {"loss": list(self.losses), name: list(self.resource)},
             "p_value": self.p_value,
         }
 
@@ -80,7 +77,7 @@ class Comparison:
     """
 
     names: tuple[str, str]
-    flops: Multiplier | None
+    flops: Multiplier | None = None
     others: dict[str, Multiplier | str] = field(default_factory=dict)
     paired: bool = False
     p_value: float | None = None
@@ -91,11 +88,8 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """As compare.json has it."""
-        found: dict[str, Any] = {"multiplier": None, "trend": None, "range": None}
-        if self.flops is not None:
-            found = self.flops.to_json()
-            found["range"] = {"loss": found["range"]["loss"], "flops": found["range"]["resource"]}
-        return found | {
+        nothing: dict[str, Any] = {"multiplier": None, "trend": None, "range": None}
+        return (self.flops.to_json("flops") if self.flops else nothing) | {
             "paired": self.paired,
             "p_value": self.p_value,
             "warnings": [finding.to_json() for finding in self.findings],
@@ -103,11 +97,11 @@ class Comparison:
             "arms": list(self.names),
             "level": self.level,
             "in": {
-                name: {"refused": each} if isinstance(each, str) else each.to_json()
+                name: {"refused": each} if isinstance(each, str) else each.to_json("resource")
                 for name, each in self.others.items()
             },
             "tuning": self.tuned.to_json() if self.tuned else {},
-            "curve": [] if self.flops is None else [list(row) for row in self.flops.curve],
+            "curve": [list(row) for row in self.flops.curve] if self.flops else [],
         }
 
 
@@ -117,67 +111,65 @@ def compare(arms: Mapping[str, Table], level: float = 0.95) -> Comparison:
     Raises:
         Refused: arms that are not of one quantity, do not overlap, or are too few runs.
     """
-    first, second = arms
-    runs.check(arms)
-    flops = _multiplier(arms, "C", "best", level)
-    if flops is None:
+    doubts, (first, second) = check(arms), arms.values()
+    shift = _fitted(arms, "C")
+    if shift is None:
         raise Refused("compute was not varied in both arms; expected two budgets or more")
-    unit = next(iter(arms.values())).data_unit
-    others: dict[str, Multiplier | str] = {}
-    for name, column, what in (
-        ("parameters", "N", "size"),
-        (unit, "D", "data"),
-        ("seconds", "seconds", "best"),
-    ):
-        if (found := _tried(arms, column, what, level)) is not None:
-            others[name] = found
-    pairs = runs.joined(arms, "C")
-    assert pairs is not None
+    found = _multipliers(shift, arms, "C", level)
+    flops = found.pop("C")
+    try:
+        if (by_time := _fitted(arms, "seconds")) is not None:
+            found |= _multipliers(by_time, arms, "seconds", level)
+    except Refused as error:
+        found["seconds"] = str(error)
+    assert isinstance(flops, Multiplier)
     return Comparison(
-        names=(first, second), flops=flops, others=others, paired=bool(len(pairs.pairs)),
-        p_value=flops.p_value, level=level, findings=_findings(arms, flops),
-    )  # fmt: skip
+        names=(list(arms)[0], list(arms)[1]),
+        flops=flops,
+        others=found,
+        paired=paired(first, second),
+        p_value=flops.p_value,
+        level=level,
+        findings=[*doubts, *_findings(arms, shift, flops)],
+    )
 
 
 def against_first(
     arms: Mapping[str, Table], level: float = 0.95, tuned: Tuned | None = None
 ) -> list[Comparison]:
-    """The first arm against each other; one that is refused says so, unless it is the only one.
+    """The first arm against each other; one that is refused says so, and costs the others nothing.
 
-    Of several, p-values are corrected by Holm's steps (Holm 1979), which a warning says. What is
-    known of how the arms were `tuned` is said with the first.
-
-    Raises:
-        Refused: as `compare`, of the first comparison.
+    What is known of how the arms were `tuned` is said with each.
     """
     first, *rest = arms
     found = []
     for other in rest:
         try:
-            found.append(compare({first: arms[first], other: arms[other]}, level))
-            if tuned is not None:
-                doubts = [*tuned.findings[first], *tuned.findings[other], *found[-1].findings]
-                found[-1] = replace(found[-1], findings=doubts)
+            each = compare({first: arms[first], other: arms[other]}, level)
         except Refused as error:
-            if not found and len(rest) == 1:
-                raise
-            found.append(Comparison((first, other), None, level=level, refused=str(error)))
-    return corrected([replace(found[0], tuned=tuned), *found[1:]])
+            each = Comparison((first, other), level=level, refused=str(error))
+        if tuned is not None:
+            doubts = [*tuned.findings[first], *tuned.findings[other], *each.findings]
+            each = replace(each, findings=doubts, tuned=tuned)
+        found.append(each)
+    return found
 
 
 def corrected(comparisons: list[Comparison]) -> list[Comparison]:
-    """The comparisons with p-values that hold for all of them together."""
-    known = [each for each in comparisons if each.p_value is not None]
+    """The comparisons with p-values that hold for all of them together, by Holm's steps.
+
+    A warning says so (Holm 1979).
+    """
+    known = [float(each.p_value) for each in comparisons if each.p_value is not None]
     if len(known) < 2:
         return comparisons
-    p = holm([float(each.p_value or 0.0) for each in known])
-    by_name = {each.names: value for each, value in zip(known, p, strict=True)}
+    p = iter(holm(known))
     text = "p-values are corrected for {comparisons} comparisons by Holm's steps; intervals are not"
     note = Finding.of(23, "many arms", text, comparisons=len(known))
     return [
-        replace(each, p_value=by_name[each.names], findings=[*each.findings, note])
-        if each.p_value is not None
-        else each
+        each
+        if each.p_value is None
+        else replace(each, p_value=next(p), findings=[*each.findings, note])
         for each in comparisons
     ]
 
@@ -191,90 +183,106 @@ def holm(p: list[float]) -> list[float]:
     return result.tolist()
 
 
-def _tried(
-    arms: Mapping[str, Table], column: str, what: str, level: float
-) -> Multiplier | str | None:
-    """The multiplier of another resource, or why there is none; None where it is not known."""
-    try:
-        return _multiplier(arms, column, what, level)
-    except Refused as error:
-        return str(error)
-
-
-def _multiplier(
-    arms: Mapping[str, Table], column: str, what: str, level: float
-) -> Multiplier | None:
-    """The multiplier of one resource; None where it was not varied.
+def _fitted(arms: Mapping[str, Table], column: str) -> Shift | None:
+    """The law of both arms in a resource; None where that was not varied.
 
     Raises:
-        Refused: the losses that both arms reach do not overlap, or do not fall with the resource.
+        Refused: losses do not fall with it, or as `joined`.
     """
-    of = runs.joined(arms, column, what)
-    if of is None:
+    runs = joined(arms, column)
+    if runs is None:
         return None
-    same = _same_runs(of)
-    shift = fit(of, held=same)
-    centre = runs.middle(arms, column)
-    if not same and shift.explained < 0.3:
+    shift = fit(runs)
+    if shift.explained < 0.3:
         raise Refused(f"losses do not fall with {column}: no ratio of it can be read from them")
-    losses = _overlap(shift, arms)
+    return shift
+
+
+def _multipliers(
+    shift: Shift, arms: Mapping[str, Table], column: str, level: float
+) -> dict[str, Multiplier | str]:
+    """The multiplier of the fitted resource, then of parameters and data at the same equal losses.
+
+    Each arm is at the best size that was run. What was not varied is left out.
+
+    Raises:
+        Refused: the losses that both arms reach do not overlap.
+    """
     law = shift.law
-    far, near = (law.needed(loss, True) for loss in losses)
-    at = float(law.frontier((near + far) / 2, True))
-    value, low, high, p = shift.estimate(lambda law: law.log_multiplier(at), level)
-    exponent, below, above, _ = shift.estimate(lambda law: law.trend(losses), level)
-    if same:
-        value = low = high = exponent = below = above = 0.0
-    curve = []
-    for x in np.linspace(near, far, POINTS):
-        loss = float(law.frontier(x, True))
-        band = shift.estimate(lambda law, loss=loss: law.log_multiplier(loss), level)[:3]
-        curve.append((np.exp(x + centre), loss, *np.exp((0.0,) * 3 if same else band)))
-    return Multiplier(
-        *map(float, np.exp([value, low, high])),
-        at_loss=at,
-        exponent=exponent,
-        trend_low=below,
-        trend_high=above,
-        losses=losses,
-        resource=(float(np.exp(near + centre)), float(np.exp(far + centre))),
-        p_value=1.0 if same else p,
-        noise=shift.noise,
-        curve=[tuple(map(float, row)) for row in curve],
-    )
+    near, far = law.needed(_overlap(law, arms), True)[0][::-1]
+    x, _, losses, _ = law.curve(True)
+    losses = np.interp(np.linspace(near, far, POINTS), x, losses)
+    starts = _starts(arms, column)
+    offsets = np.array([*starts.values()])[:, :, None]  # [resources, arms, 1]
+
+    def both(law: Law) -> np.ndarray:
+        """Logarithms [resources, arms, points] of what each arm takes to the losses."""
+        x, n = np.swapaxes([law.needed(losses, second)[:2] for second in (False, True)], 0, 1)
+        taken = {column: x, "parameters": n}
+        return np.stack([taken.get(name, x - n) for name in starts]) + offsets
+
+    def told(law: Law) -> np.ndarray:
+        """Log multipliers [resources, points], and the exponent of each in B's first."""
+        gaps, along = -np.diff(both(law), axis=1)[:, 0], np.ptp(both(law)[0, 1])
+        return np.hstack([gaps, (gaps[:, -1:] - gaps[:, :1]) / along])
+
+    estimates = np.moveaxis(shift.estimate(told, level), 0, -1)  # [resources, points + 1, 4]
+    taken, middle = both(law)[:, 1], POINTS // 2
+    free = [law.needed(losses, second)[2][middle] for second in (False, True)]
+    found: dict[str, Multiplier | str] = {}
+    for name, own, each in zip(starts, np.exp(taken), estimates, strict=True):
+        if name == "parameters" and not all(free):
+            edge = " and ".join(arm for arm, inside in zip(arms, free, strict=True) if not inside)
+            found[name] = f"the best size of {edge} is the smallest or largest that was run"
+            continue
+        values = np.exp(each[:POINTS, :3])
+        found[name] = Multiplier(
+            value=Interval(*map(float, values[middle])),
+            at_loss=float(np.exp(losses[middle])),
+            trend=None if name == "parameters" else Interval(*map(float, each[POINTS, :3])),
+            losses=(float(np.exp(losses[-1])), float(np.exp(losses[0]))),
+            resource=(float(own[0]), float(own[-1])),
+            p_value=float(each[middle, 3]),
+            curve=np.column_stack([own, np.exp(losses), values]).tolist(),
+        )
+    return found
 
 
-def _same_runs(of: Pairs) -> bool:
-    """Whether both arms are the same runs, number by number, whatever their order."""
-    n = np.zeros_like(of.loss) if of.size is None else of.size
-    rows = np.stack([of.loss, of.resource, n], axis=1)
-    both = [arm[np.lexsort(arm.T)] for arm in (rows[~of.second], rows[of.second])]
-    return both[0].shape == both[1].shape and bool((both[0] == both[1]).all())
+def _starts(arms: Mapping[str, Table], column: str) -> dict[str, list[float]]:
+    """By resource, what the law counts its logarithms from in each arm."""
+    x, n, d = ([logarithms(t, name) for t in arms.values()] for name in (column, "N", "D"))
+    middle = float(np.concatenate(x).mean())
+    starts = {column: [middle, middle]}
+    if column != "C" or any(each is None for each in (*n, *d)):
+        return starts
+    if all(np.ptp(each) > 0.05 for each in n):
+        starts["parameters"] = [float(each.mean()) for each in n]
+    # D is C / N times what is usual in the arm.
+    data = [middle + float((own - c).mean()) for own, c in zip(d, x, strict=True)]
+    return starts | {next(iter(arms.values())).data_unit: data}
 
 
-def _overlap(shift: Shift, arms: Mapping[str, Table]) -> tuple[float, float]:
-    """The smallest and largest loss that the best sizes of both arms reach.
+def _overlap(law: Law, arms: Mapping[str, Table]) -> np.ndarray:
+    """The smallest and largest log loss that the best sizes of both arms reach.
 
     Raises:
         Refused: there is none.
     """
-    of, law, ends = shift.of, shift.law, []
+    ends = []
     for second in (False, True):
-        x = of.resource[of.second == second]
-        ends.append((float(law.frontier(x.max(), second)), float(law.frontier(x.min(), second))))
-    low, high = max(end[0] for end in ends), min(end[1] for end in ends)
+        own, (x, _, losses, _) = law.runs.resource[law.runs.second == second], law.curve(second)
+        ends.append(np.interp([own.max(), own.min()], x, losses))
+    low, high = np.max(ends, axis=0)[0], np.min(ends, axis=0)[1]
     if low >= high:
         said = ", ".join(
             f"{name} from {most:.4g} down to {least:.4g}"
-            for name, (least, most) in zip(arms, ends, strict=True)
+            for name, (least, most) in zip(arms, np.exp(ends), strict=True)
         )
-        raise Refused(
-            f"losses do not overlap at {AT[shift.of.what]}: {said}; train the worse longer"
-        )
-    return low, high
+        raise Refused(f"losses do not overlap at the best sizes: {said}; train the worse longer")
+    return np.array([low, high])
 
 
-def _findings(arms: Mapping[str, Table], flops: Multiplier) -> list[Finding]:
+def _findings(arms: Mapping[str, Table], shift: Shift, flops: Multiplier) -> list[Finding]:
     """What the tables of both arms earn, by the arm's name, and a short overlap."""
     found = []
     for name, table in arms.items():
@@ -290,4 +298,9 @@ def _findings(arms: Mapping[str, Table], flops: Multiplier) -> list[Finding]:
     if decades < 0.5:
         text = "both arms reach the same losses over {decades:.2g} decades of compute alone"
         found.append(Finding.of(13, "narrow range", text, decades=decades))
+    if shift.lack_of_fit < 0.01:
+        text = (
+            "the law misses cells by more than their seeds scatter (p = {p:.1g}): doubt the trend"
+        )
+        found.append(Finding.of(23, "lack of fit", text, p=shift.lack_of_fit))
     return sorted(found, key=lambda finding: finding.code)
