@@ -86,7 +86,11 @@ def _flops(result: Mapping[str, Any], compute: str) -> float:
     if compute == "ledger_without_optimizer":
         less = sum(value for name, value in each.items() if name.split("/")[0] == OPTIMIZER)
     else:
-        less = sum(v for name, v in each.items() if name.split("/")[-1] == SCORES) / 2
+        scores = [v for name, v in each.items() if name.split("/")[-1] == SCORES]
+        if result.get("family") != "autoregressive" or not scores:
+            why = "sees both ways" if scores else f"has no scope called {SCORES}"
+            raise UserError(f"compute={compute!r}: {result['id']} {why}, so nothing is masked")
+        less = sum(scores) / 2
     return total * (1 - less * share)
 
 
