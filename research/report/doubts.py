@@ -20,6 +20,7 @@ from research.scaling.table import Table
 # Few, as each but chinchilla costs its compilation; `backtest` compares them all.
 LADDER = ("chinchilla", "kaplan", "supervised")
 FEWEST_RUNS = 15  # of a part whose laws are compared
+BASELINES = ("base", "baseline", "default", "ladder")  # arms that others are held against
 MULTIPLES = np.geomspace(0.25, 4, 33)
 
 
@@ -59,18 +60,16 @@ def covered(table: Table) -> pd.DataFrame:
 
 
 def multiplier(table: Table) -> pd.DataFrame:
-    """Columns arm, C, loss, value, low, high, exponent, says: of each arm over the first by name.
+    """Columns arm, C, loss, value, low, high, exponent, says: of each arm over the first.
 
-    How many times the FLOPs of the first arm those of `arm` save at equal loss; no rows for a part
-    without arms, or with arms that cannot be compared.
+    How many times the FLOPs of the first arm those of `arm` save at equal loss. The first is the
+    one called so, as "base", else by name. No rows for a part without arms that can be compared.
     """
-    arms = sorted(set(table.frame["arm"]) - {""}) if "arm" in table.frame else []
+    known = [arm for arm in table.frame.get("arm", pd.Series(dtype=str)).unique() if arm]
+    arms = sorted(known, key=lambda arm: (arm not in BASELINES, arm))
     if len(arms) < 2:
         return pd.DataFrame()
-    try:
-        found = against_first(split(table, "arm", arms))
-    except UserError:
-        return pd.DataFrame()
+    found = against_first(split(table, "arm", arms))
     columns = ["C", "loss", "value", "low", "high"]
     tables = [
         pd.DataFrame(each.flops.curve, columns=columns).assign(

@@ -63,7 +63,7 @@ def test_the_multiplier_of_each_arm_is_drawn_with_its_band(tmp_path):
     assert (rows.low < 2).all() and (rows.high > 2).all() and rows.C.is_monotonic_increasing
     assert law_figures.multiplier(rows).to_dict()["layer"]
     said = words.said("multiplier", None, SimpleNamespace(tables={"multiplier": rows}))
-    assert "FLOPs of base" in said and "muon stays as it is with compute" in said
+    assert "FLOPs of base" in said and "multiplier of muon stays as it is with compute" in said
     one = table.select(table["arm"] == "muon")
     assert not len(doubts.multiplier(one)) and not len(
         doubts.multiplier(table.select(table["D"] < 0))
