@@ -83,13 +83,14 @@ def test_23_best_value_at_the_edge_of_its_sweep():
 def test_cells_count_at_their_best():
     arms = {"a": table(swept(2.0)), "b": table(swept(2.0, best=0.5, arm=1))}
     found = tune(arms, ["weight_decay"])
-    assert set(found.arms["a"]["weight_decay"]) == {0.1} and not found.findings["a"]
+    assert set(found.arms["a"]["weight_decay"]) == {0.1}
+    assert [each.name for each in found.findings["a"]] == ["picked"]
     assert set(found.arms["b"]["weight_decay"]) == {0.3} and len(found.arms["b"]) == 24
     assert len(found.curves) == 12 and all(len(c["a"].tries) == 5 for c in found.curves.values())
     few = tune(
         arms | {"b": table(swept(2.0, decay=(0.1, 0.3, 1.0), best=1.0, arm=1))}, ["weight_decay"]
     )
-    edge, count = few.findings["b"]
+    _, edge, count = few.findings["b"]
     assert "first or last tried in 12 of 12" in edge.message
     assert "a was tried at 5 settings a cell, b at 3" in count.message
 

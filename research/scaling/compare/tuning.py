@@ -18,7 +18,8 @@ import pandas as pd
 import scipy
 
 from research.errors import UserError, nearest
-from research.scaling.doubt.table_checks import Finding
+from research.scaling.compare.arms import cells
+from research.scaling.doubt.table_checks import Finding, at_edge
 from research.scaling.table import Table
 
 FEWEST = 3  # tries of a curve
@@ -28,7 +29,8 @@ FEWEST = 3  # tries of a curve
 class TuningCurve:
     """Loss of the best of `tries` [points]: expected, and its median with the band's ends.
 
-    An end that the tries do not bound is infinite; a try that diverged has an infinite loss.
+    An end that the tries do not bound is infinite. A try that diverged has an infinite loss, where
+    it is given; tables leave such runs out, and their curve is then that of the others.
     """
 
     tries: np.ndarray
@@ -138,15 +140,26 @@ class Tuned:
 def tune(arms: Mapping[str, Table], columns: Sequence[str], level: float = 0.95) -> Tuned:
     """Take each arm's best settings of `columns`, and draw how they were found.
 
-    The bands of all arms hold together: each has its share of the error.
+    The bands of all arms hold together in a cell: each has its share of the error. They are of
+    settings drawn at random; of a grid they are no more than a guide.
 
     Raises:
         UserError: no such column.
     """
     best, findings, tries = {}, {}, {}
+    words = dict(zip(arms, cells([*arms.values()]), strict=True))
     for name, table in arms.items():
-        best[name], findings[name], tries[name] = _tuned(table, columns, name)
-    counts = {name: int(each.groupby(level="cell").size().median()) for name, each in tries.items()}
+        for column in columns:
+            if column not in table.frame:
+                hint = nearest(column, map(str, table.frame))
+                raise UserError(f"--tuned: no column {column!r} in {table.source}{hint}")
+        frame = table.frame.assign(cell=words[name])
+        mean = frame.groupby(["cell", *columns], dropna=False)["L"].mean()
+        chosen = pd.MultiIndex.from_tuples(list(mean.groupby(level="cell").idxmin()))
+        best[name] = table.select(pd.MultiIndex.from_frame(frame[["cell", *columns]]).isin(chosen))
+        tries[name] = {cell: each.to_numpy() for cell, each in mean.groupby(level="cell")}
+        findings[name] = _doubts(table, columns, name, max(map(len, tries[name].values())))
+    counts = {name: int(np.median([*map(len, each.values())])) for name, each in tries.items()}
     first, *others = arms
     for other in others:
         if counts[first] != counts[other]:
@@ -155,11 +168,12 @@ def tune(arms: Mapping[str, Table], columns: Sequence[str], level: float = 0.95)
             findings[other].append(Finding(23, "untuned", f"{text} {counts[other]}", numbers))
     curves: dict[str, dict[str, TuningCurve]] = {}
     own_level = 1 - (1 - level) / len(arms)
-    for cell in tries[first].index.get_level_values("cell").unique():
-        losses = [each[each.index.get_level_values("cell") == cell] for each in tries.values()]
+    for cell in tries[first]:
+        losses = [each.get(cell, ()) for each in tries.values()]
         if min(map(len, losses)) >= FEWEST:
-            drawn = (tuning_curve(each.to_numpy(), own_level) for each in losses)
-            curves[cell] = dict(zip(arms, drawn, strict=True))
+            curves[cell] = {
+                name: tuning_curve(each, own_level) for name, each in zip(arms, losses, strict=True)
+            }
     helps = {
         cell: {other: _better(both[first], both[other]) for other in others}
         for cell, both in curves.items()
@@ -167,44 +181,19 @@ def tune(arms: Mapping[str, Table], columns: Sequence[str], level: float = 0.95)
     return Tuned(best, findings, curves, helps)
 
 
-def _tuned(
-    table: Table, columns: Sequence[str], name: str
-) -> tuple[Table, list[Finding], pd.Series]:
-    """The runs of each cell's best setting, over its seeds; doubts; the loss of every setting."""
+def _doubts(table: Table, columns: Sequence[str], name: str, most: int) -> list[Finding]:
+    """23: settings picked on the losses that are compared, and best ones at a sweep's edge."""
+    found = []
+    if most > 1:
+        text = (
+            "{arm} counts at the best of up to {tries} settings a cell, picked on the losses that"
+            " are compared: too low, which no interval says; run the picked settings at new seeds"
+        )
+        found.append(Finding.of(23, "picked", text, arm=name, tries=most))
     for column in columns:
-        if column not in table.frame:
-            hint = nearest(column, map(str, table.frame))
-            raise UserError(f"--tuned: no column {column!r} in {table.source}{hint}")
-    frame = table.frame.assign(cell=_cells(table))
-    mean = frame.groupby(["cell", *columns], dropna=False)["L"].mean()
-    best = pd.MultiIndex.from_tuples(list(mean.groupby(level="cell").idxmin()))
-    mask = pd.MultiIndex.from_frame(frame[["cell", *columns]]).isin(best)
-    return table.select(mask), _edges(mean, columns, name), mean
-
-
-def _cells(table: Table) -> pd.Series:
-    """What the tries of a setting share: a size and a budget, in words."""
-    known = table.known(("size", "N", "budget"))
-    size = [name for name in ("size", "N") if name in known][:1]
-    budget = table.frame["budget"] if "budget" in known else table.frame["C"]
-    words = [f"size {value}, " for value in table.frame[size[0]]] if size else [""] * len(table)
-    return pd.Series(
-        [f"{word}{value:.3g} FLOPs" for word, value in zip(words, budget, strict=True)]
-    )
-
-
-def _edges(mean: pd.Series, columns: Sequence[str], name: str) -> list[Finding]:
-    """23: cells whose best value of a column is the first or the last that was tried."""
-    found, settings = [], mean.reset_index()
-    for column in columns:
-        if settings[column].dtype.kind not in "fiu":
-            continue
-        values = settings.groupby(["cell", column])["L"].min().reset_index().sort_values("L")
-        cells = values.groupby("cell")[column].agg(["first", "min", "max"])
-        edges = int(cells[["min", "max"]].eq(cells["first"], axis=0).any(axis=1).sum())
-        if edges:
+        if table.numbers(column) is not None and (edges := at_edge(table, column)):
             text = "{arm}: best {column} is the first or last tried in {edges} of {cells} cells"
-            numbers = {"arm": name, "column": column, "edges": edges, "cells": len(cells)}
+            numbers = {"arm": name, "column": column, "edges": edges[0], "cells": edges[1]}
             found.append(Finding.of(23, "untuned", text, **numbers))
     return found
 

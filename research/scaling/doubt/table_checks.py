@@ -147,7 +147,7 @@ def sweep_edges(table: Table) -> list[Finding]:
     """5: the best learning rate or batch at the edge of its sweep, or one rate for every size."""
     found = []
     for column in ("learning_rate", "batch_size"):
-        if table.numbers(column) is not None and (edges := _edges(table, column)):
+        if table.numbers(column) is not None and (edges := at_edge(table, column)):
             text = f"best {column} is at the edge of its sweep in {{edges}} of {{sweeps}} sweeps"
             numbers = {"edges": edges[0], "sweeps": edges[1]}
             found.append(Finding.of(5, "sweep edge", text, **numbers))
@@ -167,14 +167,14 @@ def untuned(table: Table) -> list[Finding]:
     found = []
     for column in map(str, table.frame.columns):
         tried = SETTINGS.fullmatch(column) and column not in ("learning_rate", "batch_size")
-        if tried and table.numbers(column) is not None and (edges := _edges(table, column)):
+        if tried and table.numbers(column) is not None and (edges := at_edge(table, column)):
             text = "best {column} is at the edge of its sweep in {edges} of {sweeps} cells: untuned"
             numbers = {"column": column, "edges": edges[0], "sweeps": edges[1]}
             found.append(Finding.of(23, "untuned", text, **numbers))
     return found
 
 
-def _edges(table: Table, column: str) -> tuple[int, int] | None:
+def at_edge(table: Table, column: str) -> tuple[int, int] | None:
     """In how many sweeps of three values or more at one N and D an end is best, and of how many."""
     best_first = table.frame.sort_values("L", kind="stable").groupby(["N", "D"])
     sweeps = best_first[column].agg(["first", "min", "max", "nunique"])
