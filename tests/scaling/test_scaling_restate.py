@@ -62,6 +62,17 @@ def test_the_exponent_under_each_convention(study, capsys):
     assert [row["exponent"] for row in rows] == pytest.approx([rows[0]["exponent"]] * 7, abs=1e-3)
 
 
+def test_conventions_are_named_on_the_command_line(study, capsys):
+    assert main(["compare", str(study), "--json", "--conventions", "mlp+embedding", "6nd"]) == 0
+    rows = json.loads(capsys.readouterr().out)["exponents"]
+    assert [(row["size"], row["compute"]) for row in rows[1:]] == [
+        ("mlp+embedding", "ledger"),
+        ("as it was", "6nd"),
+    ]
+    assert main(["compare", str(study), "--conventions", "mpl"]) == 2
+    assert "did you mean 'mlp'" in capsys.readouterr().err
+
+
 def test_what_a_result_does_not_hold_is_refused(study):
     for path in study.glob("*/result.json"):
         content = json.loads(path.read_text())
@@ -73,3 +84,11 @@ def test_what_a_result_does_not_hold_is_refused(study):
         restated(study, size="mpl")
     with pytest.raises(UserError, match="compute='6n'.*expected ledger"):
         restated(study, compute="6n")
+
+
+def test_no_mask_is_taken_out_of_attention_that_sees_both_ways(study):
+    for path in study.glob("*/result.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"family": "diffusion"}))
+    with pytest.raises(UserError, match="sees both ways, so nothing is masked"):
+        restated(study, compute="ledger_causal")

@@ -41,8 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--part", help="one part of a run folder (default: each that has the arms)")
     add(
         "--conventions",
-        action="store_true",
-        help="of a run folder: how the exponent of N_opt moves with what N and C count",
+        nargs="*",
+        metavar="NAME",
+        help="of a run folder: how the exponent of N_opt moves with what N and C count (default:"
+        " all; groups of parameters are named as in blocks+head)",
     )
     add("--tuned", metavar="COLUMNS", help="hyper-parameters tried: each cell counts at its best")
     add("--level", type=share("--level", 0.95), default=0.95, help="of the intervals")
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: arguments or tables that cannot be used; nothing is written then.
         Refused: no two arms can be held against each other.
     """
-    if args.conventions:
+    if args.conventions is not None:
         return _conventions(args)
     parts, found = [], []
     columns = [name.strip() for name in (args.tuned or "").split(",") if name.strip()]
@@ -85,7 +87,7 @@ def _conventions(args: argparse.Namespace) -> int:
     """
     if len(args.sources) > 1 or not storage.is_folder(args.sources[0]):
         raise UserError(f"--conventions: expected one run folder, got {' '.join(args.sources)}")
-    rows = exponents(args.sources[0], bootstrap=400, level=args.level)
+    rows = exponents(args.sources[0], args.conventions, bootstrap=400, level=args.level)
     head = ("part", "N counts", "C counts", "N_opt ~ C^a", f"{args.level:.0%} interval")
     cells = [
         (row["part"] or "", row["size"], row["compute"], f"refused: {row['refused']}")

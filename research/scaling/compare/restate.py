@@ -4,7 +4,7 @@ result.json holds what each convention needs: parameters by group, the ledger's 
 group, and 6ND. What it does not hold (runs older than those keys) is refused, not guessed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,14 +94,31 @@ def _flops(result: Mapping[str, Any], compute: str) -> float:
     return total * (1 - less * share)
 
 
-def exponents(folder: str | Path, **options: Any) -> list[dict[str, Any]]:
+def conventions(folder: str | Path, names: Sequence[str] = ()) -> list[dict[str, str]]:
+    """What to restate: nothing, then each of `names` alone; by default every one of this file.
+
+    Raises:
+        UserError: no group, count or compute of that name.
+    """
+    chosen = names or [*list(COMPUTE)[1:], *SIZES]
+    changes = [{"compute" if name in COMPUTE else "size": name} for name in chosen]
+    for change in changes if names else ():
+        restated(folder, **change)
+    return [{}, *changes]
+
+
+def exponents(
+    folder: str | Path, names: Sequence[str] = (), **options: Any
+) -> list[dict[str, Any]]:
     """N_opt's exponent in C by isoFLOP, a row a part and convention; refused ones say why.
 
     `options` are those of `isoflop`. Each convention is changed alone, the first row has neither.
+
+    Raises:
+        UserError: as `conventions`.
     """
     rows = []
-    changes = [{}, *({"compute": name} for name in list(COMPUTE)[1:])]
-    for change in [*changes, *({"size": name} for name in SIZES)]:
+    for change in conventions(folder, names):
         named = {"size": "as it was", "compute": "ledger"} | change
         try:
             tables = restated(folder, **change)
