@@ -127,6 +127,30 @@ def test_branches_of_one_trunk_are_not_taken_for_runs():
     assert width(grouped) > 1.5 * width(plain)
 
 
+def test_arms_whose_sizes_differ_by_a_factor():
+    first, second = planted_arms(2.5, noise=0.0)
+    first["N"] *= 33  # look-up tables, which cost no FLOPs
+    found = flops(compare(tables(first, second)))
+    assert found.value.value == pytest.approx(2.5, rel=1e-3)
+
+
+def test_cells_that_the_law_misses_are_said():
+    first, second = planted_arms(2.0, seeds=4, noise=0.001)
+    assert not [each for each in compare(tables(first, second)).findings if "fit" in each.name]
+    rough = np.random.default_rng(0).normal(0, 0.01, 12)
+    bent = first.assign(L=first["L"] * np.exp(np.repeat(rough, 4)))
+    found = [each.name for each in compare(tables(bent, second)).findings]
+    assert "lack of fit" in found
+
+
+def test_what_one_arm_alone_says_is_a_warning():
+    first, second = planted_arms(2.0)
+    found = compare(tables(first.assign(unit="bits/byte"), second)).findings
+    assert [each.message for each in found] == [
+        "unit is said of a alone: is it the same of both arms?"
+    ]
+
+
 @pytest.fixture
 def study(tmp_path):
     first, second = planted_arms(2.0, noise=0.002)

@@ -122,16 +122,13 @@ def joined(arms: Mapping[str, Table], resource: str) -> Runs | None:
         Refused: sizes were varied apart from it in one arm alone, or all runs share their noise.
     """
     first, second = arms.values()
-    x, n = ([logarithms(table, name) for table in (first, second)] for name in (resource, "N"))
-    if any(each is None or np.ptp(each) < 0.05 for each in x):
+    x, n = (logarithms(arms, name) for name in (resource, "N"))
+    if not x or min(map(np.ptp, x)) < 0.05:
         return None
-    sizes = [
-        np.zeros(len(each)) if own is None else own - own.mean()
-        for each, own in zip(x, n, strict=True)
-    ]
+    sizes = [own - own.mean() for own in n] or [np.zeros(len(each)) for each in x]
     crossed = [_apart(own, each) for own, each in zip(sizes, x, strict=True)]
     if crossed[0] != crossed[1]:
-        many, few = arms if crossed[0] else reversed(arms)
+        many, few = arms if crossed[0] else reversed([*arms])
         raise Refused(
             f"{many} was run at several sizes a budget, {few} at one: expected the same of both;"
             " --where picks sizes"
@@ -155,10 +152,11 @@ def joined(arms: Mapping[str, Table], resource: str) -> Runs | None:
     return runs
 
 
-def logarithms(table: Table, name: str) -> np.ndarray | None:
-    """Logarithms [runs] of a column, or None where it is not all positive numbers."""
-    values = table.numbers(name)
-    return None if values is None or not (values > 0).all() else np.log(values)
+def logarithms(arms: Mapping[str, Table], name: str) -> list[np.ndarray]:
+    """Logarithms [runs] of a column of each arm; none where one's are not all positive numbers."""
+    columns = [values for table in arms.values() if (values := table.numbers(name)) is not None]
+    known = len(columns) == len(arms) and all((values > 0).all() for values in columns)
+    return [np.log(values) for values in columns] if known else []
 
 
 def _apart(n: np.ndarray, x: np.ndarray) -> bool:

@@ -226,7 +226,7 @@ def _multipliers(
         gaps, along = -np.diff(both(law), axis=1)[:, 0], np.ptp(both(law)[0, 1])
         return np.hstack([gaps, (gaps[:, -1:] - gaps[:, :1]) / along])
 
-    estimates = np.moveaxis(shift.estimate(told, level), 0, -1)  # [resources, points + 1, 4]
+    estimates = np.stack(shift.estimate(told, level), axis=-1)  # [resources, points + 1, 4]
     taken, middle = both(law)[:, 1], POINTS // 2
     free = [law.needed(losses, second)[2][middle] for second in (False, True)]
     found: dict[str, Multiplier | str] = {}
@@ -250,10 +250,10 @@ def _multipliers(
 
 def _starts(arms: Mapping[str, Table], column: str) -> dict[str, list[float]]:
     """By resource, what the law counts its logarithms from in each arm."""
-    x, n, d = ([logarithms(t, name) for t in arms.values()] for name in (column, "N", "D"))
+    x, n, d = (logarithms(arms, name) for name in (column, "N", "D"))
     middle = float(np.concatenate(x).mean())
     starts = {column: [middle, middle]}
-    if column != "C" or any(each is None for each in (*n, *d)):
+    if column != "C" or not (n and d):
         return starts
     if all(np.ptp(each) > 0.05 for each in n):
         starts["parameters"] = [float(each.mean()) for each in n]
@@ -270,7 +270,8 @@ def _overlap(law: Law, arms: Mapping[str, Table]) -> np.ndarray:
     """
     ends = []
     for second in (False, True):
-        own, (x, _, losses, _) = law.runs.resource[law.runs.second == second], law.curve(second)
+        own = law.runs.resource[law.runs.second == second]
+        x, _, losses, _ = law.curve(second)
         ends.append(np.interp([own.max(), own.min()], x, losses))
     low, high = np.max(ends, axis=0)[0], np.min(ends, axis=0)[1]
     if low >= high:
@@ -298,7 +299,7 @@ def _findings(arms: Mapping[str, Table], shift: Shift, flops: Multiplier) -> lis
     if decades < 0.5:
         text = "both arms reach the same losses over {decades:.2g} decades of compute alone"
         found.append(Finding.of(13, "narrow range", text, decades=decades))
-    if shift.lack_of_fit < 0.01:
+    if shift.lack_of_fit < 0.001:  # seeds that arms share make small p too common
         text = (
             "the law misses cells by more than their seeds scatter (p = {p:.1g}): doubt the trend"
         )
