@@ -14,7 +14,7 @@ from ml_collections.config_dict import placeholder
 from research.errors import UserError
 from research.mesh import constrain
 from research.models import kernels
-from research.models.common import Dense, Norm, parameter, residual_scale
+from research.models.common import Dense, Norm, look_up, parameter, residual_scale
 from research.models.kernels import KERNELS, Places, Rule
 from research.parts import part
 
@@ -171,11 +171,12 @@ class Attention(nn.Module):
     def _looked_up(self, tokens_BxL: jax.Array, kv_heads: int, head_dim: int) -> jax.Array:
         """The values that each token has in this layer whatever is around it, [B, N, L, K]."""
         zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
-        shape = (self.model.vocab_size, kv_heads, head_dim)
-        table = parameter(self, "values", zeros, ("lookup", "heads", "head_dim"), shape)
+        shape = (self.model.vocab_size, kv_heads * head_dim)
+        table = parameter(self, "values", zeros, ("lookup", "embed"), shape)
         gate_N = parameter(self, "values_gate", ones, (None,), (kv_heads,))
-        rows_BxLxNxK = table.astype(self.dtype)[tokens_BxL] * gate_N.astype(self.dtype)[:, None]
-        return rows_BxLxNxK.transpose(0, 2, 1, 3)
+        rows_BxLxD = look_up(table, tokens_BxL, self.dtype)
+        rows_BxLxNxK = rows_BxLxD.reshape(*tokens_BxL.shape, kv_heads, head_dim)
+        return (rows_BxLxNxK * gate_N.astype(self.dtype)[:, None]).transpose(0, 2, 1, 3)
 
 
 def _places(where: Where, length: int, keys: int, groups: int, cached: bool) -> Places:

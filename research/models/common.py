@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 
-from research.mesh import gathered, size
+from research.mesh import constrain, gathered, size
 from research.models.numerics import conv, dot
 
 Params = dict[str, Any]
@@ -99,6 +99,13 @@ def declared(module: nn.Module, name: str, init: Callable, *arguments: Any) -> A
     if module.has_variable("params", name):
         return nn.meta.unbox(module.get_variable("params", name))
     return module.param(name, init, *arguments)
+
+
+def look_up(table: jax.Array, rows_BxL: jax.Array, dtype: Any) -> jax.Array:
+    """Rows of a table, [B, L, D]: a device looks up its replica's in its part of the width."""
+    rows_BxL = constrain(rows_BxL, "replica", None)  # for tables are large
+    x_BxLxD = constrain(table[rows_BxL].astype(dtype), "replica", None, "embed")
+    return constrain(x_BxLxD, "batch", "residual", None)
 
 
 def residual_scale(model: Any) -> float:

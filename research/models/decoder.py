@@ -14,7 +14,7 @@ from research.errors import UserError
 from research.mesh import constrain, gathered, joined, strided
 from research.models import transformer
 from research.models.attention import IN_ORDER, Where
-from research.models.common import Norm, Params, parameter
+from research.models.common import Norm, Params, look_up, parameter
 from research.models.numerics import project
 from research.models.transformer import Stack
 
@@ -88,16 +88,19 @@ class Decoder(nn.Module):
         axes = ("vocab", "embed")
         normal = nn.initializers.normal(model.width**-0.5 if model.tie_embeddings else 1.0)
         embedding_VxD = parameter(self, "embedding", normal, axes, shape)
-        x_BxLxD = _look_up(embedding_VxD, tokens_BxL, dtype)
+        x_BxLxD = look_up(embedding_VxD, tokens_BxL, dtype)
         index = jnp.arange(tokens_BxL.shape[1])
         at = index if where.positions is None else where.positions
         within = at > 0  # a text, whose first token has none before it
         if cache is None:  # nor has that of a window, wherever it begins
             within &= index > 0
+        if where.segments is not None:
+            within &= where.segments == jnp.roll(where.segments, 1, -1)
         cache, before_Bx1 = cache or (None, jnp.zeros_like(tokens_BxL[:, :1]))
         before_BxL = jnp.concatenate([before_Bx1, tokens_BxL[:, :-1]], 1) * within
         if model.smear:
-            before_BxLxD = _look_up(embedding_VxD, before_BxL, dtype) * within[..., None]
+            first_Bx1xD = look_up(embedding_VxD, before_Bx1, dtype)
+            before_BxLxD = jnp.concatenate([first_Bx1xD, x_BxLxD[:, :-1]], 1) * within[..., None]
             x_BxLxD += self._smear(x_BxLxD) * before_BxLxD
         if model.tie_embeddings:
             x_BxLxD *= model.width**0.5  # unit-variance inputs from a unit-logit head
@@ -110,7 +113,7 @@ class Decoder(nn.Module):
             zeros, axes = nn.initializers.zeros, ("lookup", "embed")
             table = parameter(self, "bigram", zeros, axes, (model.bigram_rows, model.width))
             rows_BxL = bigram_row(before_BxL, tokens_BxL, model.vocab_size, model.bigram_rows)
-            beside["bigram"] = _look_up(table, rows_BxL, dtype)
+            beside["bigram"] = look_up(table, rows_BxL, dtype)
         if model.value_embeddings:
             where = where._replace(tokens=tokens_BxL)
         stack = Stack(model, self.hardware, causal=True, name="stack")
@@ -128,13 +131,6 @@ class Decoder(nn.Module):
         share = parameter(self, "smear", zeros, (None,), (1,))
         gate_BxLx1 = jax.nn.sigmoid((x_BxLxD * gate_D.astype(x_BxLxD.dtype)).sum(-1, keepdims=True))
         return share.astype(x_BxLxD.dtype) * gate_BxLx1
-
-
-def _look_up(table: jax.Array, rows_BxL: jax.Array, dtype: Any) -> jax.Array:
-    """Rows of a table, [B, L, D]: a device looks up its replica's in its part of the width."""
-    rows_BxL = constrain(rows_BxL, "replica", None)  # for tables are large
-    x_BxLxD = constrain(table.astype(dtype)[rows_BxL], "replica", None, "embed")
-    return constrain(x_BxLxD, "batch", "residual", None)
 
 
 def bigram_row(before: jax.Array, token: jax.Array, vocab_size: int, rows: int) -> jax.Array:

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 from research import cost
 from research.families import autoregressive
 from research.models import common, decoder
+from research.models.attention import Where
 from tests import shapes
 
 KEY = jax.random.key(0)
@@ -62,6 +63,21 @@ def test_no_logit_sees_the_future(model):
     reach = np.abs(np.asarray(jacobian)).max((1, 3))[:, :6]
     assert np.all(reach[np.triu_indices(6, 1)] == 0)
     assert np.all(reach[np.tril_indices(6)] > 0)
+
+
+def test_a_text_beside_another_is_as_it_is_alone():
+    """Where segments alone tell them apart: nothing is smeared over the seam, or paired there."""
+    config = shapes.autoregressive(vocab=8, length=6, **(ALL | dict(rotary=False)))
+    params = perturbed(config)
+    segments = jnp.array([[0, 0, 0, 1, 1, 1]])
+
+    def logits(tokens):
+        module, where = autoregressive.network(config), Where(segments=segments)
+        return decoder.logits(config, params, common.apply(module, params, tokens, where)[0])
+
+    tokens = jnp.array([[1, 2, 3, 4, 5, 6]])
+    other = tokens.at[:, :3].set(7)
+    np.testing.assert_array_equal(logits(tokens)[:, 3:], logits(other)[:, 3:])
 
 
 @pytest.mark.parametrize("tied", [True, False])
