@@ -73,6 +73,9 @@ class Place(Mapping):
     def __getitem__(self, part: str) -> Any:
         return _cut(self.stack.states[part], self.place)
 
+    def __contains__(self, part: object) -> bool:
+        return part in self.stack.states
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.stack.states)
 
@@ -115,12 +118,10 @@ def together(courses: Sequence[Course]) -> list[dict[str, Any] | None]:
         asked = {index: further(index, None) for index in range(len(courses))}
         going = {index: each for index, each in asked.items() if each}
         while going:
-            places, stack = (
-                {index: place for place, index in enumerate(going)},
-                Stack([*going.values()]),
-            )
-            # The rest of a stack that is half empty is worth a compile.
-            while 2 * len(going) > len(places):
+            places = {index: place for place, index in enumerate(going)}
+            stack = Stack([*going.values()])
+            # The rest of a stack that is half empty is worth a compile, but not once a stop is due.
+            while going and (stopped or 2 * len(going) > len(places)):
                 steps = stack.step({places[index]: each for index, each in going.items()})
                 asked = {index: further(index, steps[places[index]]) for index in going}
                 going = {index: each for index, each in asked.items() if each}

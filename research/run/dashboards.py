@@ -151,7 +151,9 @@ class WeightsAndBiases:
                 resume="allow",
                 dir=folder,
                 config=configs.to_plain(config),
-                settings=wandb.Settings(console="off", silent=True, **waits),
+                settings=wandb.Settings(
+                    console="off", silent=True, reinit="create_new", **waits
+                ),  # for several runs may train in one process
             )
 
     def draw(self, curves: dict[str, float], row: Row) -> None:
