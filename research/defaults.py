@@ -129,7 +129,18 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
             size=placeholder(int),  # the one dial: width of the network
             budget=placeholder(float),  # FLOPs of the run, from step 0; sets train.steps
             seed=0,
-            base=dict(width=0, depth=0),  # of the network whose rates are known; 0: not given
+            # The point at which rates and the rest are known; 0: not given.
+            base=dict(
+                width=0,
+                depth=0,
+                examples=0,
+                batch_size=0,
+                learning_rate=0.0,
+                weight_decay=0.0,
+                b2=0.0,
+                eps=0.0,
+            ),
+            rules=(),  # by which these follow data and batch size (`research.rules`)
             train=optim.default_train(),
             evaluation=dict(
                 evaluators=("validation",),  # the first gives a run its score
@@ -166,8 +177,10 @@ BEFORE = {
         "optimizer": "adamw",
         "rates": dict.fromkeys(optim.RATES, 1.0),
         "decay_shape": "sqrt",
+        "decay_fraction": 0.2,
         "scale": "rms",  # Muon's
         "neuron_b2": 0.0,
+        "decayed": ("input", "hidden", "output"),
     },
 }
 
@@ -180,6 +193,10 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
         chosen = {key: model[key] for key in named if key in model}
         chosen["optimizer"] = found["train"].get("optimizer", BEFORE["train"]["optimizer"])
         tree = config(found["family"], found["data"]["name"], **chosen)
+        groups = found["train"].get("groups", {})
+        for name, group in groups.items():
+            named = {key: group[key] for key in ("optimizer",) if key in group}
+            tree.train.groups[name] = ConfigDict(named)
         settle(tree)
         default = configs.to_plain(tree)
     except (KeyError, TypeError, UserError):  # of no family that is here
@@ -194,7 +211,9 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
         }
         return {**tree, **missing, **both}
 
-    return filled({**found, "model": model}, default, BEFORE)
+    of_groups = dict.fromkeys(groups, BEFORE["train"])
+    before = BEFORE | {"train": BEFORE["train"] | {"groups": of_groups}}
+    return filled({**found, "model": model}, default, before)
 
 
 def _mixture_by_name(model: dict[str, Any]) -> dict[str, Any]:

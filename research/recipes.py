@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from research import config as configs
-from research import cost, data, defaults, families
+from research import cost, data, defaults, families, optim, rules
 from research.errors import UserError, nearest
 
 DECAY_FRACTION = 0.6  # of the run, in Muon's cooldown
@@ -22,7 +22,7 @@ def ladder(config: ConfigDict) -> None:
     The last three fifths of the run are the cooldown; warm-up is a fixed number of steps, so that
     runs of every budget share one trunk.
 
-    With another optimizer it is the ladder of the first laws, `_adamw`.
+    With AdamW it is the ladder of the first laws, `_adamw`.
     """
     rates = dict(input=5.0, output=0.9, scalar=1.0)
     _ladder(config, batch_size=8, rates=rates, largest_rate=0.016)
@@ -51,9 +51,9 @@ def _ladder(
         _adamw(config, largest_rate)
         return
     configs.fill(train, batch_size=batch_size, learning_rate=0.02)
-    configs.fill(train, warmup_steps=8, decay_shape="linear")
+    configs.fill(train, warmup_steps=8, decay_shape="linear", decay_fraction=DECAY_FRACTION)
     configs.fill(train.rates, **rates)
-    horizon(config, DECAY_FRACTION)
+    horizon(config)
 
 
 def _adamw(config: ConfigDict, largest_rate: float) -> None:
@@ -61,19 +61,18 @@ def _adamw(config: ConfigDict, largest_rate: float) -> None:
 
     Rate and batch come from a sweep, experiments/quickstart_lr.py: the best peak rate falls as
     1 / width, as muP has it for Adam's hidden matrices (Yang et al. 2022, table 8), up to the
-    largest rate the sweep tried.
+    largest rate the sweep tried. A parametrisation that goes by a base width does that itself;
+    of other optimizers no rate is known.
     """
-    width = config.size
-    configs.fill(
-        config.train,
-        batch_size=16 if width < 64 else 8,
-        learning_rate=min(largest_rate, 0.4 / width),
-        warmup_steps=8,
-    )
+    train = config.train
+    width = config.base.width if "width" in optim.base_keys(config) else config.size
+    configs.fill(train, batch_size=16 if width < 64 else 8, warmup_steps=8)
+    if train.optimizer in ("adamw", "schedule_free") and train.parametrization != "spectral":
+        configs.fill(train, learning_rate=min(largest_rate, 0.4 / width))
     fixed(config)
 
 
-def horizon(config: ConfigDict, decay_fraction: float = SHORT_DECAY) -> None:
+def horizon(config: ConfigDict) -> None:
     """Fill train.steps from `budget` by the ledger, and train.decay_steps, a share of them."""
     train = config.train
     if train.steps is None and config.budget is not None:
@@ -82,7 +81,7 @@ def horizon(config: ConfigDict, decay_fraction: float = SHORT_DECAY) -> None:
         if train.batch_size is not None:
             train.steps = _steps(config)
     if train.steps is not None:
-        configs.fill(train, decay_steps=round(decay_fraction * train.steps))
+        configs.fill(train, decay_steps=round(train.decay_fraction * train.steps))
 
 
 def _steps(config: ConfigDict) -> int:
@@ -100,8 +99,8 @@ def _steps(config: ConfigDict) -> int:
 
 
 def fixed(config: ConfigDict) -> None:
-    """Derive only the horizon; the config gives everything else itself."""
-    configs.fill(config.train, decay_shape="sqrt")
+    """Derive only the horizon, with one rate and a short cooldown; the config gives the rest."""
+    configs.fill(config.train, decay_shape="sqrt", decay_fraction=SHORT_DECAY)
     configs.fill(config.train.rates, **dict.fromkeys(config.train.rates, 1.0))
     horizon(config)
 
@@ -141,7 +140,7 @@ def apply(config: ConfigDict) -> ConfigDict:
         )
     if "size" in recipe.needs and (config.size is None or config.size < 1):
         raise UserError(f"config.size is needed by recipe {config.recipe!r}: the width, at least 1")
-    recipe.fill(config)
+    rules.fill(config, recipe.fill)
     needed = [
         key for key in configs.unfilled(config) if key not in ("config.size", "config.budget")
     ]

@@ -264,8 +264,11 @@ TEXT = "experiments/quickstart.py:text"
 
 def test_flags_name_an_optimizer_and_set_its_keys_in_any_order():
     flags = ["--config.train.momentum=0.5", "--config.train.optimizer=sgd"]
+    with pytest.raises(UserError, match="train.learning_rate must be set"):  # none is known of it
+        study.load_config(TEXT, flags, prepared=False)
     for order in (flags, flags[::-1]):
-        config = study.load_config(TEXT, order, prepared=False)
+        rate = "--config.train.learning_rate=0.1"
+        config = study.load_config(TEXT, [*order, rate], prepared=False)
         assert config.train.momentum == 0.5 and config.train.nesterov is False
         assert "b1" not in config.train
     assert study.load_config(TEXT, prepared=False).train.b2 == 0.95
@@ -280,6 +283,11 @@ def test_flags_name_an_optimizer_and_set_its_keys_in_any_order():
         ({"optimizer": "sgd", "momentum": 1.0}, r"train.momentum=1.0 must be .* below 1"),
         ({"optimizer": "muon", "scale": "spectra"}, r"one of rms, spectral \(did you mean"),
         ({"optimizer": "muon", "neuron_b2": 1.0}, "neuron_b2=1.0 must be .* below 1"),
+        (
+            {"optimizer": "muon", "decayed": ("hiden",)},
+            r"decayed='hiden' .* \(did you mean 'hidden'",
+        ),
+        ({"optimizer": "hypersphere", "cautious_decay": True}, "cautious_decay=True .* to False"),
         ({"optimizer": "hypersphere", "direction": "muom"}, r"direction='muom' .* 'muon'\?"),
         ({"optimizer": "muon", "frozen": ("stack/*",)}, "optimizer='muon' is for .* 'hidden'"),
         (

@@ -19,6 +19,7 @@ from tests import shapes
 
 KEY = jax.random.key(0)
 WIDTHS, DEPTHS = (32, 128, 512), (2, 8, 32)
+WRITERS = ("out/kernel", "down/kernel")  # of the stream
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
@@ -111,7 +112,7 @@ def test_activations_move_as_much_at_every_depth():
 
 
 def weight(role="hidden", step="element", residual=False, width=4.0, depth=1.0, sides=(64, 128)):
-    return Weight(role, residual, sides[0], sides[1], width, depth, step)
+    return Weight(role, role == "hidden", residual, sides[0], sides[1], width, depth, step)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,8 @@ def weight(role="hidden", step="element", residual=False, width=4.0, depth=1.0, 
         (weight(step="gradient"), Scales(1, 1, 1, 1 / 4)),
         (weight("output"), Scales(1 / 2, 1 / 4, 4, 1)),
         (weight("input"), Scales(1, 1, 1, 1 / 4)),
-        (weight("input", "gradient"), Scales(1, 4, 1, 1 / 4)),
+        (weight("input", "gradient"), Scales(1, 4, 1 / 4, 1 / 4)),
+        (weight(step="angle"), Scales(1, 1, 1, 1 / 4)),
         (weight("scalar"), Scales(1, 1, 1, 1 / 4)),
     ],
 )
@@ -139,6 +141,13 @@ def test_completep_divides_what_writes_the_stream():
     assert after == Scales(before.init / 4, before.rate / 16, before.decay * 16, before.eps)
     inside = completep.scales(weight(depth=16.0))
     assert inside == mup.scales(weight())._replace(eps=1 / 4 / 16)
+    turns = completep.scales(weight(residual=True, depth=16.0, step="angle"))
+    assert turns.rate == 1 and turns.init == after.init  # relative to what began smaller
+    by_gradient = [
+        completep.scales(weight(step="gradient", residual=residual, depth=16.0)).rate
+        for residual in (False, True)
+    ]
+    assert by_gradient == [16, 1 / 16]
 
 
 def test_spectral_steps_have_the_norm_of_the_condition():
@@ -151,24 +160,42 @@ def test_spectral_steps_have_the_norm_of_the_condition():
 
 
 def test_what_writes_the_stream_is_found_by_its_axes():
-    for make in (shapes.autoregressive, shapes.diffusion):
-        config = make()
+    mixture = shapes.autoregressive(channel="moe", num_experts=4)
+    for config in (shapes.autoregressive(), shapes.diffusion(), mixture):
         params = programs.parameter_shapes(config)
         found = {n for n, p in roles.parameters(config, params).items() if p.residual}
-        matrices = {n for n in found if n.endswith("kernel")}
-        assert matrices == {f"stack/blocks/{n}/kernel" for n in ("attention/out", "mlp/down")}
-        assert found - matrices <= {n.replace("kernel", "bias") for n in matrices}
+        channel = "mlp/down" if config is mixture else "mlp/down/kernel"
+        matrices = {f"stack/blocks/{n}" for n in ("attention/out/kernel", channel)}
+        assert matrices <= found <= matrices | {n.replace("kernel", "bias") for n in matrices}
 
 
-def test_outputs_begin_smaller_and_the_rest_as_ever():
+def test_what_writes_the_stream_begins_smaller_and_the_rest_as_ever():
     def start(name):
-        config = make("diffusion", name, width=64)
+        config = make("autoregressive", name, depth=8)
+        assert not config.model.zero_outputs
         return jax.jit(
             lambda: optim.begun(config, families.load(config.family).init(config, KEY))
         )()
 
-    one, other = start("standard"), start("mup")
-    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), one, other))  # its output is zero
+    one, other = start("standard"), start("completep")
+    smaller = roles.map_names(lambda n, x: x / 2 if n.endswith(WRITERS) else x, one)  # sqrt(2 / 8)
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), smaller, other))
+
+
+def test_a_ladder_leaves_width_to_the_parametrisation():
+    """The rate of AdamW is the base's, and muP divides it by the width's ratio."""
+
+    def rate(size, name, base=0):
+        config = shapes.autoregressive()
+        config.recipe, config.size, config.base.width = "ladder", size, base
+        config.train.parametrization = name
+        with config.ignore_type():
+            config.model.update(width=None, depth=None, num_heads=None)
+            config.train.update(batch_size=None, learning_rate=None)
+        return recipes.apply(config).train.learning_rate
+
+    assert rate(128, "standard") == rate(32, "standard") * 32 / 128
+    assert rate(128, "mup", base=32) == rate(32, "standard")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,20 @@ def test_two_players_converge_with_the_penalty_and_circle_without(tmp_path):
     assert radius > 0.5
 
 
+@pytest.mark.parametrize(
+    "train", [{"optimizer": "muon"}, {"cautious_decay": True}, {"rates": {"input": 2.0}}], ids=str
+)
+def test_what_a_family_with_an_optimizer_of_its_own_would_not_read_is_refused(train):
+    config = defaults.config("tests.dirac_gan", "gaussian_mixture")
+    config.recipe = "fixed"
+    config.train.update(steps=1, batch_size=1, warmup_steps=0, learning_rate=0.1)
+    config.train.update(train)
+    recipes.apply(config)
+    (key,) = train
+    with pytest.raises(UserError, match=f"config.train.{key} would change nothing"):
+        optim.check(config)
+
+
 def test_an_inner_chain_learns_the_data(tmp_path):
     result, params, source = run(
         "tests.langevin_energy",

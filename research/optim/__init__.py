@@ -10,17 +10,19 @@ An optimizer is a module with
 
 and, where it needs them,
 
-    steps(settings, parameter) -> "element", its steps' elements are as large at every width,
-        "orthogonal", "spectral" or "gradient" (`parametrization.Weight`); "element" by default
-    DECAYED, the roles of the parameters that weight decay is for; of every matrix by default
+    step_kind(settings, parameter) -> what is the same of its steps at every width: "element",
+        "orthogonal", "spectral", "angle" or "gradient" (`parametrization.Weight`); "element" by
+        default
     check(train) raises UserError before any compile
-    NEEDS, the role of which a parameter must be among those that it moves
+    MOVES, the role of the parameters that it is for, when it moves others by Adam
+    the key `decayed`, the roles that weight decay is for; without it, that of every matrix
     wrap(settings, inner, parameters) -> the transformation of the whole step, of which `inner` is
         all but the rate; it is given `learning_rate`, and serves a whole run, not a group, with
         the `parameters` that it moves itself
     evaluated(opt_state, params) -> the parameters to score and sample with
 """
 
+from research.optim.parametrization import base_keys
 from research.optim.schedules import SCHEDULES, learning_rate
 from research.optim.settings import (
     OPTIMIZERS,
@@ -38,6 +40,7 @@ __all__ = [
     "PARTS",
     "RATES",
     "SCHEDULES",
+    "base_keys",
     "begun",
     "check",
     "check_parameters",

@@ -1,10 +1,11 @@
 """Hidden matrices on spheres: they turn, and keep the norm that they began with.
 
 A step goes the way that `direction` goes, along the great circle there (nGPT, Loshchilov et al.
-2024; with Muon's and Adam's direction MuonH and AdamH, arXiv 2603.28743): the learning rate is the
-angle in radians by which a step turns a matrix of any shape when all of it is tangent. Decay, which
-is radial, does nothing. A matrix that begins at zero has no sphere: it moves freely, each step the
-rate times the norm that a map of its shape is drawn with. What is no hidden matrix moves by Adam.
+2024; with Muon's and Adam's direction MuonH and AdamH, Wen et al. 2026, arXiv 2606.16899): the
+learning rate is the angle in radians by which a step turns a matrix of any shape when all of it is
+tangent. Decay, which is radial, does nothing. A matrix that begins at zero has no sphere: it moves
+freely, each step the rate times the norm that a map of its shape is drawn with. What is no hidden
+matrix moves by Adam.
 """
 
 import math
@@ -15,16 +16,16 @@ import optax
 from jax import numpy as jnp
 
 from research import parts
+from research.errors import UserError
 from research.optim import adamw, muon
 from research.optim.roles import Parameter, map_names, path_name
 
 DIRECTIONS = {"muon": muon, "adamw": adamw}
-RANGES, DECAYED = muon.RANGES, muon.DECAYED
-NEEDS = "hidden"
+RANGES, MOVES = muon.RANGES, muon.MOVES
 
 
 class State(NamedTuple):
-    """Of the direction, and the norm [.., 1, ..] of each matrix of a parameter by name."""
+    """The direction's state, and the norm [.., 1, ..] of each matrix of a parameter by name."""
 
     inner: Any
     radii: dict[str, jax.Array]
@@ -35,20 +36,25 @@ def default_train():
 
 
 def check(train):
-    """Raise UserError for a direction or a scale that is unknown."""
+    """Raise UserError for an unknown direction or scale, or a decay that would turn a matrix."""
     parts.check_choice("train.direction", train.direction, DIRECTIONS)
     muon.check(train)
+    if train.cautious_decay:
+        raise UserError(
+            "config.train.cautious_decay=True decays some elements only, which turns a matrix; "
+            "optimizer 'hypersphere' keeps its norm, so that decay is for nothing: set it to False"
+        )
 
 
-def steps(settings, parameter):
-    """An angle of a map is a spectral step: as large at every width (`parametrization.Weight`)."""
+def step_kind(settings, parameter):
+    """Hidden matrices turn (`parametrization.Weight`)."""
     del settings
-    return "spectral" if parameter.role == "hidden" else "element"
+    return "angle" if parameter.role == "hidden" else "element"
 
 
 def transform(settings, parameters):
     def lengthen(updates, state, params=None, *, radii, **extra):
-        """Each matrix's update as long as the matrix: how long Muon's steps are is all one."""
+        """Make each matrix's update as long as the matrix, whatever the length of Muon's steps."""
         del params, extra
 
         def one(name, x):

@@ -1,6 +1,6 @@
 """Muon (Jordan et al. 2024): hidden matrices move by their momentum made orthogonal.
 
-Everything else, tables, heads and scalars, moves by Adam. How long a step is, says `scale`:
+Everything else, tables, heads and scalars, moves by Adam. The length of a step is that of `scale`:
 
     rms       its root mean square is `update_rms`, about AdamW's, so that one learning rate serves
               both (Liu et al. 2025, eq. 4)
@@ -8,8 +8,9 @@ Everything else, tables, heads and scalars, moves by Adam. How long a step is, s
               best rate, near 0.02, is the same at every width (Jordan et al. 2024; Yang et al.
               2023, condition 1)
 
-With `neuron_b2` it is NorMuon (Li et al. 2025, algorithm 1): the weights of each output neuron are
-divided by the root of their own second moment. Each matrix then has the norm that it had before.
+With `neuron_b2` it is a NorMuon (Li et al. 2025, algorithm 1): the weights of each output neuron
+are divided by the root of their own second moment. Two things differ from the paper: the momentum
+is Muon's, Nesterov's and free of bias, and each matrix keeps the norm that it had before.
 """
 
 import functools
@@ -25,7 +26,7 @@ from optax import contrib
 
 from research import mesh, parts
 from research.optim import adamw
-from research.optim.roles import Parameter, map_names, path_name
+from research.optim.roles import ROLES, Parameter, map_names, path_name
 
 RANGES = {
     "momentum": (0, 1),
@@ -35,8 +36,7 @@ RANGES = {
     **adamw.RANGES,
 }
 SCALES = ("rms", "spectral")
-DECAYED = ("hidden",)  # tables and heads move by Adam at rates of their own
-NEEDS = "hidden"  # a role: it is Adam to all others
+MOVES = "hidden"  # parameters of this role; all others move by Adam
 
 
 def default_train():
@@ -47,16 +47,19 @@ def default_train():
         update_rms=0.2,  # of the scale "rms"
         heads_apart=False,  # each head of q, k, v and out is a matrix by itself
         neuron_b2=0.95,  # of NorMuon's second moments; 0: there are none
+        decayed=("hidden",),  # roles; tables and heads, at rates of their own, would shrink faster
         **adamw.default_train(),
     )
 
 
 def check(train):
-    """Raise UserError for a scale that is unknown."""
+    """Raise UserError for a scale or a role that is unknown."""
     parts.check_choice("train.scale", train.scale, SCALES)
+    for role in train.decayed:
+        parts.check_choice("train.decayed", role, ROLES)
 
 
-def steps(settings, parameter):
+def step_kind(settings, parameter):
     """What is the same of its steps at every width (`parametrization.Weight`)."""
     if parameter.role != "hidden":
         return "element"
@@ -140,8 +143,8 @@ def matrices(
 def orthogonal(x: jax.Array, steps: int) -> jax.Array:
     """About U V^T of each matrix U S V^T in `x` [matrices, inputs, outputs], by products alone.
 
-    Newton and Schulz's iteration, whose quintic (Jordan et al. 2024) takes singular values of any
-    size to between 0.7 and 1.2 in five steps.
+    Newton and Schulz's iteration, whose quintic (Jordan et al. 2024) takes singular values above
+    about 0.002 of the norm to between 0.7 and 1.2 in five steps; smaller ones grow 485-fold.
     """
     if x.shape[1] > x.shape[2]:
         return orthogonal(x.mT, steps).mT  # so that squares are of the shorter side

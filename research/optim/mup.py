@@ -18,11 +18,12 @@ def scales(weight: Weight) -> Scales:
         "element": 1 / m if grows else 1.0,
         "orthogonal": m**-0.5,
         "spectral": 1.0,
+        "angle": 1.0,
         "gradient": {"input": m, "scalar": m, "hidden": 1.0, "output": 1 / m}[weight.role],
     }[weight.step]
     return Scales(
         init=m**-0.5 if weight.role == "output" else 1.0,
         rate=rate,
-        decay=1 / rate if grows else 1.0,
+        decay=1 / rate,
         eps=1.0 if weight.role == "output" else 1 / m,
     )

@@ -35,16 +35,18 @@ class Weight(NamedTuple):
 
     Attributes:
         role: of `roles.ROLES`.
+        layered: whether it is of a layer of a stack.
         residual: whether it writes into the residual stream of a stack of layers.
         inputs, outputs: sizes of the sides of its matrices; 1 of a scalar.
-        width, depth: the network's over those of config.base; 1 where the base does not say.
+        width, depth: the network's over those of config.base; 1 of what is not in NEEDS.
         step: what an optimizer's steps keep as the sides grow: the size of each "element"; the
             same of an "orthogonal" matrix, whose singular values then grow as the root of the
-            longer side; the "spectral" norm over sqrt(outputs / inputs); or nothing, when they are
-            as the "gradient" is.
+            longer side; the "spectral" norm over sqrt(outputs / inputs); the "angle" by which a
+            matrix turns; or nothing, when they are as the "gradient" is.
     """
 
     role: str
+    layered: bool
     residual: bool
     inputs: int
     outputs: int
@@ -61,6 +63,15 @@ class Scales(NamedTuple):
     decay: float = 1.0
     eps: float = 1.0
 
+    def times(self, factor: float) -> "Scales":
+        """These with a rate times `factor`, and weights that forget as fast as before."""
+        return self._replace(rate=self.rate * factor, decay=self.decay / factor)
+
+
+def base_keys(config: ConfigDict) -> tuple[str, ...]:
+    """The keys of config.base by which the parametrisation of `config` goes."""
+    return _load(config).NEEDS
+
 
 def check(config: ConfigDict) -> None:
     """Raise UserError for a base that is missing or cannot be, or a network it does not suit."""
@@ -70,7 +81,7 @@ def check(config: ConfigDict) -> None:
             raise UserError(
                 f"config.base.{key}={value} must be positive, or 0 where it is not given"
             )
-    for key in _load(config).NEEDS:
+    for key in base_keys(config):
         if not base[key]:
             raise UserError(
                 f"config.train.parametrization={name!r} needs config.base.{key}, that of the "
@@ -98,10 +109,8 @@ def scales(
         steps: of each, as in `Weight`.
     """
     module = _load(config)
-    ratio = {
-        key: config.model[key] / config.base[key] if config.base[key] else 1.0
-        for key in ("width", "depth")
-    }
+    ratio = dict.fromkeys(("width", "depth"), 1.0)
+    ratio |= {key: config.model[key] / config.base[key] for key in module.NEEDS}
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = roles.path_name(path)
@@ -109,6 +118,7 @@ def scales(
         inputs, outputs = (math.prod(leaf.shape[a] for a in s) for s in (each.reads, each.writes))
         weight = Weight(
             role=each.role,
+            layered="layers" in each.axes,
             residual=each.residual,
             inputs=inputs,
             outputs=outputs,

@@ -9,12 +9,8 @@ from research import families
 
 ROLES = ("input", "hidden", "output", "scalar")
 SIDE_BY_SIDE = ("layers", "experts")  # axes along which there is one matrix after another
-WIDTHS = (
-    "embed",
-    "expert_embed",
-    "input",
-    "lookup",
-)  # a matrix with names has one of them, a bias has not
+STREAM = ("embed", "expert_embed")  # the width of a network
+WIDTHS = (*STREAM, "input", "lookup")  # a matrix with names has one of them, a bias has not
 
 
 class Parameter(NamedTuple):
@@ -35,7 +31,7 @@ class Parameter(NamedTuple):
     def residual(self) -> bool:
         """Whether it writes into what the layers of a stack add to."""
         written = self.axes[1:] if self.role == "scalar" else [self.axes[a] for a in self.writes]
-        return "layers" in self.axes and [*written] == ["embed"]
+        return "layers" in self.axes and len(written) == 1 and written[0] in STREAM
 
 
 def describe(axes: tuple[str | None, ...]) -> Parameter:

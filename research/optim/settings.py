@@ -52,7 +52,8 @@ def default_train() -> ConfigDict:
             schedule="wsd",
             decay_shape=placeholder(str),  # of the cooldown of "wsd"
             warmup_steps=placeholder(int),
-            decay_steps=placeholder(int),  # the cooldown of "wsd"
+            decay_fraction=placeholder(float),  # of the steps, in the cooldown of "wsd"
+            decay_steps=placeholder(int),  # ... which is that many, or as many as are set here
             optimizer="adamw",
             parametrization="standard",  # how rates follow width and depth
             weight_decay=0.1,  # of all but scalars; of all that a group is when the group sets it
@@ -125,14 +126,14 @@ def step_kinds(train: ConfigDict, known: Mapping[str, roles.Parameter]) -> dict[
     group, found = groups(train, known), {}
     for name, each in known.items():
         own = settings(train, train.groups.get(group[name], {}))
-        steps = getattr(load(own.optimizer), "steps", None)
-        found[name] = steps(own, each) if steps else "element"
+        kind = getattr(load(own.optimizer), "step_kind", None)
+        found[name] = kind(own, each) if kind else "element"
     return found
 
 
 def check(config: ConfigDict) -> None:
     """Raise UserError for what in `config.train` cannot be, before any compile."""
-    train, family = config.train, families.load(config.family)
+    train = config.train
     configs.check_ranges(train, "config.train", RANGES)
     configs.check_ranges(train.rates, "config.train.rates", dict.fromkeys(RATES, (0, math.inf)))
     schedules.check(train)
@@ -151,12 +152,22 @@ def check(config: ConfigDict) -> None:
                     f"{key}.roles: {role!r} is not one of {', '.join(roles.ROLES)}"
                     f"{nearest(role, roles.ROLES)}"
                 )
-    asked = train.groups or train.frozen or train.noise_scale
-    plain = train.optimizer == "adamw" and not asked
-    if hasattr(family, "init_optimizer") and not plain:
+    _check_idle(config)
+
+
+def _check_idle(config: ConfigDict) -> None:
+    """Raise UserError for a key that a family with an update of its own does not read."""
+    train, family, default = config.train, families.load(config.family), default_train()
+    idle = ["noise_scale"] if hasattr(family, "update") else []
+    if hasattr(family, "init_optimizer"):
+        idle += ["optimizer", "parametrization", "cautious_decay", "groups", "frozen"]
+    changed = [key for key in idle if train[key] != default[key]]
+    if "optimizer" in idle and {*train.rates.values()} - {None, 1}:
+        changed.append("rates")
+    if changed:
         raise UserError(
-            f"config.train: family {config.family!r} brings an optimizer of its own, so "
-            "`optimizer`, `groups`, `frozen` and `noise_scale` would change nothing"
+            f"config.train.{changed[0]} would change nothing: family {config.family!r} brings an "
+            "optimizer or an update of its own"
         )
 
 
@@ -166,8 +177,8 @@ def check_parameters(config: ConfigDict) -> None:
 
     train = config.train
     named = {group.get("optimizer", train.optimizer) for group in train.groups.values()}
-    needy = any(hasattr(load(name), "NEEDS") for name in {train.optimizer, *named})
-    if train.groups or train.frozen or needy:
+    particular = any(hasattr(load(name), "MOVES") for name in {train.optimizer, *named})
+    if train.groups or train.frozen or particular:
         neutral = programs.close(config)  # as the ledger has it: traced once a process
         neutral.hardware = defaults.hardware()
         neutral.hardware.unroll = 1
@@ -202,10 +213,14 @@ def _check_parameters(train: ConfigDict, known: Mapping[str, roles.Parameter]) -
             moved.setdefault(namer, set()).add(known[name].role)
     for namer, found in moved.items():
         key = "config.train" if namer == OTHERS else f"config.train.groups.{namer}"
-        optimizer = train.groups.get(namer, train).optimizer
-        needs = getattr(load(optimizer), "NEEDS", None)
-        if needs and needs not in found:
+        own = train.groups.get(namer, train)
+        moves = getattr(load(own.optimizer), "MOVES", None)
+        if moves and moves not in found:
             raise UserError(
-                f"{key}.optimizer={optimizer!r} is for parameters of the role {needs!r}, of which "
-                "it has none to train; use 'adamw'"
+                f"{key}.optimizer={own.optimizer!r} is for parameters of the role {moves!r}, of "
+                "which it has none to train; use 'adamw'"
+            )
+        if own.get("heads_apart") and not any(each.heads for each in known.values()):
+            raise UserError(
+                f"{key}.heads_apart=True, but no parameter has heads of one size: set it to False"
             )

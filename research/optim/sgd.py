@@ -9,7 +9,7 @@ def default_train():
     return dict(momentum=0.9, nesterov=False)
 
 
-def steps(settings, parameter):
+def step_kind(settings, parameter):
     """They are as large as the gradient (`parametrization.Weight`)."""
     del settings, parameter
     return "gradient"

@@ -13,12 +13,13 @@ NEEDS = ()
 
 def scales(weight: Weight) -> Scales:
     if weight.role in ("input", "scalar"):
-        return Scales(rate=weight.outputs if weight.step == "gradient" else 1.0)
+        return Scales().times(weight.outputs if weight.step == "gradient" else 1.0)
     inputs, outputs = weight.inputs, weight.outputs
     rate = {
         "element": 1 / inputs,
         "orthogonal": (outputs / inputs / max(inputs, outputs)) ** 0.5,
         "spectral": 1.0,
+        "angle": 1.0,
         "gradient": outputs / inputs,
     }[weight.step]
-    return Scales(init=min(1.0, (outputs / inputs) ** 0.5), rate=rate, decay=1 / rate)
+    return Scales(init=min(1.0, (outputs / inputs) ** 0.5)).times(rate)

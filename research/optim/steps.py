@@ -15,22 +15,33 @@ from research.optim import noise_scale, parametrization, roles
 from research.optim.roles import map_names
 from research.optim.settings import OTHERS, groups, load, matches, settings, step_kinds
 
-MATRICES = ("input", "hidden", "output")  # roles of what weight decay is for
+DECAYED = ("input", "hidden", "output")  # roles of what weight decay is for: every matrix
 
 
 def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationExtraArgs:
     """What turns gradients of the trained ones of `params` into what the rate multiplies."""
-    train, known = config.train, roles.parameters(config, params)
+    train, (known, factors) = config.train, _known(config, params)
     group = groups(train, known)
     parts = {name: settings(train, each) for name, each in train.groups.items()}
     parts |= {OTHERS: train}
-    factors = parametrization.scales(config, params, known, step_kinds(train, known))
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm else optax.identity()
-    stages = [clip, _scaled(parts, group, {n: f.eps for n, f in factors.items()}, known)]
+    stages = [clip]
+    # Adam with eps times f moves as Adam does on gradients over f.
+    eps = {n: 1 / f.eps for n, f in factors.items() if f.eps != 1 and "eps" in parts[group[n]]}
+    if eps:
+        stages.append(_times(eps))
+    several = {part: load(parts[part].optimizer) for part in parts if part in group.values()}
+    several = {part: each.transform(parts[part], known) for part, each in several.items()}
+    if len(several) == 1:
+        stages += several.values()
+    else:
+        labels = functools.partial(map_names, lambda name, _: group[name])
+        stages.append(optax.partition(several, labels))
     for part, each in parts.items():
         whole = "weight_decay" in train.groups.get(part, ())
-        decayed = roles.ROLES if whole else getattr(load(each.optimizer), "DECAYED", MATRICES)
+        decayed = roles.ROLES if whole else each.get("decayed", DECAYED)
         own = {n for n, p in known.items() if group[n] == part and p.role in decayed}
+        # Where nothing decays there is a stage still: states of older runs have it.
         for factor in sorted({factors[name].decay for name in own} or {1.0}):
             some = {name for name in own if factors[name].decay == factor}
             mask = functools.partial(map_names, lambda name, _, some=some: name in some)
@@ -43,7 +54,7 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
         for name, each in known.items()
     }
     if set(rates.values()) - {1.0}:
-        stages.append(optax.stateless(lambda tree, _: map_names(lambda n, x: rates[n] * x, tree)))
+        stages.append(_times(rates))
     inner, optimizer = optax.chain(*stages), load(train.optimizer)
     if not hasattr(optimizer, "wrap"):
         return optax.with_extra_args_support(inner)
@@ -51,31 +62,26 @@ def transform(config: ConfigDict, params: Any) -> optax.GradientTransformationEx
     return optimizer.wrap(train, inner, {n: p for n, p in known.items() if group[n] in own})
 
 
-def _scaled(
-    parts: Mapping[str, ConfigDict],
-    group: Mapping[str, str],
-    eps: Mapping[str, float],
-    known: Mapping[str, roles.Parameter],
-) -> optax.GradientTransformation:
-    """The optimizer of each of `parts`, with its eps times those of its parameters."""
+def _times(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiply each leaf by its factor, where it has one."""
 
-    def one(part: str, factor: float) -> optax.GradientTransformation:
-        each = parts[part]
-        if "eps" in each:
-            each = ConfigDict({**each, "eps": factor * each.eps})
-        return load(each.optimizer).transform(each, known)
+    def scaled(tree: Any, params: Any) -> Any:
+        del params
+        return map_names(lambda name, x: factors[name] * x if name in factors else x, tree)
 
-    kinds = {n: group[n] if eps[n] == 1 else f"{group[n]}, eps x {eps[n]:g}" for n in known}
-    several = {kinds[name]: one(group[name], eps[name]) for name in known}
-    if len(several) == 1:
-        return next(iter(several.values()))
-    return optax.partition(several, lambda tree: map_names(lambda name, _: kinds[name], tree))
+    return optax.stateless(scaled)
+
+
+def _known(config: ConfigDict, params: Any) -> tuple[dict, dict]:
+    """What each of `params` is, and the factors that its parametrisation gives it, by name."""
+    known = roles.parameters(config, params)
+    kinds = step_kinds(config.train, known)
+    return known, parametrization.scales(config, params, known, kinds)
 
 
 def begun(config: ConfigDict, params: Any) -> Any:
     """Fresh `params` as the parametrisation has them begin."""
-    known = roles.parameters(config, params)
-    factors = parametrization.scales(config, params, known, step_kinds(config.train, known))
+    _, factors = _known(config, params)
     return map_names(lambda n, x: x if factors[n].init == 1 else factors[n].init * x, params)
 
 

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from research import config as configs
-from research import data, defaults, families, identity, parts, study
+from research import data, defaults, families, identity, optim, parts, study
 from research.errors import UserError
 from tests import shapes
 
@@ -95,6 +95,21 @@ def test_a_run_of_before_there_were_parts_goes_on(tmp_path):
     other = shapes.autoregressive(attention="window")
     with pytest.raises(UserError, match="model.attention: full, now window"):
         identity.check_folder(tmp_path, other)
+
+
+def test_an_optimizer_of_before_its_later_keys_is_what_it_was():
+    """Muon's own, and that of a group, decayed every matrix and knew one scale."""
+    config = shapes.autoregressive()
+    group = dict(paths=("*up*",), roles=(), rate=2.0, optimizer="muon", momentum=0.9)
+    plain = configs.to_plain(config)
+    of_run = defaults.complete(plain | {"train": plain["train"] | {"optimizer": "muon"}})["train"]
+    plain["train"]["groups"] = {"up": group}
+    of_group = defaults.complete(plain)["train"]["groups"]["up"]
+    for each in (of_run, of_group):
+        assert each["scale"] == "rms" and each["neuron_b2"] == 0.0
+        assert each["decayed"] == ("input", "hidden", "output")
+    assert of_group == of_group | group
+    optim.check(study.here(configs.from_plain(defaults.complete(plain))))
 
 
 def loss(config):
