@@ -86,7 +86,7 @@ def get_config(part: str) -> ConfigDict:
     config.size, config.budget = 32, 1e11
     if about["family"] == "diffusion":
         config.recipe = "image_ladder"
-        config.model.rotary = False
+        config.model.rotary, config.model.activation = False, "relu2"
         config.model.image_shape = (config.data.resolution, config.data.resolution, 1)
         config.sampling.num = 16
         config.evaluation.examples = 512  # each is seen at several noise levels

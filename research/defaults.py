@@ -172,7 +172,7 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
 
 # Keys that came later and whose default is not what was run before.
 BEFORE = {
-    "model": {"zero_outputs": False, "smear": False, "qk_norm": False},
+    "model": {"zero_outputs": False, "smear": False, "qk_norm": False, "activation": "relu2"},
     "train": {
         "optimizer": "adamw",
         "rates": dict.fromkeys(optim.RATES, 1.0),

@@ -18,9 +18,11 @@ def ladder(config: ConfigDict) -> None:
     """Fill `config` from its `size`, the width, and its `budget` in FLOPs.
 
     Depth is width / 32, at least 2, and heads are 32 wide where they can be. The rates are Muon's,
-    whose spectral scale makes them the same at every width; with so few steps a small batch wins.
-    The last three fifths of the run are the cooldown; warm-up is a fixed number of steps, so that
-    runs of every budget share one trunk.
+    whose spectral scale makes them the same at every width. The last three fifths of the run are
+    the cooldown; warm-up is a fixed number of steps, so that runs of every budget share one trunk.
+    At the larger of the two rungs of experiments/recipe_text.csv this batch is the best of those
+    tried, and no other rate, and no other share or shape of the cooldown, is better by more than
+    0.01 bits a byte; smaller runs want smaller batches.
 
     With AdamW it is the ladder of the first laws, `_adamw`.
     """
@@ -29,7 +31,11 @@ def ladder(config: ConfigDict) -> None:
 
 
 def image_ladder(config: ConfigDict) -> None:
-    """The same for diffusion on images, whose patches and output learn more slowly."""
+    """The same for diffusion on images, whose patches and output learn more slowly.
+
+    At the larger of the two rungs of experiments/recipe_images.csv this batch is the best of those
+    tried, and no other rate or cooldown is better by more than 0.01 bits a dimension.
+    """
     rates = dict(input=0.5, output=0.2, scalar=1.0)
     _ladder(config, batch_size=16, rates=rates, largest_rate=0.008)  # 0.016 is too much
 

@@ -30,7 +30,7 @@ def diffusion(**model) -> ConfigDict:
     config.recipe = "fixed"
     config.data.update(resolution=8, images=200, validation_images=64)
     shape = dict(depth=2, width=16, num_heads=2, image_shape=(8, 8, 1), discrete=False)
-    shape |= dict(rotary=False)
+    shape |= dict(rotary=False, activation="relu2")
     kept = {key: value for key, value in shape.items() if key in config.model}
     config.model.update(kept | model)
     return _trained(config)

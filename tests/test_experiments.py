@@ -20,7 +20,7 @@ def flags(data_folder) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_experiment_loads(file):
-    loaded = study.load(str(file), prepared=False)
+    loaded = study.load(str(file), num_devices=1, prepared=False)
     for word in ("Question:", "Cost:", "FLOPs", "minutes", "Expected"):
         assert word in loaded.docstring, f"{file} does not say its {word}"
     for group in loaded.groups:

@@ -15,7 +15,7 @@ from research.models.common import Dense, Norm, parameter
 from research.models.transformer import Stack
 
 PARTS = transformer.PARTS
-PREFERRED = dict(qk_norm=False)
+PREFERRED = dict(qk_norm=False, activation="gelu")  # experiments/recipe_images.py
 check_hardware = transformer.check_hardware
 
 

@@ -1,0 +1,124 @@
+"""Which ingredients make a small diffusion model good, alone and together?
+
+Question: at equal FLOPs, the optimizer's among them, what is each ingredient of the image ladder
+worth: added alone to the ladder of the first laws, and taken alone from today's; what else helps?
+Cost: 7.2e13 FLOPs in 288 trials, about 35 minutes on two cores. The runs are in recipe_images.csv.
+Expected, as found: bits a dimension, means of three seeds at 1e11 FLOPs and 24 wide / at 4e11 and
+32 wide, where the difference of two arms has a standard error of about .008 / .004.
+
+- the first ladder, AdamW: 2.252 / 1.958, today's 1.986 / 1.804: 3.4 times less compute [2.4, 4.7]
+  for 1.97 by `compare --arms first,ladder`
+- its ingredients, alone: Muon -.224 / -.125, rotary -.027 / -.027, v -> +.054 / -.017, QK-norm and
+  an average nothing
+- taken from today's: AdamW +.244 / +.128, no Fourier features +.185 / +.092, no rotary +.052 /
+  +.038, no NorMuon +.006 / -.002: not seen here
+- GELU in place of ReLU^2: -.070 / -.050, the most of all that was tried; it is the default of this
+  network since
+- better at the larger rung only, so left out until a third: four heads, 8 wide there, -.029, SwiGLU
+  -.024, a bound on low noise -.015, cautious decay -.014, no decay -.012
+- worse at both: v-prediction, patches of 4, normal times in log-SNR, cosine, decay .3, rate x .7,
+  input rate x .5, momentum .9, average .99
+- no matter: RMSNorm, biases, clipping, three Newton-Schulz steps, heads apart, residual scalars,
+  warm-up, shape of the cooldown
+
+A batch of 8 is better at the smaller rung and worse at the larger, 32 worse at both; a cooldown of
+.4 is worse at both and .9 at the smaller: 16 and .6 stay.
+"""
+
+import itertools
+
+from ml_collections import ConfigDict
+
+from research import defaults
+
+PARTS = {
+    "images": {
+        "title": "Ingredients of a diffusion model",
+        "family": "diffusion",
+        "data": "glyphs",
+        "unit": "bits/dim",
+        "data_unit": "images",
+    }
+}
+RUNGS = ((24, 1e11), (32, 4e11))  # width and FLOPs
+SEEDS = (0, 1, 2)
+FIRST = {"train.optimizer": "adamw", "train.clip_norm": 1.0, "model.rotary": False}
+MUON = {"train.optimizer": "muon", "train.scale": "rms", "train.neuron_b2": 0.0}
+ALONE = {  # added to the first ladder
+    "first": {},
+    "first+muon": MUON,
+    "first+rotary": {"model.rotary": True},
+    "first+qk_norm": {"model.qk_norm": True},
+    "first+velocity": {"model.prediction": "v"},
+    "first+no_average": {"train.ema_decay": 0.0},
+}
+TOGETHER = {  # changed in today's ladder
+    "ladder": {},
+    "adamw": {"train.optimizer": "adamw"},
+    "no_neurons": {"train.neuron_b2": 0.0},
+    "no_rotary": {"model.rotary": False},
+    "qk_norm": {"model.qk_norm": True},
+    "rmsnorm": {"model.norm": "rmsnorm"},
+    "no_bias": {"model.bias": False},
+    "cautious": {"train.cautious_decay": True},
+    "heads_apart": {"train.heads_apart": True},
+    "residual_scalars": {"model.residual_scalars": True},
+    "rate_x.7": {"train.learning_rate": 0.014},
+    "rate_x1.4": {"train.learning_rate": 0.028},
+    "input_x2": {"train.rates.input": 1.0},
+    "input_x.5": {"train.rates.input": 0.25},
+    "output_x2": {"train.rates.output": 0.4},
+    "output_x.5": {"train.rates.output": 0.1},
+    "scalar_x.5": {"train.rates.scalar": 0.5},
+    "scalar_x2": {"train.rates.scalar": 2.0},
+    "decay_0": {"train.weight_decay": 0.0},
+    "decay_.3": {"train.weight_decay": 0.3},
+    "momentum_.9": {"train.momentum": 0.9},
+    "schulz_3": {"train.newton_schulz_steps": 3},
+    "batch_8": {"train.batch_size": 8},
+    "batch_32": {"train.batch_size": 32},
+    "warmup_40": {"train.warmup_steps": 40},
+    "cooldown_.4": {"train.decay_fraction": 0.4},
+    "cooldown_.9": {"train.decay_fraction": 0.9},
+    "cooldown_sqrt": {"train.decay_shape": "sqrt"},
+    "average_0": {"train.ema_decay": 0.0},
+    "average_.97": {"train.ema_decay": 0.97},
+    "average_.99": {"train.ema_decay": 0.99},
+    "clip_1": {"train.clip_norm": 1.0},
+    "heads_8": {"model.num_heads": 4},
+    "gelu": {"model.activation": "gelu"},
+    "swiglu": {"model.activation": "swiglu", "model.mlp_ratio": 8 / 3},
+    "velocity": {"model.prediction": "v"},
+    "velocity_bound": {"model.prediction": "v", "model.loss_weighting": "bound"},
+    "low_noise": {
+        "model.schedule": "normal",
+        "model.gamma_mean": -6.0,
+        "model.gamma_std": 6.0,
+        "model.loss_weighting": "bound",
+    },
+    "logit_normal": {"model.schedule": "normal"},
+    "cosine": {"model.schedule": "cosine"},
+    "no_fourier": {"model.fourier_features": ()},
+    "patch_4": {"model.patch_size": 4},
+}
+
+
+def get_config(part: str) -> ConfigDict:
+    """One run of the image ladder, as the quickstart has its images."""
+    config = defaults.config(PARTS[part]["family"], PARTS[part]["data"])
+    config.part, config.recipe, config.sampling.num = part, "image_ladder", 0
+    config.size, config.budget = RUNGS[0]
+    config.model.image_shape = (16, 16, 1)
+    config.model.fourier_features = (6, 7)
+    config.model.activation = "relu2"  # the ladder's, before what is found here
+    config.evaluation.examples = 512
+    return config
+
+
+def get_trials(part: str) -> list[dict]:
+    """Every arm at both rungs, with three seeds."""
+    arms = {name: FIRST | keys for name, keys in ALONE.items()} | TOGETHER
+    return [
+        {"arm": arm, **keys, "size": size, "budget": budget, "seed": seed}
+        for (arm, keys), (size, budget), seed in itertools.product(arms.items(), RUNGS, SEEDS)
+    ]
