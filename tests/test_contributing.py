@@ -205,6 +205,7 @@ def test_optimizer_trains_by_its_name(module, tmp_path, monkeypatch):
     spec = tiny.write(tmp_path, [{"size": 16, "train.steps": 12}])
     name = "--config.train.optimizer=shown.signum"
     flags = ["--config.train.beta=0.5", name, "--config.train.weight_decay=0.0"]
+    flags.append("--config.train.learning_rate=0.001")
     config = study.load(spec, flags).trials[0].config
     state = programs.build(config).init(jax.random.key(0))
     params = jax.tree.map(np.asarray, state["params"])
