@@ -25,10 +25,9 @@ A batch of 8 is better at the smaller rung and worse at the larger, 32 worse at 
 .4 is worse at both and .9 at the smaller: 16 and .6 stay.
 """
 
-import itertools
-
 from ml_collections import ConfigDict
 
+from experiments import recipe_text
 from research import defaults
 
 PARTS = {
@@ -41,53 +40,32 @@ PARTS = {
     }
 }
 RUNGS = ((24, 1e11), (32, 4e11))  # width and FLOPs
-SEEDS = (0, 1, 2)
 FIRST = {"train.optimizer": "adamw", "train.clip_norm": 1.0, "model.rotary": False}
-MUON = {"train.optimizer": "muon", "train.scale": "rms", "train.neuron_b2": 0.0}
 ALONE = {  # added to the first ladder
     "first": {},
-    "first+muon": MUON,
+    "first+muon": recipe_text.MUON,
     "first+rotary": {"model.rotary": True},
     "first+qk_norm": {"model.qk_norm": True},
     "first+velocity": {"model.prediction": "v"},
     "first+no_average": {"train.ema_decay": 0.0},
 }
-TOGETHER = {  # changed in today's ladder
-    "ladder": {},
-    "adamw": {"train.optimizer": "adamw"},
-    "no_neurons": {"train.neuron_b2": 0.0},
+TOGETHER = recipe_text.BOTH | {  # changed in today's ladder
     "no_rotary": {"model.rotary": False},
     "qk_norm": {"model.qk_norm": True},
     "rmsnorm": {"model.norm": "rmsnorm"},
     "no_bias": {"model.bias": False},
-    "cautious": {"train.cautious_decay": True},
-    "heads_apart": {"train.heads_apart": True},
-    "residual_scalars": {"model.residual_scalars": True},
-    "rate_x.7": {"train.learning_rate": 0.014},
-    "rate_x1.4": {"train.learning_rate": 0.028},
     "input_x2": {"train.rates.input": 1.0},
     "input_x.5": {"train.rates.input": 0.25},
     "output_x2": {"train.rates.output": 0.4},
     "output_x.5": {"train.rates.output": 0.1},
     "scalar_x.5": {"train.rates.scalar": 0.5},
     "scalar_x2": {"train.rates.scalar": 2.0},
-    "decay_0": {"train.weight_decay": 0.0},
-    "decay_.3": {"train.weight_decay": 0.3},
-    "momentum_.9": {"train.momentum": 0.9},
-    "schulz_3": {"train.newton_schulz_steps": 3},
     "batch_8": {"train.batch_size": 8},
     "batch_32": {"train.batch_size": 32},
-    "warmup_40": {"train.warmup_steps": 40},
-    "cooldown_.4": {"train.decay_fraction": 0.4},
-    "cooldown_.9": {"train.decay_fraction": 0.9},
-    "cooldown_sqrt": {"train.decay_shape": "sqrt"},
     "average_0": {"train.ema_decay": 0.0},
     "average_.97": {"train.ema_decay": 0.97},
     "average_.99": {"train.ema_decay": 0.99},
-    "clip_1": {"train.clip_norm": 1.0},
     "heads_8": {"model.num_heads": 4},
-    "gelu": {"model.activation": "gelu"},
-    "swiglu": {"model.activation": "swiglu", "model.mlp_ratio": 8 / 3},
     "velocity": {"model.prediction": "v"},
     "velocity_bound": {"model.prediction": "v", "model.loss_weighting": "bound"},
     "low_noise": {
@@ -117,8 +95,4 @@ def get_config(part: str) -> ConfigDict:
 
 def get_trials(part: str) -> list[dict]:
     """Every arm at both rungs, with three seeds."""
-    arms = {name: FIRST | keys for name, keys in ALONE.items()} | TOGETHER
-    return [
-        {"arm": arm, **keys, "size": size, "budget": budget, "seed": seed}
-        for (arm, keys), (size, budget), seed in itertools.product(arms.items(), RUNGS, SEEDS)
-    ]
+    return recipe_text.trials(FIRST, ALONE, TOGETHER, RUNGS)

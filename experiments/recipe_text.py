@@ -64,44 +64,46 @@ ALONE = {  # added to the first ladder
     "first+values": {"model.value_embeddings": True},
     "first+bigrams": {"model.bigram_rows": 65_536},
 }
-TOGETHER = {  # changed in today's ladder
+BOTH = {  # changed in today's ladder, and in that of images
     "ladder": {},
     "adamw": {"train.optimizer": "adamw"},
     "no_neurons": {"train.neuron_b2": 0.0},
-    "no_qk_norm": {"model.qk_norm": False},
-    "no_smear": {"model.smear": False},
-    "no_zero_outputs": {"model.zero_outputs": False},
     "cautious": {"train.cautious_decay": True},
     "heads_apart": {"train.heads_apart": True},
     "rate_x.7": {"train.learning_rate": 0.014},
     "rate_x1.4": {"train.learning_rate": 0.028},
+    "decay_0": {"train.weight_decay": 0.0},
+    "decay_.3": {"train.weight_decay": 0.3},
+    "momentum_.9": {"train.momentum": 0.9},
+    "schulz_3": SCHULZ,
+    "warmup_40": {"train.warmup_steps": 40},
+    "cooldown_.4": {"train.decay_fraction": 0.4},
+    "cooldown_.9": {"train.decay_fraction": 0.9},
+    "cooldown_sqrt": {"train.decay_shape": "sqrt"},
+    "clip_1": {"train.clip_norm": 1.0},
+    "residual_scalars": {"model.residual_scalars": True},
+    "gelu": {"model.activation": "gelu"},
+    "swiglu": SWIGLU,
+}
+TOGETHER = BOTH | {
+    "no_qk_norm": {"model.qk_norm": False},
+    "no_smear": {"model.smear": False},
+    "no_zero_outputs": {"model.zero_outputs": False},
     "input_x.5": {"train.rates.input": 2.5},
     "input_x2": {"train.rates.input": 10.0},
     "output_x.5": {"train.rates.output": 0.45},
     "output_x2": {"train.rates.output": 1.8},
     "scalar_x3": {"train.rates.scalar": 3.0},
-    "decay_0": {"train.weight_decay": 0.0},
-    "decay_.3": {"train.weight_decay": 0.3},
     "b1_.8": {"train.b1": 0.8},
     "b2_.99": {"train.b2": 0.99},
-    "momentum_.9": {"train.momentum": 0.9},
-    "schulz_3": SCHULZ,
     "batch_4": {"train.batch_size": 4},
     "batch_16": {"train.batch_size": 16},
     "warmup_1": {"train.warmup_steps": 1},
-    "warmup_40": {"train.warmup_steps": 40},
-    "cooldown_.4": {"train.decay_fraction": 0.4},
-    "cooldown_.9": {"train.decay_fraction": 0.9},
-    "cooldown_sqrt": {"train.decay_shape": "sqrt"},
     "cooldown_cosine": {"train.decay_shape": "cosine"},
     "average_.98": {"train.ema_decay": 0.98},
-    "clip_1": {"train.clip_norm": 1.0},
     "one_head": {"model.num_heads": 1},
     "softcap_15": {"model.logit_softcap": 15.0},
-    "residual_scalars": {"model.residual_scalars": True},
-    "gelu": {"model.activation": "gelu"},
     "leaky_relu2": {"model.activation": "leaky_relu2"},
-    "swiglu": SWIGLU,
     "tied": {"model.tie_embeddings": True},
     "layernorm": {"model.norm": "layernorm"},
     "values": {"model.value_embeddings": True},
@@ -122,8 +124,13 @@ def get_config(part: str) -> ConfigDict:
 
 def get_trials(part: str) -> list[dict]:
     """Every arm at both rungs, with three seeds."""
-    arms = {name: FIRST | keys for name, keys in ALONE.items()} | TOGETHER
+    return trials(FIRST, ALONE, TOGETHER, RUNGS)
+
+
+def trials(first: dict, alone: dict, together: dict, rungs: tuple) -> list[dict]:
+    """Arms `alone`, added to the keys of the `first` ladder, and `together`, at each rung."""
+    arms = {name: first | keys for name, keys in alone.items()} | together
     return [
         {"arm": arm, **keys, "size": size, "budget": budget, "seed": seed}
-        for (arm, keys), (size, budget), seed in itertools.product(arms.items(), RUNGS, SEEDS)
+        for (arm, keys), (size, budget), seed in itertools.product(arms.items(), rungs, SEEDS)
     ]

@@ -195,8 +195,8 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
         tree = config(found["family"], found["data"]["name"], **chosen)
         groups = found["train"].get("groups", {})
         for name, group in groups.items():
-            named = {key: group[key] for key in ("optimizer",) if key in group}
-            tree.train.groups[name] = ConfigDict(named)
+            own = {"optimizer": group["optimizer"]} if "optimizer" in group else {}
+            tree.train.groups[name] = ConfigDict(own)
         settle(tree)
         default = configs.to_plain(tree)
     except (KeyError, TypeError, UserError):  # of no family that is here

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from research.errors import UserError, nearest
+from research import parts
+from research.errors import UserError
 
 
 class Now(NamedTuple):
@@ -59,10 +60,7 @@ RULES = {
 def check(config: ConfigDict) -> None:
     """Raise UserError for a rule that is unknown, or lacks what it goes by."""
     for name in config.rules:
-        if name not in RULES:
-            raise UserError(
-                f"config.rules: {name!r} is not one of {', '.join(RULES)}{nearest(name, RULES)}"
-            )
+        parts.check_choice("rules", name, RULES)
         rule = RULES[name]
         for key in (rule.key, *rule.needs):
             if not config.base[key]:
