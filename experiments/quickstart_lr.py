@@ -1,4 +1,4 @@
-"""Which learning rate does the quickstart's ladder need at each size?
+"""Which learning rate does the ladder need at each size with AdamW?
 
 Question: at one budget, which peak rate gives the lowest validation loss for a small, a middle
 and a large model, and how does the best rate move with width?
@@ -13,7 +13,7 @@ import itertools
 
 from ml_collections import ConfigDict
 
-from experiments import quickstart
+from experiments import quickstart, recipe_gain
 
 PARTS = {part: quickstart.PARTS[part] for part in ("text", "images")}
 SIZES = (24, 48, 96)
@@ -22,14 +22,15 @@ BUDGET = 5e11
 
 
 def get_config(part: str) -> ConfigDict:
-    """The quickstart's config at one budget."""
+    """The quickstart's data and score at one budget."""
     config = quickstart.get_config(part)
-    config.budget = BUDGET
-    config.sampling.num = 0
+    config.budget, config.sampling.num = BUDGET, 0
     return config
 
 
 def get_trials(part: str) -> list[dict]:
-    """Every size at every rate."""
-    cells = itertools.product(SIZES, RATES[part])
-    return [{"size": size, "train.learning_rate": rate} for size, rate in cells]
+    """Every size of the first ladder at every rate."""
+    return [
+        {"size": size, "train.learning_rate": rate} | recipe_gain.first(part, size)
+        for size, rate in itertools.product(SIZES, RATES[part])
+    ]

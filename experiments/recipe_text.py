@@ -2,10 +2,12 @@
 
 Question: at equal FLOPs, the optimizer's among them, what is each ingredient of the ladder worth:
 added alone to the ladder of the first laws, and taken alone from today's; and what else would help?
-Cost: 1.6e14 FLOPs in 324 trials, about an hour and 10 minutes on two cores. The runs are in
+Cost: 2.2e14 FLOPs in 343 trials, about 90 minutes on two cores. The runs are in
 recipe_text.csv.
 Expected, as found: bits a byte, means of three seeds at 2e11 FLOPs and 32 wide / at 8e11 and 48
-wide, where the difference of two arms has a standard error of about .006 / .004.
+wide, where the difference of two arms has a standard error of about .006 / .004; a third figure is
+of two seeds at 3.2e12 and 64 wide (.007). "Today's" is the ladder before its batch and its heads
+were changed by what is found here.
 
 - the first ladder, AdamW: 2.990 / 2.416, today's 2.430 / 2.069: 3.8 times less compute [3.5, 4.2]
   for 2.42 by `compare --arms first,ladder`
@@ -16,10 +18,13 @@ wide, where the difference of two arms has a standard error of about .006 / .004
   +.026 / +.016, QK-norm +.008 / +.010
 - look-up tables: bigrams -.161 / -.123, values -.021 / -.011, both -.172 / -.124: at 40 times the
   parameters, so an option; less at the larger rung
-- better at both, not taken yet: SwiGLU -.021 / -.019, three Newton-Schulz steps -.003 / -.013, b1
-  .8 -.018 / -.007; the three together -.035 / -.034
-- worse at the larger: decay .3, one head, tied tables, batches of 4 and 16, cooldown .4, GELU,
-  twice the embedding's rate, cosine
+- taken since: a batch that grows with the budget, 4 -.017 / +.024, 16 +.083 / +.018 / -.020; heads
+  16 wide and no wider, -.016 / 0 (they are) / -.023
+- better at both and gone at the third: SwiGLU -.021 / -.019 / -.006, three Newton-Schulz steps
+  -.003 / -.013 / +.003, b1 .8 -.018 / -.007 / +.003 (on the two others); the three together -.035
+  / -.034 / -.011
+- worse at the larger: decay .3, one head, tied tables, cooldown .4, GELU, twice the embedding's
+  rate, cosine
 - no matter: weight averaging, residual scalars, cautious decay, clipping, warm-up, soft-cap, b2
   .99, momentum .9, leaky ReLU^2, LayerNorm, no decay, rates x .7 and x 1.4, the shape sqrt
 """
@@ -39,11 +44,13 @@ PARTS = {
         "data_unit": "tokens",
     }
 }
-RUNGS = ((32, 2e11), (48, 8e11))  # width and FLOPs
+RUNGS = ((32, 1, 2e11), (48, 3, 8e11))  # width, heads as the ladder then had them, and FLOPs
+LARGEST = (64, 2, 3.2e12)  # of some arms, with two seeds
 SEEDS = (0, 1, 2)
 # The ladder of the first laws: AdamW at one rate, a short cooldown, none of the ingredients.
 FIRST = {
     "train.optimizer": "adamw",
+    "train.batch_size": 16,
     "train.clip_norm": 1.0,
     "model.qk_norm": False,
     "model.smear": False,
@@ -66,7 +73,7 @@ ALONE = {  # added to the first ladder
 }
 BOTH = {  # changed in today's ladder, and in that of images
     "ladder": {},
-    "adamw": {"train.optimizer": "adamw"},
+    "adamw": {"train.optimizer": "adamw", "train.batch_size": 16},
     "no_neurons": {"train.neuron_b2": 0.0},
     "cautious": {"train.cautious_decay": True},
     "heads_apart": {"train.heads_apart": True},
@@ -112,25 +119,36 @@ TOGETHER = BOTH | {
     "swiglu+schulz_3+b1_.8": SWIGLU | SCHULZ | {"train.b1": 0.8},
     "tables": {"model.value_embeddings": True, "model.bigram_rows": 65_536},
 }
+AT_LARGEST = {
+    name: TOGETHER[name] for name in ("ladder", "batch_16", "schulz_3", "swiglu", "swiglu+schulz_3")
+} | {
+    "swiglu+schulz_3+b1_.8": TOGETHER["swiglu+schulz_3+b1_.8"],
+    "schulz_3+batch_16": SCHULZ | {"train.batch_size": 16},
+    "heads_16": {"model.num_heads": 4},
+}
 
 
 def get_config(part: str) -> ConfigDict:
     """One run of the ladder."""
     config = defaults.config(PARTS[part]["family"], PARTS[part]["data"])
     config.part, config.sampling.num = part, 0
-    config.size, config.budget = RUNGS[0]
+    config.size, _, config.budget = RUNGS[0]
+    config.train.batch_size = 8
     return config
 
 
 def get_trials(part: str) -> list[dict]:
-    """Every arm at both rungs, with three seeds."""
-    return trials(FIRST, ALONE, TOGETHER, RUNGS)
+    """Every arm at both rungs, with three seeds, and some at the largest."""
+    arms = {name: FIRST | keys for name, keys in ALONE.items()} | TOGETHER
+    more = trials({"heads_16": {"model.num_heads": 2}}, RUNGS[:1], SEEDS)
+    return trials(arms, RUNGS, SEEDS) + more + trials(AT_LARGEST, (LARGEST,), SEEDS[:2])
 
 
-def trials(first: dict, alone: dict, together: dict, rungs: tuple) -> list[dict]:
-    """Arms `alone`, added to the keys of the `first` ladder, and `together`, at each rung."""
-    arms = {name: first | keys for name, keys in alone.items()} | together
+def trials(arms: dict[str, dict], rungs: tuple, seeds: tuple) -> list[dict]:
+    """Every arm, named with the keys that it sets, at each rung."""
     return [
-        {"arm": arm, **keys, "size": size, "budget": budget, "seed": seed}
-        for (arm, keys), (size, budget), seed in itertools.product(arms.items(), rungs, SEEDS)
+        {"arm": arm, "model.num_heads": heads, "size": size, "budget": budget, "seed": seed} | keys
+        for (arm, keys), (size, heads, budget), seed in itertools.product(
+            arms.items(), rungs, seeds
+        )
     ]

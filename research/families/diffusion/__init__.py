@@ -70,7 +70,7 @@ def default_model() -> ConfigDict:
 
 def default_train() -> dict[str, Any]:
     """The optimizer that its recipe is tuned for, and an average of what it passes through."""
-    return dict(optimizer="muon", clip_norm=0.0, ema_decay=0.9)
+    return dict(optimizer="muon", weight_decay=0.03, clip_norm=0.0, ema_decay=0.9)
 
 
 def default_sampling() -> ConfigDict:
