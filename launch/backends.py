@@ -64,6 +64,11 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument(
             "--batch", type=int, default=1, help="runs of one shape that a worker trains as one"
         )
+        parser.add_argument(
+            "--stop_hopeless",
+            action="store_true",
+            help="stop a run that is far behind one which differs only in what is tuned",
+        )
         processes.add_arguments(parser)
         return
     group = parser.add_argument_group(f"options of --backend {name}")
@@ -77,7 +82,6 @@ def owner(option: str) -> str:
     """A hint that names the backend that has `option`, or an empty string."""
     if option == "env":
         return " (the workers of this machine inherit your environment; it goes with --backend)"
-    names = (
-        [LOCAL] if option in ("workers", "batch") else [n for n in BACKENDS if option in options(n)]
-    )
+    here = option in ("workers", "batch", "stop_hopeless")
+    names = [LOCAL] if here else [n for n in BACKENDS if option in options(n)]
     return f" (an option of --backend {names[0]})" if names else ""

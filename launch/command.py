@@ -13,7 +13,7 @@ from typing import Any
 from launch import backends, follow, job, journal, local, processes, tpu, variables
 from launch.job import JobSpec
 from launch.run import Element, argv
-from research import hardware, mesh, study, trunks
+from research import hardware, mesh, rivals, study, trunks
 from research.config import preset_flags
 from research.errors import UserError, nearest
 from research.run import profiling, storage
@@ -106,6 +106,7 @@ def _check_flags(parser: argparse.ArgumentParser, flags: Sequence[str]) -> None:
 
 def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
     workers, batch = getattr(args, "workers", 2), getattr(args, "batch", 1)
+    hopeless = getattr(args, "stop_hopeless", False)
     processes.check_arguments(args)
     for option, usual in (("processes", 1), ("profile_steps", None), ("render", False)):
         if batch > 1 and getattr(args, option) != usual:
@@ -120,12 +121,19 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
         left = _left(loaded, folder)
         print(laptop.table(left, workers) if left.groups else f"{loaded.name}: nothing to run")
         return 0
+    if args.render and hopeless:
+        raise UserError("--stop_hopeless is of runs beside each other; drop --render")
     if args.render:  # what the workers share among themselves
         words = ["python", *_argv(args, flags, args.processes)]
         print("\n".join(shlex.join([*words, group[0].id]) for group in loaded.groups))
         return 0
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
-    numbers = (workers, args.processes, args.devices, batch)
+    if hopeless and not rivals.of(loaded.trials, folder):
+        raise UserError(
+            f"--stop_hopeless: no two trials of {loaded.name} differ only in numbers of their "
+            f"optimizer and write {rivals.FEWEST} rows in a fifth of their steps (config.log_steps)"
+        )
+    numbers = (workers, args.processes, args.devices, batch, hopeless)
     code = local.sweep(loaded, args.config, flags, folder, *numbers)
     if code == 0:
         from research.scaling.overview import overview

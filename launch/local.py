@@ -10,17 +10,19 @@ import itertools
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launch import processes
-from research import runtime, study, trunks
+from research import rivals, runtime, study, trunks
 from research.errors import Interrupted, UserError
 from research.processes import from_first
 from research.run import files, lease, storage, watch
 from research.trunks import finished
 
 POLL_SECONDS = 0.5
+Rivals = Mapping[str, tuple[rivals.Rival, ...]]  # of each run, by its id
+NO_RIVALS: Rivals = {}
 
 
 def sweep(
@@ -32,6 +34,7 @@ def sweep(
     count: int = 1,
     devices: int | None = None,
     batch: int = 1,
+    stop_hopeless: bool = False,
 ) -> int:
     """Run what is not finished of `loaded` in `folder`; return 0 when all of it is.
 
@@ -40,6 +43,7 @@ def sweep(
         count: processes that train one run together.
         devices: CPU devices a process makes; None leaves that to JAX.
         batch: runs of one shape that a worker trains as one program, at most.
+        stop_hopeless: whether a run that is far behind another of its cell stops (`rivals`).
 
     Raises:
         UserError: when the folder holds other configs or cannot be written.
@@ -58,7 +62,7 @@ def sweep(
     own = [every[index % len(every) :][:1] if every else [] for index in range(workers * count)]
     cores = [own[index : index + count] for index in range(0, len(own), count)]
     command = ["launch.run", "--config", spec, "--workdir", str(folder.parent), *flags]
-    command += ["--batch", str(batch)]
+    command += ["--batch", str(batch), *["--stop_hopeless"] * stop_hopeless]
     with watch.screen(folder) as output:
         teams, ends, heard = processes.attend(command, cores, devices, output)
     if heard:
@@ -104,13 +108,21 @@ def _prepare_data(loaded: study.Study) -> None:
         data.load(config, "train")
 
 
-def work(loaded: study.Study, folder: Path, batch: int = 1) -> None:
+def work(loaded: study.Study, folder: Path, batch: int = 1, stop_hopeless: bool = False) -> None:
     """Train what nobody else does until every trial is finished, the costliest groups first."""
     runtime.prepare(folder.parent)
-    finish(loaded.name, sorted(loaded.groups, key=_cost, reverse=True), folder, batch)
+    groups = sorted(loaded.groups, key=_cost, reverse=True)
+    beside = rivals.of(loaded.trials, folder) if stop_hopeless else {}
+    finish(loaded.name, groups, folder, batch, beside)
 
 
-def finish(name: str, groups: Sequence[study.Group], folder: Path, batch: int = 1) -> None:
+def finish(
+    name: str,
+    groups: Sequence[study.Group],
+    folder: Path,
+    batch: int = 1,
+    beside: Rivals = NO_RIVALS,
+) -> None:
     """Return when `groups` are finished, by this worker or, where others hold runs, by them.
 
     The processes of one run go through this together; the first one says what is next.
@@ -119,7 +131,7 @@ def finish(name: str, groups: Sequence[study.Group], folder: Path, batch: int = 
     while True:
         for bundle in bundles:
             if not all([_done(folder, group) for group in bundle]):
-                run_groups(name, bundle, folder)
+                run_groups(name, bundle, folder, beside)
         if all([_done(folder, group) for group in groups]):
             return
         time.sleep(POLL_SECONDS)  # another worker has the rest: wait for it, or inherit it
@@ -138,18 +150,23 @@ def _abreast(groups: Sequence[study.Group], most: int) -> list[tuple[study.Group
     return [tuple(same[start : start + most]) for same, start in starts]
 
 
-def run_groups(name: str, groups: Sequence[study.Group], folder: Path) -> None:
+def run_groups(
+    name: str, groups: Sequence[study.Group], folder: Path, beside: Rivals = NO_RIVALS
+) -> None:
     """Train each trunk and its branches, or lone trial, then sample the longest of each group.
 
     Several groups are trained side by side, run by run (`together`). What another worker holds is
     left to it.
+
+    Args:
+        beside: by the id of a run, those beside which it stops when it is hopeless.
     """
     from research import growth, sample
 
     lefts = [_left(folder, group) for group in groups]
     for row in itertools.zip_longest(*lefts):
         trials = [trial for trial in row if trial and _may_begin(folder, trial)]
-        _train(name, trials, folder)
+        _train(name, trials, folder, beside)
         for trial, left in zip(row, lefts, strict=True):
             end = trial.config.train.steps if trial and trial.branches else 0
             if trial and end and from_first(growth.over(folder / trial.id, end)):
@@ -173,7 +190,7 @@ def _may_begin(folder: Path, trial: study.Trial) -> bool:
     return bool(from_first(growth.over(trunk, step) and not growth.lacking(trunk, [step])))
 
 
-def _train(name: str, trials: Sequence[study.Trial], folder: Path) -> None:
+def _train(name: str, trials: Sequence[study.Trial], folder: Path, beside: Rivals) -> None:
     """Train `trials`, which are ready to begin: one by itself, several of them as one program."""
     from research import together
     from research.beginning import Branch
@@ -187,6 +204,7 @@ def _train(name: str, trials: Sequence[study.Trial], folder: Path) -> None:
             branch=Branch(folder / trial.trunk, trial.branch_step) if trial.trunk else None,
             branches=trial.branches,
             labels=study.labels(trial.config, trial.id, name),
+            beside=beside.get(trial.id, ()),
             asked=asked,
         )
 

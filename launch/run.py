@@ -77,6 +77,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--processes", type=int)
     parser.add_argument("--profile_steps")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--stop_hopeless", action="store_true")
     parser.add_argument("--group")
     args, flags = parser.parse_known_args(words)
     runtime.set_up_logging()
@@ -105,7 +106,7 @@ def _run(args: argparse.Namespace, flags: Sequence[str]) -> None:
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     folder = storage.path(args.workdir) / loaded.name
     if not args.group:
-        return local.work(loaded, folder, args.batch)
+        return local.work(loaded, folder, args.batch, args.stop_hopeless)
     local.work(dataclasses.replace(loaded, groups=(find_group(loaded, args.group),)), folder)
     if processes.first() and all(trunks.finished(folder, trial) for trial in loaded.trials):
         from research.scaling.study_laws import after_sweep

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from research import (
     optim,
     processes,
     programs,
+    rivals,
     together,
 )
 from research import config as configs
 from research.beginning import Begun, Branch
 from research.errors import Interrupted
-from research.run import checkpoint, lease, profiling, record
+from research.run import checkpoint, files, lease, profiling, record
 from research.run.dashboards import Dashboards
 from research.run.goodput import Clock
 from research.run.heartbeat import seen
@@ -37,7 +38,8 @@ from research.run.rows import Row, Rows, tally
 from research.run.stop import Stop
 
 log = logging.getLogger("research")
-SAVE, STOP = 1, 2  # what a process may wish for; STOP + a signal's number says which it was
+# What a process may wish for; STOP + a signal's number says which it was.
+SAVE, HOPELESS, STOP = 1, 2, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Run:
     folder: Path
     labels: dict[str, Any]
     branches: tuple[int, ...]
+    beside: Sequence[rivals.Rival]
     held: lease.Hold
     stop: Stop
     checkpoints: CheckpointManager
@@ -72,7 +75,8 @@ class Ended:
     """What the loop leaves: the last state, how it came to its end, its rows and its seconds."""
 
     state: dict[str, Any]
-    status: str  # "finished" or "diverged"
+    status: str  # "finished", "diverged" or files.STOPPED
+    behind: rivals.Behind | None  # why it stopped early
     rows: Rows
     dashboards: Dashboards
     seconds: float
@@ -114,11 +118,13 @@ def course(
     branch: Branch | None = None,
     branches: tuple[int, ...] = (),
     labels: dict[str, Any] | None = None,
+    beside: Sequence[rivals.Rival] = (),
     asked: Stop | None = None,
 ) -> together.Course:
     """`train` as a coroutine, which yields each step for somebody to take (`together`).
 
     Args:
+        beside: runs beside which this one stops when it is hopeless.
         asked: holds the signals for several runs; None: for this one alone.
     """
     checkpoint.check(folder)
@@ -143,7 +149,8 @@ def course(
         if processes.first() and branches:
             growth.reopen(folder, end, held)
         clock = Clock(seen(folder))
-        run = Run(config, folder, labels or {}, branches, held, stop, checkpoints, trace, clock)
+        told = (config, folder, labels or {}, branches, beside)
+        run = Run(*told, held, stop, checkpoints, trace, clock)
         parts = _parts(run)
         begun = beginning.state(config, folder, checkpoints, parts.program, branch, held)
         clock.go_on(begun.meta.get("clock") if begun.own else None)
@@ -181,7 +188,7 @@ def _loop(run: Run, parts: Parts, begun: Begun) -> Generator[together.Asked, Any
     )
     key, largest = jax.random.key(config.seed), processes.Largest()
     status = meta.get("status", "finished")
-    saved, metrics = time.monotonic(), None
+    saved, metrics, behind = time.monotonic(), None, None
     run.trace.go_on(start)
     progress.say("compiling", start)
     for step in range(start, settings.steps if status == "finished" else start):
@@ -198,7 +205,8 @@ def _loop(run: Run, parts: Parts, begun: Begun) -> Generator[together.Asked, Any
         progress.step(done)
         every = config.checkpoint.every_steps
         late = time.monotonic() - saved > config.checkpoint.every_seconds
-        wish = largest(STOP + run.stop.asked if run.stop.asked else SAVE if late else 0)
+        wish = HOPELESS if behind else SAVE if late else 0
+        wish = largest(STOP + run.stop.asked if run.stop.asked else wish)
         save_due = (
             done in run.branches
             or done == settings.steps
@@ -218,6 +226,8 @@ def _loop(run: Run, parts: Parts, begun: Begun) -> Generator[together.Asked, Any
             rows.add(row | {"seconds": clock.seconds})
             dashboards.row(rows.rows[-1])
             progress.loss = row["loss"]
+            if processes.first() and rivals.look_due(at, config.log_steps, settings.steps):
+                behind = rivals.behind(rows.rows, run.beside, settings.steps)
         if save_due:
             run.held.check()
             with clock.within("checkpoint"):
@@ -227,7 +237,9 @@ def _loop(run: Run, parts: Parts, begun: Begun) -> Generator[together.Asked, Any
                 extra |= {"rows": tally(rows.rows, config.log_steps, done)}
                 checkpoint.save(run.checkpoints, done, programs.saved(state), extra, run.held)
             saved = time.monotonic()
-        if status == "diverged":
+        if status == "finished" and wish == HOPELESS and done < settings.steps:
+            status = files.STOPPED
+        if status != "finished":
             break
         if wish >= STOP and done < settings.steps:
             checkpoint.wait(run.checkpoints, run.held)
@@ -235,7 +247,7 @@ def _loop(run: Run, parts: Parts, begun: Begun) -> Generator[together.Asked, Any
             where = f"{run.folder}: stopped at step {done} of {settings.steps}, saved"
             raise Interrupted(where, wish - STOP)
     run.trace.before(settings.steps, metrics)
-    return Ended(state, status, rows, dashboards, clock.seconds)
+    return Ended(state, status, behind, rows, dashboards, clock.seconds)
 
 
 def _row(run: Run, parts: Parts, step: int) -> Row:
@@ -256,7 +268,8 @@ def _finish(run: Run, parts: Parts, begun: Begun, ended: Ended) -> dict[str, Any
     parts.progress.say("scoring", config.train.steps)
     scores = {} if run.branches else evaluation.final(config, ended.state, ended.status)
     score = next(iter(scores.values()), None)
-    status = "diverged" if score and score["value"] is None else ended.status
+    lost = ended.status == "finished" and score and score["value"] is None
+    status = "diverged" if lost else ended.status
     steps = config.train.steps if ended.status == "finished" else ended.rows.last_step
     result = {**run.labels, "family": config.family, "status": status}
     result |= _measures(run, parts, begun, max(0, steps - first)) | {"seconds": ended.seconds}
@@ -265,6 +278,9 @@ def _finish(run: Run, parts: Parts, begun: Begun, ended: Ended) -> dict[str, Any
     result |= {"role": "trunk" if run.branches else "trial", "train_loss": recent}
     result |= {"rows": len(ended.rows.rows)}
     result |= {"score": score, "scores": scores} if score else {}
+    result |= (
+        {"stopped": ended.behind._asdict()} if status == files.STOPPED and ended.behind else {}
+    )
     ended.dashboards.done(result)
     clock.enter("checkpoint")
     checkpoint.wait(run.checkpoints, run.held)

@@ -80,7 +80,7 @@ def row(config: ConfigDict, state: dict[str, Any]) -> dict[str, float]:
 
 
 def final(config: ConfigDict, state: dict[str, Any], status: str) -> Scores:
-    """The scores of a run that has ended; their values are None when it diverged."""
+    """The scores of a run that has ended; their values are None unless it finished."""
     if status == "finished":
         found = scores(config, optim.evaluated(config, state))
         if math.isfinite(next(iter(found.values()))["value"]):

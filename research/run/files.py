@@ -20,6 +20,7 @@ from research.terminal import one_line
 
 STUDY, RESULT, PROVENANCE = "study.json", "result.json", "provenance.json"
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\ud800-\udfff]*$")]  # no half of a character
+STOPPED = "stopped early"  # a status: this run was hopeless beside others (`research.rivals`)
 LONGEST = 200  # bytes of a name, with room for a suffix
 
 
@@ -83,6 +84,14 @@ class Goodput(TypedDict):
     seconds: dict[Text, Number]
 
 
+class Stopped(TypedDict):
+    """Where a run stopped early, and by how much its log loss was above that of its `rival`."""
+
+    step: Count
+    rival: Text
+    gap: Number
+
+
 class Run(TypedDict):
     """result.json of a trunk, and what it shares with that of a trial."""
 
@@ -99,6 +108,7 @@ class Run(TypedDict):
     goodput: NotRequired[Goodput | None]
     score: NotRequired[Score | None]
     scores: NotRequired[dict[Text, Score] | None]
+    stopped: NotRequired[Stopped | None]
     trunk: NotRequired[Text | None]
 
 

@@ -92,6 +92,8 @@ class Progress:
         score = result.get("score", {"value": None})
         known = score["value"] is not None
         value = f"{score['value']:.4f} {score['unit']}" if known else result["status"]
+        if stopped := result.get("stopped"):
+            value += f" at step {stopped['step']:,}, {stopped['gap']:.1%} behind {stopped['rival']}"
         rate = result["flops_spent"] / max(result["seconds"], 1e-9) / 1e9
         print(
             f"{self.folder.name:44s} {result['params']['total']:>10,} params "

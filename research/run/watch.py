@@ -32,7 +32,7 @@ from research.terminal import Patient, one_line
 
 SILENT_SECONDS = 20  # without a heartbeat, before it is worth a word
 RATES = "kMGT"  # letters of thousands, as of bytes and FLOPs a second
-ENDED = ("finished", "diverged")
+ENDED = ("finished", "diverged", files.STOPPED)
 COLUMNS = {  # and widths that hold still while numbers change
     "run": 12, "step": 15, "loss": 7, "speed": 15, "of peak": 7, "left": 11, "state": 9,
 }  # fmt: skip
@@ -92,7 +92,9 @@ def _ended(folder: Path) -> Row:
     score, steps = result.get("score"), result.get("steps")
     loss = files.loss(result)
     value = f"{loss:.4f} {score['unit']}" if score and math.isfinite(loss) else ""
-    beat = Beat(result.get("status", "finished"), steps, steps, result.get("train_loss"))
+    stopped = result.get("stopped")
+    step = stopped["step"] if stopped else steps
+    beat = Beat(result.get("status", "finished"), step, steps, result.get("train_loss"))
     return Row(folder.name, beat, value)
 
 

@@ -225,9 +225,9 @@ def read_runs(
     `loss` names the score that is L in place of the main one; parts without it are left out. Each
     score is a column too, score_NAME.
 
-    Only results of trials are read: trunks and unfinished trials are skipped, diverged ones kept
-    and flagged in `status`. N is the count the result's convention names, C the ledger's FLOPs,
-    D the tokens or images, L the score; `group` is the trial.
+    Only results of trials are read: trunks and unfinished trials are skipped, and so are those that
+    diverged or stopped early, which a note names. N is the count the result's convention names, C
+    the ledger's FLOPs, D the tokens or images, L the score; `group` is the trial.
 
     Raises:
         UserError: no such folder, no result in it that can be read, no row `where`, or no score
@@ -323,9 +323,13 @@ def _seconds(row: files.Trial) -> float:
 def _part_table(
     frame: pd.DataFrame, usable: list[bool], part: str, title: str | None, folder: Path
 ) -> Table:
-    """The table of a part, without the trials that diverged, which its notes name."""
-    lost = frame["id"][~np.array(usable)]
-    note = f"{len(lost)} of {len(frame)} trials diverged, left out: {', '.join(lost)}"
+    """The table of a part, without the trials that diverged or stopped, which its notes name."""
+    lost = frame[~np.array(usable)]
+    ends = lost["status"].where(lost["status"] == files.STOPPED, "diverged")
+    notes = [
+        f"{len(ids)} of {len(frame)} trials {end}, left out: {', '.join(ids)}"
+        for end, ids in lost["id"].groupby(ends)
+    ]
     kept = frame[usable].reset_index(drop=True)
     first, floors = kept.iloc[0], kept["floor"].dropna()
     return Table(
@@ -337,7 +341,7 @@ def _part_table(
         floor=float(floors.iloc[0]) if len(floors) else None,
         part=part,
         title=title,
-        notes=(note,) if len(lost) else (),
+        notes=tuple(notes),
         mixed=_mixed(
             kept,
             ("arm", "convention", "loss_unit", "score_kind", "split", "data_unit", "fingerprint"),
