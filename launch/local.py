@@ -7,14 +7,17 @@ simply taken up again, and two sweeps on one folder share the work, on one machi
 
 import contextlib
 import itertools
+import pickle
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launch import processes
 from research import rivals, runtime, study, trunks
+from research.config import load_experiment
 from research.errors import Interrupted, UserError
 from research.processes import from_first
 from research.run import files, lease, storage, watch
@@ -63,7 +66,10 @@ def sweep(
     cores = [own[index : index + count] for index in range(0, len(own), count)]
     command = ["launch.run", "--config", spec, "--workdir", str(folder.parent), *flags]
     command += ["--batch", str(batch), *["--stop_hopeless"] * stop_hopeless]
-    with watch.screen(folder) as output:
+    with contextlib.ExitStack() as inside:
+        if count == 1 and not devices:  # else a worker has other devices, for which it checks
+            command += ["--loaded", inside.enter_context(_handed_over(loaded))]
+        output = inside.enter_context(watch.screen(folder))
         teams, ends, heard = processes.attend(command, cores, devices, output)
     if heard:
         raise Interrupted(f"{folder}: stopped, every run saved", heard[-1])
@@ -106,6 +112,31 @@ def _prepare_data(loaded: study.Study) -> None:
 
     for config in {str(t.config.data): t.config.data for t in loaded.trials}.values():
         data.load(config, "train")
+
+
+@contextlib.contextmanager
+def _handed_over(loaded: study.Study) -> Iterator[str]:
+    """The path of a file, there while inside, from which a worker has `loaded` (`taken_over`)."""
+    from research import cost
+
+    with tempfile.NamedTemporaryFile(prefix="isoflop-") as file:  # nobody else may read or write it
+        pickle.dump((loaded, cost.COUNTED), file)
+        file.flush()
+        yield file.name
+
+
+def taken_over(path: str, spec: str) -> study.Study:
+    """The study that the sweep loaded, whose FLOPs are counted: a worker need trace no step for it.
+
+    The experiment's file is imported all the same, as it may register what its trials name.
+    """
+    from research import cost
+
+    load_experiment(spec)
+    with open(path, "rb") as file:
+        loaded, counted = pickle.load(file)
+    cost.COUNTED.update(counted)
+    return loaded
 
 
 def work(loaded: study.Study, folder: Path, batch: int = 1, stop_hopeless: bool = False) -> None:

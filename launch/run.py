@@ -78,6 +78,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--profile_steps")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--stop_hopeless", action="store_true")
+    parser.add_argument("--loaded")
     parser.add_argument("--group")
     args, flags = parser.parse_known_args(words)
     runtime.set_up_logging()
@@ -102,7 +103,10 @@ def main(words: Sequence[str]) -> int:
 
 def _run(args: argparse.Namespace, flags: Sequence[str]) -> None:
     runtime.join(args.processes)
-    loaded = study.load(args.config, flags)
+    if args.loaded:
+        loaded = local.taken_over(args.loaded, args.config)
+    else:
+        loaded = study.load(args.config, flags)
     profiling.ask(args.profile_steps, max(trial.config.train.steps for trial in loaded.trials))
     folder = storage.path(args.workdir) / loaded.name
     if not args.group:

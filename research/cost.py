@@ -35,6 +35,9 @@ UNREADABLE = ("pallas_call", "ffi_call", "pure_callback", "io_callback", "tpu_cu
 CONTAINERS = ("stack", "blocks")  # scopes that only hold others, as classes' names do
 # Axes of tables and of the head; a "lookup" table is one beside the embedding of the input.
 TABLES = ("vocab", "lookup", "class", "position", "output", "logits")
+# FLOPs of steps by scope that this process counted, or was told of (`launch.local`), by the shape
+# of their neutral programs.
+COUNTED: dict[str, dict[str, int]] = {}
 
 
 class Ledger:
@@ -88,7 +91,10 @@ class Ledger:
     @functools.cached_property
     def step_flops_by_scope(self) -> dict[str, int]:
         """`step_flops` by scope; those of the optimizer begin with "optimizer"."""
-        return _step_flops(self._config, self._spec)
+        shape = self._config.to_json(sort_keys=True)
+        if shape not in COUNTED:
+            COUNTED[shape] = _step_flops(self._config, self._spec)
+        return COUNTED[shape]
 
     @property
     def flops(self) -> int:
