@@ -41,6 +41,10 @@ VERBS = {
         "say how many times the compute of one arm another needs",
         "python -m research compare runs/recipe_text --arms base,muon --out compare.json",
     ),
+    "transfer": (
+        "say how far the best learning rate moves with width, depth or horizon",
+        "python -m research transfer runs/transfer --over size --out transfer.json",
+    ),
     "isoflop": (
         "find the best size at each compute budget",
         "python -m research isoflop points.csv --params N --data D --loss L --flops C",

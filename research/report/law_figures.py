@@ -7,8 +7,9 @@ import pandas as pd
 
 from research.report import grammar
 from research.report.grammar import ends, layered, mark, promised, span, tip
+from research.scaling.transfer import Transfer
 
-HEIGHT = 240
+HEIGHT, PANEL = 240, 250
 
 
 def ladder(rows: pd.DataFrame) -> alt.LayerChart:
@@ -43,6 +44,61 @@ def multiplier(rows: pd.DataFrame) -> alt.LayerChart:
         mark(rows, "line", x, y, color=color, tooltip=tooltip),
         height=HEIGHT,
     )
+
+
+def transfer(found: Mapping[str, Transfer], rate: str) -> alt.HConcatChart:
+    """Draw each arm's loss against the rate, a curve a place, and the best rates of all arms."""
+    over = next(iter(found.values())).over
+    runs, curves, best = (
+        pd.concat([_of(arm, each, kind) for arm, each in found.items()], ignore_index=True)
+        for kind in ("runs", "curve", "best")
+    )
+    places = sorted(runs.place.unique())
+    size = alt.Color("place:O", sort=places, legend=alt.Legend(title=over))
+    means = runs.groupby(["arm", "place", "rate"], as_index=False).loss.mean()
+    title = rate.rpartition(".")[2].replace("_", " ").capitalize()
+    y = grammar.loss(means.loss, "loss", "Loss")
+    panels = []
+    for arm in found:
+        x = grammar.log_axis(alt.X, runs.rate, "rate", title, format="~g")
+        own, curve = means[means.arm == arm], curves[curves.arm == arm]
+        tooltip = [tip("place", over), tip("rate", title, ".3g"), tip("loss", "Loss", ".4f")]
+        panel = layered(
+            mark(own, "curve", x, y, color=size),
+            mark(curve, "line", x, y, color=size, detail="place:N"),
+            mark(own, "run", x, y, color=size, tooltip=tooltip),
+            mark(best[best.arm == arm], "minimum", x, y),
+            height=HEIGHT,
+        )
+        panels.append(panel.properties(width=PANEL, title=arm))
+    x = grammar.log_axis(alt.X, places, "place", over, format="~g")
+    y = grammar.log_axis(
+        alt.Y, [*best.low, *best.high], "rate", f"Best {title.lower()}", format="~g"
+    )
+    color = alt.Color("arm:N", sort=list(found), legend=alt.Legend(title=None))
+    tooltip = [tip("arm", "Arm"), tip("place", over), tip("rate", title, ".3g"), *ends(".3g")]
+    last = layered(
+        mark(best, "line", x, y, color=color),
+        span(best, "minimum-interval", y, x, color=color),
+        mark(
+            best, "run", x, y, color=color, shape=alt.Shape("arm:N", legend=None), tooltip=tooltip
+        ),
+        height=HEIGHT,
+    )
+    return alt.hconcat(*panels, last.properties(width=PANEL)).resolve_scale(color="independent")
+
+
+def _of(arm: str, found: Transfer, kind: str) -> pd.DataFrame:
+    """Rows of an arm: its runs, its parabolas, or its best rates with their intervals."""
+    rows = []
+    for each in found.best:
+        if kind == "best" and each.rate is not None:
+            row = {"rate": each.rate.value, **each.rate._asdict(), "loss": each.loss}
+            rows.append(pd.DataFrame([row]).assign(place=each.place))
+        elif kind != "best":
+            rows.append(getattr(each, kind).assign(place=each.place))
+    empty = pd.DataFrame(columns=["place", "rate", "loss", "low", "high"], dtype=float)
+    return pd.concat([*rows, *([] if rows else [empty])], ignore_index=True).assign(arm=arm)
 
 
 def profiles(rows: pd.DataFrame) -> alt.LayerChart:

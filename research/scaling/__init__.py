@@ -6,6 +6,7 @@ Every verb of the command line is a function here that returns a documented data
     isoflop(table) -> IsoflopFit              isoflop
     backtest(table, holdout) -> Backtest      backtest
     compare(arms) -> Comparison               compare
+    transfer(table, over) -> Transfer         transfer
     extrapolate(curves) -> Extrapolation      extrapolate; `curves_from_frame` makes its curves
     next_runs(pool, ...) -> NextRuns          next
     plan(laws_json, flops) -> Plan            plan
@@ -31,6 +32,7 @@ from research.scaling.plan.prediction import Prediction, predict
 from research.scaling.reproduce import Reproduction, reproduce
 from research.scaling.summary import PartSummary, summarise
 from research.scaling.table import Table, from_frame, read_file, read_runs
+from research.scaling.transfer import Transfer, transfer
 
 __all__ = [
     "Backtest",
@@ -47,6 +49,7 @@ __all__ = [
     "Prediction",
     "Reproduction",
     "Table",
+    "Transfer",
     "backtest",
     "choose",
     "compare",
@@ -65,4 +68,5 @@ __all__ = [
     "read_runs",
     "reproduce",
     "summarise",
+    "transfer",
 ]

@@ -150,3 +150,45 @@ def arms_study(folder: Path, arms: dict[str, pd.DataFrame], **changes) -> Path:
             each |= {"id": f"{each['id']}-arm{name}", "size": f"{row.N:.0f}", "flops": row.C}
             rows.append(each | {"seconds": row.C / 1e10, "flops_spent": row.C} | changes)
     return write_study(folder, rows)
+
+
+def planted_rates(
+    exponent=-0.5, noise=0.0, lopsided=0.0, places=5, seeds=2, rates=7, draw=0
+) -> pd.DataFrame:
+    """Runs over 16 times the width (columns width, lr, L, seed) whose best rate is a power of it.
+
+    Log losses are a parabola in log2 rate, of .03 a factor of two squared, and `lopsided` times its
+    cube; each width and seed has a level of its own. Rates tried are factors of two.
+    """
+    generator = np.random.default_rng(draw)
+    grown = np.linspace(0, 4, places)
+    best = -5 + generator.uniform(-0.5, 0.5) * (noise > 0) + exponent * grown
+    shape = np.zeros((places, seeds, rates))
+    u = np.round(-5 + exponent * grown)[:, None, None] + np.arange(rates) - rates // 2 + shape
+    away = u - best[:, None, None]
+    level = -0.1 * grown[:, None, None] + 2 * noise * generator.standard_normal((places, seeds, 1))
+    log_loss = 1 + level + 0.03 * away**2 + lopsided * away**3
+    log_loss = log_loss + noise * generator.standard_normal(u.shape)
+    columns = {
+        "width": 16 * 2.0 ** (grown[:, None, None] + shape),
+        "lr": 2.0**u,
+        "L": np.exp(log_loss),
+        "seed": np.arange(seeds)[:, None] + shape.astype(int),
+    }
+    return pd.DataFrame({name: each.ravel() for name, each in columns.items()})
+
+
+def rates_study(folder: Path, part="text", key="width", **planted) -> Path:
+    """A run folder of one part and two arms, whose configs say the width as config.model.`key`."""
+    arms = {"adamw": planted_rates(**planted), "mup": planted_rates(exponent=0.0, **planted)}
+    rows, configs = [], []
+    for arm, frame in arms.items():
+        for number, row in enumerate(frame.itertuples()):
+            each = result(1e5, 1e6, row.L, 1e12, part=part, seed=int(row.seed), arm=arm)
+            each |= {"id": f"{part}-{arm}-{number}", "learning_rate": row.lr, "budget": None}
+            rows.append(each | {"size": int(row.width) if key == "width" else 32})
+            configs.append({"model": {key: int(row.width)}})
+    write_study(folder, rows)
+    for row, config in zip(rows, configs, strict=True):
+        (folder / row["id"] / "config.json").write_text(json.dumps(config))
+    return folder

@@ -19,7 +19,9 @@ from tests.scaling.planted import (
     grid,
     losses,
     planted_arms,
+    planted_rates,
     planted_study,
+    rates_study,
     valleys,
 )
 
@@ -33,6 +35,7 @@ LAB = (
     "next",
     "reproduce",
     "compare",
+    "transfer",
 )
 
 
@@ -81,6 +84,10 @@ def folder(tmp_path_factory):
     both = [r.assign(optimizer=o) for r, o in zip(arms, ("adamw", "muon"), strict=True)]
     pd.concat(both).to_csv(path / "arms.csv", index=False)
     arms_study(path / "runs" / "recipe_text", dict(zip(("base", "muon"), arms, strict=True)))
+    rates = planted_rates(noise=0.003)
+    rates.assign(optimizer="adamw").to_csv(path / "rates.csv", index=False)
+    for part, key in (("text_width", "width"), ("text_depth", "depth")):
+        rates_study(path / "runs" / "transfer", part=part, key=key, noise=0.003)
     (path / "laws").mkdir()
     words = shlex.split(
         "fit table.csv --params N --data D --loss L --bootstrap 200 --out laws.json"
@@ -122,6 +129,7 @@ SHORT = {
     " --law chinchilla",
     "reproduce": "reproduce hoffmann2022",
     "compare": "compare a.csv b.csv --flops C --loss L",
+    "transfer": "transfer rates.csv --over width --rate lr --loss L",
 }
 KEYS = {
     "fit": {"law", "parameters", "intervals", "warnings", "refused", "convention"},
@@ -136,6 +144,7 @@ KEYS = {
     "next": {"rows", "shares", "waiting", "prediction", "low", "high"},
     "reproduce": {"paper", "passed", "lines", "learned"},
     "compare": {"multiplier", "trend", "range", "paired", "p_value", "warnings", "refused"},
+    "transfer": {"arms"},
 }
 
 
@@ -203,7 +212,7 @@ def test_every_verb_is_a_function_that_returns_a_documented_dataclass():
     readme = scaling.__doc__ or ""
     pairs = re.findall(r"^    (\w+)\(.*?\) -> (\w+)", readme, re.M)
     names = ("isoflop", "backtest", "extrapolate", "next_runs", "plan", "predict", "reproduce")
-    names = (*names, "compare")
+    names = (*names, "compare", "transfer")
     assert {"fit_law", *names} == {name for name, _ in pairs}
     for name, result in pairs:
         kind = getattr(scaling, result)

@@ -1,0 +1,268 @@
+"""How far the best learning rate moves along an axis, and what it costs to keep the small end's.
+
+At each place of the axis (a width, a depth, a horizon) a parabola in log2 of the rate goes through
+the log losses within a factor of four of the lowest, each seed with a height of its own; its vertex
+is the best rate. A line through the vertices is the drift. Its interval is Student's t of their
+scatter about the line, as least squares has it: noise and what a parabola and a power miss are in
+it alike. Redraws of the runs' noise, or a bootstrap over seeds, leave the latter out: where losses
+rise faster above the best rate than below they held a third to a half of planted drifts where this
+holds .95. It takes three places or more, and is wide where there are few.
+
+What the small end's rate costs at the large end is read between the rates tried there, with an
+interval from redraws of both ends by the noise about their parabolas.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy
+
+from research.errors import UserError, nearest
+from research.scaling.table import Table
+
+REACH = 2.01  # factors of two of the rate, about the lowest loss, that a parabola is put through
+FEWEST = 3  # places of a line, and rates of a parabola
+DRAWS = 1000
+Says = Literal["stays", "moves", "unknown"]
+
+
+class Estimate(NamedTuple):
+    """A number with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best rate at one place of the axis; `why` says why it has none.
+
+    `rate` and `loss` are those of the vertex; `curve` has the parabola's rates and losses. `runs`
+    has columns rate, loss, seed.
+    """
+
+    place: float
+    runs: pd.DataFrame = field(repr=False)
+    rate: Estimate | None = None
+    loss: float | None = None
+    curve: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    why: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        rate = None if self.rate is None else self.rate._asdict()
+        shown = {"place": self.place, "rate": rate, "loss": self.loss, "why": self.why}
+        return shown | {"runs": len(self.runs)}
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The best rates of one arm along an axis, and how they move.
+
+    Attributes:
+        exponent: of the best rate in the axis: rate ~ place^exponent.
+        moved: factors of two by which the line's rate moves from the first place to the last.
+        regret: share by which the loss at the last place is higher at the first's best rate; its
+            value is that of the nearest rate tried, and `at_least` is set, where none reaches it.
+        refused: why there are no such numbers.
+    """
+
+    over: str
+    level: float
+    best: list[Best]
+    exponent: Estimate | None = None
+    moved: Estimate | None = None
+    regret: Estimate | None = None
+    at_least: bool = False
+    refused: str | None = None
+
+    @property
+    def says(self) -> Says:
+        """Whether the rate is shown to move, or to stay within a factor of two."""
+        if self.moved is None:
+            return "unknown"
+        if max(-self.moved.low, self.moved.high) < 1:
+            return "stays"
+        return "moves" if self.moved.low * self.moved.high > 0 else "unknown"
+
+    def to_json(self) -> dict[str, Any]:
+        """Estimates in full precision, and one entry a place."""
+        names = ("exponent", "moved", "regret")
+        found = {
+            name: each and each._asdict() for name in names if (each := getattr(self, name)) or True
+        }
+        more = {"at_least": self.at_least, "says": self.says, "refused": self.refused}
+        best = [each.to_json() for each in self.best]
+        return {"over": self.over, "level": self.level, **found, **more, "best": best}
+
+
+def transfer(table: Table, over: str, rate: str = "learning_rate", level: float = 0.95) -> Transfer:
+    """Find the best `rate` at each value of the column `over`, and how it moves.
+
+    The runs are those of one arm: nothing else is varied but seeds, which a column `seed` names.
+
+    Raises:
+        UserError: no such column, values that have no logarithm, or several runs at one place,
+            rate and seed.
+    """
+    columns = {
+        name: _positive(table, option, name)
+        for option, name in (("--over", over), ("--rate", rate))
+    }
+    frame = pd.DataFrame({"place": columns[over], "rate": columns[rate], "loss": table["L"]})
+    frame["seed"] = table.frame["seed"].to_numpy() if "seed" in table.frame else 0
+    if not (frame.loss > 0).all():
+        raise UserError(f"{table.source}: losses of zero or less have no logarithm")
+    if (twice := frame.duplicated(["place", "rate", "seed"])).any():
+        row = frame[twice].iloc[0]
+        raise UserError(
+            f"{table.source}: two runs at {over} {row.place:g}, {rate} {row.rate:g} and seed "
+            f"{row.seed}: something else is varied; --where or --part picks one"
+        )
+    valleys = [_valley(place, runs) for place, runs in frame.groupby("place")]
+    best = [_best(valley, level) for valley in valleys]
+    ends = [valley for valley, each in zip(valleys, best, strict=True) if each.why is None]
+    if len(ends) < FEWEST:
+        why = "; ".join(f"{over} {each.place:g}: {each.why}" for each in best if each.why)
+        said = f"{len(ends)} of {len(best)} values of {over} have a best rate; it takes {FEWEST}"
+        return Transfer(over, level, best, refused=f"{said}{f' ({why})' if why else ''}")
+    places = np.array([each.place for each in ends])
+    vertices = np.array([each.vertex for each in ends])
+    exponent = power_law(2.0**vertices, {over: places}, level)[over]
+    span = float(np.log2(places[-1] / places[0]))
+    regret, at_least = _regret(ends[0], ends[-1], level)
+    moved = Estimate(*(span * each for each in exponent))
+    return Transfer(over, level, best, exponent, moved, regret, at_least)
+
+
+def power_law(
+    y: np.ndarray, x: Mapping[str, np.ndarray], level: float = 0.95
+) -> dict[str, Estimate]:
+    """y = c x_1^a x_2^b ... by least squares of logarithms: "c" and the powers, by name.
+
+    With the best rates at many N and D, and the best batches at many D, it is the law of Li et al.
+    (2025, arXiv 2503.04715): rate = c N^a D^b, batch = d D^g. Intervals are Student's t, and
+    infinite where the points are as many as the numbers.
+
+    Raises:
+        UserError: fewer points than numbers, or a column of x that the others say.
+    """
+    design = np.stack([np.ones(len(y)), *(np.log(each) for each in x.values())], 1)
+    degrees = len(y) - design.shape[1]
+    if degrees < 0 or np.linalg.matrix_rank(design - [0, *design[:, 1:].mean(0)]) < design.shape[1]:
+        raise UserError(
+            f"{len(y)} best values do not tell a power of {' and of '.join(x)}: vary each apart"
+        )
+    solution, *_ = np.linalg.lstsq(design, np.log(y))
+    rest = np.log(y) - design @ solution
+    spread = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * (rest @ rest) / max(degrees, 1))
+    reach = scipy.special.stdtrit(degrees, 0.5 + level / 2) * spread if degrees else np.inf
+    ends = zip(solution, solution - reach, solution + reach, strict=True)
+    (c, *powers) = (Estimate(*map(float, each)) for each in ends)
+    return {"c": Estimate(*np.exp(c).tolist()), **dict(zip(x, powers, strict=True))}
+
+
+@dataclass(frozen=True)
+class _Valley:
+    """Runs of one place, lowest rate first, and the parabola through those in its `window`.
+
+    log loss = a u^2 + b u + height of the seed, u = log2 rate; `design` [window, 2 + seeds] has a
+    row a run of the window and `solution` is of it.
+    """
+
+    place: float
+    runs: pd.DataFrame
+    window: np.ndarray
+    design: np.ndarray
+    solution: np.ndarray
+    noise: float
+    degrees: int
+
+    @property
+    def vertex(self) -> float:
+        return float(-self.solution[1] / self.solution[0] / 2)
+
+
+def _valley(place: Any, runs: pd.DataFrame) -> _Valley:
+    runs = runs.sort_values(["rate", "seed"]).reset_index(drop=True)
+    u, y = np.log2(runs.rate.to_numpy()), np.log(runs.loss.to_numpy())
+    lowest = np.log2(runs.assign(y=y).groupby("rate").y.mean().idxmin())
+    window = np.abs(u - lowest) < REACH
+    seeds = pd.get_dummies(runs.seed[window]).to_numpy(float)
+    design = np.column_stack([u[window] ** 2, u[window], seeds])
+    solution, *_ = np.linalg.lstsq(design, y[window])
+    rest, degrees = y[window] - design @ solution, len(design) - design.shape[1]
+    noise = float(np.sqrt(rest @ rest / degrees)) if degrees > 0 else np.nan
+    return _Valley(float(place), runs, window, design, solution, noise, degrees)
+
+
+def _best(valley: _Valley, level: float) -> Best:
+    rates, runs = np.unique(valley.runs.rate), valley.runs
+    lowest = runs.assign(y=np.log(runs.loss)).groupby("rate").y.mean().idxmin()
+    found = Best(valley.place, runs)
+    if len(rates) < FEWEST:
+        return Best(valley.place, runs, why=f"{len(rates)} rates; it takes {FEWEST}")
+    if lowest in (rates[0], rates[-1]):
+        end = "lowest" if lowest == rates[0] else "highest"
+        return Best(valley.place, runs, why=f"edge: the {end} rate tried, {lowest:g}, is best")
+    a, b, *heights = valley.solution
+    inside = np.log2(runs.rate[valley.window])
+    if a <= 0 or not inside.min() < valley.vertex < inside.max():
+        return Best(valley.place, runs, why="no valley within the rates tried")
+    slope = np.array([b / a**2, -1 / a]) / 2  # of the vertex in a and b
+    covariance = np.linalg.inv(valley.design.T @ valley.design)[:2, :2]
+    error = valley.noise * np.sqrt(slope @ covariance @ slope)
+    reach = scipy.special.stdtrit(max(valley.degrees, 1), 0.5 + level / 2) * error
+    u = np.linspace(inside.min(), inside.max(), 41)
+    curve = pd.DataFrame({"rate": 2.0**u, "loss": np.exp(a * u**2 + b * u + np.mean(heights))})
+    ends = (2.0 ** (valley.vertex + side) for side in (0.0, -reach, reach))
+    loss = float(np.exp(np.mean(heights) - b**2 / a / 4))
+    return Best(found.place, runs, Estimate(*map(float, ends)), loss, curve)
+
+
+def _regret(first: _Valley, last: _Valley, level: float) -> tuple[Estimate, bool]:
+    """Share of the last place's loss paid at the first's best rate, and whether it is a bound.
+
+    Between the rates tried the loss is the parabola and what the runs there add to it, in straight
+    lines.
+    """
+    generator = np.random.default_rng(0)
+    (a, b, _), (a_last, b_last, y) = (_redrawn(valley, generator) for valley in (first, last))
+    vertices, rates = -b / a / 2, np.unique(np.log2(last.runs.rate))
+    u = np.clip(vertices, rates[0], rates[-1])
+    curved = a_last * u**2 + b_last * u
+    rest = y - np.outer(a_last, rates**2) - np.outer(b_last, rates)
+    beside = [np.interp(each, rates, row) for each, row in zip(u, rest, strict=True)]
+    lowest = (rest * np.isin(rates, np.log2(last.runs.rate[last.window]))).sum(1)
+    lowest = lowest / len(np.unique(last.runs.rate[last.window])) - b_last**2 / a_last / 4
+    paid = np.expm1(np.maximum(curved + beside - lowest, 0))
+    low, high = np.quantile(paid[1:], [0.5 - level / 2, 0.5 + level / 2])
+    return Estimate(*map(float, (paid[0], low, high))), bool(u[0] != vertices[0])
+
+
+def _redrawn(valley: _Valley, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """a [S], b [S] and log losses [S, rates], means of seeds, of S redraws; as found, first.
+
+    Within the window runs are redrawn about the parabola, elsewhere about themselves.
+    """
+    y, noise = np.log(valley.runs.loss.to_numpy()), np.nan_to_num(valley.noise)
+    middle = y.copy()
+    middle[valley.window] = valley.design @ valley.solution
+    draws = np.vstack([y, middle + noise * generator.standard_normal((DRAWS, len(y)))])
+    (a, b, *_), *_ = np.linalg.lstsq(valley.design, draws[:, valley.window].T)
+    of_rate = pd.get_dummies(valley.runs.rate).to_numpy(float)
+    return a, b, draws @ (of_rate / of_rate.sum(0))
+
+
+def _positive(table: Table, option: str, name: str) -> np.ndarray:
+    values = table.numbers(name)
+    if name not in table.frame:
+        raise UserError(
+            f"{option}: no column {name!r} in {table.source}{nearest(name, map(str, table.frame))}"
+        )
+    if values is None or not (values > 0).all():
+        raise UserError(f"{option} {name}: expected positive numbers in {table.source}")
+    return values
