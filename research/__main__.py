@@ -45,6 +45,10 @@ VERBS = {
         "say how far the best learning rate moves with width, depth or horizon",
         "python -m research transfer runs/transfer --over size --out transfer.json",
     ),
+    "batch": (
+        "find the batch beyond which more examples a step hardly save steps",
+        "python -m research batch runs/critical_batch --out batch.json",
+    ),
     "isoflop": (
         "find the best size at each compute budget",
         "python -m research isoflop points.csv --params N --data D --loss L --flops C",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from research.report import grammar
@@ -65,7 +66,7 @@ def transfer(found: Mapping[str, Transfer], rate: str) -> alt.HConcatChart:
         tooltip = [tip("place", over), tip("rate", title, ".3g"), tip("loss", "Loss", ".4f")]
         panel = layered(
             mark(own, "curve", x, y, color=size),
-            mark(curve, "line", x, y, color=size, detail="place:N"),
+            mark(grammar.inside(curve, "loss", y), "line", x, y, color=size, detail="place:N"),
             mark(own, "run", x, y, color=size, tooltip=tooltip),
             mark(best[best.arm == arm], "minimum", x, y),
             height=HEIGHT,
@@ -89,16 +90,19 @@ def transfer(found: Mapping[str, Transfer], rate: str) -> alt.HConcatChart:
 
 
 def _of(arm: str, found: Transfer, kind: str) -> pd.DataFrame:
-    """Rows of an arm: its runs, its parabolas, or its best rates with their intervals."""
-    rows = []
+    """Rows of an arm: its runs, its parabolas within a factor of four, or its best rates."""
+    rows = [pd.DataFrame(columns=["place", "rate", "loss", "low", "high"], dtype=float)]
     for each in found.best:
-        if kind == "best" and each.rate is not None:
-            row = {"rate": each.rate.value, **each.rate._asdict(), "loss": each.loss}
-            rows.append(pd.DataFrame([row]).assign(place=each.place))
-        elif kind != "best":
-            rows.append(getattr(each, kind).assign(place=each.place))
-    empty = pd.DataFrame(columns=["place", "rate", "loss", "low", "high"], dtype=float)
-    return pd.concat([*rows, *([] if rows else [empty])], ignore_index=True).assign(arm=arm)
+        if kind == "runs":
+            rows.append(each.runs)
+        elif each.rate is not None and kind == "best":
+            row = {"place": each.place, "loss": each.loss, **each.rate._asdict()}
+            rows.append(pd.DataFrame([row]).rename(columns={"value": "rate"}))
+        elif each.rate is not None:
+            u = np.log2(each.rate.value) + np.linspace(-2, 2, 41)
+            losses = np.exp(np.polyval(each.parabola, u))
+            rows.append(pd.DataFrame({"place": each.place, "rate": 2.0**u, "loss": losses}))
+    return pd.concat(rows[1:] or rows, ignore_index=True).assign(arm=arm)
 
 
 def profiles(rows: pd.DataFrame) -> alt.LayerChart:

@@ -7,6 +7,7 @@ Every verb of the command line is a function here that returns a documented data
     backtest(table, holdout) -> Backtest      backtest
     compare(arms) -> Comparison               compare
     transfer(table, over) -> Transfer         transfer
+    critical_batch(rows) -> CriticalBatch     batch
     extrapolate(curves) -> Extrapolation      extrapolate; `curves_from_frame` makes its curves
     next_runs(pool, ...) -> NextRuns          next
     plan(laws_json, flops) -> Plan            plan
@@ -19,6 +20,7 @@ Every verb of the command line is a function here that returns a documented data
 from research.scaling.backtest import Backtest, backtest
 from research.scaling.choice import Choice, choose
 from research.scaling.compare.verdict import Comparison, compare
+from research.scaling.critical_batch import CriticalBatch, critical_batch
 from research.scaling.extrapolate.curves import Curves
 from research.scaling.extrapolate.curves import from_frame as curves_from_frame
 from research.scaling.extrapolate.forecast import Extrapolation, extrapolate
@@ -38,6 +40,7 @@ __all__ = [
     "Backtest",
     "Choice",
     "Comparison",
+    "CriticalBatch",
     "Curves",
     "Extrapolation",
     "Holdout",
@@ -53,6 +56,7 @@ __all__ = [
     "backtest",
     "choose",
     "compare",
+    "critical_batch",
     "curves_from_frame",
     "extrapolate",
     "fit_frontier",

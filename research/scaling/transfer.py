@@ -30,30 +30,35 @@ Says = Literal["stays", "moves", "unknown"]
 
 
 class Estimate(NamedTuple):
-    """A number with the ends of its interval."""
+    """A number with the ends of its interval; an end that is not known is infinite, or 0."""
 
     value: float
     low: float
     high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """By name; an end that is not known is None."""
+        known = self.low < self.high < np.inf
+        return self._asdict() if known else {"value": self.value, "low": None, "high": None}
 
 
 @dataclass(frozen=True)
 class Best:
     """The best rate at one place of the axis; `why` says why it has none.
 
-    `rate` and `loss` are those of the vertex; `curve` has the parabola's rates and losses. `runs`
-    has columns rate, loss, seed.
+    `rate` and `loss` are those of the vertex; `parabola` [3] is of log loss in log2 of the rate,
+    highest power first. `runs` has columns rate, loss, seed.
     """
 
     place: float
     runs: pd.DataFrame = field(repr=False)
     rate: Estimate | None = None
     loss: float | None = None
-    curve: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    parabola: np.ndarray | None = None
     why: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        rate = None if self.rate is None else self.rate._asdict()
+        rate = None if self.rate is None else self.rate.to_json()
         shown = {"place": self.place, "rate": rate, "loss": self.loss, "why": self.why}
         return shown | {"runs": len(self.runs)}
 
@@ -90,10 +95,10 @@ class Transfer:
 
     def to_json(self) -> dict[str, Any]:
         """Estimates in full precision, and one entry a place."""
-        names = ("exponent", "moved", "regret")
-        found = {
-            name: each and each._asdict() for name in names if (each := getattr(self, name)) or True
-        }
+        found = {name: getattr(self, name) for name in ("exponent", "moved", "regret")}
+        found = {name: None if each is None else each.to_json() for name, each in found.items()}
+        kept = [each.place for each in self.best if each.why is None]
+        found["range"] = [kept[0], kept[-1]] if kept else None
         more = {"at_least": self.at_least, "says": self.says, "refused": self.refused}
         best = [each.to_json() for each in self.best]
         return {"over": self.over, "level": self.level, **found, **more, "best": best}
@@ -122,17 +127,22 @@ def transfer(table: Table, over: str, rate: str = "learning_rate", level: float 
             f"{table.source}: two runs at {over} {row.place:g}, {rate} {row.rate:g} and seed "
             f"{row.seed}: something else is varied; --where or --part picks one"
         )
-    valleys = [_valley(place, runs) for place, runs in frame.groupby("place")]
-    best = [_best(valley, level) for valley in valleys]
-    ends = [valley for valley, each in zip(valleys, best, strict=True) if each.why is None]
+    places = {float(place): runs for place, runs in frame.groupby("place")}  # type: ignore[arg-type]
+    valleys = [
+        _valley(
+            place, np.log2(runs.rate.to_numpy()), np.log(runs.loss.to_numpy()), runs.seed.to_numpy()
+        )
+        for place, runs in places.items()
+    ]
+    best = [_best(each, places[each.place], level) for each in valleys]
+    ends = [valley for valley in valleys if not valley.why]
     if len(ends) < FEWEST:
         why = "; ".join(f"{over} {each.place:g}: {each.why}" for each in best if each.why)
         said = f"{len(ends)} of {len(best)} values of {over} have a best rate; it takes {FEWEST}"
         return Transfer(over, level, best, refused=f"{said}{f' ({why})' if why else ''}")
-    places = np.array([each.place for each in ends])
-    vertices = np.array([each.vertex for each in ends])
-    exponent = power_law(2.0**vertices, {over: places}, level)[over]
-    span = float(np.log2(places[-1] / places[0]))
+    x, y = (np.array([getattr(each, name) for each in ends]) for name in ("place", "vertex"))
+    exponent = power_law(2.0**y, {over: x}, level)[over]
+    span = float(np.log2(x[-1] / x[0]))
     regret, at_least = _regret(ends[0], ends[-1], level)
     moved = Estimate(*(span * each for each in exponent))
     return Transfer(over, level, best, exponent, moved, regret, at_least)
@@ -167,60 +177,74 @@ def power_law(
 
 @dataclass(frozen=True)
 class _Valley:
-    """Runs of one place, lowest rate first, and the parabola through those in its `window`.
+    """Runs of one place, by rate, and the parabola through those about the lowest.
 
-    log loss = a u^2 + b u + height of the seed, u = log2 rate; `design` [window, 2 + seeds] has a
-    row a run of the window and `solution` is of it.
+    u = log2 rate and y = log loss [runs]; `means` [rates] are of y over seeds at the log2 `rates`.
+    y = a u^2 + b u + height of the seed: `design` [window, 2 + seeds] has a row a run of the
+    `window` [runs], `solution` is of it.
     """
 
     place: float
-    runs: pd.DataFrame
+    u: np.ndarray
+    y: np.ndarray
+    rates: np.ndarray
+    means: np.ndarray
     window: np.ndarray
     design: np.ndarray
     solution: np.ndarray
-    noise: float
-    degrees: int
 
     @property
     def vertex(self) -> float:
         return float(-self.solution[1] / self.solution[0] / 2)
 
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom of the noise."""
+        return max(len(self.design) - self.design.shape[1], 0)
 
-def _valley(place: Any, runs: pd.DataFrame) -> _Valley:
-    runs = runs.sort_values(["rate", "seed"]).reset_index(drop=True)
-    u, y = np.log2(runs.rate.to_numpy()), np.log(runs.loss.to_numpy())
-    lowest = np.log2(runs.assign(y=y).groupby("rate").y.mean().idxmin())
-    window = np.abs(u - lowest) < REACH
-    seeds = pd.get_dummies(runs.seed[window]).to_numpy(float)
-    design = np.column_stack([u[window] ** 2, u[window], seeds])
+    @property
+    def noise(self) -> float:
+        """Of log loss; 0 where no run is left to tell it."""
+        rest = self.y[self.window] - self.design @ self.solution
+        return float(np.sqrt(rest @ rest / self.degrees)) if self.degrees else 0.0
+
+    @property
+    def why(self) -> str | None:
+        """Why there is no best rate."""
+        if len(self.rates) < FEWEST:
+            return f"{len(self.rates)} rates; it takes {FEWEST}"
+        lowest = self.means.argmin()
+        if lowest in (0, len(self.rates) - 1):
+            end = "highest" if lowest else "lowest"
+            return f"edge: the {end} rate tried, {2.0 ** self.rates[lowest]:g}, is best"
+        inside = self.u[self.window]
+        if self.solution[0] <= 0 or not inside.min() < self.vertex < inside.max():
+            return "no valley within the rates tried"
+        return None
+
+
+def _valley(place: float, u: np.ndarray, y: np.ndarray, seeds: np.ndarray) -> _Valley:
+    rates, index = np.unique(u, return_inverse=True)
+    means = np.bincount(index, y) / np.bincount(index)
+    window = np.abs(u - rates[means.argmin()]) < REACH
+    heights = seeds[window, None] == np.unique(seeds[window])
+    design = np.column_stack([u[window] ** 2, u[window], heights])
     solution, *_ = np.linalg.lstsq(design, y[window])
-    rest, degrees = y[window] - design @ solution, len(design) - design.shape[1]
-    noise = float(np.sqrt(rest @ rest / degrees)) if degrees > 0 else np.nan
-    return _Valley(float(place), runs, window, design, solution, noise, degrees)
+    return _Valley(place, u, y, rates, means, window, design, solution)
 
 
-def _best(valley: _Valley, level: float) -> Best:
-    rates, runs = np.unique(valley.runs.rate), valley.runs
-    lowest = runs.assign(y=np.log(runs.loss)).groupby("rate").y.mean().idxmin()
-    found = Best(valley.place, runs)
-    if len(rates) < FEWEST:
-        return Best(valley.place, runs, why=f"{len(rates)} rates; it takes {FEWEST}")
-    if lowest in (rates[0], rates[-1]):
-        end = "lowest" if lowest == rates[0] else "highest"
-        return Best(valley.place, runs, why=f"edge: the {end} rate tried, {lowest:g}, is best")
+def _best(valley: _Valley, runs: pd.DataFrame, level: float) -> Best:
+    if valley.why:
+        return Best(valley.place, runs, why=valley.why)
     a, b, *heights = valley.solution
-    inside = np.log2(runs.rate[valley.window])
-    if a <= 0 or not inside.min() < valley.vertex < inside.max():
-        return Best(valley.place, runs, why="no valley within the rates tried")
     slope = np.array([b / a**2, -1 / a]) / 2  # of the vertex in a and b
     covariance = np.linalg.inv(valley.design.T @ valley.design)[:2, :2]
     error = valley.noise * np.sqrt(slope @ covariance @ slope)
-    reach = scipy.special.stdtrit(max(valley.degrees, 1), 0.5 + level / 2) * error
-    u = np.linspace(inside.min(), inside.max(), 41)
-    curve = pd.DataFrame({"rate": 2.0**u, "loss": np.exp(a * u**2 + b * u + np.mean(heights))})
-    ends = (2.0 ** (valley.vertex + side) for side in (0.0, -reach, reach))
-    loss = float(np.exp(np.mean(heights) - b**2 / a / 4))
-    return Best(found.place, runs, Estimate(*map(float, ends)), loss, curve)
+    reach = scipy.special.stdtrit(valley.degrees, 0.5 + level / 2) * error if error else np.inf
+    rate = Estimate(*(float(2.0 ** (valley.vertex + side)) for side in (0.0, -reach, reach)))
+    height = float(np.mean(heights))
+    loss = float(np.exp(height - b**2 / a / 4))
+    return Best(valley.place, runs, rate, loss, np.array([a, b, height]))
 
 
 def _regret(first: _Valley, last: _Valley, level: float) -> tuple[Estimate, bool]:
@@ -231,14 +255,13 @@ def _regret(first: _Valley, last: _Valley, level: float) -> tuple[Estimate, bool
     """
     generator = np.random.default_rng(0)
     (a, b, _), (a_last, b_last, y) = (_redrawn(valley, generator) for valley in (first, last))
-    vertices, rates = -b / a / 2, np.unique(np.log2(last.runs.rate))
+    vertices, rates = -b / a / 2, last.rates
     u = np.clip(vertices, rates[0], rates[-1])
-    curved = a_last * u**2 + b_last * u
     rest = y - np.outer(a_last, rates**2) - np.outer(b_last, rates)
     beside = [np.interp(each, rates, row) for each, row in zip(u, rest, strict=True)]
-    lowest = (rest * np.isin(rates, np.log2(last.runs.rate[last.window]))).sum(1)
-    lowest = lowest / len(np.unique(last.runs.rate[last.window])) - b_last**2 / a_last / 4
-    paid = np.expm1(np.maximum(curved + beside - lowest, 0))
+    height = rest[:, np.isin(rates, last.u[last.window])].mean(1)
+    above = a_last * u**2 + b_last * u + beside - (height - b_last**2 / a_last / 4)
+    paid = np.expm1(np.maximum(above, 0))
     low, high = np.quantile(paid[1:], [0.5 - level / 2, 0.5 + level / 2])
     return Estimate(*map(float, (paid[0], low, high))), bool(u[0] != vertices[0])
 
@@ -248,12 +271,12 @@ def _redrawn(valley: _Valley, generator: np.random.Generator) -> tuple[np.ndarra
 
     Within the window runs are redrawn about the parabola, elsewhere about themselves.
     """
-    y, noise = np.log(valley.runs.loss.to_numpy()), np.nan_to_num(valley.noise)
-    middle = y.copy()
+    middle = valley.y.copy()
     middle[valley.window] = valley.design @ valley.solution
-    draws = np.vstack([y, middle + noise * generator.standard_normal((DRAWS, len(y)))])
+    scatter = valley.noise * generator.standard_normal((DRAWS, len(middle)))
+    draws = np.vstack([valley.y, middle + scatter])
     (a, b, *_), *_ = np.linalg.lstsq(valley.design, draws[:, valley.window].T)
-    of_rate = pd.get_dummies(valley.runs.rate).to_numpy(float)
+    of_rate = (valley.u[:, None] == valley.rates).astype(float)
     return a, b, draws @ (of_rate / of_rate.sum(0))
 
 

@@ -192,3 +192,37 @@ def rates_study(folder: Path, part="text", key="width", **planted) -> Path:
     for row, config in zip(rows, configs, strict=True):
         (folder / row["id"] / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def planted_batches(noise=0.0, draw=0, rates=(0.01, 0.02, 0.04)) -> pd.DataFrame:
+    """Learning curves whose steps to a loss of 3 are 100 (1 + 16 / batch), fewest at a rate of .02.
+
+    `noise` is of a run's log steps; the gradient's noise scale is 8.
+    """
+    generator, curves = np.random.default_rng(draw), []
+    grid = np.meshgrid(2.0 ** np.arange(1, 7), rates, (0, 1), indexing="ij")
+    for batch, rate, seed in zip(*(each.ravel() for each in grid), strict=True):
+        needed = 100 * (1 + 16 / batch) * (1 + abs(np.log2(rate / 0.02)))
+        step = np.round(np.geomspace(0.1, 2, 20) * needed)
+        needed = needed * np.exp(noise * generator.standard_normal())
+        about = {"batch": int(batch), "rate": rate, "seed": int(seed), "step": step.astype(int)}
+        about |= {"gradient_square": 0.5, "gradient_noise": 4.0}
+        curves.append(pd.DataFrame({**about, "loss": 3 - 0.5 * np.log(step / needed)}))
+    return pd.concat(curves, ignore_index=True)
+
+
+def batches_study(folder: Path) -> Path:
+    """A run folder of such curves, in rows that metrics.jsonl holds."""
+    curves = planted_batches().groupby(["batch", "rate", "seed"])
+    runs = {f"text-{k}": rows for k, (_, rows) in enumerate(curves)}
+    results = []
+    for name, rows in runs.items():
+        first = rows.iloc[0]
+        each = result(1e5, 1e6, rows.loss.iloc[-1], 1e12, seed=int(first.seed), size=32)
+        more = {"id": name, "batch_size": int(first.batch), "learning_rate": float(first.rate)}
+        results.append(each | more | {"rows": len(rows)})
+    write_study(folder, results)
+    for name, rows in runs.items():
+        lines = rows.rename(columns={"loss": "score"}).to_json(orient="records", lines=True)
+        (folder / name / "metrics.jsonl").write_text(lines)
+    return folder

@@ -16,6 +16,7 @@ from research.__main__ import VERBS, main
 from research.scaling.laws import LAWS
 from tests.scaling.planted import (
     arms_study,
+    batches_study,
     grid,
     losses,
     planted_arms,
@@ -36,6 +37,7 @@ LAB = (
     "reproduce",
     "compare",
     "transfer",
+    "batch",
 )
 
 
@@ -88,6 +90,7 @@ def folder(tmp_path_factory):
     rates.assign(optimizer="adamw").to_csv(path / "rates.csv", index=False)
     for part, key in (("text_width", "width"), ("text_depth", "depth")):
         rates_study(path / "runs" / "transfer", part=part, key=key, noise=0.003)
+    batches_study(path / "runs" / "critical_batch")
     (path / "laws").mkdir()
     words = shlex.split(
         "fit table.csv --params N --data D --loss L --bootstrap 200 --out laws.json"
@@ -129,6 +132,7 @@ SHORT = {
     " --law chinchilla",
     "reproduce": "reproduce hoffmann2022",
     "compare": "compare a.csv b.csv --flops C --loss L",
+    "batch": "batch runs/critical_batch",
     "transfer": "transfer rates.csv --over width --rate lr --loss L",
 }
 KEYS = {
@@ -145,6 +149,7 @@ KEYS = {
     "reproduce": {"paper", "passed", "lines", "learned"},
     "compare": {"multiplier", "trend", "range", "paired", "p_value", "warnings", "refused"},
     "transfer": {"arms"},
+    "batch": {"networks"},
 }
 
 
@@ -212,7 +217,7 @@ def test_every_verb_is_a_function_that_returns_a_documented_dataclass():
     readme = scaling.__doc__ or ""
     pairs = re.findall(r"^    (\w+)\(.*?\) -> (\w+)", readme, re.M)
     names = ("isoflop", "backtest", "extrapolate", "next_runs", "plan", "predict", "reproduce")
-    names = (*names, "compare", "transfer")
+    names = (*names, "compare", "transfer", "critical_batch")
     assert {"fit_law", *names} == {name for name, _ in pairs}
     for name, result in pairs:
         kind = getattr(scaling, result)

@@ -1,0 +1,68 @@
+"""Beyond which batch size do more examples a step hardly save steps?
+
+Question: how many steps does a text model take to one loss with batches of 2 to 64 examples, each
+at the best of its rates; where do steps stop falling, at two widths; and is the gradient-noise
+scale of McCandlish et al. (2018) that batch?
+Cost: TODO FLOPs in 54 trials, about TODO minutes on two cores.
+Expected: steps follow S (1 + B_crit / B) (McCandlish et al. 2018, eq. 2.7), with a B_crit of 10 to
+40 examples of 64 bytes at this loss; both widths have about the same, as it grows with data and
+not with size (Zhang et al. 2024), where they are held to one loss the wider the smaller. The noise
+scale, of two halves of each batch, is of the same order of magnitude. `batch runs/critical_batch`
+says what is found.
+"""
+
+import itertools
+
+from ml_collections import ConfigDict
+
+from research import defaults
+
+PARTS = {
+    "text": {
+        "title": "Steps to a loss against batch size, on Python source",
+        "family": "autoregressive",
+        "data": "python_stdlib",
+        "unit": "bits/byte",
+        "data_unit": "tokens",
+    }
+}
+SEEDS = {32: (0, 1), 64: (0,)}  # by width
+BATCHES = (2, 4, 8, 16, 32, 64)
+RATES = (0.008, 0.016, 0.032)  # at a batch of 8; others by the root of the batch
+FEWEST_STEPS, TURN = 150, 16  # enough steps for the loss, were B_crit at the turn
+SCORES = 25  # along a run
+
+
+def get_config(part: str) -> ConfigDict:
+    """One run at a constant rate, scored along its way by the average of its weights.
+
+    Second moments forget over as many examples at every batch (Marek et al. 2025).
+    """
+    config = defaults.config("autoregressive", "python_stdlib", optimizer="adamw")
+    config.part, config.sampling.num, config.data.length = part, 0, 64
+    config.evaluation.examples = 256
+    config.train.schedule, config.train.noise_scale = "constant", 2
+    config.rules, config.base.b2, config.base.batch_size = ("half_life",), 0.95, 8
+    return config
+
+
+def get_trials(part: str) -> list[dict]:
+    """Every batch at its rates, for as many steps as the loss may take."""
+    cells = itertools.product(SEEDS, BATCHES, RATES)
+    return [
+        _axes(width, batch, rate, seed) for width, batch, rate in cells for seed in SEEDS[width]
+    ]
+
+
+def _axes(width: int, batch: int, rate: float, seed: int) -> dict:
+    every = round(FEWEST_STEPS * (1 + TURN / batch) / SCORES)
+    return {
+        "size": width,
+        "train.batch_size": batch,
+        "train.learning_rate": rate * (batch / 8) ** 0.5,
+        "train.steps": SCORES * every,
+        "train.ema_decay": 1 - 10 / (SCORES * every),
+        "log_steps": every,
+        "evaluation.every_steps": every,
+        "seed": seed,
+    }
