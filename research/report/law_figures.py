@@ -98,7 +98,7 @@ def _of(arm: str, found: Transfer, kind: str) -> pd.DataFrame:
         elif each.rate is not None and kind == "best":
             row = {"place": each.place, "loss": each.loss, **each.rate._asdict()}
             rows.append(pd.DataFrame([row]).rename(columns={"value": "rate"}))
-        elif each.rate is not None:
+        elif each.rate is not None and each.parabola is not None:
             u = np.log2(each.rate.value) + np.linspace(-2, 2, 41)
             losses = np.exp(np.polyval(each.parabola, u))
             rows.append(pd.DataFrame({"place": each.place, "rate": 2.0**u, "loss": losses}))

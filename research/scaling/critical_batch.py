@@ -90,16 +90,13 @@ def steps_to(curve: pd.DataFrame, target: float) -> float:
 
     NaN where it never has.
     """
-    below = np.flatnonzero(curve.loss <= target)
+    step, loss = curve.step.to_numpy(float), curve.loss.to_numpy()
+    below = np.flatnonzero(loss <= target)
     if not len(below):
         return np.nan
-    last = below[0]
-    if last == 0:
-        return float(curve.step.iloc[0])
-    ends = curve.iloc[last - 1 : last + 1]
+    ends = slice(max(below[0] - 1, 0), below[0] + 1)
     # np.interp wants rising x, and the loss falls.
-    log_step = np.interp(-target, -ends.loss, np.log(ends.step))
-    return float(np.exp(log_step))
+    return float(np.exp(np.interp(-target, -loss[ends], np.log(step[ends]))))
 
 
 def _trade_off(batch: np.ndarray, steps: np.ndarray, level: float) -> tuple[Estimate, Estimate]:

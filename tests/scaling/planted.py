@@ -153,16 +153,17 @@ def arms_study(folder: Path, arms: dict[str, pd.DataFrame], **changes) -> Path:
 
 
 def planted_rates(
-    exponent=-0.5, noise=0.0, lopsided=0.0, places=5, seeds=2, rates=7, draw=0
+    exponent=-0.5, noise=0.0, lopsided=0.0, first=-5.0, places=5, seeds=2, rates=7, draw=0
 ) -> pd.DataFrame:
     """Runs over 16 times the width (columns width, lr, L, seed) whose best rate is a power of it.
 
+    It is 2^`first` at a width of 16.
     Log losses are a parabola in log2 rate, of .03 a factor of two squared, and `lopsided` times its
     cube; each width and seed has a level of its own. Rates tried are factors of two.
     """
     generator = np.random.default_rng(draw)
     grown = np.linspace(0, 4, places)
-    best = -5 + generator.uniform(-0.5, 0.5) * (noise > 0) + exponent * grown
+    best = first + exponent * grown
     shape = np.zeros((places, seeds, rates))
     u = np.round(-5 + exponent * grown)[:, None, None] + np.arange(rates) - rates // 2 + shape
     away = u - best[:, None, None]

@@ -35,14 +35,17 @@ def test_a_rate_that_no_run_reaches_costs_at_least_that_of_the_nearest():
 
 @pytest.mark.parametrize("lopsided", [0.0, 0.003])
 def test_intervals_hold_planted_drifts(lopsided):
-    drifts, costs = [], []
+    drifts, costs, rates, truth = [], [], [], 2.0 ** (-5.2 - 0.4 * np.arange(5))
     for draw in range(200):
-        each = found(planted_rates(-0.4, 0.01, lopsided, draw=draw))
+        each = found(planted_rates(-0.4, 0.01, lopsided, first=-5.2, draw=draw))
         assert each.exponent and each.regret
         drifts.append(each.exponent.low <= -0.4 <= each.exponent.high)
         costs.append(each.regret.low <= np.expm1(0.03 * 1.6**2) <= each.regret.high)
+        ends = [best.rate for best in each.best if best.rate]
+        rates += [low <= value <= high for value, (_, low, high) in zip(truth, ends, strict=True)]
     assert 0.92 <= np.mean(drifts) <= 0.97
-    assert lopsided or 0.92 <= np.mean(costs) <= 0.97
+    if not lopsided:
+        assert 0.92 <= np.mean(costs) <= 0.97 and 0.92 <= np.mean(rates) <= 0.97
 
 
 def test_a_best_rate_at_the_edge_is_none():
