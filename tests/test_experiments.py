@@ -66,7 +66,7 @@ def test_a_branch_pays_its_cooldown_only(flags):
     trunk, *branches = loaded.groups[0]
     alone = sum(trial.config.train.steps for trial in branches)
     shared = sum(trial.steps_to_run for trial in loaded.groups[0])
-    assert shared < 0.75 * alone
+    assert shared < 0.85 * alone  # two fifths of each are the trunk's
     assert laptop.work(trunk.config).memory > laptop.PROCESS_BYTES
 
 
