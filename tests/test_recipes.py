@@ -18,8 +18,8 @@ def laddered(recipe, size, budget):
 @pytest.mark.parametrize(
     "recipe, best",
     [
-        ("ladder", {1e9: 4, 2e11: 4, 8e11: 8, 1.6e12: 8, 3.2e12: 16, 6.4e12: 16, 5.1e13: 32}),
-        ("image_ladder", {1e11: 8, 4e11: 16, 1.6e12: 32}),
+        ("ladder", {1e9: 8, 8e11: 8, 1.6e12: 8, 3.2e12: 16, 6.4e12: 16, 5.1e13: 32}),
+        ("image_ladder", {1e11: 16, 4e11: 16, 1.6e12: 32}),
     ],
 )
 def test_batches_are_the_best_of_the_tables_and_double_while_budgets_grow_eightfold(recipe, best):
