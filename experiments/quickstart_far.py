@@ -5,7 +5,7 @@ asked for one run of 30 times the largest of those, near the best size that it n
 Cost: 3.6e13 FLOPs in 2 trials, about 10 minutes on two cores.
 Expected, as found: text, 112 wide at 2.4e13 FLOPs, has 1.633 bits a byte where the law says 1.663,
 1.8% more (1.6% more when fitted to the largest budget too). Images, 64 wide with heads 8 wide at
-1.2e13, have 1.385 bits a dimension where the law says 1.518, 9.2% more (5.3%): of images the law
+1.2e13, have 1.385 bits a dimension where the law says 1.511, 8.7% more (3.9%): of images the law
 is not to be trusted that far, as its E is not identified either.
 """
 
