@@ -120,9 +120,8 @@ TOGETHER = BOTH | {
     "tables": {"model.value_embeddings": True, "model.bigram_rows": 65_536},
 }
 AT_LARGEST = {
-    name: TOGETHER[name] for name in ("ladder", "batch_16", "schulz_3", "swiglu", "swiglu+schulz_3")
-} | {
-    "swiglu+schulz_3+b1_.8": TOGETHER["swiglu+schulz_3+b1_.8"],
+    **{name: TOGETHER[name] for name in ("ladder", "batch_16", "schulz_3")},
+    **{name: keys for name, keys in TOGETHER.items() if name.startswith("swiglu")},
     "schulz_3+batch_16": SCHULZ | {"train.batch_size": 16},
     "heads_16": {"model.num_heads": 4},
 }

@@ -21,7 +21,7 @@ from research.errors import UserError, nearest
 from research.optim.roles import path_name
 from research.optim.settings import matches
 from research.run import checkpoint, lease, record
-from research.run.rows import Row, read_rows
+from research.run.rows import FILE, Row, read_rows
 
 log = logging.getLogger("research")
 
@@ -165,7 +165,7 @@ def _reference(folder: Path, shapes: Any) -> Any:
 
 def _trunk_rows(branch: Branch) -> list[Row]:
     """The rows of the trunk, as many as its result says where it has one: it may be going on."""
-    path, metrics = branch.folder / "result.json", branch.folder / "metrics.jsonl"
+    path, metrics = branch.folder / "result.json", branch.folder / FILE
 
     def count() -> int | None:
         return record.read_json(path).get("rows") if path.exists() else None

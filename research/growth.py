@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from research import data, optim, processes, programs
 from research.errors import Interrupted, UserError
 from research.run import checkpoint, lease, record, storage
-from research.run.rows import Rows, read_rows, tally
+from research.run.rows import FILE, Rows, read_rows, tally
 from research.run.stop import Stop
 
 
@@ -49,9 +49,9 @@ def reopen(folder: Path, steps: int, held: lease.Hold) -> None:
     if not path.exists():
         return
     before = record.read_json(path)
-    end, rows = before["train"]["steps"], read_rows(folder / "metrics.jsonl")
+    end, rows = before["train"]["steps"], read_rows(folder / FILE)
     if end < steps and end % before["log_steps"] and rows and rows[-1]["step"] == end:
-        Rows(folder / "metrics.jsonl", end - 1, lease=held.number)
+        Rows(folder / FILE, end - 1, lease=held.number)
     held.check()
     (folder / "result.json").unlink(missing_ok=True)
 
@@ -72,7 +72,7 @@ def replay(config: ConfigDict, folder: Path, steps: Sequence[int]) -> None:
     settings, seed = config.train, jax.random.key(config.seed)
     kept = [int(name) for name in storage.names(folder / "checkpoints") if name.isdigit()]
     everything = tuple(range(max([*kept, *steps]) + 1))
-    home, keep, rows = folder / "checkpoints", config.checkpoint.keep, folder / "metrics.jsonl"
+    home, keep, rows = folder / "checkpoints", config.checkpoint.keep, folder / FILE
     with (
         lease.holding(folder) as held,
         Stop() as stop,

@@ -21,12 +21,14 @@ def ladder(config: ConfigDict) -> None:
     at every width. The last three fifths of the run are the cooldown; warm-up is a fixed number of
     steps, so that runs of one batch size share one trunk. At the second rung of
     experiments/recipe_text.csv no other rate, and no other share or shape of the cooldown, is
-    better by more than 0.01 bits a byte; batch and heads are the best of those tried at each rung.
+    better by more than 0.01 bits a byte. Heads are the best of those tried at each rung, and so is
+    the batch but at the smallest, where half of it is better.
 
-    With AdamW it is the ladder of the first laws, `_adamw`.
+    With AdamW rates, batch and cooldown are those of the first laws, `_adamw`.
     """
     rates = dict(input=5.0, output=0.9, scalar=1.0)
-    _ladder(config, 2.0, _batch(config, 8, at=8e11), rates, largest_rate=0.016)
+    batch = _batch(config, 8, at=8e11)
+    _ladder(config, heads=2.0, batch_size=batch, rates=rates, largest_rate=0.016)
 
 
 def image_ladder(config: ConfigDict) -> None:
@@ -38,7 +40,8 @@ def image_ladder(config: ConfigDict) -> None:
     """
     rates = dict(input=0.5, output=0.2, scalar=1.0)
     batch = _batch(config, 16, at=4e11)
-    _ladder(config, 1.5, batch, rates, largest_rate=0.008)  # 0.016 is too much
+    # A largest rate of 0.016 is too much.
+    _ladder(config, heads=1.5, batch_size=batch, rates=rates, largest_rate=0.008)
 
 
 def _batch(config: ConfigDict, size: int, at: float) -> int:

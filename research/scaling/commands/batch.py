@@ -7,7 +7,7 @@ import pandas as pd
 
 from research.errors import UserError
 from research.run import files, storage
-from research.run.rows import read_rows
+from research.run.rows import FILE, read_rows
 from research.scaling.commands.answer import add_answer_options, aligned, answer
 from research.scaling.commands.options import share, within
 from research.scaling.critical_batch import critical_batch
@@ -68,7 +68,7 @@ def _rows(source: str) -> pd.DataFrame:
     for trial in files.read_runs(folder).trials:
         about = {"part": trial["part"], "size": trial["size"], "seed": trial["seed"]}
         about |= {"batch": trial["batch_size"], "rate": trial["learning_rate"]}
-        for row in read_rows(folder / trial["id"] / "metrics.jsonl"):
+        for row in read_rows(folder / trial["id"] / FILE):
             noise = {
                 name: row[name] for name in ("gradient_square", "gradient_noise") if name in row
             }
