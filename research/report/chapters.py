@@ -12,6 +12,7 @@ from research.report.findings import GROWS, Findings
 from research.report.load import Part
 from research.report.spent import draw_time
 
+SMOOTHED = 9  # points of a curve that are averaged where it stands beside a law
 # What a figure is called: its group on the page, its name (its caption is the macro of that name
 # in words.html.j2), and its heading.
 Titled = tuple[str, str, str, alt.LayerChart]
@@ -112,7 +113,17 @@ def loss_chart(
 ) -> alt.LayerChart:
     """Draw loss against compute for `part`."""
     floor = None if part.floor is None else part.floor["value"]
-    return figures.loss_against_compute(part.titles, found, part.curves, floor, height, interactive)
+    curves = _smoothed(part.curves)
+    return figures.loss_against_compute(part.titles, found, curves, floor, height, interactive)
+
+
+def _smoothed(curves: pd.DataFrame) -> pd.DataFrame:
+    """Average each curve over its neighbouring points, as a point is the loss of a few batches.
+
+    Beside a law, the curves tell how runs come down, and their noise would hide both.
+    """
+    loss = curves.groupby("id").loss.rolling(SMOOTHED, center=True, min_periods=1).mean()
+    return curves.assign(loss=loss.droplevel(0))
 
 
 def headline(chapters: list[Chapter]) -> alt.HConcatChart:
