@@ -13,7 +13,7 @@ from typing import Any
 from launch import backends, follow, job, journal, local, processes, tpu, variables
 from launch.job import JobSpec
 from launch.run import Element, argv
-from research import hardware, mesh, rivals, study, trunks
+from research import counts, hardware, mesh, rivals, study, trunks
 from research.config import preset_flags
 from research.errors import UserError, nearest
 from research.run import profiling, storage
@@ -113,7 +113,8 @@ def _run_here(args: argparse.Namespace, flags: Sequence[str]) -> int:
             raise UserError(f"--batch {batch} is of one process that trains; drop --{option}")
     if args.dry_run:  # measured as a worker runs: on one core
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {processes.THREADS}".strip()
-    loaded = _load(args.config, flags)
+    with counts.kept(storage.path(args.workdir)):
+        loaded = _load(args.config, flags)
     folder = storage.path(args.workdir) / loaded.name
     if args.dry_run:
         from research.dryrun import laptop

@@ -117,10 +117,10 @@ def _prepare_data(loaded: study.Study) -> None:
 @contextlib.contextmanager
 def _handed_over(loaded: study.Study) -> Iterator[str]:
     """The path of a file, there while inside, from which a worker has `loaded` (`taken_over`)."""
-    from research import cost
+    from research import counts
 
     with tempfile.NamedTemporaryFile(prefix="isoflop-") as file:  # nobody else may read or write it
-        pickle.dump((loaded, cost.COUNTED), file)
+        pickle.dump((loaded, counts.COUNTED), file)
         file.flush()
         yield file.name
 
@@ -130,12 +130,12 @@ def taken_over(path: str, spec: str) -> study.Study:
 
     The experiment's file is imported all the same, as it may register what its trials name.
     """
-    from research import cost
+    from research import counts
 
     load_experiment(spec)
     with open(path, "rb") as file:
         loaded, counted = pickle.load(file)
-    cost.COUNTED.update(counted)
+    counts.COUNTED.update(counted)
     return loaded
 
 

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import data, defaults, families, programs
+from research import counts, data, defaults, families, programs
 from research.errors import UserError
 
 CONVENTION = {
@@ -35,9 +35,6 @@ UNREADABLE = ("pallas_call", "ffi_call", "pure_callback", "io_callback", "tpu_cu
 CONTAINERS = ("stack", "blocks")  # scopes that only hold others, as classes' names do
 # Axes of tables and of the head; a "lookup" table is one beside the embedding of the input.
 TABLES = ("vocab", "lookup", "class", "position", "output", "logits")
-# FLOPs of steps by scope that this process counted, or was told of (`launch.local`), by the shape
-# of their neutral programs.
-COUNTED: dict[str, dict[str, int]] = {}
 
 
 class Ledger:
@@ -92,9 +89,7 @@ class Ledger:
     def step_flops_by_scope(self) -> dict[str, int]:
         """`step_flops` by scope; those of the optimizer begin with "optimizer"."""
         shape = self._config.to_json(sort_keys=True)
-        if shape not in COUNTED:
-            COUNTED[shape] = _step_flops(self._config, self._spec)
-        return COUNTED[shape]
+        return counts.flops(shape, lambda: _step_flops(self._config, self._spec))
 
     @property
     def flops(self) -> int:

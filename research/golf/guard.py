@@ -8,7 +8,7 @@ import os
 import sys
 
 from research.errors import UserError
-from research.golf import code
+from research.run import code
 
 HELD = ("validation", "test")
 _closed: list[bool] = []  # an audit hook (PEP 578) stays: there is one, and this says if it acts

@@ -177,15 +177,21 @@ def code() -> dict[str, Any]:
 
 
 @functools.lru_cache
+def versions() -> dict[str, str]:
+    """Versions of the libraries that compute a run."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+@functools.lru_cache
 def _environment() -> dict[str, Any]:
     import jax
 
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     about = Path("/proc/cpuinfo")
     cpu = re.findall(r"model name\s*:(.*)", about.read_text()) if about.exists() else []
     return {
         **code(),
-        "versions": {name: importlib.metadata.version(name) for name in names},
+        "versions": versions(),
         "python": platform.python_version(),
         "machine": {
             "cpu": cpu[0].strip() if cpu else platform.processor(),

@@ -6,7 +6,7 @@ import pytest
 
 from launch import local
 from research import config as configs
-from research import cost, study
+from research import cost, counts, study
 from tests import tiny
 
 
@@ -18,7 +18,7 @@ def test_a_worker_takes_over_what_the_sweep_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "load_experiment", imported := [].append)
     with local._handed_over(loaded) as path:
         assert Path(path).stat().st_mode & 0o777 == 0o600
-        monkeypatch.setattr(cost, "COUNTED", {})
+        monkeypatch.setattr(counts, "COUNTED", {})
         cost._ledger.cache_clear()
         taken = local.taken_over(path, spec)
     assert not Path(path).exists() and imported.__self__ == [spec]

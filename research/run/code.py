@@ -1,4 +1,4 @@
-"""Which code a recipe's runs are computed by: its files, their digest, the commit that has them."""
+"""Which code computes a run: its files, their digest, the commit that has them."""
 
 import hashlib
 import os
@@ -22,10 +22,7 @@ def foreign(path: str) -> bool:
 
 
 def files(*given: str) -> list[Path]:
-    """The `given` files, research/, and what has been imported from elsewhere.
-
-    What a recipe imports only once it trains is not among them.
-    """
+    """The `given` files, research/, and what has been imported from elsewhere until now."""
     names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     brought = [name for name in names if name and name.endswith(".py") and foreign(name)]
     found = {Path(name).resolve() for name in (*given, *brought)}
