@@ -27,6 +27,7 @@ from research.errors import UserError
 EVALUATORS = {
     "validation": "research.evaluation.validation",
     "training": "research.evaluation.training",
+    "activations": "research.evaluation.activations",
 }
 PROTOCOL = ("score_kinds", "update", "finish")
 

@@ -136,6 +136,14 @@ def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
     return {"likelihood": {"unit": unit, "kind": "exact", "better": "lower"}}
 
 
+def activations(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
+    """The stream after the last block, [B, L, D], and the logits, [B, L, V], of a batch."""
+    del key
+    inputs = batch["tokens"][:, :-1], _where(batch)
+    x_BxLxD, (read_BxLxD, *_) = common.stream(network(config), params, *inputs)
+    return {"stream": x_BxLxD, "output": head(config).logits(config, params, read_BxLxD)}
+
+
 def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) -> np.ndarray:
     """Draw `num` sequences of config.data.length tokens, at config.sampling.temperature.
 

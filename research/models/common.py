@@ -43,6 +43,16 @@ def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
     return module.apply({"params": params}, *inputs)
 
 
+def stream(module: nn.Module, params: Params, *inputs: Any) -> tuple[jax.Array, Any]:
+    """What the module's "stack" hands on to its last norm, [B, L, D], and what `apply` returns."""
+    returned, found = module.apply(
+        {"params": params}, *inputs,
+        capture_intermediates=lambda each, _: each.name == "stack", mutable=["intermediates"],
+    )  # fmt: skip
+    ((x_BxLxD, *_),) = found["intermediates"]["stack"]["__call__"]
+    return x_BxLxD, returned
+
+
 def logical_axes(module: nn.Module, *inputs: Any) -> Params:
     """Return a tree like `init`'s of tuples of logical axis names, made without arrays."""
     return jax.tree.map(

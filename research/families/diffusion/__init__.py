@@ -270,6 +270,21 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
     return {"bound": {"unit": "bits/dim", "kind": "upper bound", "better": "lower"}}
 
 
+def activations(
+    config: Any, params: common.Params, batch: dict[str, Array], key: Array
+) -> dict[str, Array]:
+    """The stream after the last block, [B, L, D], and the raw prediction, [B, H, W, C], of a batch.
+
+    The images are seen at times spread evenly over the schedule.
+    """
+    x0, (module, _) = pixels(batch["image"]), network(config)
+    gamma_B, _ = make_schedule(config)(jnp.linspace(0, 1, len(x0)))
+    x_t = process.add_noise(x0, jax.random.normal(key, x0.shape), gamma_B)
+    label_B = batch["label"] if config.model.num_classes else None
+    x_BxLxD, (output, _) = common.stream(module, params, x_t, gamma_B, label_B)
+    return {"stream": x_BxLxD, "output": output}
+
+
 @functools.partial(jax.jit, static_argnames="config")
 def draw(config: Any, params: common.Params, key: Array, label: Array) -> Array:
     """Samples for the given `label` [num] of a frozen config; see `sample`."""

@@ -1,0 +1,72 @@
+"""Do activations stay of one size as a network widens, once a few steps have moved it?
+
+Question: after eight steps at one rate, how does the root mean square of the stream and of the
+output of an autoregressive and of a diffusion transformer grow from 32 to 1,024 wide with AdamW,
+and to 256 with Muon, in the standard parametrisation and in muP?
+Cost: to be measured.
+Expected: flat under muP with either optimizer; under the standard parametrisation AdamW's grow with
+the width, since its steps add up coherently over inputs (Yang et al. 2022, appendix D), and Muon's
+only in the head, whose step is AdamW's.
+"""
+
+import itertools
+
+from ml_collections import ConfigDict
+
+from research import defaults
+
+FAMILIES = {
+    "text": ("autoregressive", "python_stdlib", "bits/byte", "tokens"),
+    "images": ("diffusion", "glyphs", "bits/dim", "images"),
+}
+PARTS = {
+    name: {
+        "title": f"Activations of {family} transformers over width",
+        "family": family,
+        "data": data,
+        "unit": unit,
+        "data_unit": data_unit,
+    }
+    for name, (family, data, unit, data_unit) in FAMILIES.items()
+}
+WIDTHS = (32, 64, 128, 256, 512, 1024)
+WIDEST = {"adamw": 1024, "muon": 256}
+ARMS = {
+    f"{optimizer}, {parametrization}": {
+        "train.optimizer": optimizer,
+        "train.learning_rate": rate,
+        "train.parametrization": parametrization,
+    }
+    for (optimizer, rate), parametrization in itertools.product(
+        {"adamw": 0.01, "muon": 0.02}.items(), ("standard", "mup")
+    )
+}
+
+
+def get_config(part: str) -> ConfigDict:
+    """Eight steps of eight short examples, without warm-up or cooldown, heads 16 wide."""
+    about = PARTS[part]
+    config = defaults.config(about["family"], about["data"])
+    config.part, config.sampling.num = part, 0
+    config.base.width, config.base.depth = WIDTHS[0], 2
+    config.model.depth = 2
+    config.train.batch_size, config.train.steps = 8, 8
+    config.train.schedule, config.train.warmup_steps = "constant", 0
+    config.evaluation.evaluators = ("activations",)
+    config.evaluation.examples, config.evaluation.batch_size = 64, 64
+    if part == "text":
+        config.data.length = 32
+    else:
+        config.recipe = "image_ladder"
+        config.model.image_shape, config.model.patch_size = (16, 16, 1), 4
+        config.model.fourier_features = (6, 7)
+    return config
+
+
+def get_trials(part: str) -> list[dict]:
+    """Each arm at each width, with two seeds; a wider Muon would take most of the time."""
+    return [
+        {"arm": arm, **ARMS[arm], "size": width, "model.num_heads": width // 16, "seed": seed}
+        for arm, width, seed in itertools.product(ARMS, WIDTHS, (0, 1))
+        if width <= WIDEST[ARMS[arm]["train.optimizer"]]
+    ]
