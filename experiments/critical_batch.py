@@ -3,7 +3,7 @@
 Question: how many steps does a text model take to one loss with batches of 2 to 64 examples, each
 at the best of its rates; where do steps stop falling, at two widths; and is the gradient-noise
 scale of McCandlish et al. (2018) that batch?
-Cost: 8.4e12 FLOPs in 54 trials, and 3.3e12 of scores, about 6 minutes on two cores.
+Cost: 1.4e13 FLOPs in 90 trials, and 5.5e12 of scores, about 10 minutes on two cores.
 Expected: steps follow S (1 + B_crit / B) (McCandlish et al. 2018, eq. 2.7), with a B_crit of 10 to
 40 examples of 64 bytes at this loss; both widths have about the same, as it grows with data and
 not with size (Zhang et al. 2024), where they are held to one loss the wider the smaller. The noise
@@ -28,7 +28,7 @@ PARTS = {
 }
 SEEDS = {32: (0, 1), 64: (0,)}  # by width
 BATCHES = (2, 4, 8, 16, 32, 64)
-RATES = (0.008, 0.016, 0.032)  # at a batch of 8; others by the root of the batch
+RATES = (0.004, 0.008, 0.016, 0.032, 0.064)  # at a batch of 8; others by the root of the batch
 FEWEST_STEPS, TURN = 150, 16  # enough steps for the loss, were B_crit at the turn
 SCORES = 25  # along a run
 

@@ -46,6 +46,7 @@ PARTS = {
 }
 RUNGS = ((32, 1, 2e11), (48, 3, 8e11))  # width, heads as the ladder then had them, and FLOPs
 LARGEST = (64, 2, 3.2e12)  # of some arms, with two seeds
+WITH_TABLES = ((32, 2, 8e11), (32, 2, 1.6e12), (48, 3, 1.6e12), (64, 4, 1.6e12))  # two seeds too
 SEEDS = (0, 1, 2)
 # The ladder of the first laws: AdamW at one rate, a short cooldown, none of the ingredients.
 FIRST = {
@@ -137,10 +138,12 @@ def get_config(part: str) -> ConfigDict:
 
 
 def get_trials(part: str) -> list[dict]:
-    """Every arm at both rungs, with three seeds, and some at the largest."""
+    """Every arm at both rungs, with three seeds, some at the largest, look-up tables at others."""
     arms = {name: FIRST | keys for name, keys in ALONE.items()} | TOGETHER
     more = trials({"heads_16": {"model.num_heads": 2}}, RUNGS[:1], SEEDS)
-    return trials(arms, RUNGS, SEEDS) + more + trials(AT_LARGEST, (LARGEST,), SEEDS[:2])
+    more += trials(AT_LARGEST, (LARGEST,), SEEDS[:2])
+    more += trials({"tables": TOGETHER["tables"]}, WITH_TABLES, SEEDS[:2])
+    return trials(arms, RUNGS, SEEDS) + more
 
 
 def trials(arms: dict[str, dict], rungs: tuple, seeds: tuple) -> list[dict]:
