@@ -275,10 +275,10 @@ def activations(
 ) -> dict[str, Array]:
     """The stream after the last block, [B, L, D], and the raw prediction, [B, H, W, C], of a batch.
 
-    The images are seen at times spread evenly over the schedule.
+    The images are seen where signal and noise are equal.
     """
     x0, (module, _) = pixels(batch["image"]), network(config)
-    gamma_B, _ = make_schedule(config)(jnp.linspace(0, 1, len(x0)))
+    gamma_B = jnp.zeros(len(x0))
     x_t = process.add_noise(x0, jax.random.normal(key, x0.shape), gamma_B)
     label_B = batch["label"] if config.model.num_classes else None
     x_BxLxD, (output, _) = common.stream(module, params, x_t, gamma_B, label_B)
