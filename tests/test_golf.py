@@ -17,8 +17,8 @@ from launch import local
 from research import config, cost, data, runtime, study
 from research.__main__ import main
 from research.errors import UserError
-from research.golf import guard, proper, verdict
 from research.golf import contest as contests
+from research.golf import guard, proper, verdict
 from research.run import code
 from research.train import train
 

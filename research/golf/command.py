@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train what is not trained yet, and print a row a budget in CSV; words go to stderr."""
     from launch import processes
-    from research.golf import proper, verdict
     from research.golf import contest as contests
+    from research.golf import proper, verdict
     from research.run import code
 
     processes.check_arguments(args)
