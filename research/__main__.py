@@ -45,6 +45,10 @@ VERBS = {
         "say how far the best learning rate moves with width, depth or horizon",
         "python -m research transfer runs/transfer --over size --out transfer.json",
     ),
+    "power": (
+        "say with which power of a column a score or a best rate grows, arm by arm",
+        "python -m research power runs/coordinate_check --over size --loss activations_output",
+    ),
     "batch": (
         "find the batch beyond which more examples a step hardly save steps",
         "python -m research batch runs/critical_batch --out batch.json",

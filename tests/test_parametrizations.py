@@ -81,7 +81,7 @@ def growth(rows):
     "family, optimizer, widths, grown",
     [
         ("autoregressive", "adamw", WIDTHS[:2], 2),
-        slow("autoregressive", "adamw", WIDTHS, 2),
+        slow("autoregressive", "adamw", (32, 256, 1024), 2),
         slow("diffusion", "adamw", WIDTHS, 2),
         slow("autoregressive", "muon", WIDTHS, 1),  # the head's; Muon's own steps are muP's
         slow("diffusion", "muon", WIDTHS, 0),

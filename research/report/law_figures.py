@@ -89,6 +89,23 @@ def transfer(found: Mapping[str, Transfer], rate: str) -> alt.HConcatChart:
     return alt.hconcat(*panels, last.properties(width=PANEL)).resolve_scale(color="independent")
 
 
+def power(points: pd.DataFrame, over: str, title: str) -> alt.LayerChart:
+    """Draw a number against a column, both on log axes, a line of means an arm."""
+    points = points.rename(columns={over: "place"})
+    x = grammar.log_axis(alt.X, points.place, "place", over, format="~g")
+    y = grammar.log_axis(alt.Y, points.L, "L", title, format="~g")
+    arms = list(dict.fromkeys(points.arm))
+    color = alt.Color("arm:N", sort=arms, legend=alt.Legend(title=None))
+    means = points.groupby(["arm", "place"], as_index=False).L.mean()
+    tooltip = [tip("arm", "Arm"), tip("place", over), tip("L", title, ".4g")]
+    shape = alt.Shape("arm:N", sort=arms, legend=None)
+    return layered(
+        mark(means, "line", x, y, color=color),
+        mark(points, "run", x, y, color=color, shape=shape, tooltip=tooltip),
+        height=HEIGHT,
+    )
+
+
 def _of(arm: str, found: Transfer, kind: str) -> pd.DataFrame:
     """Rows of an arm: its runs, its parabolas within a factor of four, or its best rates."""
     rows = [pd.DataFrame(columns=["place", "rate", "loss", "low", "high"], dtype=float)]

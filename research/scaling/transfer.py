@@ -120,7 +120,7 @@ def transfer(table: Table, over: str, rate: str = "learning_rate", level: float 
             rate and seed.
     """
     columns = {
-        name: _positive(table, option, name)
+        name: positive(table, option, name)
         for option, name in (("--over", over), ("--rate", rate))
     }
     frame = pd.DataFrame({"place": columns[over], "rate": columns[rate], "loss": table["L"]})
@@ -286,7 +286,8 @@ def _redrawn(valley: _Valley, generator: np.random.Generator) -> tuple[np.ndarra
     return a, b, draws @ (of_rate / of_rate.sum(0))
 
 
-def _positive(table: Table, option: str, name: str) -> np.ndarray:
+def positive(table: Table, option: str, name: str) -> np.ndarray:
+    """The column `name`, which `option` asks for, of positive numbers; UserError else."""
     values = table.numbers(name)
     if name not in table.frame:
         raise UserError(

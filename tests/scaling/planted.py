@@ -147,7 +147,7 @@ def arms_study(folder: Path, arms: dict[str, pd.DataFrame], **changes) -> Path:
     for name, frame in arms.items():
         for row in frame.itertuples():
             each = result(row.N, row.D, row.L, row.C, seed=int(row.seed), arm=name)
-            each |= {"id": f"{each['id']}-arm{name}", "size": f"{row.N:.0f}", "flops": row.C}
+            each |= {"id": f"{each['id']}-arm{name}", "size": round(row.N), "flops": row.C}
             rows.append(each | {"seconds": row.C / 1e10, "flops_spent": row.C} | changes)
     return write_study(folder, rows)
 

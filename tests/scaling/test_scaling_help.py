@@ -37,6 +37,7 @@ LAB = (
     "reproduce",
     "compare",
     "transfer",
+    "power",
     "batch",
 )
 
@@ -86,6 +87,9 @@ def folder(tmp_path_factory):
     both = [r.assign(optimizer=o) for r, o in zip(arms, ("adamw", "muon"), strict=True)]
     pd.concat(both).to_csv(path / "arms.csv", index=False)
     arms_study(path / "runs" / "recipe_text", dict(zip(("base", "muon"), arms, strict=True)))
+    score = {"value": 2.0, "unit": "root mean square", "kind": "exact", "better": "lower"}
+    scores = {"activations_output": score | {"split": "validation", "examples": 8}}
+    arms_study(path / "runs" / "coordinate_check", {"mup": arms[0]}, scores=scores)
     rates = planted_rates(noise=0.003)
     rates.assign(optimizer="adamw").to_csv(path / "rates.csv", index=False)
     for part, key in (("text_width", "width"), ("text_depth", "depth")):
@@ -134,6 +138,7 @@ SHORT = {
     "compare": "compare a.csv b.csv --flops C --loss L",
     "batch": "batch runs/critical_batch",
     "transfer": "transfer rates.csv --over width --rate lr --loss L",
+    "power": "power rates.csv --over width --loss lr",
 }
 KEYS = {
     "fit": {"law", "parameters", "intervals", "warnings", "refused", "convention"},
@@ -149,6 +154,7 @@ KEYS = {
     "reproduce": {"paper", "passed", "lines", "learned"},
     "compare": {"multiplier", "trend", "range", "paired", "p_value", "warnings", "refused"},
     "transfer": {"arms"},
+    "power": {"arms"},
     "batch": {"networks"},
 }
 

@@ -118,3 +118,35 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
         assert main([*command, *words]) == 2
         printed = capsys.readouterr().err
         assert printed.startswith("error: ") and printed.count("\n") == 1 and said in printed
+
+
+def test_powers_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    n, d = np.meshgrid(np.geomspace(32, 1024, 6), np.geomspace(1e7, 1e9, 4))
+    rows = [
+        pd.DataFrame({"width": n.ravel(), "D": d.ravel(), "y": 2 * n.ravel() ** power, "arm": arm})
+        for arm, power in (("standard", 0.5), ("mup", 0.0))
+    ]
+    pd.concat(rows).assign(y=lambda f: f.y * f.D**-0.25).to_csv("rates.csv", index=False)
+    command = ["power", "rates.csv", "--loss", "y", "--over", "width"]
+    assert main([*command, "--data", "D", "--over", "D", "--json"]) == 0
+    standard, mup = json.loads(capsys.readouterr().out)["arms"]
+    assert standard["width"]["value"] == pytest.approx(0.5) and standard["arm"] == "standard"
+    assert mup["width"]["value"] == pytest.approx(0, abs=1e-9)
+    assert standard["D"]["value"] == pytest.approx(-0.25) and mup["c"]["value"] == pytest.approx(2)
+    assert main([*command, "--figure", "growth.png"]) == 0
+    assert "  standard          +0.500  [" in capsys.readouterr().out
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("growth.png", "growth.svg"))
+    for words, said in (
+        (["--figure", "growth.pdf"], "expected a name that ends in .png or .svg"),
+        (["--data", "D", "--over", "D", "--figure", "growth.png"], "--figure draws against one column"),
+        (["--over", "widht"], "--over: no column 'widht' in rates.csv (did you mean 'width'?)"),
+        (["--over", "arm"], "--over arm: expected positive numbers"),
+        (["--over", "width"], "do not tell a power of width: vary each apart"),
+    ):
+        if words == ["--over", "width"]:
+            pd.concat(rows).query("width == 32").to_csv("rates.csv", index=False)
+            words = []
+        assert main([*command, *words]) == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith("error: ") and printed.count("\n") == 1 and said in printed
