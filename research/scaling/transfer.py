@@ -120,8 +120,7 @@ def transfer(table: Table, over: str, rate: str = "learning_rate", level: float 
             rate and seed.
     """
     columns = {
-        name: positive(table, option, name)
-        for option, name in (("--over", over), ("--rate", rate))
+        name: positive(table, option, name) for option, name in (("--over", over), ("--rate", rate))
     }
     frame = pd.DataFrame({"place": columns[over], "rate": columns[rate], "loss": table["L"]})
     frame["seed"] = table.frame["seed"].to_numpy() if "seed" in table.frame else 0

@@ -52,6 +52,16 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert found["critical_batch"]["value"] == pytest.approx(16, rel=1e-3) and found["size"] == 32
     assert main(["batch", "runs"]) == 0
     assert "B_crit 16 [16, 16]" in capsys.readouterr().out
-    for words, said in ((["nowhere"], "no such run folder"), (["runs", "--target", "1"], "not 1")):
+    curves = planted_batches().assign(size=32)
+    curves.to_csv("curves.csv", index=False)
+    assert main(["batch", "curves.csv", "--target", "3", "--json"]) == 0
+    (same,) = json.loads(capsys.readouterr().out)["networks"]
+    assert same["critical_batch"] == pytest.approx(found["critical_batch"], rel=1e-6)
+    curves.drop(columns="rate").to_csv("bare.csv", index=False)
+    for words, said in (
+        (["nowhere"], "nowhere"),
+        (["bare.csv"], "batch: no column 'rate' in bare.csv"),
+        (["runs", "--target", "1"], "not 1"),
+    ):
         assert main(["batch", *words]) == 2
         assert said in capsys.readouterr().err

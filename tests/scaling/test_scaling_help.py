@@ -20,6 +20,7 @@ from tests.scaling.planted import (
     grid,
     losses,
     planted_arms,
+    planted_batches,
     planted_rates,
     planted_study,
     rates_study,
@@ -95,6 +96,7 @@ def folder(tmp_path_factory):
     for part, key in (("text_width", "width"), ("text_depth", "depth")):
         rates_study(path / "runs" / "transfer", part=part, key=key, noise=0.003)
     batches_study(path / "runs" / "critical_batch")
+    planted_batches().assign(size=32).to_csv(path / "batches.csv", index=False)
     (path / "laws").mkdir()
     words = shlex.split(
         "fit table.csv --params N --data D --loss L --bootstrap 200 --out laws.json"

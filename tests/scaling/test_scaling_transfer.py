@@ -139,7 +139,10 @@ def test_powers_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("growth.png", "growth.svg"))
     for words, said in (
         (["--figure", "growth.pdf"], "expected a name that ends in .png or .svg"),
-        (["--data", "D", "--over", "D", "--figure", "growth.png"], "--figure draws against one column"),
+        (
+            ["--data", "D", "--over", "D", "--figure", "growth.png"],
+            "--figure draws against one column",
+        ),
         (["--over", "widht"], "--over: no column 'widht' in rates.csv (did you mean 'width'?)"),
         (["--over", "arm"], "--over arm: expected positive numbers"),
         (["--over", "width"], "do not tell a power of width: vary each apart"),
