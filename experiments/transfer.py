@@ -89,8 +89,15 @@ def get_trials(part: str) -> list[dict]:
         }
         for arm, times in cells
         for rate in _rates(name, axis, arm, times)
-        for seed in ((0,) if axis == "width" and times > 4 else (0, 1))
+        for seed in range(_seeds(name, axis, times))
     ]
+
+
+def _seeds(name: str, axis: str, times: float) -> int:
+    """One where a run costs most; four where one pair left valleys that are no valleys."""
+    if axis == "width" and times > 4:
+        return 1
+    return 4 if (name, axis) == ("text", "horizon") else 2
 
 
 def _shape(name: str, axis: str, times: float) -> dict:
@@ -108,11 +115,14 @@ def _rates(name: str, axis: str, arm: str, times: float) -> list[float]:
     """Factors of two of where the best is expected, and at any rate the best of the small end.
 
     Over width there is one more above, as the best rate may fall by less than it should where
-    tables and head matter; the widest networks, which cost the most, have it with AdamW alone.
+    tables and head matter; the widest networks, which cost the most, have it with AdamW alone. Two
+    arms of text have it too, and the widest Muon of images one below: the best was at the edge.
     """
     small = CENTRES[name].get(arm, CENTRES[name]["adamw"] / 2)
     small /= SMALL[axis] / WIDTHS[0] if arm != "muon" else 1
     centre = small * 2.0 ** round(POWERS[axis][arm] * math.log2(times))
     more = axis == "width" and (arm == "adamw" or times <= 4)
-    offsets = range(-2, 4 if more else 3)
+    more |= name == "text" and arm in ("mup", "completep")
+    less = (name, axis, arm, times) == ("images", "width", "muon", 16)
+    offsets = range(-3 if less else -2, 4 if more else 3)
     return sorted({small, *(centre * 2.0**offset for offset in offsets)})
