@@ -3,7 +3,7 @@
 Question: after eight steps at one rate, how does the root mean square of the stream and of the
 output of an autoregressive and of a diffusion transformer grow from 32 to 1,024 wide with AdamW,
 and to 256 with Muon, in the standard parametrisation and in muP?
-Cost: 3.7e12 FLOPs in 80 trials, about ten minutes on two cores, most of it compilation. The runs are
+Cost: 3.7e12 FLOPs in 80 trials, ten minutes on two cores, most of it compilation. The runs are
 in coordinate_check.csv.
 Expected, as found: under muP both are flat over 32 times the width with AdamW (powers of the width
 within .03 of zero), and over 8 times with Muon, but for the output of its images, which falls
