@@ -45,10 +45,11 @@ def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
 
 def stream(module: nn.Module, params: Params, *inputs: Any) -> tuple[jax.Array, Any]:
     """What the module's "stack" hands on to its last norm, [B, L, D], and what `apply` returns."""
-    returned, found = module.apply(
+    applied: Any = module.apply(
         {"params": params}, *inputs,
         capture_intermediates=lambda each, _: each.name == "stack", mutable=["intermediates"],
     )  # fmt: skip
+    returned, found = applied
     ((x_BxLxD, *_),) = found["intermediates"]["stack"]["__call__"]
     return x_BxLxD, returned
 
