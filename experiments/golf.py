@@ -11,8 +11,8 @@ experiments/golf/ are the first rows of experiments/golf.csv, where failures are
 It prints a row a budget and nothing else to stdout; stopped, it goes on where it was. Only what a
 commit has can be a record. Cost of all three budgets: 2.1e13 FLOPs in 15 runs, about 10 minutes on
 two cores. The first rows, bits a byte: nanoGPT's model and tuned AdamW 3.159, 2.592 and 2.204, the
-first ladder 2.780, 2.396 and 1.999, today's 2.423, 2.067 and 1.835, for the same loss 7.1 [6.7, 7.5]
-and 3.1 [2.7, 3.4] times less compute by `compare` of their losses.
+first ladder 2.780, 2.396 and 1.999, today's 2.423, 2.067 and 1.835; at equal loss the former two
+take 7.1 [6.7, 7.5] and 3.1 [2.7, 3.4] times the compute of today's, by `compare` of their losses.
 
 A recipe chooses the network, the optimizer, the batch, the order of magnitude of everything and
 what it spends the FLOPs on. It does not choose the bytes, the split, the score or the seeds, may

@@ -2,7 +2,7 @@
 
 Question: at equal FLOPs, the optimizer's among them, what is each ingredient of the ladder worth:
 added alone to the ladder of the first laws, and taken alone from today's; and what else would help?
-Cost: 2.2e14 FLOPs in 343 trials, about 90 minutes on two cores. The runs are in
+Cost: 2.3e14 FLOPs in 351 trials, about 95 minutes on two cores. The runs are in
 recipe_text.csv.
 Expected, as found: bits a byte, means of three seeds at 2e11 FLOPs and 32 wide / at 8e11 and 48
 wide, where the difference of two arms has a standard error of about .006 / .004; a third figure is
@@ -17,7 +17,8 @@ were changed by what is found here.
 - taken from today's: AdamW +.426 / +.221, smear +.069 / +.031, NorMuon +.021 / +.017, zero outputs
   +.026 / +.016, QK-norm +.008 / +.010
 - look-up tables: bigrams -.161 / -.123, values -.021 / -.011, both -.172 / -.124: at 40 times the
-  parameters, so an option; less at the larger rung
+  parameters, so an option; less at the larger rung. At the best width both reach 1.924 at 8e11 (32
+  wide, two seeds) and 1.842 at 1.6e12 (48 wide)
 - taken since: a batch that grows with the budget, 4 -.017 / +.024, 16 +.083 / +.018 / -.020; heads
   16 wide and no wider, -.016 / 0 (they are) / -.023
 - better at both and gone at the third: SwiGLU -.021 / -.019 / -.006, three Newton-Schulz steps
