@@ -62,3 +62,13 @@ def test_mup_and_completep_have_the_lower_losses():
             own = runs[(runs.part == part) & (runs[axis] == runs[runs.part == part][axis].max())]
             best = own.groupby(["arm", "rate"]).loss.mean().groupby("arm").min()
             assert best[arm] < best["adamw"]
+
+
+def test_the_critical_batch_grows_as_the_loss_falls(capsys):
+    def found(*words):
+        assert main(["batch", "experiments/critical_batch.csv", *words, "--json"]) == 0
+        return [row["critical_batch"] for row in json.loads(capsys.readouterr().out)["networks"]]
+
+    narrow, wide = found("--target", "3.05")
+    assert 8 < narrow["value"] < 15 and 12 < wide["low"] < narrow["high"]
+    assert found()[1]["value"] > wide["value"]
