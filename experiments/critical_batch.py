@@ -5,11 +5,11 @@ at the best of its rates; where do steps stop falling, at two widths; and is the
 scale of McCandlish et al. (2018) that batch?
 Cost: 1.4e13 FLOPs in 90 trials, and 5.5e12 of scores, about 10 minutes on two cores.
 Expected, as found: steps follow S (1 + B_crit / B) (McCandlish et al. 2018, eq. 2.7). To 3.05 bits
-a byte B_crit is 11 examples of 64 bytes [7, 17] at 32 wide and 16 [13, 21] at 64 wide; one size was
-to be like another (Zhang et al. 2024), and the intervals meet. It grows as the loss falls: 22
+a byte B_crit is 11 examples of 64 bytes [7, 17] at 32 wide and 16 [13, 21] at 64 wide; one size
+was to be like another (Zhang et al. 2024), and the intervals meet. It grows as the loss falls: 22
 [17, 29] to 2.81 at 64 wide. The noise scale, of two halves of each batch, is 8.0 and 5.9 examples
-to 3.05 and 9.8 to 2.81: of that order, and half of it. The best rate is that of a batch of 8 times the
-root of the batch, within a factor of two; none tried beyond the first three was better.
+to 3.05 and 9.8 to 2.81: of that order, and half of it. The best rate is that of a batch of 8 times
+the root of the batch, within a factor of two; none tried beyond the first three was better.
 critical_batch.csv has the rows about those losses, `batch critical_batch.csv --target 3.05` fits
 them.
 """
