@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launch import processes
-from research import rivals, runtime, study, trunks
+from research import counts, rivals, runtime, study, trunks
 from research.config import load_experiment
 from research.errors import Interrupted, UserError
 from research.processes import from_first
@@ -56,6 +56,7 @@ def sweep(
     study.check_folder(loaded, folder)
     study.say_former(loaded, folder)
     study.write_description(loaded, folder)
+    counts.write(folder.parent)
     waiting = [trial for trial in loaded.trials if not finished(folder, trial)]
     print(f"{loaded.name}: {len(loaded.trials)} trials, {len(waiting)} to run", flush=True)
     if all(_done(folder, group) for group in loaded.groups):
@@ -117,8 +118,6 @@ def _prepare_data(loaded: study.Study) -> None:
 @contextlib.contextmanager
 def _handed_over(loaded: study.Study) -> Iterator[str]:
     """The path of a file, there while inside, from which a worker has `loaded` (`taken_over`)."""
-    from research import counts
-
     with tempfile.NamedTemporaryFile(prefix="isoflop-") as file:  # nobody else may read or write it
         pickle.dump((loaded, counts.COUNTED), file)
         file.flush()
@@ -130,8 +129,6 @@ def taken_over(path: str, spec: str) -> study.Study:
 
     The experiment's file is imported all the same, as it may register what its trials name.
     """
-    from research import counts
-
     load_experiment(spec)
     with open(path, "rb") as file:
         loaded, counted = pickle.load(file)

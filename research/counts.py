@@ -1,9 +1,9 @@
 """FLOPs of train steps that were counted before, in this process or by an earlier one.
 
 Counting traces the step, most of a second a shape. `COUNTED` holds what this process counted or
-was told of (`launch.local`), by the shape of the neutral program. Inside `kept`, a file a shape
-holds it for later processes, under a digest of all the code that a trace may meet and of the
-libraries' versions: changed code counts anew.
+was told of (`launch.local`), by the shape of the neutral program. `write` keeps it in files, a
+shape each, which a later process reads inside `kept`. Their names are digests of the shape, of all
+the code that a trace may meet and of the libraries' versions: changed code counts anew.
 """
 
 import contextlib
@@ -18,34 +18,44 @@ from research.run.record import Count
 
 COUNTED: dict[str, dict[str, int]] = {}
 _folders: list[Path] = []  # none, or that of `kept`
+_fresh: dict[str, dict[str, int]] = {}  # what was counted inside the last `kept`
+
+
+def flops(shape: str, count: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """FLOPs of a step by scope: as counted before for this `shape`, else by `count`."""
+    if shape not in COUNTED:
+        found = _read(shape)
+        COUNTED[shape] = count() if found is None else found
+        if found is None and _folders:
+            _fresh[shape] = COUNTED[shape]
+    return COUNTED[shape]
 
 
 @contextlib.contextmanager
 def kept(folder: Path) -> Iterator[None]:
-    """Keep what is counted inside in `folder`/.cache/flops; a bucket keeps nothing."""
-    _folders[:] = [] if storage.remote(folder) else [folder / ".cache" / "flops"]
+    """Inside, read what `write` has kept in `folder`; a bucket keeps nothing."""
+    _fresh.clear()
+    _folders[:] = [] if storage.remote(folder) else [folder]
     try:
         yield
     finally:
         _folders.clear()
 
 
-def flops(shape: str, count: Callable[[], dict[str, int]]) -> dict[str, int]:
-    """FLOPs of a step by scope: as counted before for this `shape`, else by `count`."""
-    if shape not in COUNTED:
-        COUNTED[shape] = _read_or(shape, count) if _folders else count()
-    return COUNTED[shape]
+def write(folder: Path) -> None:
+    """Keep in `folder`/.cache/flops what was counted inside `kept`; a full disk keeps nothing."""
+    with contextlib.suppress(UserError):
+        for shape, counted in _fresh.items():
+            record.write_json(_path(folder, shape), counted, durable=False)
 
 
-def _read_or(shape: str, count: Callable[[], dict[str, int]]) -> dict[str, int]:
+def _read(shape: str) -> dict[str, int] | None:
+    try:
+        return record.read_json(_path(*_folders, shape), dict[str, Count]) if _folders else None
+    except UserError:  # not there, or by a process that was stopped while it wrote
+        return None
+
+
+def _path(folder: Path, shape: str) -> Path:
     about = json.dumps([code.digest(code.files()), record.versions(), shape])
-    path = _folders[0] / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
-    try:
-        return record.read_json(path, dict[str, Count])
-    except UserError:  # not counted yet, or by a process that was stopped while it wrote
-        counted = count()
-    try:
-        record.write_json(path, counted, durable=False)
-    except UserError:  # a full disk, or one that is read only: the count serves this process
-        pass
-    return counted
+    return folder / ".cache" / "flops" / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
