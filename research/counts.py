@@ -51,7 +51,7 @@ def write(folder: Path) -> None:
 
 def _read(shape: str) -> dict[str, int] | None:
     try:
-        return record.read_json(_path(*_folders, shape), dict[str, Count]) if _folders else None
+        return record.read_json(_path(_folders[0], shape), dict[str, Count]) if _folders else None
     except UserError:  # not there, or by a process that was stopped while it wrote
         return None
 
