@@ -19,12 +19,9 @@ import itertools
 
 from ml_collections import ConfigDict
 
+from experiments.transfer import FAMILIES, see
 from research import defaults
 
-FAMILIES = {
-    "text": ("autoregressive", "python_stdlib", "bits/byte", "tokens"),
-    "images": ("diffusion", "glyphs", "bits/dim", "images"),
-}
 PARTS = {
     name: {
         "title": f"Activations of {family} transformers over width",
@@ -60,12 +57,7 @@ def get_config(part: str) -> ConfigDict:
     config.train.schedule, config.train.warmup_steps = "constant", 0
     config.evaluation.evaluators = ("activations",)
     config.evaluation.examples, config.evaluation.batch_size = 64, 64
-    if part == "text":
-        config.data.length = 32
-    else:
-        config.recipe = "image_ladder"
-        config.model.image_shape, config.model.patch_size = (16, 16, 1), 4
-        config.model.fourier_features = (6, 7)
+    see(config, length=32)
     return config
 
 

@@ -76,13 +76,18 @@ def get_config(part: str) -> ConfigDict:
     config.base.width, config.base.depth = SMALL[axis], DEPTHS[0]
     config.train.batch_size, config.train.steps = 8, STEPS[name]
     config.train.decay_shape, config.train.decay_fraction = "linear", 0.6
-    if name == "text":
-        config.data.length = 64
+    see(config, length=64)
+    return config
+
+
+def see(config: ConfigDict, length: int) -> None:
+    """Set what an example is: `length` bytes of text, or a glyph of 16 patches."""
+    if config.family == "autoregressive":
+        config.data.length = length
     else:
         config.recipe = "image_ladder"
         config.model.image_shape, config.model.patch_size = (16, 16, 1), 4
         config.model.fourier_features = (6, 7)
-    return config
 
 
 def get_trials(part: str) -> list[dict]:

@@ -6,13 +6,14 @@ appendix D). A family gives them by its function `activations(config, params, ba
 returns {"stream": after the last block, "output": what the network predicts}, examples first.
 """
 
+import math
 from typing import Any
 
-import numpy as np
 from jax import numpy as jnp
 
 from research import families
 from research.errors import UserError
+from research.evaluation import validation
 
 NAMES = ("stream", "output")
 
@@ -31,16 +32,16 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 
 
 def update(config: Any, params: Any, batch: dict, key: Any) -> dict[str, dict[str, Any]]:
-    """{name: {"squares", "count"}} of one batch, of its examples alone."""
+    """{name: {"total", "count"}} of one batch: squares, of its examples alone."""
     found = families.load(config.family).activations(config, params, batch, key)
     return {name: _squares(found[name], batch["mask"]) for name in NAMES}
 
 
 def _squares(x: Any, mask_B: Any) -> dict[str, Any]:
     mean_B = jnp.square(x.astype(jnp.float32)).reshape(len(x), -1).mean(1)
-    return {"squares": (mask_B * mean_B).sum(), "count": mask_B.sum()}
+    return {"total": (mask_B * mean_B).sum(), "count": mask_B.sum()}
 
 
 def finish(config: Any, sums: dict[str, dict[str, float]]) -> dict[str, float]:
-    roots = {name: np.sqrt(each["squares"] / each["count"]) for name, each in sums.items()}
-    return {f"activations_{name}": float(root) for name, root in roots.items()}
+    found = validation.finish(config, sums)
+    return {f"activations_{name}": math.sqrt(square) for name, square in found.items()}

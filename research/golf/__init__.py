@@ -3,7 +3,7 @@
 `contest.py` reads a contest's file (experiments/golf.py) and makes a recipe's runs a study, whose
 trials the sweep runs; `guard.py` catches who reads validation by mistake, `proper.py` asks whether
 what was trained predicts at all, `verdict.py` tests losses against the record and writes rows, and
-`code.py` says which code they are of.
+`research/run/code.py` says which code they are of.
 
 Held by the code: bytes, split, score, seeds and budget are the contest's; FLOPs are the ledger's,
 never above the budget; a run begins at its own initial parameters and is scored once, at its end;

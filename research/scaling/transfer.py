@@ -122,10 +122,9 @@ def transfer(table: Table, over: str, rate: str = "learning_rate", level: float 
     columns = {
         name: positive(table, option, name) for option, name in (("--over", over), ("--rate", rate))
     }
-    frame = pd.DataFrame({"place": columns[over], "rate": columns[rate], "loss": table["L"]})
+    losses = positive_losses(table)
+    frame = pd.DataFrame({"place": columns[over], "rate": columns[rate], "loss": losses})
     frame["seed"] = table.frame["seed"].to_numpy() if "seed" in table.frame else 0
-    if not (frame.loss > 0).all():
-        raise UserError(f"{table.source}: losses of zero or less have no logarithm")
     if (twice := frame.duplicated(["place", "rate", "seed"])).any():
         row = frame[twice].iloc[0]
         raise UserError(
@@ -283,6 +282,13 @@ def _redrawn(valley: _Valley, generator: np.random.Generator) -> tuple[np.ndarra
     (a, b, *_), *_ = np.linalg.lstsq(valley.design, draws[:, valley.window].T)
     of_rate = (valley.u[:, None] == valley.rates).astype(float)
     return a, b, draws @ (of_rate / of_rate.sum(0))
+
+
+def positive_losses(table: Table) -> np.ndarray:
+    """The losses [rows]; UserError where one has no logarithm."""
+    if not (table["L"] > 0).all():
+        raise UserError(f"{table.source}: losses of zero or less have no logarithm")
+    return table["L"]
 
 
 def positive(table: Table, option: str, name: str) -> np.ndarray:

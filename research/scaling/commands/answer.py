@@ -2,9 +2,11 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from research.errors import UserError
 from research.run.record import write_json, write_text
 
 MOST_SHOWN = 40  # rows of a table of predictions that are printed
@@ -37,6 +39,20 @@ def answer(
         write_json(args.out, content, checksum=checksum)
     said = [*lines, f"wrote {args.out}"] if args.out else lines
     print(json.dumps(content, indent=2) if args.json else "\n".join(said))
+
+
+def write_figure(name: str, draw: Callable[[], Any]) -> None:
+    """Write the chart that `draw` makes as PNG and SVG of --figure's `name`.
+
+    Raises:
+        UserError: a name that is no PNG or SVG.
+    """
+    from research.report import export  # altair and its kin take a second to load
+
+    path = Path(name)
+    if path.suffix not in (".png", ".svg"):
+        raise UserError(f"--figure {path}: expected a name that ends in .png or .svg")
+    export.write_pictures(export.print_spec(export.to_spec(draw())), path.parent, path.stem)
 
 
 def aligned(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

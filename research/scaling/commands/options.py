@@ -55,6 +55,14 @@ def share(option: str, example: float) -> Callable[[str], float]:
     return within(option, float, lambda value: 0 < value < 1, expected)
 
 
+def add_arm_options(parser: argparse.ArgumentParser, figure: str) -> None:
+    """Declare what verbs that go arm by arm share; `figure` says what --figure draws."""
+    add = parser.add_argument
+    add("--by", default="arm", metavar="COLUMN", help="the column that names arms (default: arm)")
+    add("--level", type=share("--level", 0.95), default=0.95, help="of the intervals")
+    add("--figure", metavar="FILE", help=f"{figure}: PNG and SVG of that name")
+
+
 def pairs(option: str, words: Iterable[str], kind: str, example: str) -> dict[str, str]:
     """Name -> what stands after it, of words NAME=`kind`.
 

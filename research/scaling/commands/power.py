@@ -1,15 +1,14 @@
 """`python -m research power`: with which powers of columns a number grows, arm by arm."""
 
 import argparse
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from research.errors import UserError
-from research.scaling.commands.answer import add_answer_options, aligned, answer
-from research.scaling.commands.options import add_table_options, read_tables, share
-from research.scaling.table import Table
-from research.scaling.transfer import Estimate, positive, power_law
+from research.scaling.commands.answer import add_answer_options, aligned, answer, write_figure
+from research.scaling.commands.options import add_arm_options, add_table_options, read_tables
+from research.scaling.transfer import Estimate, positive, positive_losses, power_law
 
 EXAMPLE = """examples:
   python -m research power runs/coordinate_check --over size --loss activations_output
@@ -29,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_table_options(parser)
     add = parser.add_argument
     add("--over", required=True, action="append", metavar="COLUMN", help="x; may be repeated")
-    add("--by", default="arm", metavar="COLUMN", help="the column that names arms (default: arm)")
-    add("--level", type=share("--level", 0.95), default=0.95, help="of the intervals")
-    add("--figure", metavar="FILE", help="draw it against the one --over: PNG and SVG of that name")
+    add_arm_options(parser, "draw it against the one --over")
     add_answer_options(parser)
 
 
@@ -45,18 +42,18 @@ def run(args: argparse.Namespace) -> int:
     tables = {args.part: tables[args.part]} if args.part else tables
     found, points = {}, []
     for part, table in tables.items():
-        if not (table["L"] > 0).all():
-            raise UserError(f"{table.source}: losses of zero or less have no logarithm")
+        y = positive_losses(table)
         labels = table.frame.get(args.by, pd.Series("", table.frame.index)).astype(str)
         x = {name: positive(table, "--over", name) for name in args.over}
         for arm in dict.fromkeys(labels):
             own = (labels == arm).to_numpy()
             columns = {name: values[own] for name, values in x.items()}
-            found[part, arm] = power_law(table["L"][own], columns, args.level)
+            found[part, arm] = power_law(y[own], columns, args.level)
             name = f"{part} {arm}".strip()
-            points.append(pd.DataFrame({**columns, "L": table["L"][own]}).assign(arm=name))
+            points.append(pd.DataFrame({**columns, "L": y[own]}).assign(arm=name))
     if args.figure:
-        _draw(pd.concat(points), next(iter(tables.values())), args)
+        unit = args.loss or next(iter(tables.values())).loss_unit
+        write_figure(args.figure, lambda: _chart(pd.concat(points), args.over, unit))
     rows = [
         {"part": part, "arm": arm, **{name: each.to_json() for name, each in powers.items()}}
         for (part, arm), powers in found.items()
@@ -77,18 +74,9 @@ def _lines(found: dict[tuple[str, str], Powers], args: argparse.Namespace) -> li
     return aligned(head, rows)
 
 
-def _draw(points: pd.DataFrame, table: Table, args: argparse.Namespace) -> None:
-    """Write --figure.
+def _chart(points: pd.DataFrame, over: list[str], title: str) -> Any:
+    from research.report import law_figures
 
-    Raises:
-        UserError: several columns to draw against, or a name that is no PNG or SVG.
-    """
-    from research.report import export, law_figures  # altair and its kin take a second to load
-
-    path = Path(args.figure)
-    if path.suffix not in (".png", ".svg"):
-        raise UserError(f"--figure {path}: expected a name that ends in .png or .svg")
-    if len(args.over) > 1:
+    if len(over) > 1:
         raise UserError("--figure draws against one column: name --over once")
-    chart = law_figures.power(points, args.over[0], args.loss or table.loss_unit)
-    export.write_pictures(export.print_spec(export.to_spec(chart)), path.parent, path.stem)
+    return law_figures.power(points, over[0], title)

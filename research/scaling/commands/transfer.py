@@ -1,15 +1,15 @@
 """`python -m research transfer`: how far the best rate moves with width, depth or horizon."""
 
 import argparse
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from research.errors import UserError, nearest
 from research.run import storage
 from research.run.record import read_json
-from research.scaling.commands.answer import add_answer_options, aligned, answer
-from research.scaling.commands.options import add_table_options, read_tables, share
+from research.scaling.commands.answer import add_answer_options, aligned, answer, write_figure
+from research.scaling.commands.options import add_arm_options, add_table_options, read_tables
 from research.scaling.table import Table
 from research.scaling.transfer import FEWEST, Estimate, Transfer, transfer
 
@@ -31,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--over", required=True, metavar="COLUMN", help="what grows: size, D, model.depth")
     add("--rate", default="learning_rate", metavar="COLUMN", help="what is tuned at each")
-    add("--by", default="arm", metavar="COLUMN", help="the column that names arms (default: arm)")
-    add("--level", type=share("--level", 0.95), default=0.95, help="of the intervals")
-    add("--figure", metavar="FILE", help="draw one part: PNG and SVG of that name")
+    add_arm_options(parser, "draw one part")
     add_answer_options(parser)
 
 
@@ -53,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             found[part, str(arm)] = transfer(own, args.over, args.rate, args.level)
     rows = [{"part": part, "arm": arm, **each.to_json()} for (part, arm), each in found.items()]
     if args.figure:
-        _draw(found, args)
+        write_figure(args.figure, lambda: _chart(found, args.rate))
     answer(args, {"arms": rows}, _lines(found, args.level))
     return 0
 
@@ -132,20 +130,11 @@ def _ends(found: Estimate, style: str) -> str:
     return f"[{found.low:{style}}, {found.high:{style}}]"
 
 
-def _draw(found: dict[tuple[str, str], Transfer], args: argparse.Namespace) -> None:
-    """Write --figure, of the one part that was found.
+def _chart(found: dict[tuple[str, str], Transfer], rate: str) -> Any:
+    from research.report import law_figures
 
-    Raises:
-        UserError: several parts, or a name that is no PNG or SVG.
-    """
-    from research.report import export, law_figures  # altair and its kin take a second to load
-
-    path, parts = Path(args.figure), {part for part, _ in found}
-    if path.suffix not in (".png", ".svg"):
-        raise UserError(f"--figure {path}: expected a name that ends in .png or .svg")
-    if len(parts) > 1:
+    if len(parts := {part for part, _ in found}) > 1:
         raise UserError(
             f"--figure draws one part: name one of {', '.join(sorted(parts))} by --part"
         )
-    chart = law_figures.transfer({arm: each for (_, arm), each in found.items()}, args.rate)
-    export.write_pictures(export.print_spec(export.to_spec(chart)), path.parent, path.stem)
+    return law_figures.transfer({arm: each for (_, arm), each in found.items()}, rate)
