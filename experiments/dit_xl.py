@@ -31,7 +31,7 @@ def get_config(part: str) -> ConfigDict:
     """DiT-XL/2 on pixels, classes hidden one time in ten."""
     config = defaults.config("diffusion", PARTS[part]["data"], optimizer="adamw")
     config.part, config.recipe = part, "fixed"
-    config.model.update(depth=28, width=1152, num_heads=16, activation="gelu", rotary=False)
+    config.model.update(depth=28, width=1152, num_heads=16, activation="gelu", positions="none")
     config.model.update(image_shape=(32, 32, 3), patch_size=2, time_features=256)
     config.model.update(num_classes=1000, class_dropout=0.1)
     config.train.update(steps=400_000, batch_size=256, learning_rate=1e-4, schedule="constant")

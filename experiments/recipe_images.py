@@ -44,18 +44,18 @@ PARTS = {
 }
 RUNGS = ((24, 3, 1e11), (32, 1, 4e11))  # width, heads as the ladder then had them, and FLOPs
 LARGEST = (48, 3, 1.6e12)  # of some arms, with two seeds, on GELU
-FIRST = {"train.optimizer": "adamw", "train.clip_norm": 1.0, "model.rotary": False}
+FIRST = {"train.optimizer": "adamw", "train.clip_norm": 1.0, "model.positions": "none"}
 GELU = {"model.activation": "gelu"}
 ALONE = {  # added to the first ladder
     "first": {},
     "first+muon": recipe_text.MUON,
-    "first+rotary": {"model.rotary": True},
+    "first+rotary": {"model.positions": "rotary"},
     "first+qk_norm": {"model.qk_norm": True},
     "first+velocity": {"model.prediction": "v"},
     "first+no_average": {"train.ema_decay": 0.0},
 }
 TOGETHER = recipe_text.BOTH | {  # changed in today's ladder
-    "no_rotary": {"model.rotary": False},
+    "no_rotary": {"model.positions": "none"},
     "qk_norm": {"model.qk_norm": True},
     "rmsnorm": {"model.norm": "rmsnorm"},
     "no_bias": {"model.bias": False},

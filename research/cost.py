@@ -238,6 +238,8 @@ def _parameters(config: ConfigDict, params: Any) -> tuple[dict[str, int], int, i
     embedding = idle = lookup = 0
     for (path, leaf), names in zip(leaves, axes, strict=True):
         words = [str(getattr(k, "key", getattr(k, "idx", k))) for k in path]
+        if words[1:2] == ["blocks"] and words[2].isdigit():  # an entry of a pattern of layers
+            del words[2]
         scope = [word for word in words if word not in CONTAINERS]
         table["norm" if "norm" in names else "/".join(scope[:-1] or scope)] += leaf.size
         if any(name in TABLES for name in names):

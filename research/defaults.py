@@ -43,10 +43,19 @@ def owners(config: ConfigDict) -> dict[str, ModuleType]:
 
 
 def settle(config: ConfigDict) -> None:
-    """Give `config` the keys that it lacks of the parts that it names, and refuse others."""
+    """Give `config` the keys that it lacks of the parts that it names, and refuse others.
+
+    Those of a part that was named before go, where they are as that part had them by default.
+    """
     for name, owner in owners(config).items():
         section = config[name]
-        configs.complete(section, f"config.{name}", parts.keys(owner, section, name))
+        known = parts.keys(owner, section, name)
+        for key in [key for key in section if key not in known]:
+            left = parts.unused(owner, key, name)
+            if left and left[2] == section[key]:
+                with section.unlocked():
+                    del section[key]
+        configs.complete(section, f"config.{name}", known)
     optim.complete_groups(config.train)
 
 
@@ -70,7 +79,11 @@ def override(
             raise UserError(f"unknown argument {flag!r}; config keys are set as --config.key=value")
         settings.append((key.removeprefix("--config."), text))
     settle(config)
-    chosen, sections = _choose_parts(config, dict(settings)), owners(config)
+    pattern, given = f"model.{parts.PATTERN}", dict(settings)
+    if pattern in given and parts.PATTERN in config.model:  # its layers may bring keys, too
+        configs.assign(config, pattern, given[pattern])
+        settle(config)
+    chosen, sections = _choose_parts(config, given), owners(config)
     for key, value in settings:
         section, _, own = key.partition(".")
         if section in sections and own not in config[section]:
@@ -112,12 +125,13 @@ def hardware() -> ConfigDict:
     )
 
 
-def config(family: str, source: str, **chosen: str) -> ConfigDict:
+def config(family: str, source: str, **chosen: Any) -> ConfigDict:
     """Return the config of `family` on data `source`; None means "the recipe decides".
 
     Args:
         chosen: names of parts in place of the default ones, such as attention="window", whose keys
-            are then in config.model, or optimizer="adamw", whose keys follow.
+            are then in config.model, or optimizer="adamw", whose keys follow; and `pattern`, where
+            layers differ.
     """
     module = families.load(family)
     tree = ConfigDict(
@@ -159,7 +173,8 @@ def config(family: str, source: str, **chosen: str) -> ConfigDict:
         )
     )
     tree.model = ConfigDict(parts.keys(module, chosen))
-    known = [*optim.PARTS, *dict(parts.named(module, tree.model))]
+    tree.model.update({key: chosen[key] for key in chosen.keys() & {parts.PATTERN}})
+    known = [*optim.PARTS, *dict(parts.named(module, tree.model)), parts.PATTERN]
     for key in chosen.keys() - {*known}:
         raise UserError(f"{key}={chosen[key]!r} names no part of {family!r}{nearest(key, known)}")
     tree.data = data.default(source)
@@ -188,9 +203,9 @@ BEFORE = {
 def complete(found: dict[str, Any]) -> dict[str, Any]:
     """A config.json of any age, with what was run before its later keys were."""
     try:
-        model, family = _mixture_by_name(found["model"]), families.load(found["family"])
+        model, family = _by_todays_names(found["model"]), families.load(found["family"])
         named = [key for key, _ in parts.named(family, parts.keys(family, model))]
-        chosen = {key: model[key] for key in named if key in model}
+        chosen = {key: model[key] for key in (*named, parts.PATTERN) if key in model}
         chosen["optimizer"] = found["train"].get("optimizer", BEFORE["train"]["optimizer"])
         tree = config(found["family"], found["data"]["name"], **chosen)
         groups = found["train"].get("groups", {})
@@ -216,11 +231,22 @@ def complete(found: dict[str, Any]) -> dict[str, Any]:
     return filled({**found, "model": model}, default, before)
 
 
-def _mixture_by_name(model: dict[str, Any]) -> dict[str, Any]:
-    """`model` by its names of today: "mlp" was a mixture, too, where it had a number of experts."""
-    if model.get("channel", "mlp") != "mlp" or "num_experts" not in model:
-        return model
-    if model["num_experts"]:
-        return {**model, "channel": "moe"}
-    gone = ("num_experts", "experts_per_token", "capacity_factor", "balance_weight")
-    return {key: value for key, value in model.items() if key not in gone}
+def _by_todays_names(model: dict[str, Any]) -> dict[str, Any]:
+    """`model` by its names of today.
+
+    "mlp" was a mixture, too, where it had a number of experts. Positions were rotary or not, or had
+    a table where `max_length` was not 0.
+    """
+    model = dict(model)
+    if model.get("channel", "mlp") == "mlp" and "num_experts" in model:
+        if model["num_experts"]:
+            model["channel"] = "moe"
+        else:
+            for key in ("num_experts", "experts_per_token", "capacity_factor", "balance_weight"):
+                model.pop(key, None)
+    if "rotary" in model:
+        rotary, table = model.pop("rotary"), model.get("max_length")
+        model["positions"] = "rotary" if rotary else "learned" if table else "none"
+        if model["positions"] != "learned":
+            model.pop("max_length", None)
+    return model

@@ -52,6 +52,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "position": (),  # of a table of them
     "class": (),
     "lookup": (),  # rows of tables beside the embedding
+    "latent": (),  # a narrow waist between two products
     "input": (),  # what the network is given at a position
     "output": (),  # what the network predicts of a position
 }

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from research import defaults, recipes
 from research.models import common
 
-PLAIN = dict(qk_norm=False, smear=False, zero_outputs=False, rotary=True)  # of a decoder
+PLAIN = dict(qk_norm=False, smear=False, zero_outputs=False, positions="rotary")  # of a decoder
 
 
 def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
@@ -30,14 +30,18 @@ def diffusion(**model) -> ConfigDict:
     config.recipe = "fixed"
     config.data.update(resolution=8, images=200, validation_images=64)
     shape = dict(depth=2, width=16, num_heads=2, image_shape=(8, 8, 1), discrete=False)
-    shape |= dict(rotary=False, activation="relu2")
+    shape |= dict(positions="none", activation="relu2")
     kept = {key: value for key, value in shape.items() if key in config.model}
     config.model.update(kept | model)
     return _trained(config)
 
 
 def _parts(model: dict) -> dict[str, str]:
-    return {key: model[key] for key in ("network", "mixer", "channel", "attention") if key in model}
+    return {
+        key: model[key]
+        for key in ("network", "mixer", "channel", "attention", "positions", "pattern")
+        if key in model
+    }
 
 
 def _trained(config: ConfigDict) -> ConfigDict:

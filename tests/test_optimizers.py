@@ -74,7 +74,7 @@ def test_each_lowers_the_loss_and_eight_devices_equal_one(data_folder, name, mon
 def test_roles_follow_from_axes():
     """What is decayed is what was decayed by its name: not scales, biases and positions."""
     text = shapes.autoregressive(
-        bias=True, qk_norm=True, max_length=8, channel="moe", num_experts=2
+        bias=True, qk_norm=True, positions="learned", max_length=8, channel="moe", num_experts=2
     )
     for config in (text, shapes.autoregressive(bias=True), shapes.diffusion(num_classes=3)):
         family = families.load(config.family)

@@ -32,8 +32,8 @@ def get_config(budget):
     config = defaults.config("autoregressive", "python_stdlib", optimizer="adamw")
     config.budget, config.size = float(budget), WIDTHS[float(budget)]
     config.model.update(
-        norm="layernorm", activation="gelu", rotary=False, max_length=128, tie_embeddings=True,
-        qk_norm=False, smear=False, zero_outputs=False,
+        norm="layernorm", activation="gelu", positions="learned", max_length=128,
+        tie_embeddings=True, qk_norm=False, smear=False, zero_outputs=False,
     )  # fmt: skip
     config.train.update(
         schedule="cosine", warmup_steps=20, learning_rate=RATE * 32 / config.size,

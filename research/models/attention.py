@@ -1,31 +1,37 @@
-"""The mixer "attention": softmax self-attention with rotary positions, by any rule and kernel."""
+"""The mixer "attention": softmax attention of many heads, by any rule, positions and kernel.
+
+What other attentions share with it stands here, too: who stands where, the kinds of rules, and
+`attend`, which takes queries, keys and values through cache and kernel.
+"""
 
 import sys
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import numpy as np
-from jax import lax
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.mesh import constrain
-from research.models import kernels
+from research.models import attention_cache, kernels, positions
 from research.models.common import Dense, Norm, look_up, parameter, residual_scale
 from research.models.kernels import KERNELS, Places, Rule
-from research.parts import part
+from research.models.positions import POSITIONS
+from research.parts import load
 
 # A kind is a module with sees(model, query, key) -> whether a query at one position sees a key at
 # another, broadcast, or None for all; a causal network leaves out the future by itself. band(model)
-# -> (left, right), where what it sees are that many neighbours, lets tiled kernels skip the rest.
+# -> (left, right), where what it sees are that many neighbours, lets tiled kernels skip the rest,
+# and caches forget it.
 KINDS = {
     "full": "research.models.full_attention",
     "window": "research.models.window_attention",
+    "strided": "research.models.strided_attention",
+    "sinks": "research.models.sink_attention",
 }
-PARTS = {"attention": KINDS}
+PARTS = {"attention": KINDS, "positions": POSITIONS}
 check_hardware = kernels.check_hardware
 
 
@@ -33,14 +39,17 @@ class Where(NamedTuple):
     """Where the positions of a batch stand, if not simply one after another.
 
     Attributes:
-        positions: int [L] or [B, L], counted within a text; None is 0, 1, 2, ...
+        positions: int [L] or [B, L], counted within a text; None is 0, 1, 2, ... Where there is a
+            cache, what is below 0 is padding before a text, which nothing sees.
         segments: int [B, L], which of several texts; texts do not see each other.
         tokens: int [B, L], what stands there, for layers that look their values up.
+        open: bool [B, L], what all positions see, also those before it: a prefix.
     """
 
     positions: Any = None
     segments: Any = None
     tokens: Any = None
+    open: Any = None
 
 
 IN_ORDER = Where()
@@ -48,22 +57,41 @@ IN_ORDER = Where()
 
 def default_model() -> dict[str, Any]:
     """Its keys of `config.model`; `num_heads` None means "the recipe decides"."""
+    return shared_keys() | dict(
+        num_kv_heads=0,  # 0: one key-value head a query head
+        sink_logits=False,  # a learned logit a head, of nothing (gpt-oss 2025; Miller 2023)
+        attention_gate=False,  # what each head says is gated by its input (Qiu et al. 2025)
+    )
+
+
+def shared_keys() -> dict[str, Any]:
+    """Keys that all mixers made of softmax attention have."""
     return dict(
         attention="full",
+        positions="rotary",
         num_heads=placeholder(int),
-        num_kv_heads=0,  # 0: one key-value head a query head
         qk_norm=True,
-        rotary=True,
     )
 
 
 def check(config: ConfigDict) -> None:
     """Raise UserError, naming the key, for heads that the width does not allow."""
+    check_heads(config)
+    model = config.model
+    if model.num_kv_heads < 0:
+        raise UserError(f"config.model.num_kv_heads={model.num_kv_heads} must not be negative")
+    if model.num_kv_heads and model.num_heads % model.num_kv_heads:
+        raise UserError(
+            f"config.model.num_heads={model.num_heads} is not divisible by "
+            f"num_kv_heads={model.num_kv_heads}"
+        )
+
+
+def check_heads(config: ConfigDict) -> None:
+    """Raise UserError for heads that do not divide the width, or cannot be turned."""
     model = config.model
     if model.num_heads < 1:
         raise UserError(f"config.model.num_heads={model.num_heads} must be at least 1")
-    if model.num_kv_heads < 0:
-        raise UserError(f"config.model.num_kv_heads={model.num_kv_heads} must not be negative")
     if model.width % model.num_heads:
         valid = [h for h in range(1, model.width + 1) if model.width % h == 0]
         near = min(valid, key=lambda h: abs(h - model.num_heads))
@@ -71,39 +99,81 @@ def check(config: ConfigDict) -> None:
             f"config.model.width={model.width} is not divisible by num_heads={model.num_heads}; "
             f"nearest valid num_heads: {near}"
         )
-    if model.num_kv_heads and model.num_heads % model.num_kv_heads:
+    if model.positions == "rotary" and (model.width // model.num_heads) % 2:
         raise UserError(
-            f"config.model.num_heads={model.num_heads} is not divisible by "
-            f"num_kv_heads={model.num_kv_heads}"
-        )
-    if model.rotary and (model.width // model.num_heads) % 2:
-        raise UserError(
-            f"config.model.rotary needs an even head size, got width/num_heads="
+            f"config.model.positions='rotary' needs an even head size, got width/num_heads="
             f"{model.width // model.num_heads}"
         )
 
 
-def rotate(x: jax.Array, positions: jax.Array | None = None, base: float = 10_000.0) -> jax.Array:
-    """Rotary positions (Su et al. 2021, eq. 34) on x [..., L, K]; `positions` [L] or [B, 1, L].
-
-    Where positions are simply in order, the cosines and sines are constants of the program: XLA
-    fuses them with the product otherwise, and on CPU finds them anew for each head of each example.
-    """
-    length, half = x.shape[-2], x.shape[-1] // 2
-    xp: Any = np if positions is None else jnp
-    at: Any = np.arange(length) if positions is None else positions
-    frequency = base ** (-np.arange(half, dtype=np.float32) / half)
-    angle = at.astype(np.float32)[..., None] * frequency
-    cos, sin = xp.cos(angle).astype(x.dtype), xp.sin(angle).astype(x.dtype)
-    first, second = jnp.split(x, 2, -1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
-
-
-def empty_cache(model: Any, batch: int, length: int, dtype: Any) -> dict[str, jax.Array]:
+def empty_cache(model: Any, batch: int, length: int, dtype: Any) -> attention_cache.Cache:
     """Room for the keys and values of `length` positions: what a later position needs of them."""
-    kv_heads = model.num_kv_heads or model.num_heads
-    shape = (batch, kv_heads, length, model.width // model.num_heads)
-    return {"key": jnp.zeros(shape, dtype), "value": jnp.zeros(shape, dtype)}
+    each = (model.num_kv_heads or model.num_heads, model.width // model.num_heads)
+    kept = {"key": each, "value": each}
+    return attention_cache.empty(kept, batch, length, back(model), dtype)
+
+
+def back(model: Any) -> int | None:
+    """How many positions before its own a position can see; None where there is no bound."""
+    kind = load("model.attention", model.attention, KINDS)
+    return kind.band(model)[0] if hasattr(kind, "band") else None
+
+
+def turned(model: Any, where: Where, *arrays: jax.Array) -> list[jax.Array]:
+    """Queries or keys [..., L, K] that know their positions, where those turn them."""
+    part, at = positions.load(model), where.positions
+    if not hasattr(part, "turn"):
+        return list(arrays)
+    at = at[:, None] if at is not None and at.ndim == 2 else at
+    return [part.turn(model, x, at) for x in arrays]
+
+
+def attend(
+    model: Any,
+    causal: bool,
+    kernel: str,
+    q_BxNxRxK: jax.Array,
+    k_BxNxSxK: jax.Array,
+    v_BxNxSxV: jax.Array,
+    where: Where,
+    key_positions: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array | None]:
+    """What the rows gather, [B, N, R, V], and the logs of their normalisers.
+
+    Args:
+        key_positions: [B, S] of what a cache holds; None without one.
+    """
+    k_BxNxSxK = constrain(k_BxNxSxK, "batch", "heads", None, None)  # of every position
+    v_BxNxSxV = constrain(v_BxNxSxV, "batch", "heads", None, None)
+    kind = load("model.attention", model.attention, KINDS)
+    rule = Rule(kind, model, causal, positions.load(model))
+    length = where.positions.shape[-1] if key_positions is not None else k_BxNxSxK.shape[2]
+    places = _places(where, length, q_BxNxRxK.shape[2] // length, key_positions, rule.biased)
+    run = KERNELS[kernel if key_positions is None else "dense"]  # few rows need no tiles
+    return run(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule)
+
+
+def _places(
+    where: Where, length: int, groups: int, key_positions: jax.Array | None, biased: bool
+) -> Places:
+    """Places of `length` * `groups` rows and of the keys."""
+    own = jnp.arange(length) if where.positions is None else where.positions
+    segments = where.segments
+    there = None if key_positions is None else key_positions >= 0
+    return Places(
+        query=jnp.repeat(own, groups, -1),
+        key=own if key_positions is None else key_positions,
+        query_segment=None if segments is None else jnp.repeat(segments, groups, -1),
+        key_segment=segments,
+        key_open=where.open,
+        key_there=there,
+        query_group=jnp.tile(jnp.arange(groups), length) if biased else None,
+    )
+
+
+def cached(where: Where, batch: int) -> jax.Array:
+    """The positions of what joins a cache, [B, L]."""
+    return jnp.broadcast_to(where.positions, (batch, where.positions.shape[-1]))
 
 
 class Attention(nn.Module):
@@ -144,26 +214,29 @@ class Attention(nn.Module):
         if model.qk_norm:
             q_GxBxNxLxK = Norm("rmsnorm", name="query_norm")(q_GxBxNxLxK)
             k_BxNxLxK = Norm("rmsnorm", name="key_norm")(k_BxNxLxK)
-        if model.rotary:
-            at = where.positions
-            at = at[:, None] if at is not None and at.ndim == 2 else at
-            q_GxBxNxLxK, k_BxNxLxK = rotate(q_GxBxNxLxK, at), rotate(k_BxNxLxK, at)
+        q_GxBxNxLxK, k_BxNxLxK = turned(model, where, q_GxBxNxLxK, k_BxNxLxK)
         q_BxNxRxK = q_GxBxNxLxK.transpose(1, 2, 3, 0, 4).reshape(batch, kv_heads, -1, head_dim)
         q_BxNxRxK = constrain(q_BxNxRxK, "batch", "heads", "length", None)
-        attend = KERNELS[self.kernel if cache is None else "dense"]  # few rows need no tiles
+        at = None
         if cache is not None:
-            start = (0, 0, where.positions[0], 0)
             new = {"key": k_BxNxLxK, "value": v_BxNxLxK}
-            cache = {name: lax.dynamic_update_slice(cache[name], new[name], start) for name in new}
-            k_BxNxLxK, v_BxNxLxK = cache["key"], cache["value"]
-        k_BxNxSxK = constrain(k_BxNxLxK, "batch", "heads", None, None)  # of every position
-        v_BxNxSxK = constrain(v_BxNxLxK, "batch", "heads", None, None)
-        places = _places(where, length, k_BxNxSxK.shape[2], groups, cache is not None)
-        rule = Rule(part(_SELF, "attention", model), model, self.causal)
-        y: Any = attend(q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, places, rule)
+            cache, seen, at = attention_cache.join(cache, cached(where, batch), new)
+            k_BxNxLxK, v_BxNxLxK = seen["key"], seen["value"]
+        y, normaliser_BxNxR = attend(
+            model, self.causal, self.kernel, q_BxNxRxK, k_BxNxLxK, v_BxNxLxK, where, at
+        )
         y = constrain(y, "batch", "heads", "length", None)
         y = y.reshape(batch, kv_heads, length, groups, head_dim)
+        if model.sink_logits:
+            zeros, shape = jax.nn.initializers.zeros, (kv_heads, groups)
+            sink_NxG = parameter(self, "sink", zeros, (None, None), shape)
+            logs: Any = normaliser_BxNxR  # a kernel without them is refused
+            share = jax.nn.sigmoid(logs.reshape(y.shape[:-1]) - sink_NxG[:, None])
+            y = y * share[..., None].astype(y.dtype)
         y_BxLxD = y.transpose(0, 2, 1, 3, 4).reshape(batch, length, width)
+        if model.attention_gate:
+            gate = Dense((width,), ("embed", "heads"), model.bias, dtype=self.dtype, name="gate")
+            y_BxLxD *= jax.nn.sigmoid(gate(x_BxLxD))
         scale = residual_scale(model)
         out = Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")
         return out(y_BxLxD), cache
@@ -177,15 +250,6 @@ class Attention(nn.Module):
         rows_BxLxD = look_up(table, tokens_BxL, self.dtype)
         rows_BxLxNxK = rows_BxLxD.reshape(*tokens_BxL.shape, kv_heads, head_dim)
         return (rows_BxLxNxK * gate_N.astype(self.dtype)[:, None]).transpose(0, 2, 1, 3)
-
-
-def _places(where: Where, length: int, keys: int, groups: int, cached: bool) -> Places:
-    """Places of `length` * `groups` rows and of `keys` keys; those of a cache begin at 0."""
-    positions = jnp.arange(length) if where.positions is None else where.positions
-    of_keys = jnp.arange(keys) if cached else positions
-    segments = where.segments
-    of_rows = None if segments is None else jnp.repeat(segments, groups, -1)
-    return Places(jnp.repeat(positions, groups, -1), of_keys, of_rows, segments)
 
 
 def build(model: FrozenConfigDict, causal: bool, kernel: str, dtype: Any) -> Attention:

@@ -12,13 +12,14 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research import config as configs
 from research.errors import UserError
 from research.mesh import constrain, gathered, joined, strided
+from research.models import positions as places
 from research.models import transformer
 from research.models.attention import IN_ORDER, Where
 from research.models.common import Norm, Params, look_up, parameter
 from research.models.numerics import project
 from research.models.transformer import Stack
 
-PARTS = transformer.PARTS
+PARTS = transformer.PARTS | {"positions": places.POSITIONS}
 check_hardware = transformer.check_hardware
 RANGES = {"bigram_rows": (0, 2**31), "logit_softcap": (0, math.inf)}
 
@@ -26,8 +27,9 @@ RANGES = {"bigram_rows": (0, 2**31), "logit_softcap": (0, math.inf)}
 def default_model() -> dict[str, Any]:
     """The stack's keys of `config.model`, and those of the two ends."""
     ends = dict(
+        positions="rotary",
         tie_embeddings=False,
-        max_length=0,  # 0: no table of positions
+        scale_embeddings=True,  # tied ones, to inputs of unit variance
         smear=True,  # each position sees a learned share of the one before
         value_embeddings=False,  # a table of values of each token, in each layer
         bigram_rows=0,  # of a table of pairs of tokens, which each layer reads; 0: none
@@ -37,18 +39,14 @@ def default_model() -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raise UserError for a stack that cannot be built, or too few positions."""
+    """Raise UserError for a stack or a head that cannot be built."""
     transformer.check(config)
     configs.check_ranges(config.model, "config.model", RANGES)
-    data, most = config.data, config.model.max_length
+    data = config.data
     if data.length % config.hardware.loss_chunks:
         raise UserError(
             f"config.hardware.loss_chunks={config.hardware.loss_chunks} does not divide "
             f"config.data.length={data.length}"
-        )
-    if most and most < data.length:
-        raise UserError(
-            f"config.model.max_length={most} is shorter than config.data.length={data.length}"
         )
 
 
@@ -62,9 +60,9 @@ def build(model: FrozenConfigDict, hardware: FrozenConfigDict) -> "Decoder":
     return Decoder(model, hardware)
 
 
-def empty_cache(model: Any, hardware: Any, batch: int, length: int) -> Any:
+def empty_cache(model: Any, hardware: Any, batch: int, length: int, dtype: Any = None) -> Any:
     """That of the stack, and the token before the next position; None where the stack has none."""
-    stack = transformer.empty_cache(model, hardware, batch, length)
+    stack = transformer.empty_cache(model, hardware, batch, length, dtype)
     return None if stack is None else (stack, jnp.zeros((batch, 1), jnp.int32))
 
 
@@ -102,12 +100,10 @@ class Decoder(nn.Module):
             first_Bx1xD = look_up(embedding_VxD, before_Bx1, dtype)
             before_BxLxD = jnp.concatenate([first_Bx1xD, x_BxLxD[:, :-1]], 1) * within[..., None]
             x_BxLxD += self._smear(x_BxLxD) * before_BxLxD
-        if model.tie_embeddings:
+        if model.tie_embeddings and model.scale_embeddings:
             x_BxLxD *= model.width**0.5  # unit-variance inputs from a unit-logit head
-        if model.max_length:
-            normal, axes = nn.initializers.normal(0.02), ("position", "embed")
-            table = parameter(self, "positions", normal, axes, (model.max_length, model.width))
-            x_BxLxD += table[at]
+        if hasattr(places.load(model), "embed"):
+            x_BxLxD += places.load(model).embed(self, model, at)
         beside = {}
         if model.bigram_rows:
             zeros, axes = nn.initializers.zeros, ("lookup", "embed")
@@ -119,7 +115,10 @@ class Decoder(nn.Module):
         stack = Stack(model, self.hardware, causal=True, name="stack")
         x_BxLxD, measures, kept = stack(x_BxLxD, None, where, beside, cache)
         cache = None if cache is None else (kept, tokens_BxL[:, -1:])
-        x_BxLxD = Norm(model.norm, bias=model.bias, name="final_norm")(x_BxLxD)
+        final = Norm(
+            model.norm, model.norm_scale, model.bias, model.norm_epsilon, name="final_norm"
+        )
+        x_BxLxD = final(x_BxLxD)
         if not model.tie_embeddings:
             parameter(self, "head", nn.initializers.zeros, ("logits", "embed"), shape)
         return constrain(x_BxLxD, "batch", "length", None), measures, cache

@@ -12,6 +12,7 @@ from research.errors import UserError
 from research.mesh import constrain
 from research.models import transformer
 from research.models.common import Dense, Norm, parameter
+from research.models.sinusoidal_positions import sinusoids
 from research.models.transformer import Stack
 
 PARTS = transformer.PARTS
@@ -74,13 +75,6 @@ def unpatchify(patches: jax.Array, patch_size: int, height: int, width: int) -> 
     batch, rows, columns = patches.shape[0], height // patch_size, width // patch_size
     x = patches.reshape(batch, rows, columns, patch_size, patch_size, -1)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height, width, -1)
-
-
-def sinusoids(positions: jax.Array | np.ndarray, size: int) -> jax.Array:
-    """Cosines and sines at `size` / 2 frequencies from 1 down to 1/10000, [..., size]."""
-    frequency = 10_000.0 ** (-jnp.arange(size // 2) / (size // 2))
-    angle = jnp.asarray(positions, jnp.float32)[..., None] * frequency
-    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
 
 
 def grid_positions(rows: int, columns: int, width: int) -> jax.Array:

@@ -1,9 +1,10 @@
 """How softmax attention is computed: whole, in chunks, or by a tiled kernel; a choice of hardware.
 
-Every kernel is a function (q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, places, rule) -> y_BxNxRxK. The G
-heads that share a key and a value stand side by side at each position, R = L * G: grouped-query
-attention is the same two products, and to split positions over devices is to split rows. All of
-them honour the same `Rule` of who attends to whom.
+Every kernel is a function (q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule) -> y_BxNxRxV and the log
+of each row's normaliser, [B, N, R], or None where the kernel keeps it to itself. The G heads that
+share a key and a value stand side by side at each position, R = L * G: grouped-query attention is
+the same two products, and to split positions over devices is to split rows. All of them honour the
+same `Rule` of who attends to whom. Values may have another number of features than keys.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research import mesh
 from research.errors import UserError
 from research.mesh import joined, strided
+from research.models import positions
 from research.parts import Machine, check_choice
 
 TILE = 128  # positions of the smallest tile of TPU's kernel
@@ -33,12 +35,18 @@ class Places(NamedTuple):
     Attributes:
         query, key: positions in their text, [R] and [S], or [B, R] and [B, S].
         query_segment, key_segment: which text of several in one example, [B, R] and [B, S].
+        key_open: keys that all queries see, also those before them, [B, S]: of a prefix.
+        key_there: whether there is a key at all, [B, S]: not in the empty part of a cache.
+        query_group: which of its G heads a row is of, [R], where scores have a bias.
     """
 
     query: Any
     key: Any
     query_segment: Any = None
     key_segment: Any = None
+    key_open: Any = None
+    key_there: Any = None
+    query_group: Any = None
 
 
 @dataclass(frozen=True)
@@ -47,11 +55,13 @@ class Rule:
 
     Attributes:
         kind: a module with sees(model, query, key) and perhaps band(model); see `attention.KINDS`.
+        positions: a module that may add a bias to scores; see `positions.POSITIONS`.
     """
 
     kind: ModuleType
     model: FrozenConfigDict
     causal: bool
+    positions: ModuleType | None = None
 
     def sees(self, query: Any, key: Any) -> Any:
         """Whether a query at each position `query` sees a key at `key`; None: all see all."""
@@ -75,17 +85,42 @@ class Rule:
     def mask(self, places: Places) -> jax.Array | None:
         """Which keys each row sees, [R, S] or [B, 1, R, S]; None when all see all."""
         seen = self.sees(places.query[..., :, None], places.key[..., None, :])
+        if places.key_open is not None and seen is not None:
+            seen = seen | places.key_open[..., None, :]
         if places.query_segment is not None:
             same = places.query_segment[..., :, None] == places.key_segment[..., None, :]
             seen = same if seen is None else same & seen
+        if places.key_there is not None:
+            there = places.key_there[..., None, :]
+            seen = there if seen is None else there & seen
         return seen if seen is None or seen.ndim == 2 else seen[:, None]
+
+    @property
+    def biased(self) -> bool:
+        """Whether scores have a bias by position."""
+        return hasattr(self.positions, "bias")
+
+    def bias(self, places: Places, heads: int) -> jax.Array | None:
+        """What is added to the scores, [N, R, S] or [B, N, R, S] of N = `heads` keys' heads."""
+        if not self.biased:
+            return None
+        query, key = places.query[..., :, None], places.key[..., None, :]
+        if query.ndim == 3 or key.ndim == 3:
+            query, key = (x if x.ndim == 2 else x[:, None] for x in (query, key))
+        groups = self.model.num_heads // heads
+        head_NxRx1 = jnp.arange(heads)[:, None, None] * groups + places.query_group[:, None]
+        positions: Any = self.positions
+        return positions.bias(self.model, query, key, head_NxRx1)
 
 
 @jax.named_scope("scores")
-def _scores(q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, seen: jax.Array | None) -> jax.Array:
+def _scores(q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, places: Places, rule: Rule) -> jax.Array:
     """Scaled products [B, N, R, S] in float32 of the keys that each row sees."""
+    seen, bias = rule.mask(places), rule.bias(places, k_BxNxSxK.shape[1])
     scale = k_BxNxSxK.shape[-1] ** -0.5
     s_BxNxRxS = jnp.einsum("bhqd,bhkd->bhqk", q_BxNxRxK * scale, k_BxNxSxK).astype(jnp.float32)
+    if bias is not None:
+        s_BxNxRxS += bias
     return s_BxNxRxS if seen is None else jnp.where(seen, s_BxNxRxS, -1e30)
 
 
@@ -104,11 +139,16 @@ def _of_keys(w_BxNxRxS: jax.Array, x_BxNxRxK: jax.Array) -> jax.Array:
 
 
 @jax.named_scope("scores")
-def _gradients(w_BxNxRxS, q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, y_BxNxRxK, g_BxNxRxK):
-    """Gradients of query, key and value from the weights and the output (Dao 2022, app. B.2)."""
-    v_gradient = _of_keys(w_BxNxRxS, g_BxNxRxK)
-    w_gradient = jnp.einsum("bhqd,bhkd->bhqk", g_BxNxRxK, v_BxNxSxK).astype(jnp.float32)
-    mean = (g_BxNxRxK * y_BxNxRxK).astype(jnp.float32).sum(-1, keepdims=True)
+def _gradients(w_BxNxRxS, q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, y_BxNxRxV, g):
+    """Gradients of query, key and value from the weights and the output (Dao 2022, app. B.2).
+
+    Args:
+        g: those of the output and of the normaliser, whose derivatives are the weights.
+    """
+    g_BxNxRxV, g_BxNxR = g
+    v_gradient = _of_keys(w_BxNxRxS, g_BxNxRxV)
+    w_gradient = jnp.einsum("bhqd,bhkd->bhqk", g_BxNxRxV, v_BxNxSxV).astype(jnp.float32)
+    mean = (g_BxNxRxV * y_BxNxRxV).astype(jnp.float32).sum(-1, keepdims=True) - g_BxNxR[..., None]
     s_gradient = w_BxNxRxS * (w_gradient - mean) * q_BxNxRxK.shape[-1] ** -0.5
     s_gradient = s_gradient.astype(q_BxNxRxK.dtype)
     q_gradient = jnp.einsum("bhqk,bhkd->bhqd", s_gradient, k_BxNxSxK)
@@ -118,22 +158,23 @@ def _gradients(w_BxNxRxS, q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, y_BxNxRxK, g_BxNxRxK)
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def dense(
-    q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxK: jax.Array, places: Places, rule: Rule
-) -> jax.Array:
+    q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxV: jax.Array, places: Places, rule: Rule
+) -> tuple[jax.Array, jax.Array]:
     """Softmax attention that keeps its weights for the backward pass."""
-    return _dense_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, places, rule)[0]
+    return _dense_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule)[0]
 
 
-def _dense_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, places, rule):
-    w_BxNxRxS = jax.nn.softmax(_scores(q_BxNxRxK, k_BxNxSxK, rule.mask(places)))
-    w_BxNxRxS = w_BxNxRxS.astype(v_BxNxSxK.dtype)
-    y_BxNxRxK = checkpoint_name(_weighed(w_BxNxRxS, v_BxNxSxK), "attention")
-    return y_BxNxRxK, (q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, w_BxNxRxS, y_BxNxRxK)
+def _dense_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule):
+    s_BxNxRxS = _scores(q_BxNxRxK, k_BxNxSxK, places, rule)
+    w_BxNxRxS = jax.nn.softmax(s_BxNxRxS).astype(v_BxNxSxV.dtype)
+    y_BxNxRxV = checkpoint_name(_weighed(w_BxNxRxS, v_BxNxSxV), "attention")
+    found = y_BxNxRxV, jax.nn.logsumexp(s_BxNxRxS, -1)
+    return found, (q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, w_BxNxRxS, y_BxNxRxV)
 
 
-def _dense_backward(rule, saved, g_BxNxRxK):
-    q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, w_BxNxRxS, y_BxNxRxK = saved
-    return *_gradients(w_BxNxRxS, q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, y_BxNxRxK, g_BxNxRxK), None
+def _dense_backward(rule, saved, g):
+    q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, w_BxNxRxS, y_BxNxRxV = saved
+    return *_gradients(w_BxNxRxS, q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, y_BxNxRxV, g), None
 
 
 dense.defvjp(_dense_forward, _dense_backward)
@@ -141,13 +182,13 @@ dense.defvjp(_dense_forward, _dense_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def chunked(
-    q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxK: jax.Array, places: Places, rule: Rule
-) -> jax.Array:
+    q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxV: jax.Array, places: Places, rule: Rule
+) -> tuple[jax.Array, jax.Array]:
     """The same, one chunk of rows after another; the backward pass makes the weights anew.
 
     What is kept grows with the length, not with its square (Rabe & Staats 2021; Dao 2023).
     """
-    return _chunked_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, places, rule)[0]
+    return _chunked_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule)[0]
 
 
 def _count(rows: int) -> int:
@@ -156,59 +197,68 @@ def _count(rows: int) -> int:
     return next(n for n in range(1, here + 1) if here % n == 0 and here // n <= ROWS)
 
 
-def _cut(places: Places, count: int) -> tuple[Any, Any]:
-    """Positions and segments of the rows of each of `count` chunks."""
-    of_rows = (places.query, places.query_segment)
+def _cut(places: Places, count: int) -> tuple[Any, Any, Any]:
+    """Positions, segments and groups of the rows of each of `count` chunks."""
+    of_rows = (places.query, places.query_segment, places.query_group)
     return jax.tree.map(lambda x: strided(x, count, x.ndim - 1), of_rows)
 
 
-def _chunk_mask(rule: Rule, places: Places, of_rows: tuple[Any, Any]) -> jax.Array | None:
-    query, segment = of_rows
-    return rule.mask(places._replace(query=query, query_segment=segment))
+def _of_chunk(places: Places, of_rows: tuple[Any, Any, Any]) -> Places:
+    query, segment, group = of_rows
+    return places._replace(query=query, query_segment=segment, query_group=group)
 
 
-def _chunked_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, places, rule):
+def _chunked_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule):
     count = _count(q_BxNxRxK.shape[-2])
 
     def step(_, chunk):
         query, of_rows = chunk
-        products = _scores(query, k_BxNxSxK, _chunk_mask(rule, places, of_rows))
+        products = _scores(query, k_BxNxSxK, _of_chunk(places, of_rows), rule)
         normaliser = jax.nn.logsumexp(products, -1, keepdims=True)
-        weights = jnp.exp(products - normaliser).astype(v_BxNxSxK.dtype)
-        return None, (_weighed(weights, v_BxNxSxK), normaliser[..., 0])
+        weights = jnp.exp(products - normaliser).astype(v_BxNxSxV.dtype)
+        return None, (_weighed(weights, v_BxNxSxV), normaliser[..., 0])
 
     chunks = (strided(q_BxNxRxK, count, 2), _cut(places, count))
     _, (output, normaliser) = jax.lax.scan(step, None, chunks)
-    y_BxNxRxK = checkpoint_name(joined(output, 2), "attention")
+    y_BxNxRxV = checkpoint_name(joined(output, 2), "attention")
     normaliser_BxNxR = checkpoint_name(joined(normaliser, 2), "attention")
-    return y_BxNxRxK, (q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, places, y_BxNxRxK, normaliser_BxNxR)
+    found = y_BxNxRxV, normaliser_BxNxR
+    return found, (q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, y_BxNxRxV, normaliser_BxNxR)
 
 
-def _chunked_backward(rule, saved, g_BxNxRxK):
-    q_BxNxRxK, k_BxNxSxK, v_BxNxSxK, places, y_BxNxRxK, normaliser_BxNxR = saved
+def _chunked_backward(rule, saved, g):
+    q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, y_BxNxRxV, normaliser_BxNxR = saved
     count = _count(q_BxNxRxK.shape[-2])
 
     def step(sums, chunk):
         query, output, normaliser, g, of_rows = chunk
-        products = _scores(query, k_BxNxSxK, _chunk_mask(rule, places, of_rows))
-        weights = jnp.exp(products - normaliser[..., None]).astype(v_BxNxSxK.dtype)
-        q_gradient, *of_chunk = _gradients(weights, query, k_BxNxSxK, v_BxNxSxK, output, g)
+        products = _scores(query, k_BxNxSxK, _of_chunk(places, of_rows), rule)
+        weights = jnp.exp(products - normaliser[..., None]).astype(v_BxNxSxV.dtype)
+        q_gradient, *of_chunk = _gradients(weights, query, k_BxNxSxK, v_BxNxSxV, output, g)
         return jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, of_chunk), q_gradient
 
-    zeros = [jnp.zeros(x.shape, jnp.float32) for x in (k_BxNxSxK, v_BxNxSxK)]
-    of_rows = (q_BxNxRxK, y_BxNxRxK, normaliser_BxNxR, g_BxNxRxK)
-    chunks = (*(strided(x, count, 2) for x in of_rows), _cut(places, count))
-    (k_gradient, v_gradient), q_gradient = jax.lax.scan(step, zeros, chunks)
-    k_gradient, v_gradient = k_gradient.astype(k_BxNxSxK.dtype), v_gradient.astype(v_BxNxSxK.dtype)
+    zeros = [jnp.zeros(x.shape, jnp.float32) for x in (k_BxNxSxK, v_BxNxSxV)]
+    of_rows = (q_BxNxRxK, y_BxNxRxV, normaliser_BxNxR, g)
+    of_rows = jax.tree.map(lambda x: strided(x, count, 2), of_rows)
+    (k_gradient, v_gradient), q_gradient = jax.lax.scan(
+        step, zeros, (*of_rows, _cut(places, count))
+    )
+    k_gradient, v_gradient = k_gradient.astype(k_BxNxSxK.dtype), v_gradient.astype(v_BxNxSxV.dtype)
     return joined(q_gradient, 2), k_gradient, v_gradient, None
 
 
 chunked.defvjp(_chunked_forward, _chunked_backward)
 
 
+def _one_size(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Queries, keys and values with zeros after their features, up to those of the widest."""
+    most = max(x.shape[-1] for x in arrays)
+    return tuple(jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, most - x.shape[-1])]) for x in arrays)
+
+
 def splash(
-    q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxK: jax.Array, places: Places, rule: Rule
-) -> jax.Array:
+    q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxV: jax.Array, places: Places, rule: Rule
+) -> tuple[jax.Array, None]:
     """The same by JAX's tiled TPU kernel, which never writes the weights to memory (Dao 2022).
 
     It places queries and keys by their index, which is as far apart as their positions are within
@@ -216,6 +266,8 @@ def splash(
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
 
+    scale, features = q_BxNxRxK.shape[-1] ** -0.5, v_BxNxSxV.shape[-1]
+    q_BxNxRxK, k_BxNxSxK, v_BxNxSxV = _one_size(q_BxNxRxK * scale, k_BxNxSxK, v_BxNxSxV)
     batch, kv_heads, rows, head_dim = q_BxNxRxK.shape
     length = k_BxNxSxK.shape[-2]
     groups, heads_split = rows // length, mesh.size("tensor")
@@ -231,7 +283,7 @@ def splash(
     )
 
     def local(query, key, value, segment):
-        query = query.reshape(query.shape[0], -1, length, head_dim) * head_dim**-0.5
+        query = query.reshape(query.shape[0], -1, length, head_dim)
         segments = None if segment is None else kernel.SegmentIds(segment, segment)
         return jax.vmap(attend)(query, key, value, segments)
 
@@ -242,9 +294,9 @@ def splash(
         local = jax.shard_map(
             local, in_specs=(grouped, layout, layout, each), out_specs=layout, check_vma=False
         )
-    y: Any = local(query, k_BxNxSxK, v_BxNxSxK, places.key_segment)
+    y: Any = local(query, k_BxNxSxK, v_BxNxSxV, places.key_segment)
     y = y.reshape(batch, kv_heads, groups, length, head_dim)
-    return y.swapaxes(2, 3).reshape(batch, kv_heads, rows, head_dim)
+    return y.swapaxes(2, 3).reshape(batch, kv_heads, rows, head_dim)[..., :features], None
 
 
 def _splash_mask(rule: Rule, length: int, heads: int) -> Any:
@@ -266,20 +318,23 @@ def _splash_mask(rule: Rule, length: int, heads: int) -> Any:
 
 
 def cudnn(
-    q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxK: jax.Array, places: Places, rule: Rule
-) -> jax.Array:
+    q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxV: jax.Array, places: Places, rule: Rule
+) -> tuple[jax.Array, None]:
     """The same by NVIDIA's fused kernel, for GPUs; it is told the rule in words where it has them.
 
     Those are all, causal, and a causal window; anything else goes as a mask, which is read whole.
     """
+    scale, features = q_BxNxRxK.shape[-1] ** -0.5, v_BxNxSxV.shape[-1]
+    q_BxNxRxK, k_BxNxSxK, v_BxNxSxV = _one_size(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV)
     batch, kv_heads, rows, head_dim = q_BxNxRxK.shape
     length = k_BxNxSxK.shape[-2]
     groups, band = rows // length, rule.band
     query = q_BxNxRxK.reshape(batch, kv_heads, length, groups, head_dim).transpose(0, 2, 1, 3, 4)
     how: dict[str, Any] = {}
-    if places.key_segment is None and band == (None, None):
+    plain = places.key_segment is None and places.key_open is None
+    if plain and band == (None, None):
         pass
-    elif places.key_segment is None and band is not None and rule.causal:
+    elif plain and band is not None and rule.causal:
         how = (
             dict(is_causal=True)
             if band[0] is None
@@ -291,12 +346,13 @@ def cudnn(
     y = jax.nn.dot_product_attention(
         query.reshape(batch, length, kv_heads * groups, head_dim),
         k_BxNxSxK.swapaxes(1, 2),
-        v_BxNxSxK.swapaxes(1, 2),
+        v_BxNxSxV.swapaxes(1, 2),
+        scale=scale,
         implementation="cudnn",
         **how,
     )
     y = checkpoint_name(y.reshape(batch, length, kv_heads, groups, head_dim), "attention")
-    return y.transpose(0, 2, 1, 3, 4).reshape(batch, kv_heads, rows, head_dim)
+    return y.transpose(0, 2, 1, 3, 4).reshape(batch, kv_heads, rows, head_dim)[..., :features], None
 
 
 KERNELS = {"dense": dense, "chunked": chunked, "splash": splash, "cudnn": cudnn}
@@ -309,16 +365,23 @@ def check_hardware(config: ConfigDict, machine: Machine) -> None:
     key = f"config.hardware.attention={hardware.attention!r}"
     if hardware.attention not in ("splash", "cudnn"):
         return
+    if hasattr(positions.load(model), "bias"):
+        raise UserError(
+            f"{key} cannot add the bias of config.model.positions={model.positions!r}; use chunked"
+        )
+    if model.get("sink_logits"):
+        raise UserError(
+            f"{key} does not tell the normaliser that config.model.sink_logits needs; use chunked"
+        )
     if machine.sizes["sequence"] > 1:
         raise UserError(
             f"{key} cannot split positions over mesh.sequence={machine.sizes['sequence']}; "
             "use chunked"
         )
     if hardware.attention == "splash":
-        if (positions := machine.positions()) % TILE:
+        if (many := machine.positions()) % TILE:
             raise UserError(
-                f"{key} works on tiles of {TILE} positions, which do not divide "
-                f"{positions}; use chunked"
+                f"{key} works on tiles of {TILE} positions, which do not divide {many}; use chunked"
             )
         return
     if machine.platform not in ("gpu", None):

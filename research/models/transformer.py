@@ -1,8 +1,9 @@
-"""One pre-norm Transformer block for every family, and the scanned stack of it.
+"""One Transformer block for every family, and the scanned stack of it.
 
 Decoders call it causal and unmodulated; diffusion calls it bidirectional with adaLN-zero
 modulation (Peebles & Xie 2023). Parameters carry a leading `layers` axis whether the layers
-are scanned or, when they are few, unrolled.
+are scanned or, when they are few, unrolled. Where layers differ, by `config.model.pattern`, those
+of each entry of the pattern lie together, under its number.
 """
 
 import sys
@@ -19,7 +20,7 @@ from research.mesh import constrain, size
 from research.models import pipeline
 from research.models.attention import IN_ORDER, Where
 from research.models.common import Dense, Norm, declared, parameter
-from research.parts import Machine, check_choice, part
+from research.parts import Machine, check_choice, keys, layers, part
 
 REMAT_POLICIES = {  # what the backward pass finds kept, beside each layer's input
     "none": None,
@@ -29,10 +30,20 @@ REMAT_POLICIES = {  # what the backward pass finds kept, beside each layer's inp
     "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
 }
 NORMS = ("rmsnorm", "layernorm")
+NORM_PLACES = {  # where a branch f of the stream x is normalised
+    "pre": "x + f(norm(x))",  # Xiong et al. 2020; GPT-2
+    "post": "norm(x + f(x))",  # Vaswani et al. 2017
+    "output": "x + norm(f(x))",  # OLMo 2
+    "sandwich": "x + norm(f(norm(x)))",  # Ding et al. 2021; Gemma 2
+}
 BESIDE = {"start": 0.0, "bigram": 0.1}  # what a layer may read beside x, and its first share
 # A mixer has build(model, causal, kernel, dtype) -> module of (x_BxLxD, where, cache) -> (y_BxLxD,
 # cache); with an empty_cache(model, batch, length, dtype) it can be sampled a position at a time.
-MIXERS = {"attention": "research.models.attention"}
+MIXERS = {
+    "attention": "research.models.attention",
+    "latent": "research.models.latent_attention",
+    "differential": "research.models.differential_attention",
+}
 # A channel part has build(model, dtype) -> module of (x_BxLxD, cache) -> (y_BxLxD, measures,
 # cache); where it needs them empty_cache(model, batch, length) and penalty(model, measures).
 CHANNELS = {"mlp": "research.models.mlp", "moe": "research.models.moe"}
@@ -47,7 +58,12 @@ def default_model() -> dict[str, Any]:
         width=placeholder(int),
         mixer="attention",
         channel="mlp",
+        pattern=(),  # of layers that differ, such as ("attention=window", "attention=full")
         norm="rmsnorm",
+        norm_place="pre",
+        norm_scale=True,  # whether norms have learned scales, and biases where there are any
+        norm_epsilon=1e-6,
+        parallel=False,  # both branches read the same x (Wang & Komatsuzaki 2021, GPT-J)
         bias=False,
         zero_outputs=True,  # branches write nothing at first: a block begins as the identity
         residual_scalars=False,  # a layer reads a x + b x_0, of what entered the stack
@@ -60,6 +76,27 @@ def check(config: ConfigDict) -> None:
         if config.model[key] < 1:
             raise UserError(f"config.model.{key}={config.model[key]} must be at least 1")
     check_choice("model.norm", config.model.norm, NORMS)
+    check_choice("model.norm_place", config.model.norm_place, NORM_PLACES)
+    if config.model.parallel and config.model.norm_place == "post":
+        raise UserError(
+            "config.model.parallel=True has two branches of one x, so config.model.norm_place="
+            "'post' has no place after the first"
+        )
+    if config.model.norm_epsilon <= 0:
+        raise UserError(f"config.model.norm_epsilon={config.model.norm_epsilon} must be positive")
+    _check_pattern(config.model)
+
+
+def _check_pattern(model: ConfigDict) -> None:
+    """Raise UserError for a pattern whose layers differ in what all of a stack share."""
+    allowed = sorted({*keys(_SELF, model)} - {"depth", "width", "pattern", "residual_scalars"})
+    for layer in layers(model) if model.pattern else ():
+        for key in model:
+            if key != "pattern" and key not in allowed and layer[key] != model[key]:
+                raise UserError(
+                    f"config.model.pattern sets {key!r}, in which layers of one stack cannot "
+                    f"differ; they can in {', '.join(allowed)}"
+                )
 
 
 def check_hardware(config: ConfigDict, machine: Machine) -> None:
@@ -71,26 +108,50 @@ def check_hardware(config: ConfigDict, machine: Machine) -> None:
             f"config.hardware.mesh.stage={stages} does not divide "
             f"config.model.depth={config.model.depth}"
         )
+    if stages > 1 and config.model.pattern:
+        raise UserError(
+            f"config.hardware.mesh.stage={stages} goes round equal layers, which those of "
+            f"config.model.pattern={config.model.pattern} are not; use mesh.fsdp or mesh.tensor"
+        )
 
 
-def empty_cache(model: Any, hardware: Any, batch: int, length: int) -> Any:
-    """What a stack that has seen nothing yet keeps of `length` positions, [depth, ...] each.
+def by_layer(model: Any) -> list[tuple[int, int, FrozenConfigDict]]:
+    """(entry of the pattern, which of its layers, the model as it has it), layer after layer."""
+    entries = layers(model)
+    return [
+        (i % len(entries), i // len(entries), entries[i % len(entries)]) for i in range(model.depth)
+    ]
 
-    None where its mixer cannot go on from what it kept.
+
+def empty_cache(model: Any, hardware: Any, batch: int, length: int, dtype: Any = None) -> Any:
+    """What a stack that has seen nothing yet keeps of `length` positions, a layer an entry.
+
+    None where a mixer cannot go on from what it kept.
+
+    Args:
+        dtype: of what it keeps; by default that of products.
     """
-    mixer, channel = (part(_SELF, key, model) for key in ("mixer", "channel"))
-    if not hasattr(mixer, "empty_cache"):
-        return None
-    dtype = jnp.dtype(hardware.compute_dtype)
-    kept = [mixer.empty_cache(model, batch, length, dtype)]
-    kept.append(
-        channel.empty_cache(model, batch, length) if hasattr(channel, "empty_cache") else None
-    )
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (model.depth, *jnp.shape(x))), tuple(kept))
+    dtype, found = dtype or jnp.dtype(hardware.compute_dtype), []
+    for *_, layer in by_layer(model):
+        mixer, channel = (part(_SELF, key, layer) for key in ("mixer", "channel"))
+        if not hasattr(mixer, "empty_cache"):
+            return None
+        passed = getattr(channel, "empty_cache", lambda *_: None)(layer, batch, length)
+        found.append((mixer.empty_cache(layer, batch, length, dtype), passed))
+    return found
+
+
+def apart(blocks: Any, model: Any) -> list[Any]:
+    """The parameters of each layer: read so, nothing is cut out of a stack at each use."""
+    tree = blocks if model.pattern else {"0": blocks}
+    rows = [(tree[str(entry)], row) for entry, row, _ in by_layer(model)]
+    return [jax.tree.map(lambda leaf, row=row: leaf[row], each) for each, row in rows]
 
 
 class Block(nn.Module):
     """x + mixer(norm(x)), then x + channel(norm(x)); modulated by `condition` when given.
+
+    Norms may be elsewhere (`NORM_PLACES`), and both branches read one x where they are `parallel`.
 
     With a condition [B, D], each branch is shifted, scaled and gated by adaLN-zero: the gates
     start at zero, so the block starts as the identity. With `beside`, arrays like x by name, it
@@ -132,18 +193,39 @@ class Block(nn.Module):
             )
             modulation = modulation(jax.nn.silu(condition_BxD))[:, None]
 
+        place = model.norm_place
+
+        def norm(name, x_BxLxD, scaled=model.norm_scale):
+            return Norm(model.norm, scaled, model.bias, model.norm_epsilon, name=name)(x_BxLxD)
+
         def branch(index, name, x_BxLxD, function):
-            y_BxLxD = Norm(model.norm, affine, model.bias, name=f"{name}_norm")(x_BxLxD)
+            """What a branch adds to x, and what else it returns."""
+            y_BxLxD, gate = x_BxLxD, None
+            if place in ("pre", "sandwich"):
+                y_BxLxD = norm(f"{name}_norm", y_BxLxD, affine and model.norm_scale)
             if condition_BxD is not None:
                 shift, scale, gate = (modulation[:, :, 3 * index + i] for i in range(3))
                 y_BxLxD = y_BxLxD * (1 + scale) + shift
             y_BxLxD, *rest = function(constrain(y_BxLxD, "batch", "length", None))
             y_BxLxD = constrain(y_BxLxD, "batch", "residual", None)
-            return x_BxLxD + (y_BxLxD if condition_BxD is None else gate * y_BxLxD), rest
+            if place in ("output", "sandwich"):
+                y_BxLxD = norm(f"{name}_out_norm", y_BxLxD)
+            return (y_BxLxD if gate is None else gate * y_BxLxD), rest
 
-        x_BxLxD, (mixed,) = branch(0, "attention", x_BxLxD, lambda y: mixer(y, where, cache[0]))
-        x_BxLxD, rest = branch(1, "mlp", x_BxLxD, lambda y: channel(y, cache[1]))
+        read_BxLxD = x_BxLxD
+        y_BxLxD, (mixed,) = branch(0, "attention", read_BxLxD, lambda y: mixer(y, where, cache[0]))
+        x_BxLxD = x_BxLxD + y_BxLxD
+        if place == "post":
+            x_BxLxD = norm("attention_norm", x_BxLxD)
+        read_BxLxD = read_BxLxD if model.parallel else x_BxLxD
+        y_BxLxD, rest = branch(1, "mlp", read_BxLxD, lambda y: channel(y, cache[1]))
+        x_BxLxD = x_BxLxD + y_BxLxD
+        if place == "post":
+            x_BxLxD = norm("mlp_norm", x_BxLxD)
         measures, passed = rest
+        if measures and hasattr(part(_SELF, "channel", model), "penalty"):
+            penalty = part(_SELF, "channel", model).penalty(model, measures)
+            measures = {**measures, "penalty": penalty}
         return x_BxLxD, measures, (mixed, passed)
 
 
@@ -152,10 +234,12 @@ class Stack(nn.Module):
 
     Stacks deeper than `hardware.unroll` are one scan, so that compile time does not grow with
     depth. Others are a straight line, which a CPU runs a quarter faster: a scan copies what the
-    backward pass keeps into stacked arrays.
+    backward pass keeps into stacked arrays. So is one with a cache, whose layers keep what they
+    keep apart; it may have its parameters so, too (`apart`).
 
-    Also returns the mean over layers of what they measure, with "penalty", what is added to a
-    training loss, where a part asks for one; and, given a cache (`empty_cache`), the next one.
+    Also returns the mean of what layers measure over those that measure it, with "penalty", what is
+    added to a training loss, where a part asks for one; and, given a cache (`empty_cache`), the
+    next one.
     """
 
     model: Any
@@ -171,54 +255,86 @@ class Stack(nn.Module):
         beside: dict[str, jax.Array] | None = None,
         cache: Any = None,
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
-        hardware, depth = self.hardware, self.model.depth
+        model, hardware = self.model, self.hardware
         dtype = jnp.dtype(hardware.compute_dtype)
         x = constrain(x_BxLxD.astype(dtype), "batch", "residual", None)
         condition = None if condition_BxD is None else condition_BxD.astype(dtype)
-        if self.model.residual_scalars:
+        if model.residual_scalars:
             beside = {"start": x, **(beside or {})}
-        block = Block(self.model, self.causal, hardware.attention, dtype, parent=None)
+        given = (condition, where, beside)
+        blocks = [
+            Block(each, self.causal, hardware.attention, dtype, parent=None)
+            for each in layers(model)
+        ]
 
         def init(key):
-            keys = jax.random.split(key, depth)
-            layers = jax.vmap(lambda key: block.init(key, x, *given)["params"])(keys)
-            return nn.meta.add_axis(layers, 0, {nn.PARTITION_NAME: "layers"})
+            drawn = {}
+            for entry, block in enumerate(blocks):
+                own = jax.random.fold_in(key, entry) if model.pattern else key
+                keys = jax.random.split(own, -(-(model.depth - entry) // len(blocks)))
+                stacked = jax.vmap(lambda key, b=block: b.init(key, x, *given)["params"])(keys)
+                drawn[str(entry)] = nn.meta.add_axis(stacked, 0, {nn.PARTITION_NAME: "layers"})
+            return drawn if model.pattern else drawn["0"]
 
-        def body(layer, x, given, cache=(None, None)):
-            y: Any = block.apply({"params": layer}, x, *given, cache)
-            return y
-
-        stages, straight = size("stage"), hardware.unroll >= depth
-        if hardware.remat != "none":
-            policy = REMAT_POLICIES[hardware.remat]
-            body = jax.checkpoint(body, policy=policy, prevent_cse=straight and stages == 1)
-        given = (condition, where, beside)
-        layers = declared(self, "blocks", init)
+        found: Any = declared(self, "blocks", init)
         if self.is_initializing():  # nobody reads what new layers make of an example
             return x, {}, cache
-        if stages > 1:
-            parts = hardware.microbatches or stages
-            x, measures = pipeline.run(lambda *a: body(*a)[:2], layers, x, given, stages, parts)
-            measures = jax.tree.map(lambda m: m / depth, measures)
-        elif straight:
-            rows, caches = [], []
-            for index in range(depth):
-                here = jax.tree.map(lambda leaf, index=index: leaf[index], (layers, cache))
-                x, row, kept = body(here[0], x, given, here[1] or (None, None))
-                rows.append(row)
-                caches.append(kept)
-            measures = jax.tree.map(lambda *m: sum(m) / depth, *rows)
-            cache = None if cache is None else jax.tree.map(lambda *c: jnp.stack(c), *caches)
-        else:
+        stages, straight = size("stage"), hardware.unroll >= model.depth or cache is not None
 
-            def scanned(x, here):
-                x, row, kept = body(here[0], x, given, here[1] or (None, None))
-                return x, (row, kept)
+        def run(entry, layer, x, given, cache=(None, None)):
+            def body(layer, x, given, cache):
+                y: Any = blocks[entry].apply({"params": layer}, x, *given, cache)
+                return y
 
-            x, (measures, kept) = jax.lax.scan(scanned, x, (layers, cache))
-            measures = jax.tree.map(lambda m: m.mean(0), measures)
-            cache = None if cache is None else kept
-        channel = part(_SELF, "channel", self.model)
-        if measures and hasattr(channel, "penalty"):
-            measures = {**measures, "penalty": channel.penalty(self.model, measures)}
-        return x, measures, cache
+            if hardware.remat != "none":
+                policy = REMAT_POLICIES[hardware.remat]
+                body = jax.checkpoint(body, policy=policy, prevent_cse=straight and stages == 1)
+            return body(layer, x, given, cache)
+
+        if stages > 1 and cache is None:
+            turns = hardware.microbatches or stages
+            one = lambda *a: run(0, *a)[:2]  # noqa: E731
+            x, measures = pipeline.run(one, found, x, given, stages, turns)
+            return x, jax.tree.map(lambda m: m / model.depth, measures), None
+        rows: list[Any] = []
+        kept: list[Any] = []
+        own: Any = found if isinstance(found, list) else None
+        entries: Any = found if model.pattern else {"0": found}
+        scanned = 0 if straight else model.depth // len(blocks)  # rounds of the pattern
+        if scanned:
+
+            def round_of(x, layers):
+                measured = []
+                for entry, layer in enumerate(layers):
+                    x, row, _ = run(entry, layer, x, given)
+                    measured.append(row)
+                return x, measured
+
+            first = [
+                jax.tree.map(lambda w: w[:scanned], entries[str(e)]) for e in range(len(blocks))
+            ]
+            x, measured = jax.lax.scan(round_of, x, first)
+            rows += measured
+        for index, (entry, row, _) in enumerate(by_layer(model)):
+            if row < scanned:
+                continue
+            layer = own[index] if own else jax.tree.map(lambda w, r=row: w[r], entries[str(entry)])
+            x, measured, after = run(
+                entry, layer, x, given, cache[index] if cache else (None, None)
+            )
+            rows.append(measured)
+            kept.append(after)
+        return x, _means(rows), None if cache is None else kept
+
+
+def _means(rows: list[dict[str, jax.Array]]) -> dict[str, jax.Array]:
+    """The mean of each measure over the layers that have it, a scalar or [layers] an entry."""
+    found: dict[str, list[jax.Array]] = {}
+    for row in rows:
+        for name, value in row.items():
+            found.setdefault(name, []).append(value)
+    counts = {name: sum(value.size for value in values) for name, values in found.items()}
+    return {
+        name: jnp.asarray(sum(value.sum() for value in values)) / counts[name]
+        for name, values in found.items()
+    }

@@ -10,7 +10,12 @@ from research import families
 ROLES = ("input", "hidden", "output", "scalar")
 SIDE_BY_SIDE = ("layers", "experts")  # axes along which there is one matrix after another
 STREAM = ("embed", "expert_embed")  # the width of a network
-WIDTHS = (*STREAM, "input", "lookup")  # a matrix with names has one of them, a bias has not
+WIDTHS = (
+    *STREAM,
+    "input",
+    "lookup",
+    "latent",
+)  # a matrix with names has one of them, a bias has not
 
 
 class Parameter(NamedTuple):

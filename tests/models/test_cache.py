@@ -14,7 +14,7 @@ from tests.models.test_decoder import perturbed
 KEY = jax.random.key(0)
 MODELS = [
     dict(num_kv_heads=1, qk_norm=True),
-    dict(max_length=12, rotary=False, tie_embeddings=True),
+    dict(positions="learned", max_length=12, tie_embeddings=True),
     dict(channel="moe", num_experts=4, capacity_factor=0.5),
     dict(smear=True, value_embeddings=True, bigram_rows=60, residual_scalars=True, num_kv_heads=1),
     dict(attention="window", window=3),

@@ -67,7 +67,7 @@ def test_no_logit_sees_the_future(model):
 
 def test_a_text_beside_another_is_as_it_is_alone():
     """Where segments alone tell them apart: nothing is smeared over the seam, or paired there."""
-    config = shapes.autoregressive(vocab=8, length=6, **(ALL | dict(rotary=False)))
+    config = shapes.autoregressive(vocab=8, length=6, **(ALL | dict(positions="none")))
     params = perturbed(config)
     segments = jnp.array([[0, 0, 0, 1, 1, 1]])
 
@@ -191,10 +191,10 @@ def test_ledger_is_xlas_count_unrolled():
 )
 def test_gpt2_table(depth, width, total, non_embedding):
     """Radford et al. 2019: tied head, learned positions, biases; 12 L d^2 is the matrices."""
-    config = shapes.autoregressive()
+    config = shapes.autoregressive(positions="learned")
     config.model.update(
         dict(depth=depth, width=width, num_heads=width // 64, vocab_size=50257, bias=True)
-        | dict(tie_embeddings=True, max_length=1024, rotary=False, norm="layernorm")
+        | dict(tie_embeddings=True, max_length=1024, norm="layernorm")
     )
     config.data.length = 1024
     ledger = cost.ledger(config)

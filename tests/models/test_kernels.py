@@ -35,7 +35,7 @@ def plain(query, key, value, places, rule):
     if segment is not None:
         seen = seen & (jnp.repeat(segment, groups, -1)[:, :, None] == segment[:, None])[:, None]
     weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf))
-    return jnp.einsum("bhqk,bhkd->bhqd", weights, value)
+    return jnp.einsum("bhqk,bhkd->bhqd", weights, value), None
 
 
 def places(length, groups, segment=None):
@@ -54,7 +54,7 @@ def run(kernel, arrays, weight, where, rule):
     """Output and the gradients of query, key and value."""
 
     def total(*arrays):
-        y = kernel(*arrays, where, rule)
+        y, _ = kernel(*arrays, where, rule)
         return (y * weight).sum(), y
 
     return jax.grad(total, argnums=(0, 1, 2), has_aux=True)(*arrays)
@@ -106,12 +106,12 @@ def test_cudnn_is_asked_for_the_same_rule(kind, causal, monkeypatch):
     segment = jnp.array([[0] * 16, [0] * 5 + [1] * 11])
     for each in (None, segment):
         assert_equal(kernels.cudnn, kernels.dense, 16, 3, rule, each)
-    words = {"cudnn"} | ({"is_causal"} if causal and kind is full_attention else set())
+    words = {"cudnn", "scale"} | ({"is_causal"} if causal and kind is full_attention else set())
     if causal and kind is window_attention:
         words |= {"local_window_size", "is_causal"}
     if not words & {"is_causal"} and kind is not full_attention:
         words |= {"mask"}
-    assert set(said[0]) == words and set(said[-1]) == {"cudnn", "mask"}
+    assert set(said[0]) == words and set(said[-1]) == {"cudnn", "scale", "mask"}
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -132,7 +132,7 @@ def test_a_window_of_the_whole_length_is_full():
     wide = FrozenConfigDict(dict(window=16))
     *arrays, _ = inputs(1, 2, 1, 16, 8)
     full, window = (
-        kernels.dense(*arrays, places(16, 1), Rule(kind, wide, True))
+        kernels.KERNELS["dense"](*arrays, places(16, 1), Rule(kind, wide, True))[0]
         for kind in (full_attention, window_attention)
     )
     np.testing.assert_array_equal(full, window)

@@ -52,6 +52,8 @@ def test_a_study_names_a_part_and_its_keys():
         (["window=4"], "config.model has no key 'window'; it belongs to model.attention='window'"),
         (["attention=window", "wndow=4"], r"has no key 'wndow'.*window"),
         (["attention=window", "window=0"], "config.model.window=0 must be at least 1"),
+        (["max_length=9"], "no key 'max_length'; it belongs to model.positions='learned'"),
+        (["positions=learned", "max_length=16"], "=16 is shorter than config.data.length=128"),
         ([f"attention={STRIDED}", "stride=0"], "config.model.stride=0 must be at least 1"),
     ],
 )

@@ -6,10 +6,11 @@ import pytest
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
-from research.models import attention, common, transformer
+from research.models import common, rotary, transformer
 from tests import shapes
 
 KEY = jax.random.key(0)
+ROTARY = FrozenConfigDict(rotary.default_model())
 
 
 def stack(causal=True, hardware=None, **model):
@@ -27,7 +28,7 @@ def test_scores_depend_on_relative_position_only():
     """<rotate(q)_i, rotate(k)_j> is a function of i - j (Su et al. 2021, eq. 16)."""
     query, key = jax.random.normal(KEY, (2, 8))
     same = jnp.broadcast_to(query, (1, 1, 6, 8)), jnp.broadcast_to(key, (1, 1, 6, 8))
-    rotated_query, rotated_key = (attention.rotate(x)[0, 0] for x in same)
+    rotated_query, rotated_key = (rotary.turn(ROTARY, x)[0, 0] for x in same)
     scores = np.asarray(rotated_query @ rotated_key.T)
     for offset in range(-5, 6):
         diagonal = np.diagonal(scores, offset)
@@ -41,7 +42,7 @@ def test_positions_in_order_turn_as_the_same_positions_given():
 
     @jax.jit
     def turned(x, positions):
-        y, back = jax.vjp(lambda x: attention.rotate(x, positions), x)
+        y, back = jax.vjp(lambda x: rotary.turn(ROTARY, x, positions), x)
         return y, back(weight)
 
     for one, two in zip(turned(x, None), turned(x, jnp.arange(6)), strict=True):
