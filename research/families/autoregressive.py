@@ -10,11 +10,15 @@ import numpy as np
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from research import mesh
 from research.data import bytes_per_token
 from research.errors import UserError
 from research.models import common
 from research.models.attention import IN_ORDER, Where
 from research.parts import part
+from research.sampling.drawing import Drawing
+from research.sampling.engine import Engine, Network
+from research.sampling.generate import generate
 
 # A network is a part (`research.parts`) with
 #   build(model, hardware) -> module of (tokens_BxL, where, cache) -> (x_BxLxD, measures, cache)
@@ -147,37 +151,60 @@ def activations(config: ConfigDict, params: common.Params, batch: dict, key: jax
 def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) -> np.ndarray:
     """Draw `num` sequences of config.data.length tokens, at config.sampling.temperature.
 
-    The first token is the separator 0 that opens every document. A network with a cache is run on
-    one position at a time; any other on the whole prefix, which is quadratic in length.
+    The first token is the separator 0 that opens every document.
     """
-    length, temperature = config.data.length, config.sampling.temperature
-    cache = None
-    if hasattr(head(config), "empty_cache"):
-        cache = head(config).empty_cache(config.model, config.hardware, num, length)
-    follow = _next_of_prefix if cache is None else _next_of_cache
-
-    def run(params, cache):
-        def step(carry, position):
-            tokens_BxL, cache = carry
-            logits_BxV, cache = follow(config, params, tokens_BxL, position, cache)
-            scaled = logits_BxV / jnp.maximum(temperature, 1e-6)
-            drawn_B = jax.random.categorical(jax.random.fold_in(key, position), scaled)
-            return (tokens_BxL.at[:, position + 1].set(drawn_B), cache), None
-
-        start = (jnp.zeros((num, length), jnp.int32), cache)
-        return jax.lax.scan(step, start, jnp.arange(length - 1))[0][0]
-
-    return np.asarray(jax.jit(run)(params, cache))
+    length, drawing = config.data.length, Drawing(config.sampling.temperature)
+    engine = Engine(drawn_from(config, params), num, length)
+    seed = int(jax.random.bits(key))
+    rows = generate(engine, [[0]] * num, length - 1, drawing, seed=seed)
+    return np.array([[0, *row.tokens] for row in rows], np.int32)
 
 
-def _next_of_cache(config, params, tokens_BxL, position, cache) -> tuple[jax.Array, Any]:
-    """Logits [B, V] of the token after `position`, from it and a cache of those before."""
-    token_Bx1, where = tokens_BxL[:, position, None], Where(position[None])
-    x_Bx1xD, _, cache = common.apply(network(config), params, token_Bx1, where, cache)
-    return head(config).logits(config, params, x_Bx1xD)[:, 0], cache
+def follow(
+    config: ConfigDict,
+    params: common.Params,
+    tokens_BxL: jax.Array,
+    positions_BxL: jax.Array,
+    cache: Any,
+    every: bool = False,
+) -> tuple[jax.Array, Any]:
+    """Logits of the token after the last of the next ones, [B, V], or after `every`; and the cache.
+
+    A network without a cache of its own is run on all tokens so far, which are kept by position.
+    """
+    own = hasattr(head(config), "empty_cache")
+    if own:
+        where = Where(positions_BxL)
+        x_BxLxD, _, cache = common.apply(network(config), params, tokens_BxL, where, cache)
+    else:
+        rows_Bx1 = jnp.arange(len(tokens_BxL))[:, None]
+        at = jnp.where(positions_BxL < 0, cache.shape[1], positions_BxL)  # of padding: nowhere
+        cache = cache.at[rows_Bx1, at].set(tokens_BxL, mode="drop")
+        x_BxLxD, _, _ = common.apply(network(config), params, cache)
+        x_BxLxD = x_BxLxD[rows_Bx1, positions_BxL]
+    logits = head(config).logits(config, params, x_BxLxD if every else x_BxLxD[:, -1:])
+    return (logits if every else logits[:, 0]), cache
 
 
-def _next_of_prefix(config, params, tokens_BxL, position, cache) -> tuple[jax.Array, Any]:
-    """The same from the whole prefix; what comes after it is not seen."""
-    x_BxLxD, _, _ = common.apply(network(config), params, tokens_BxL)
-    return head(config).logits(config, params, x_BxLxD[:, position, None])[:, 0], cache
+def empty(config: ConfigDict, batch: int, length: int, dtype: Any = None) -> Any:
+    """What `follow` keeps of `length` positions before the first; see `empty_cache`."""
+    if not hasattr(head(config), "empty_cache"):
+        return jnp.zeros((batch, positions(config)), jnp.int32)
+    return head(config).empty_cache(config.model, config.hardware, batch, length, dtype)
+
+
+def drawn_from(config: ConfigDict, params: common.Params, devices: Any = None) -> Network:
+    """The network as an engine of `research.sampling` asks for it, laid out on `devices`."""
+    of, grid = head(config), mesh.make(config.hardware.mesh, devices)
+    params = jax.device_put(params, mesh.shardings(grid, axes(config), params))
+    forgets = hasattr(of, "forgets") and of.forgets(config.model)
+    return Network(
+        config=config,
+        grid=grid,
+        params=of.apart(config.model, params) if hasattr(of, "apart") else params,
+        follow=follow,
+        empty=empty,
+        rewound=of.rewound if forgets else None,
+        vocab_size=config.model.vocab_size,
+        symbols=config.data.vocab_size if "vocab_size" in config.data else config.model.vocab_size,
+    )

@@ -66,6 +66,27 @@ def empty_cache(model: Any, hardware: Any, batch: int, length: int, dtype: Any =
     return None if stack is None else (stack, jnp.zeros((batch, 1), jnp.int32))
 
 
+def forgets(model: Any) -> bool:
+    """Whether a cache can be cut back: all its layers keep every position, and only that."""
+    kept = jax.eval_shape(lambda: transformer.empty_cache(model, None, 1, 8, jnp.float32))
+    return kept is not None and all("used" in mixed and passed is None for mixed, passed in kept)
+
+
+def rewound(cache: Any, count: jax.Array, before_Bx1: jax.Array) -> Any:
+    """A cache without its last `count` positions, so that the token before the next is `before`.
+
+    What stands in their slots is of later positions than the next, which see nothing of it.
+    """
+    stack, _ = cache
+    return [({**mixed, "used": mixed["used"] - count}, None) for mixed, _ in stack], before_Bx1
+
+
+def apart(model: Any, params: Params) -> Params:
+    """The parameters, each layer's by themselves, as a loop over positions reads them."""
+    blocks = transformer.apart(params["stack"]["blocks"], model)
+    return {**params, "stack": {**params["stack"], "blocks": blocks}}
+
+
 class Decoder(nn.Module):
     """What the head reads, [B, L, D], from int tokens [B, L].
 
