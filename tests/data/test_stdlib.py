@@ -59,7 +59,7 @@ def test_groups_are_transitive_and_empty_input_is_fine():
 
 
 def test_near_duplicates_are_on_one_side_and_every_file_on_exactly_one(library):
-    sides = stdlib.documents(False, ("*",))
+    sides = stdlib.sides(False, ("*",))
     side = {path: split for split, files in sides.items() for path, _ in files}
     assert sum(len(files) for files in sides.values()) == len(side) == 120
     assert all(side[f"a{i}.py"] == side[f"pkg/b{i}.py"] for i in range(60))
@@ -93,7 +93,7 @@ def test_sides_have_their_shares():
 
 
 def test_the_packed_bytes_are_the_files(small_text):
-    expected = stdlib.documents(False, tuple(small_text.files))
+    expected = stdlib.sides(False, tuple(small_text.files))
     for split in data.SPLITS:
         source = data.load(small_text, split)
         documents = source.arrays["tokens"].tobytes().split(b"\0")

@@ -15,10 +15,13 @@ where `data` is its checked section of the config; and, where it needs them,
     words(identity) -> words for the name of the prepared folder
     DOWNLOADS = True where `python -m research data` prepares it only when it is asked for by name
 
-Any other name without a dot is one of TFDS (`research.data.sources.foreign`).
+A source of text gives its documents instead of outline and fill (`research.data.texts`). Any other
+name without a dot is one of TFDS (`research.data.sources.foreign`).
 """
 
+import functools
 from types import ModuleType
+from typing import Any
 
 from research import parts
 
@@ -33,11 +36,21 @@ FOREIGN = "research.data.sources.foreign"
 PROTOCOL = ("DEFAULTS", "outline", "fill")
 
 
-def load(name: str) -> ModuleType:
+def load(name: str) -> Any:
     """Return the source `name`: one of SOURCES, the dotted path of any module, or that of TFDS.
 
     Raises:
         UserError: for a dotted path that is no module, or a module that lacks part of the protocol.
     """
     table = SOURCES if "." in name.partition("/")[0] else {name: FOREIGN, **SOURCES}
+    module = parts.load("data.name", name, table, ("DEFAULTS",))
+    if hasattr(module, "documents") and not hasattr(module, "fill"):
+        return _of_text(module)
     return parts.load("data.name", name, table, PROTOCOL)
+
+
+@functools.cache
+def _of_text(module: ModuleType) -> Any:
+    from research.data import texts
+
+    return texts.TextSource(module)

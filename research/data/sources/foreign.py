@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from research.data import imaging, source
+from research.data import imaging, source, texts
 from research.data.pack import Writer
-from research.data.settings import Config, check_least, data_folder
+from research.data.settings import Config, data_folder
 from research.errors import UserError, nearest
 
 # feature: "" takes the first image, else the first text; resolution: 0 keeps the size of images.
-DEFAULTS = {"length": 128, "resolution": 0, "feature": ""}
+DEFAULTS = {**texts.DEFAULTS, "resolution": 0, "feature": ""}
 DIFFER = "the images of {} differ in size; give data.resolution, such as 32"
 EVERY = 20  # where a split is missing, one training example in twenty makes it
 
@@ -33,9 +33,7 @@ def check_name(name: str, ours: Sequence[str]) -> None:
         )
 
 
-def check(data: Config) -> None:
-    """Raise UserError for windows of no length."""
-    check_least(data, "length")
+check = texts.check  # text or images, its keys of text are right
 
 
 def identity(data: Config) -> dict[str, Any]:
@@ -44,7 +42,7 @@ def identity(data: Config) -> dict[str, Any]:
 
 
 def outline(data: Config) -> source.Spec:
-    """Text as bytes, or images; a builder knows its features before its files.
+    """Text, or images; a builder knows its features before its files.
 
     Raises:
         UserError: when TFDS cannot say them, or they are images whose size needs data.resolution.
@@ -58,7 +56,7 @@ def outline(data: Config) -> source.Spec:
         raise UserError(f"TFDS cannot describe {data['name']}: {reason}") from error
     chosen: Any = features[feature(features, data["feature"])]
     if type(chosen).__name__ != "Image":
-        return source.text(data["length"], 256, bytes_per_token=1)
+        return texts.outline(data)
     sides = (data["resolution"],) * 2 if data["resolution"] else chosen.shape[:2]
     if None in sides:
         raise UserError(DIFFER.format(data["name"]))
@@ -98,7 +96,7 @@ def open_builder(data: Config) -> Any:
 
 
 def fill(writer: Writer, data: Config) -> None:
-    """Write every split of a TFDS data set; its text as bytes, its images as uint8.
+    """Write every split of a TFDS data set: its text, or its images as uint8.
 
     A validation or test split that is missing takes one training example in twenty.
 
@@ -107,14 +105,21 @@ def fill(writer: Writer, data: Config) -> None:
     """
     builder = open_builder(data)
     chosen = feature(builder.info.features, data["feature"])
+    if type(builder.info.features[chosen]).__name__ == "Image":
+        _fill_images(writer, data, builder, chosen)
+    else:
+        texts.fill(writer, data, lambda _: _texts(builder, chosen))
+
+
+def _texts(builder: Any, chosen: str) -> Iterator[tuple[str, bytes]]:
+    for split, example in _examples(builder):
+        yield split, example[chosen]
+
+
+def _fill_images(writer: Writer, data: Config, builder: Any, chosen: str) -> None:
     labels = label(builder.info.features)
-    image = type(builder.info.features[chosen]).__name__ == "Image"
-    for split, example in _examples(builder, chosen if image else ""):
-        if not image:
-            text = np.frombuffer(example[chosen] + b"\0", np.uint8)
-            writer.append(split, "tokens", text)
-            continue
-        channels = builder.info.features[chosen].shape[-1] or 3
+    channels = builder.info.features[chosen].shape[-1] or 3
+    for split, example in _examples(builder, chosen):
         pixels = imaging.decode(example[chosen], channels)
         if data["resolution"]:
             pixels = imaging.resize(pixels, data["resolution"])
@@ -126,7 +131,7 @@ def fill(writer: Writer, data: Config) -> None:
         writer.append(split, "label", np.array([number], np.int32))
 
 
-def _examples(builder: Any, skip: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _examples(builder: Any, skip: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     from research.data import builders
 
     present = builder.info.splits

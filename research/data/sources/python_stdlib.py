@@ -5,45 +5,33 @@ import hashlib
 import os
 import platform
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from research.data import duplicates, source
-from research.data.pack import Writer
-from research.data.settings import Config, check_least
+from research.data import duplicates
+from research.data.settings import Config
 from research.errors import UserError
 
 SKIPPED = {"__pycache__", "site-packages", "dist-packages"}
 TESTS = {"test", "tests", "idle_test"}
 # files: shell patterns of paths relative to the library, such as "json/*".
-DEFAULTS = {"length": 128, "include_tests": False, "files": ("*",)}
+DEFAULTS = {"include_tests": False, "files": ("*",)}
 
 
-def check(data: Config) -> None:
-    """Raise UserError for windows of no length."""
-    check_least(data, "length")
-
-
-def outline(data: Config) -> source.Spec:
-    """Documents as bytes; each ends with a 0."""
-    return source.text(data["length"], 256, bytes_per_token=1)
-
-
-def fill(writer: Writer, data: Config) -> None:
-    """Write every document in the order that TFDS gave it."""
+def documents(data: Config) -> Iterator[tuple[str, bytes]]:
+    """Give every source file in the order that TFDS gave it."""
     from research.data import builders
 
     features = {"path": "text", "text": "text"}
     builder = builders.prepared(data, features, lambda _: _examples(data))
     for split in builder.info.splits:
         for example in builders.read(builder, split):
-            writer.append(split, "tokens", np.frombuffer(example["text"] + b"\0", np.uint8))
+            yield split, example["text"]
 
 
 def _examples(data: Config) -> dict[str, list[tuple[str, dict]]]:
     """Return (key, features) of each split."""
-    found = documents(data["include_tests"], data["files"])
+    found = sides(data["include_tests"], data["files"])
     return {
         split: [(path, {"path": path, "text": text}) for path, text in each]
         for split, each in found.items()
@@ -106,7 +94,7 @@ def side(key: str) -> str:
     return "train" if position < 0.9 else "validation" if position < 0.95 else "test"
 
 
-def documents(include_tests: bool, files: tuple[str, ...]) -> dict[str, list[tuple[str, bytes]]]:
+def sides(include_tests: bool, files: tuple[str, ...]) -> dict[str, list[tuple[str, bytes]]]:
     """Return the (path, content) pairs of each split; near-duplicates are on one side.
 
     A group of near-duplicates goes where its first path, in sorted order, is sent by `side`.
