@@ -7,9 +7,9 @@ for batch in batches(source, batch_size=32, seed=0): ...
 
 from typing import Any
 
-from research.data import sources
+from research.data import sources, tokenizers
 from research.data.pipeline import batches, eval_batches
-from research.data.settings import SPLITS, Config, check, default, known, names
+from research.data.settings import SPLITS, Config, check, data_folder, default, known, names
 from research.data.source import Source, batch_shapes, open_split
 from research.errors import UserError, nearest
 
@@ -28,6 +28,9 @@ __all__ = [
     "load",
     "names",
     "outline",
+    "spells_bytes",
+    "tokenizer",
+    "vocab_size",
 ]
 
 
@@ -46,6 +49,41 @@ def bytes_per_token(data: Config) -> float | None:
     It reads neither data.folder nor data.seed, so that a compiled program may ask.
     """
     return sources.load(data["name"]).outline(data).get("bytes_per_token")
+
+
+def spells_bytes(data: Config) -> bool:
+    """Whether tokens of `data` spell known numbers of bytes, on average or each its own."""
+    spec = sources.load(data["name"]).outline(data)
+    return bool(spec.get("bytes_per_token")) or "bytes" in spec["arrays"]
+
+
+def vocab_size(data: Config) -> int | None:
+    """Return how many tokens `data` have; None where their source is neither text nor here."""
+    if "tokenizer" in data:
+        from research.data import texts
+
+        return texts.vocab_size(data)
+    return (
+        sources.load(data["name"]).outline(data).get("vocab_size") if known(data["name"]) else None
+    )
+
+
+def tokenizer(data: Config) -> tokenizers.Tokenizer | None:
+    """Return what encodes and decodes the text of `data`; None where they are no text.
+
+    It has encode(bytes) -> int32 tokens, decode(tokens) -> bytes, vocab_size, and `lengths`, the
+    bytes that each token spells. What is not there yet is prepared.
+
+    Raises:
+        UserError: as `load` does.
+    """
+    from research.data import prepare
+
+    checked = check(data)
+    if "tokenizer" not in checked or checked["tokenizer"] == tokenizers.BYTE:
+        return tokenizers.Bytes() if "tokenizer" in checked else None
+    about = prepare.prepare(checked).meta["tokenizer"]
+    return tokenizers.kept(data_folder(checked), about)
 
 
 def load(data: Config, split: str, verify: bool | None = None) -> Source:
@@ -73,7 +111,8 @@ def load(data: Config, split: str, verify: bool | None = None) -> Source:
             f"{pack.folder} holds token {pack.meta['vocab_size'] - 1}, which is outside the"
             f" {spec['vocab_size']} symbols of data.name={checked['name']!r}"
         )
-    return open_split(split, arrays, spec, pack.meta["fingerprint"], pack.meta.get("floor"))
+    about = (pack.meta.get("floor"), pack.meta.get("tokenizer"))
+    return open_split(split, arrays, spec, pack.meta["fingerprint"], *about)
 
 
 def fingerprint(data: Config) -> str:

@@ -33,7 +33,7 @@ def prepared(
 ) -> tfds.core.DatasetBuilder:
     """Return a builder of the source data["name"], prepared below its data folder.
 
-    One TFDS data set serves every resolution.
+    One TFDS data set serves every resolution and every tokenizer.
 
     Args:
         data: the checked config of the source.
@@ -44,8 +44,8 @@ def prepared(
         UserError: when what TFDS left there cannot be read.
     """
     name, folder = data["name"], data_folder(data) / "tfds"
-    made = {k: v for k, v in prepare.identity(dict(data.items())).items() if k != "resolution"}
-    config = prepare.digest(made)
+    made = prepare.identity(dict(data.items()))
+    config = prepare.digest({k: made[k] for k in made if k not in ("resolution", "tokenizer")})
     with registered.skip_registration():  # TFDS has a fashion_mnist of its own
 
         class Builder(tfds.core.GeneratorBasedBuilder):

@@ -99,6 +99,15 @@ class Floor(TypedDict):
     standard_error: NotRequired[record.Number]
 
 
+class Trained(TypedDict):
+    """The tokenizer that tokens were made with; `key` names its folder."""
+
+    kind: str
+    vocab: record.Count
+    sha256: str
+    key: Annotated[str, msgspec.Meta(pattern=r"^[\w-]+$")]
+
+
 class Meta(TypedDict):
     """meta.json: the arrays by split and name, their fingerprint, and what is known of them.
 
@@ -110,6 +119,7 @@ class Meta(TypedDict):
     splits: dict[str, dict[str, Layout]]
     floor: NotRequired[Floor]
     vocab_size: NotRequired[record.Count]
+    tokenizer: NotRequired[Trained]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from research.errors import UserError
 
 Spec = dict[str, Any]
-# Arrays that may come beside tokens, one value for each token.
-BESIDE = {"weights": np.float32, "segments": np.int32, "positions": np.int32}
+# Arrays that may come beside tokens, one value for each token; the first are of those predicted.
+BESIDE = {
+    "weights": np.float32, "bytes": np.uint8, "segments": np.int32, "positions": np.int32,
+}  # fmt: skip
+PREDICTED = ("weights", "bytes")
 
 
 class Column(NamedTuple):
@@ -52,18 +55,19 @@ def text(
 
     Example i is the window of `length` + 1 tokens from token i * stride on: int32 "tokens"
     [length + 1], and what is stored beside them, [length] each. "weights" (float32) are those of
-    the predicted tokens, tokens[1:], of mean 1 where the loss shall stay in nats a token;
+    the predicted tokens, tokens[1:], of mean 1 where the loss shall stay in nats a token, and
+    "bytes" (uint8) is how many bytes of text those spell, with which scores are in bits/byte;
     "segments" and "positions" (int32) are those of the tokens that are read, tokens[:-1].
 
     Args:
-        bytes_per_token: the bytes of text that a token spells, on average; with it, scores are in
-            bits/byte, else in bits/token.
+        bytes_per_token: the bytes of text that a token spells, on average; with it, or with
+            "bytes" beside, scores are in bits/byte, else in bits/token.
         stride: from window to window; 0 is `length`, so that each token is predicted once.
         beside: which of BESIDE the source stores.
     """
     arrays = {"tokens": Column((length + 1,), np.int32, "tokens")}
     for name in beside:
-        arrays[name] = Column((length,), BESIDE[name], name, first=int(name == "weights"))
+        arrays[name] = Column((length,), BESIDE[name], name, first=int(name in PREDICTED))
     return {
         "length": length,
         "vocab_size": vocab_size,
@@ -116,6 +120,7 @@ class Source:
         spec: what an example is made of (`text`, `images`), with "unique".
         fingerprint: sha256 of the content of all splits of the data set.
         floor: what no model can beat, {"value", "unit", "kind", "source"}, where it is known.
+        tokenizer: that made the tokens, {"kind", "vocab", "sha256", "key"}, where one was trained.
     """
 
     split: str
@@ -123,6 +128,7 @@ class Source:
     spec: Spec
     fingerprint: str
     floor: dict[str, Any] | None = None
+    tokenizer: dict[str, Any] | None = None
 
     @functools.cached_property
     def _examples(self) -> dict[str, NDArray[Any]]:
@@ -163,6 +169,7 @@ def open_split(
     spec: Spec,
     fingerprint: str,
     floor: dict[str, Any] | None = None,
+    tokenizer: dict[str, Any] | None = None,
 ) -> Source:
     """Return the split whose `stored` arrays are to be read as `spec` says.
 
@@ -178,7 +185,8 @@ def open_split(
             )
         arrays[name] = stored[column.stored]
     count = _windows(split, arrays, spec) if "stride" in spec else _rows(split, arrays, spec)
-    return Source(split, arrays, {**spec, "unique": count * spec["amount"]}, fingerprint, floor)
+    spec = {**spec, "unique": count * spec["amount"]}
+    return Source(split, arrays, spec, fingerprint, floor, tokenizer)
 
 
 def _rows(split: str, arrays: dict[str, NDArray[Any]], spec: Spec) -> int:

@@ -7,6 +7,10 @@ A text source is a module with
 
 and whatever else a source may have (`research.data.sources`). Of `identity` and `words` it gives
 its own part, what decides the documents; by default that is every key of its own.
+
+Beside the tokens of a trained tokenizer lies how many bytes each spells, so that a score in bits
+a byte is exact. A separator is token 0 and counts as one byte under every tokenizer: a data set
+has as many bytes whatever its tokens are.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from research.data import source
+from research.data import source, tokenizers
 from research.data.pack import Writer
-from research.data.settings import Config, check_least
+from research.data.settings import Config, check_least, data_folder
 
-DEFAULTS = {"length": 128}
+# tokenizer: byte, bpe, wordpiece, unigram or the path of a tokenizer.json; vocab: its size, the
+# separator among it, which "byte" does not read.
+DEFAULTS = {"length": 128, "tokenizer": "byte", "vocab": 4096}
+AT_ONCE = 2**22  # bytes of documents that are encoded together
 
 Documents = Callable[[Config], Iterator[tuple[str, bytes]]]
 
@@ -46,22 +53,62 @@ class TextSource:
         fill(writer, data, self.module.documents)
 
     def identity(self, data: Config) -> dict[str, Any]:
+        own = {key: data[key] for key in self.module.DEFAULTS}
         if hasattr(self.module, "identity"):
-            return self.module.identity(data)
-        return {key: data[key] for key in self.module.DEFAULTS}
+            own = self.module.identity(data)
+        return {**own, **tokenizers.identity(data)}
+
+    def words(self, identity: dict[str, Any]) -> list[str]:
+        own = self.module.words(identity) if hasattr(self.module, "words") else []
+        return [*own, *tokenizers.words(identity)]
 
 
 def check(data: Config) -> None:
-    """Raise UserError for windows of no length."""
+    """Raise UserError for windows of no length, or a tokenizer that cannot be."""
     check_least(data, "length")
+    tokenizers.check(data)
+
+
+def vocab_size(data: Config) -> int:
+    """How many tokens there are at most, by the settings alone."""
+    return tokenizers.Bytes.vocab_size if data["tokenizer"] == tokenizers.BYTE else data["vocab"]
 
 
 def outline(data: Config) -> source.Spec:
-    """Documents as bytes; each ends with a 0."""
-    return source.text(data["length"], 256, bytes_per_token=1)
+    """Tokens of documents; each ends with a 0."""
+    if data["tokenizer"] == tokenizers.BYTE:
+        return source.text(data["length"], vocab_size(data), bytes_per_token=1)
+    return source.text(data["length"], vocab_size(data), beside=("bytes",))
 
 
 def fill(writer: Writer, data: Config, documents: Documents) -> None:
     """Write the tokens of every document, in the order that `documents` gives them."""
-    for split, text in documents(data):
-        writer.append(split, "tokens", np.frombuffer(text + b"\0", np.uint8))
+    if data["tokenizer"] == tokenizers.BYTE:
+        for split, text in documents(data):
+            writer.append(split, "tokens", np.frombuffer(text + b"\0", np.uint8))
+        return
+
+    def training() -> Iterator[bytes]:
+        return (text for split, text in documents(data) if split == "train")
+
+    found, about = tokenizers.ensure(data_folder(data), data, training)
+    writer.facts["tokenizer"] = about
+    dtype = np.min_scalar_type(found.vocab_size - 1)
+    for split, texts in _together(documents(data)):
+        for tokens in found.encode_all(texts):
+            ended = np.append(tokens, 0)
+            writer.append(split, "tokens", ended.astype(dtype))
+            writer.append(split, "bytes", found.lengths[ended])
+
+
+def _together(documents: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, list[bytes]]]:
+    """Neighbouring documents of one split, up to AT_ONCE bytes of them or one more."""
+    current, texts, size = "", [], 0
+    for split, text in documents:
+        if texts and (split != current or size >= AT_ONCE):
+            yield current, texts
+            texts, size = [], 0
+        current, size = split, size + len(text)
+        texts.append(text)
+    if texts:
+        yield current, texts

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data import imaging, source, texts
+from research.data import imaging, source, texts, tokenizers
 from research.data.pack import Writer
 from research.data.settings import Config, data_folder
 from research.errors import UserError, nearest
@@ -38,7 +38,11 @@ check = texts.check  # text or images, its keys of text are right
 
 def identity(data: Config) -> dict[str, Any]:
     """The release of TFDS is not in it: TFDS numbers the versions of a data set itself."""
-    return {key: data[key] for key in ("resolution", "feature")}
+    own = {key: data[key] for key in ("resolution", "feature")}
+    return {**own, **tokenizers.identity(data)}
+
+
+words = tokenizers.words
 
 
 def outline(data: Config) -> source.Spec:
