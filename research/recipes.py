@@ -10,6 +10,7 @@ from research import config as configs
 from research import cost, data, defaults, families, optim, rules
 from research.errors import UserError, nearest
 
+VOCABULARY_MULTIPLE = 256  # so that tables of tokens can be split over devices
 DECAY_FRACTION = 0.6  # of the run, in Muon's cooldown
 SHORT_DECAY = 0.2  # in that of others (Haegele et al. 2024, section 4)
 
@@ -137,6 +138,13 @@ def fixed(config: ConfigDict) -> None:
     horizon(config)
 
 
+def _fill_vocabulary(config: ConfigDict) -> None:
+    """Give a network that reads tokens the data's vocabulary, padded, where it has none."""
+    if "vocab_size" in config.model and config.model.vocab_size is None:
+        symbols = data.outline(config.data).get("vocab_size", 0)
+        config.model.vocab_size = -(-symbols // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
 class Recipe(NamedTuple):
     """A named recipe: its function, and the keys without which it has nothing to go by."""
 
@@ -172,6 +180,7 @@ def apply(config: ConfigDict) -> ConfigDict:
         )
     if "size" in recipe.needs and (config.size is None or config.size < 1):
         raise UserError(f"config.size is needed by recipe {config.recipe!r}: the width, at least 1")
+    _fill_vocabulary(config)
     rules.fill(config, recipe.fill)
     needed = [
         key for key in configs.unfilled(config) if key not in ("config.size", "config.budget")

@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import families, processes, trained
+from research import families, processes, run_tokenizer, trained
+from research.data.tokenizers import Bytes, Tokenizer
 from research.errors import UserError
 from research.run import storage
 
@@ -63,14 +64,15 @@ def _free_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def to_text(tokens: np.ndarray) -> str:
-    """Join token sequences of bytes, one block a sample; what is not UTF-8 shows as a box.
+def to_text(tokens: np.ndarray, tokenizer: Tokenizer | None = None) -> str:
+    """Join token sequences, one block a sample; what is not UTF-8 shows as a box.
 
-    Tokens that are no bytes are written as numbers.
+    Tokens that are no text are written as bytes if they can be, else as numbers.
     """
-    if tokens.max(initial=0) > 255:
+    if tokenizer is None and tokens.max(initial=0) > 255:
         return "".join(" ".join(map(str, row)) + "\n" for row in tokens)
-    blocks = [bytes(row.astype(np.uint8)).lstrip(b"\0").decode(errors="replace") for row in tokens]
+    decode = (tokenizer or Bytes()).decode
+    blocks = [decode(row).lstrip(b"\0").decode(errors="replace") for row in tokens]
     return ("\n" + "-" * 72 + "\n").join(block.replace("\0", "\n\n") for block in blocks) + "\n"
 
 
@@ -104,12 +106,14 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
     keys = {"resolution": ".png", "length": ".txt"}  # a source of TFDS has both
     suffixes = [suffix for key, suffix in keys.items() if key in trained.settings(folder).data]
     _check_suffix(out, suffixes)
+    tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
     samples = sample_run(folder, num, seed)
     suffix = ".txt" if samples.ndim == 2 else ".png"
     _check_suffix(out, [suffix])
     path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
     if processes.first():
-        storage.write(path, to_png(samples) if suffix == ".png" else to_text(samples).encode())
+        png = suffix == ".png"
+        storage.write(path, to_png(samples) if png else to_text(samples, tokenizer).encode())
     return path
 
 

@@ -24,6 +24,7 @@ from research import (
     processes,
     programs,
     rivals,
+    run_tokenizer,
     together,
 )
 from research import config as configs
@@ -169,8 +170,9 @@ def _parts(run: Run) -> Parts:
         settings.batch_size * amount, unit, ledger.step_flops,
     )  # fmt: skip
     if processes.first():
+        tokenizer = run_tokenizer.keep(run.folder, config, source)
         record.write_json(run.folder / "config.json", configs.to_plain(config))
-        about = record.provenance(source.fingerprint)
+        about = record.provenance(source.fingerprint, tokenizer)
         record.write_json(run.folder / "provenance.json", about)
     return Parts(source, ledger, programs.build(config), progress, unit, amount)
 

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections.config_dict import placeholder
 
 from research import mesh
-from research.data import bytes_per_token
+from research.data import bytes_per_token, spells_bytes, vocab_size
 from research.errors import UserError
 from research.models import common
 from research.models.attention import IN_ORDER, Where
@@ -30,7 +31,7 @@ PARTS = {"network": NETWORKS}
 
 def default_model() -> ConfigDict:
     """Keys of `config.model` beside the network's."""
-    return ConfigDict(dict(network="decoder", vocab_size=256))
+    return ConfigDict(dict(network="decoder", vocab_size=placeholder(int)))  # None: the data's
 
 
 def default_train() -> dict[str, Any]:
@@ -114,12 +115,16 @@ def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array,
     """Mean nats a token over batch["tokens"] [B, L + 1], and the penalty that parts ask for.
 
     With batch["weights"] [B, L] it is the mean of weight times nats, not divided by the batch's
-    own weights, so that micro-batches add up to the batch.
+    own weights, so that micro-batches add up to the batch. Of text it also measures the
+    "bits_per_byte", by the bytes of the batch (of each micro-batch, then their mean).
     """
     del key, step
     nats_BxL, measures = cross_entropy(config, params, batch["tokens"], _where(batch))
     if "weights" in batch:
         nats_BxL = nats_BxL * batch["weights"]
+    if spells_bytes(config.data):
+        bytes_BxL = _spelled(config, batch) * batch.get("weights", jnp.ones_like(nats_BxL))
+        measures["bits_per_byte"] = nats_BxL.sum() / bytes_BxL.sum() / jnp.log(2.0)
     return nats_BxL.mean() + measures.pop("penalty", 0.0), measures
 
 
@@ -130,13 +135,18 @@ def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array
     mask_BxL = jnp.broadcast_to(batch["mask"][:, None], nats_BxL.shape)
     if "weights" in batch:
         mask_BxL = mask_BxL * batch["weights"]
-    count = mask_BxL.sum() * (bytes_per_token(config.data) or 1)
+    count = (mask_BxL * _spelled(config, batch)).sum()
     return {"likelihood": {"total": (nats_BxL * mask_BxL).sum() / jnp.log(2.0), "count": count}}
+
+
+def _spelled(config: ConfigDict, batch: dict) -> Any:
+    """How many bytes each predicted token spells: [B, L], or for all; 1 where they are no text."""
+    return batch["bytes"] if "bytes" in batch else bytes_per_token(config.data) or 1
 
 
 def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
     """Exact likelihood, of bytes where the source says how many a token spells."""
-    unit = "bits/byte" if bytes_per_token(config.data) else "bits/token"
+    unit = "bits/byte" if spells_bytes(config.data) else "bits/token"
     return {"likelihood": {"unit": unit, "kind": "exact", "better": "lower"}}
 
 
@@ -151,7 +161,8 @@ def activations(config: ConfigDict, params: common.Params, batch: dict, key: jax
 def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) -> np.ndarray:
     """Draw `num` sequences of config.data.length tokens, at config.sampling.temperature.
 
-    The first token is the separator 0 that opens every document.
+    The first token is the separator 0 that opens every document; what pads the vocabulary beyond
+    the data's is never drawn.
     """
     length, drawing = config.data.length, Drawing(config.sampling.temperature)
     engine = Engine(drawn_from(config, params), num, length)
@@ -206,5 +217,5 @@ def drawn_from(config: ConfigDict, params: common.Params, devices: Any = None) -
         empty=empty,
         rewound=of.rewound if forgets else None,
         vocab_size=config.model.vocab_size,
-        symbols=config.data.vocab_size if "vocab_size" in config.data else config.model.vocab_size,
+        symbols=vocab_size(config.data) or config.model.vocab_size,
     )

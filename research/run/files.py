@@ -154,6 +154,14 @@ class Machine(TypedDict):
     devices: list[Text]
 
 
+class Tokenizer(TypedDict):
+    """What made the tokens of a run; its tokenizer.json lies beside."""
+
+    kind: Text
+    vocab: Count
+    sha256: Text
+
+
 class Provenance(TypedDict):
     """provenance.json: where a run came from."""
 
@@ -163,6 +171,7 @@ class Provenance(TypedDict):
     python: Text
     machine: Machine
     data_fingerprint: Text
+    tokenizer: NotRequired[Tokenizer]
     argv: list[Text]
     started_at: Text
 

@@ -202,11 +202,16 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def provenance(data_fingerprint: str) -> dict[str, Any]:
-    """Where a run came from: code, versions, machine, data, command line."""
+def provenance(data_fingerprint: str, tokenizer: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Where a run came from: code, versions, machine, data, command line.
+
+    Args:
+        tokenizer: {"kind", "vocab", "sha256"} of the one that was trained for the data, if any.
+    """
     return {
         **_environment(),
         "data_fingerprint": data_fingerprint,
+        **({"tokenizer": tokenizer} if tokenizer else {}),
         "argv": [word.encode(errors="replace").decode() for word in sys.argv],
         "started_at": now(),
     }

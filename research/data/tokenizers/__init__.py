@@ -48,7 +48,7 @@ def check(data: Config) -> None:
         return
     if is_file(kind):
         size = read(kind).vocab_size
-        if vocab < size:
+        if vocab != size:
             raise UserError(f"data.vocab is {vocab}; {kind} has {size} tokens: set it to {size}")
         return
     _kind(kind)
@@ -114,6 +114,12 @@ def ensure(folder: Path, data: Config, texts: Texts) -> tuple[Subwords, dict[str
             if not home.exists():
                 storage.write(home, make())
     found = read(home)
+    if found.vocab_size != vocab:
+        size = found.vocab_size
+        raise UserError(
+            f"data.vocab is {vocab}; the text of {data['name']} is enough for {size} tokens of "
+            f"{kind!r}: set it to {size}"
+        )
     about = {"kind": kind, "vocab": found.vocab_size, "sha256": found.sha256, "key": key}
     return found, about
 

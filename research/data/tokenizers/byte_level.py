@@ -7,7 +7,6 @@ is not part of UTF-8 is the token of that byte alone.
 
 import functools
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.errors import UserError
+from research.run import storage
 
 SEPARATOR = "<|endoftext|>"  # token 0, behind every document; no text is encoded as it
 # Words as GPT-2 has them, none longer than 33 characters: so that the time to encode is linear in
@@ -207,19 +207,15 @@ def options(vocab: int) -> dict[str, Any]:
 
 
 def read(path: str | Path) -> Subwords:
-    """Return the tokenizer of the file at `path`, which is read again when it has changed.
+    """Return the tokenizer of the file at `path`, here or in a bucket.
 
     Raises:
         UserError: when it cannot be read, or is no tokenizer over bytes.
     """
     try:
-        about = os.stat(path)
-        return _read(str(path), about.st_mtime_ns, about.st_size)
+        return _made(storage.path(path).read_bytes(), str(path))
     except OSError as error:
         raise UserError(f"cannot read the tokenizer {path}: {error.strerror or error}") from error
 
 
-@functools.lru_cache(maxsize=8)
-def _read(path: str, *changed: int) -> Subwords:
-    del changed
-    return Subwords(Path(path).read_bytes(), path)
+_made = functools.lru_cache(maxsize=8)(Subwords)
