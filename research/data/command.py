@@ -1,10 +1,19 @@
-"""`python -m research data`: prepare data sets and print what they hold."""
+"""`python -m research data`: prepare data sets and print what they hold, or train a tokenizer."""
 
 import argparse
 import time
 
-from research import data
+from ml_collections import ConfigDict
 
+from research import data
+from research.data import tokenizers
+from research.errors import UserError
+from research.run import storage
+
+EXAMPLE = """examples:
+  python -m research data python_stdlib glyphs
+  python -m research data tokenizer python_stdlib --kind bpe --vocab 4096 --out tokenizer.json"""
+TOKENIZER = "tokenizer"
 HEADER = ("name", "split", "examples", "tokens/images", "floor", "fingerprint")
 
 
@@ -15,17 +24,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="NAME",
         help=f"sources to prepare: {', '.join(data.names())}, or a TFDS name such as lm1b"
-        " (default: those that need no download)",
+        " (default: those that need no download); or 'tokenizer SOURCE'",
     )
     parser.add_argument("--folder", default="data", help="the data folder (default: data)")
+    own = parser.add_argument_group("of a tokenizer")
+    own.add_argument("--kind", help=f"{', '.join(tokenizers.KINDS)}, or a module's path")
+    own.add_argument("--vocab", type=int, help="how many tokens it has, such as 4096")
+    own.add_argument("--out", help="where to write its tokenizer.json as well")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare each source, hash every array of it, and print a table.
+    """Prepare each source, hash every array of it, and print a table; or train a tokenizer.
 
     Raises:
         UserError: as `research.data.load` does.
     """
+    if args.names[:1] == [TOKENIZER]:
+        return _tokenizer(args)
+    for option in ("kind", "vocab", "out"):
+        if getattr(args, option) is not None:
+            raise UserError(f"--{option} is of a tokenizer: data tokenizer SOURCE --{option} ...")
     offline = [n for n in data.names() if not hasattr(data.sources.load(n), "DOWNLOADS")]
     rows = [HEADER]
     for name in args.names or offline:
@@ -45,6 +63,38 @@ def run(args: argparse.Namespace) -> int:
         cells += [row[4].ljust(widths[4]), row[5]]
         print("  ".join(cells).rstrip())
     return 0
+
+
+def _tokenizer(args: argparse.Namespace) -> int:
+    """Train a tokenizer on a source, prepare its tokens, and say what a token spells."""
+    config, started = _wanted(args), time.perf_counter()
+    found = data.load(config, "validation")
+    seconds = time.perf_counter() - started
+    about, spelled = found.tokenizer or {}, found.arrays["bytes"]
+    path = tokenizers.home(data.data_folder(config), about["key"])
+    print(
+        f"{config.name}: {about['vocab']:,} tokens of {config.tokenizer}, "
+        f"{spelled.mean():.4f} bytes a token on validation, the longest {spelled.max()} "
+        f"({seconds:.1f} s)"
+    )
+    content = path.read_bytes()
+    if args.out:
+        storage.write(args.out, content)
+    print(f"{args.out or path}: {len(content):,} bytes, sha256 {about['sha256'][:16]}")
+    return 0
+
+
+def _wanted(args: argparse.Namespace) -> ConfigDict:
+    """The data's config that `args` ask for."""
+    if len(args.names) != 2 or args.kind is None or args.vocab is None:
+        raise UserError("data tokenizer needs one source, --kind and --vocab; see --help")
+    if args.kind == tokenizers.BYTE:
+        raise UserError(f"--kind byte is not trained; expected {', '.join(tokenizers.KINDS)}")
+    config = data.default(args.names[1])
+    if "tokenizer" not in config:
+        raise UserError(f"{config.name} is no text: it has no key data.tokenizer")
+    config.update(folder=args.folder, tokenizer=args.kind, vocab=args.vocab)
+    return config
 
 
 def table(described: dict) -> list[tuple[str, ...]]:

@@ -69,6 +69,11 @@ def _kind(kind: str) -> ModuleType:
     return parts.load("data.tokenizer", kind, KINDS, ("train",))
 
 
+def home(folder: Path, key: str) -> Path:
+    """The file of the tokenizer `key` below the data `folder`."""
+    return folder / "tokenizers" / key / FILE
+
+
 def identity(data: Config) -> dict[str, Any]:
     """What decides, with the documents, the tokens of a source."""
     kind = data["tokenizer"]
@@ -108,12 +113,12 @@ def ensure(folder: Path, data: Config, texts: Texts) -> tuple[Subwords, dict[str
         def make() -> bytes:
             return _kind(kind).train(texts(), vocab).to_str(pretty=True).encode()
 
-    home = folder / "tokenizers" / key / FILE
-    if not home.exists():
-        with lock(home.parent.parent, key, f"training the tokenizer {key}"):
-            if not home.exists():
-                storage.write(home, make())
-    found = read(home)
+    path = home(folder, key)
+    if not path.exists():
+        with lock(folder / "tokenizers", key, f"training the tokenizer {key}"):
+            if not path.exists():
+                storage.write(path, make())
+    found = read(path)
     if found.vocab_size != vocab:
         size = found.vocab_size
         raise UserError(
@@ -138,7 +143,7 @@ def kept(folder: Path, about: dict[str, Any]) -> Subwords:
     Raises:
         UserError: when it is gone, or is another one.
     """
-    path = folder / "tokenizers" / about["key"] / FILE
+    path = home(folder, about["key"])
     found = read(path)
     if found.sha256 != about["sha256"]:
         raise UserError(f"{path} is not the tokenizer of the data prepared with it (sha256)")
