@@ -16,7 +16,6 @@ def train(texts: Iterable[bytes], vocab: int) -> Any:
     model = models.WordPiece(
         unk_token=byte_level.SEPARATOR,  # for words that are longer, of which there are none
         max_input_chars_per_word=byte_level.LONGEST_WORD,
-        continuing_subword_prefix="",
     )
     trainer = trainers.WordPieceTrainer(continuing_subword_prefix="", **byte_level.options(vocab))
     return byte_level.fit(model, trainer, texts)
