@@ -17,7 +17,8 @@ def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
     config = defaults.config("autoregressive", "markov", optimizer="adamw", **_parts(model))
     config.recipe = "fixed"
     plain = {key: PLAIN[key] for key in PLAIN if key in config.model}
-    config.model.update(plain | dict(depth=2, width=16, num_heads=2, vocab_size=vocab) | model)
+    shape = plain | dict(depth=2, width=16, num_heads=2, vocab_size=vocab)
+    config.model.update({key: shape[key] for key in shape if key in config.model} | model)
     config.data.update(
         length=length, vocab_size=vocab, order=1, tokens=4_000, validation_tokens=2_000
     )

@@ -10,7 +10,7 @@ from research.data.settings import Config
 from research.errors import UserError
 
 Image = NDArray[np.uint8]
-RESOLUTIONS = (16, 28, 32)  # of drawn and scanned images of 28 or 32 pixels a side
+RESOLUTIONS = (8, 16, 28, 32)  # of drawn and scanned images of 28 or 32 pixels a side
 
 
 def check_resolution(data: Config) -> None:
@@ -18,7 +18,7 @@ def check_resolution(data: Config) -> None:
     if data["resolution"] not in RESOLUTIONS:
         closest = min(RESOLUTIONS, key=lambda each: abs(each - data["resolution"]))
         raise UserError(
-            f"data.resolution is {data['resolution']}; {data['name']} has 16, 28 and 32"
+            f"data.resolution is {data['resolution']}; {data['name']} has 8, 16, 28 and 32"
             f" (nearest: {closest})"
         )
 

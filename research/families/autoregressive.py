@@ -1,4 +1,8 @@
-"""Autoregressive transformers over tokens: exact likelihood, one symbol after another."""
+"""Autoregressive networks over tokens: exact likelihood, one symbol after another.
+
+Symbols are those of a text, levels of a sound, or levels of the dimensions of an image in raster
+order (`research.models.pixels`).
+"""
 
 import functools
 import sys
@@ -14,7 +18,7 @@ from ml_collections.config_dict import placeholder
 from research import mesh
 from research.data import bytes_per_token, spells_bytes, vocab_size
 from research.errors import UserError
-from research.models import common
+from research.models import common, pixels
 from research.models.attention import IN_ORDER, Where
 from research.parts import part
 from research.sampling.drawing import Drawing
@@ -25,13 +29,26 @@ from research.sampling.generate import generate
 #   build(model, hardware) -> module of (tokens_BxL, where, cache) -> (x_BxLxD, measures, cache)
 #   nats(config, params, x_BxLxD, targets_BxL) and logits(config, params, x_BxLxD), its head
 #   positions(config), and empty_cache(model, hardware, batch, length) if it has a cache
-NETWORKS = {"decoder": "research.models.decoder"}
+NETWORKS = {
+    "decoder": "research.models.decoder",
+    "pixelcnn": "research.models.pixelcnn",
+    "gated_pixelcnn": "research.models.gated_pixelcnn",
+    "pixelrnn": "research.models.pixelrnn",
+    "wavenet": "research.models.wavenet",
+}
 PARTS = {"network": NETWORKS}
 
 
 def default_model() -> ConfigDict:
     """Keys of `config.model` beside the network's."""
-    return ConfigDict(dict(network="decoder", vocab_size=placeholder(int)))  # None: the data's
+    return ConfigDict(
+        dict(
+            network="decoder",
+            vocab_size=placeholder(int),  # None: the data's; of images, their levels
+            image_shape=(),  # (height, width, channels); none where the data are tokens
+            num_classes=0,  # of images, which the network is given; 0: none
+        )
+    )
 
 
 def default_train() -> dict[str, Any]:
@@ -52,10 +69,13 @@ def check(config: ConfigDict, spec: dict) -> None:
             f"config.sampling.temperature={config.sampling.temperature} must not be negative"
         )
     if "vocab_size" not in spec:
-        raise UserError(
-            f"config.data.name={data.name!r} gives images; family 'autoregressive' reads "
-            "tokens, such as python_stdlib or markov"
-        )
+        pixels.check_data(config, spec)
+        return
+    for key, none in (("image_shape", ()), ("num_classes", 0)):
+        if model[key]:
+            raise UserError(
+                f"config.model.{key}={model[key]} must be {none}: {data.name} gives no images"
+            )
     if model.vocab_size < spec["vocab_size"]:
         raise UserError(
             f"config.model.vocab_size={model.vocab_size} is too small for the "
@@ -85,7 +105,7 @@ def _network(of: ModuleType, model: FrozenConfigDict, hardware: FrozenConfigDict
 
 
 def _example(config: ConfigDict) -> jax.Array:
-    return jnp.zeros((1, config.data.length), jnp.int32)
+    return jnp.zeros((1, pixels.length(config)), jnp.int32)
 
 
 def init(config: ConfigDict, key: jax.Array) -> common.Params:
@@ -106,20 +126,25 @@ def cross_entropy(
     return head(config).nats(config, params, x_BxLxD, tokens[:, 1:]), measures
 
 
+def tokens_of(config: ConfigDict, batch: dict) -> jax.Array:
+    """Tokens [B, L + 1] of a batch, whose first is only read."""
+    return pixels.tokens(config.model, batch) if config.model.image_shape else batch["tokens"]
+
+
 def _where(batch: dict) -> Where:
     """Positions and segments of the tokens that are read, where the batch has them."""
     return Where(batch.get("positions"), batch.get("segments"))
 
 
 def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array, step: jax.Array):
-    """Mean nats a token over batch["tokens"] [B, L + 1], and the penalty that parts ask for.
+    """Mean nats a token of the batch, and the penalty that parts ask for.
 
     With batch["weights"] [B, L] it is the mean of weight times nats, not divided by the batch's
     own weights, so that micro-batches add up to the batch. Of text it also measures the
     "bits_per_byte", by the bytes of the batch (of each micro-batch, then their mean).
     """
     del key, step
-    nats_BxL, measures = cross_entropy(config, params, batch["tokens"], _where(batch))
+    nats_BxL, measures = cross_entropy(config, params, tokens_of(config, batch), _where(batch))
     if "weights" in batch:
         nats_BxL = nats_BxL * batch["weights"]
     if spells_bytes(config.data):
@@ -131,7 +156,7 @@ def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array,
 def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """Bits of the batch, and of how many bytes or tokens; batch["weights"] weigh both."""
     del key
-    nats_BxL, _ = cross_entropy(config, params, batch["tokens"], _where(batch))
+    nats_BxL, _ = cross_entropy(config, params, tokens_of(config, batch), _where(batch))
     mask_BxL = jnp.broadcast_to(batch["mask"][:, None], nats_BxL.shape)
     if "weights" in batch:
         mask_BxL = mask_BxL * batch["weights"]
@@ -145,30 +170,51 @@ def _spelled(config: ConfigDict, batch: dict) -> Any:
 
 
 def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
-    """Exact likelihood, of bytes where the source says how many a token spells."""
+    """Exact likelihood, of bytes where the source says how many a token spells.
+
+    That of an image at fewer levels than it has is of another image, as the unit says.
+    """
     unit = "bits/byte" if spells_bytes(config.data) else "bits/token"
+    if config.model.image_shape:
+        fewer = config.model.vocab_size < pixels.LEVELS
+        unit = f"bits/dim of {config.model.vocab_size} levels" if fewer else "bits/dim"
+    elif "rate" in config.data:
+        unit = "bits/sample"
     return {"likelihood": {"unit": unit, "kind": "exact", "better": "lower"}}
 
 
 def activations(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """The stream after the last block, [B, L, D], and the logits, [B, L, V], of a batch."""
     del key
-    inputs = batch["tokens"][:, :-1], _where(batch)
+    inputs = tokens_of(config, batch)[:, :-1], _where(batch)
     x_BxLxD, (read_BxLxD, *_) = common.stream(network(config), params, *inputs)
     return {"stream": x_BxLxD, "output": head(config).logits(config, params, read_BxLxD)}
 
 
-def sample(config: ConfigDict, params: common.Params, key: jax.Array, num: int) -> np.ndarray:
+def sample(
+    config: ConfigDict,
+    params: common.Params,
+    key: jax.Array,
+    num: int,
+    label: jax.Array | None = None,
+) -> np.ndarray:
     """Draw `num` sequences of config.data.length tokens, at config.sampling.temperature.
 
-    The first token is the separator 0 that opens every document; what pads the vocabulary beyond
-    the data's is never drawn.
+    The first token is the separator 0 that opens every document. Of images it is their class,
+    `label` [num] or drawn uniformly, and what is returned are the images, uint8 [num, H, W, C].
     """
-    length, drawing = config.data.length, Drawing(config.sampling.temperature)
-    engine = Engine(drawn_from(config, params), num, length)
-    seed = int(jax.random.bits(key))
-    rows = generate(engine, [[0]] * num, length - 1, drawing, seed=seed)
-    return np.array([[0, *row.tokens] for row in rows], np.int32)
+    length, shape = pixels.length(config), config.model.image_shape
+    if shape and label is None:
+        key, label_key = jax.random.split(key)
+        label = pixels.classes(config.model, label_key, num)
+    first = np.zeros((num, 1), int) if label is None else np.asarray(label)[:, None]
+    engine = Engine(drawn_from(config, params), num, length + bool(shape))
+    count, drawing = engine.length - 1, Drawing(config.sampling.temperature)
+    rows = generate(engine, first.tolist(), count, drawing, seed=int(jax.random.bits(key)))
+    tokens_BxL = np.array([row.tokens for row in rows], np.int32)
+    if shape:
+        return pixels.images(config.model, tokens_BxL)
+    return np.concatenate([first.astype(np.int32), tokens_BxL], 1)
 
 
 def follow(
@@ -200,7 +246,7 @@ def follow(
 def empty(config: ConfigDict, batch: int, length: int, dtype: Any = None) -> Any:
     """What `follow` keeps of `length` positions before the first; see `empty_cache`."""
     if not hasattr(head(config), "empty_cache"):
-        return jnp.zeros((batch, positions(config)), jnp.int32)
+        return jnp.zeros((batch, pixels.length(config)), jnp.int32)
     return head(config).empty_cache(config.model, config.hardware, batch, length, dtype)
 
 

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research import config as configs
 from research.errors import UserError
 from research.mesh import constrain, gathered, joined, strided
+from research.models import pixels, transformer
 from research.models import positions as places
-from research.models import transformer
 from research.models.attention import IN_ORDER, Where
 from research.models.common import Norm, Params, look_up, parameter
 from research.models.numerics import project
@@ -42,17 +42,18 @@ def check(config: ConfigDict) -> None:
     """Raise UserError for a stack or a head that cannot be built."""
     transformer.check(config)
     configs.check_ranges(config.model, "config.model", RANGES)
-    data = config.data
-    if data.length % config.hardware.loss_chunks:
+    length = pixels.length(config)
+    key = "the dimensions of an image, " if config.model.image_shape else "config.data.length="
+    if length % config.hardware.loss_chunks:
         raise UserError(
             f"config.hardware.loss_chunks={config.hardware.loss_chunks} does not divide "
-            f"config.data.length={data.length}"
+            f"{key}{length}"
         )
 
 
 def positions(config: ConfigDict) -> int:
     """Positions of one example, a token each."""
-    return config.data.length
+    return pixels.length(config)
 
 
 def build(model: FrozenConfigDict, hardware: FrozenConfigDict) -> "Decoder":
@@ -107,9 +108,15 @@ class Decoder(nn.Module):
         axes = ("vocab", "embed")
         normal = nn.initializers.normal(model.width**-0.5 if model.tie_embeddings else 1.0)
         embedding_VxD = parameter(self, "embedding", normal, axes, shape)
-        x_BxLxD = look_up(embedding_VxD, tokens_BxL, dtype)
         index = jnp.arange(tokens_BxL.shape[1])
         at = index if where.positions is None else where.positions
+        class_BxLxD = None
+        if model.num_classes:  # of images: what stands first is no level
+            axes, rows = ("class", "embed"), (model.num_classes, model.width)
+            table = parameter(self, "class", nn.initializers.normal(1.0), axes, rows)
+            class_BxLxD = look_up(table, jnp.where(at == 0, tokens_BxL, 0), dtype)
+            tokens_BxL = jnp.where(at == 0, 0, tokens_BxL)
+        x_BxLxD = look_up(embedding_VxD, tokens_BxL, dtype)
         within = at > 0  # a text, whose first token has none before it
         if cache is None:  # nor has that of a window, wherever it begins
             within &= index > 0
@@ -125,6 +132,8 @@ class Decoder(nn.Module):
             x_BxLxD *= model.width**0.5  # unit-variance inputs from a unit-logit head
         if hasattr(places.load(model), "embed"):
             x_BxLxD += places.load(model).embed(self, model, at)
+        if class_BxLxD is not None:
+            x_BxLxD += class_BxLxD * (at == 0)[..., None]
         beside = {}
         if model.bigram_rows:
             zeros, axes = nn.initializers.zeros, ("lookup", "embed")

@@ -54,18 +54,20 @@ def conv(
     strides: Sequence[int],
     groups: int = 1,
     transposed: bool = False,
+    padding: Any = "SAME",
 ) -> jax.Array:
     """Convolve x [B, *space, I] with `kernel` [*window, I / groups, O]; any number of axes.
 
     The output has ceil(space / stride) places; `transposed`, space * stride. A transposed one is
-    the adjoint of the convolution whose kernel is mirrored, inputs and outputs exchanged.
+    the adjoint of the convolution whose kernel is mirrored, inputs and outputs exchanged. Zeros are
+    around x, or as many as `padding` says, (before, after) of each axis; fewer than none cut it.
     """
     window, space = kernel.shape[:-2], x.shape[1:-1]
     axes = "".join("XYZW"[: len(space)])
     names = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
     if not transposed:
         return lax.conv_general_dilated(
-            x, kernel, strides, "SAME", dimension_numbers=names, feature_group_count=groups
+            x, kernel, strides, padding, dimension_numbers=names, feature_group_count=groups
         )
     padding = []
     for taps, stride in zip(window, strides, strict=True):

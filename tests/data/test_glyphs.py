@@ -69,7 +69,7 @@ def test_a_wide_image_is_cropped_around_its_middle():
     assert np.array_equal(imaging.resize(image, 4), np.full((4, 4, 1), 9))
 
 
-@pytest.mark.parametrize("resolution", [16, 28, 32])
+@pytest.mark.parametrize("resolution", [8, 16, 28, 32])
 def test_every_resolution_shows_the_same_images(small_glyphs, resolution):
     config = small_glyphs.copy_and_resolve_references()
     config.resolution = 32
