@@ -1,4 +1,4 @@
-"""Samples of a finished run: text as text, images as one grid."""
+"""Samples of a finished run: text as text, images as one grid, sounds in one file."""
 
 import contextlib
 import io
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from research import families, processes, run_tokenizer, trained
+from research.data import sound
 from research.data.tokenizers import Bytes, Tokenizer
 from research.errors import UserError
 from research.run import storage
@@ -98,22 +99,25 @@ def to_png(images: np.ndarray, scale: int = 4) -> bytes:
 
 
 def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = None) -> Path:
-    """Sample a run and write the file, samples.txt or samples.png in its folder unless `out`.
+    """Sample a run and write the file: samples.txt, .png or .wav in its folder unless `out`.
 
     Raises:
-        UserError: when `out` ends in neither .txt nor .png, or not as the samples need.
+        UserError: when `out` ends in none of these, or not as the samples need.
     """
-    keys = {"resolution": ".png", "length": ".txt"}  # a source of TFDS has both
-    suffixes = [suffix for key, suffix in keys.items() if key in trained.settings(folder).data]
+    settings = trained.settings(folder).data
+    rate, keys = settings.get("rate"), {"resolution": ".png", "length": ".txt"}
+    # A source of TFDS has both keys; sounds have a rate.
+    suffixes = [".wav"] if rate else [suffix for key, suffix in keys.items() if key in settings]
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
     samples = sample_run(folder, num, seed)
-    suffix = ".txt" if samples.ndim == 2 else ".png"
+    suffix = ".png" if samples.ndim == 4 else ".wav" if rate else ".txt"
     _check_suffix(out, [suffix])
     path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
     if processes.first():
-        png = suffix == ".png"
-        storage.write(path, to_png(samples) if png else to_text(samples, tokenizer).encode())
+        write_as = {".png": to_png, ".wav": lambda tokens: sound.to_wav(tokens, rate)}
+        as_text = lambda tokens: to_text(tokens, tokenizer).encode()  # noqa: E731
+        storage.write(path, write_as.get(suffix, as_text)(samples))
     return path
 
 
@@ -128,7 +132,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--run", required=True, help="a run folder, runs/<study>/<trial>")
     parser.add_argument("--num", type=int, default=16, help="how many samples")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", help="file to write: .png for images, .txt for text")
+    parser.add_argument(
+        "--out", help="file to write: .png for images, .wav for sound, .txt for text"
+    )
 
 
 def run(args) -> int:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="NAME",
         help=f"sources to prepare: {', '.join(data.names())}, or a TFDS name such as lm1b"
-        " (default: those that need no download); or 'tokenizer SOURCE'",
+        " (default: those that need nothing but Python); or 'tokenizer SOURCE'",
     )
     parser.add_argument("--folder", default="data", help="the data folder (default: data)")
     own = parser.add_argument_group("of a tokenizer")
@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     for option in ("kind", "vocab", "out"):
         if getattr(args, option) is not None:
             raise UserError(f"--{option} is of a tokenizer: data tokenizer SOURCE --{option} ...")
-    offline = [n for n in data.names() if not hasattr(data.sources.load(n), "DOWNLOADS")]
+    ready = [n for n in data.names() if not hasattr(data.sources.load(n), "ON_REQUEST")]
     rows = [HEADER]
-    for name in args.names or offline:
+    for name in args.names or ready:
         config = data.default(name)
         config.folder = args.folder
         started = time.perf_counter()

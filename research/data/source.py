@@ -79,6 +79,23 @@ def text(
     }
 
 
+def sound(length: int, vocab_size: int, text: int) -> Spec:
+    """Return the spec of sounds that are stored one a row, with what is said in each.
+
+    Example i is int32 "tokens" [length + 1], the first only read, and uint8 "text" [text].
+    """
+    return {
+        "length": length,
+        "vocab_size": vocab_size,
+        "unit": "tokens",
+        "amount": length,
+        "arrays": {
+            "tokens": Column((length + 1,), np.int32, "tokens"),
+            "text": Column((text,), np.uint8, "text"),
+        },
+    }
+
+
 def images(
     shape: tuple[int, ...], class_names: Sequence[str], *, discrete: bool = True, label: str = ""
 ) -> Spec:

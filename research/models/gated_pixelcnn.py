@@ -54,11 +54,17 @@ class GatedPixelCnn(nn.Module):
             gated = GatedLayer(model, layer == 0, self.dtype, name=f"layer_{layer}")
             above, left = gated(above, left, tokens_BxL)
 
-        def one(name, x):
-            how = dict(channels=channels, axes=("embed", "mlp"), dtype=self.dtype, name=name)
-            return MaskedConv(model.width, (0, 0), (0, 0), UNTIL, **how)(x)
-
-        x = jax.nn.relu(one("out", jax.nn.relu(left)))
+        out = MaskedConv(
+            model.width,
+            (0, 0),
+            (0, 0),
+            UNTIL,
+            channels,
+            ("embed", "mlp"),
+            dtype=self.dtype,
+            name="out",
+        )
+        x = jax.nn.relu(out(jax.nn.relu(left)))
         logit_head.declare(self, model.vocab_size, model.width // channels)
         return pixels.by_position(x, channels), {}, cache
 
@@ -82,7 +88,8 @@ class GatedLayer(nn.Module):
         reach = (self.model.first_window if self.first else self.model.window) // 2
         inner = ("input" if self.first else "embed", "mlp")
         how: dict[str, Any] = dict(channels=self.model.image_shape[-1], dtype=self.dtype)
-        twice, here = how | dict(axes=inner, copies=2), (0, 0)
+        twice: dict[str, Any] = how | dict(axes=inner, copies=2)
+        here = (0, 0)
         rows, sides = (-reach, -1 if self.first else 0), (-reach, reach)
         high = MaskedConv(width, rows, sides, ALL, **twice, name="vertical")(above)
         wide = MaskedConv(

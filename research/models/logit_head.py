@@ -36,7 +36,7 @@ def nats(
 
 
 def check_hardware(config: ConfigDict, machine: Machine) -> None:
-    """Raise UserError for what only transformers do: stages, chunks of the loss, remat."""
+    """Raise UserError for what transformers do alone: remat, chunks of the loss, stages."""
     hardware = config.hardware
     for key, value, least in (
         ("remat", hardware.remat, "none"),
@@ -45,5 +45,5 @@ def check_hardware(config: ConfigDict, machine: Machine) -> None:
     ):
         if value != least:
             raise UserError(
-                f"config.hardware.{key}={value}: network {config.model.network!r} has {least!r} only"
+                f"config.hardware.{key}={value}: network {config.model.network!r} has {least} only"
             )

@@ -11,7 +11,7 @@ from research.mesh import gathered
 from research.models.common import parameter
 from research.models.numerics import conv
 
-# What is seen of the pixel itself: channels before, these and its own, or every place of the window.
+# What is seen of the pixel itself: channels before, its own too; or all that the window holds.
 BEFORE, UNTIL, ALL = "before", "until", "all"
 
 
@@ -69,4 +69,4 @@ def mask(
     target = np.arange(outputs) * channels // outputs
     own = source < target if sees == BEFORE else source <= target
     found = (row < 0) | ((row == 0) & ((column < 0) | ((column == 0) & own)))
-    return np.float32(found | (sees == ALL))
+    return (found | (sees == ALL)).astype(np.float32)

@@ -55,7 +55,9 @@ class PixelRnn(nn.Module):
         x = pixels.add_class(self, model, tokens_BxL, x)
         for layer in range(model.depth):
             y = RowLstm(model.width // 2, model.window, **how, name=f"rows_{layer}")(x)
-            how_up = how | dict(axes=("mlp", "embed"), scale=0.0, name=f"up_{layer}")
+            how_up: dict[str, Any] = how | dict(
+                axes=("mlp", "embed"), scale=0.0, name=f"up_{layer}"
+            )
             x = x + MaskedConv(model.width, here, here, UNTIL, **how_up)(y)
         how["axes"] = ("embed", "mlp")
         x = MaskedConv(model.width, here, here, UNTIL, **how, name="out")(jax.nn.relu(x))
@@ -74,8 +76,10 @@ class RowLstm(nn.Module):
     @nn.compact
     def __call__(self, x_BxHxWxI: jax.Array) -> jax.Array:
         features, reach = self.features, self.window // 2
-        how = dict(channels=self.channels, axes=("embed", "mlp"), dtype=self.dtype, name="input")
-        seen = MaskedConv(features, (0, 0), (-reach, 0), UNTIL, copies=4, **how)(x_BxHxWxI)
+        how: dict[str, Any] = dict(channels=self.channels, axes=("embed", "mlp"))
+        seen = MaskedConv(
+            features, (0, 0), (-reach, 0), UNTIL, **how, copies=4, dtype=self.dtype, name="input"
+        )(x_BxHxWxI)
         shape, axes = (self.window, features, 4 * features), (None, "embed", "mlp")
         normal = nn.initializers.normal((self.window * features) ** -0.5)
         kernel = parameter(self, "state", normal, axes, shape)

@@ -78,9 +78,7 @@ def check_network(config: ConfigDict) -> None:
         )
     for key, least in (("first_window", 3), ("window", 1)):
         if model[key] < least or model[key] % 2 == 0:
-            raise UserError(
-                f"config.model.{key}={model[key]} must be odd and at least {least}"
-            )
+            raise UserError(f"config.model.{key}={model[key]} must be odd and at least {least}")
 
 
 def tokens(model: Any, batch: dict) -> jax.Array:

@@ -1,8 +1,8 @@
 """WaveNet (van den Oord et al. 2016c, arXiv 1609.03499, sections 2.1, 2.3 and 2.4).
 
-Causal convolutions whose taps lie 1, 2, 4, ... positions apart, cycle after cycle, with gated units,
-residuals, and skip connections that are summed. It sees 1 + (taps - 1) x the sum of the distances
-positions. In sampling each layer keeps what it still will read (Le Paine et al. 2016).
+Causal convolutions whose taps lie 1, 2, 4, ... positions apart, cycle after cycle, with gated
+units, residuals, and skip connections that are summed. It sees 1 + (taps - 1) x the sum of these
+distances positions. In sampling each layer keeps what it will still read (Le Paine et al. 2016).
 """
 
 from typing import Any
@@ -22,7 +22,12 @@ from research.models.common import Dense, look_up, parameter
 
 positions = pixels.length
 check_hardware, logits, nats = logit_head.check_hardware, logit_head.logits, logit_head.nats
-RANGES = {"width": (1, 2**31), "taps": (2, 2**31), "cycle": (1, 31), "cycles": (1, 2**31)}
+RANGES: dict[str, tuple[float, float]] = {
+    "width": (1, 2**31),
+    "taps": (2, 2**31),
+    "cycle": (1, 31),
+    "cycles": (1, 2**31),
+}
 
 
 def default_model() -> dict[str, Any]:

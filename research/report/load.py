@@ -52,13 +52,14 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class Sample:
-    """What one trained model drew: a text, or the bytes of a PNG."""
+    """What one trained model drew: a text, or the bytes of a PNG or of a WAV."""
 
     id: str
     params: int
     loss: float
     text: str | None = None
     png: bytes = b""
+    wav: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -367,12 +368,14 @@ def _samples(folder: Path, runs: pd.DataFrame, unread: list[str]) -> list[Sample
 
 
 def _drawn(folder: Path, run: dict[str, Any]) -> Sample | None:
-    """Return the text or the picture that a run drew, None where it drew none."""
+    """Return the text, the picture or the sound that a run drew, None where it drew none."""
     about = run["id"], run["N"], run["loss"]
-    text, image = (folder / run["id"] / name for name in ("samples.txt", "samples.png"))
+    text, image, sound = (folder / run["id"] / f"samples.{each}" for each in ("txt", "png", "wav"))
     if text.is_file():
         words = files.within(folder, text).read_text(errors="replace")
         return Sample(*about, text=words[:SAMPLE_CHARACTERS])
     if image.is_file():
         return Sample(*about, png=files.within(folder, image).read_bytes())
+    if sound.is_file():
+        return Sample(*about, wav=files.within(folder, sound).read_bytes())
     return None

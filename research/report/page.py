@@ -67,7 +67,7 @@ def render(
         rows=[row for part in study.parts for row in _rows(part)],
         time=time,
         provenance=_provenance(study),
-        base64=lambda png: base64.b64encode(png).decode(),
+        base64=lambda content: base64.b64encode(content).decode(),
         javascript=export.javascript(),
         # What a browser's parser takes and cannot end its <script> element.
         figures=json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from research import parts
-from research.errors import UserError
 from research.families import autoregressive
-from research.models import common, masked_conv, pixels, wavenet
-from research.parts import Machine
+from research.models import common
 from tests import shapes
 from tests.layouts import QUICK
 
@@ -97,6 +94,8 @@ def test_who_sees_whom(network, shape):
 @pytest.mark.parametrize("network, shape", [*IMAGES, ("wavenet", GREY)])
 def test_probabilities_of_all_images_sum_to_one(network, shape):
     images, logits = everything(network, shape)
-    log_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), images[..., None], -1)[..., 0].sum(1)
+    log_p = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), images[..., None], -1)[
+        ..., 0
+    ].sum(1)
     assert np.exp(log_p.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
     assert log_p.std() > 0.1

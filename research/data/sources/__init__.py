@@ -13,7 +13,7 @@ where `data` is its checked section of the config; and, where it needs them,
     check_name(name, ours) raises UserError where one module serves many names and not this one
     identity(data) -> what decides the content of its arrays; else every value of `data` does
     words(identity) -> words for the name of the prepared folder
-    DOWNLOADS = True where `python -m research data` prepares it only when it is asked for by name
+    ON_REQUEST = True where `python -m research data` prepares it only when it is asked for by name
 
 A source of text gives its documents instead of outline and fill (`research.data.texts`). Any other
 name without a dot is one of TFDS (`research.data.sources.foreign`).
@@ -31,6 +31,8 @@ SOURCES = {
     "fashion_mnist": "research.data.sources.fashion_mnist",
     "markov": "research.data.sources.markov",
     "gaussian_mixture": "research.data.sources.gaussian_mixture",
+    "tones": "research.data.sources.tones",
+    "speech": "research.data.sources.speech",
 }
 FOREIGN = "research.data.sources.foreign"
 PROTOCOL = ("DEFAULTS", "outline", "fill")

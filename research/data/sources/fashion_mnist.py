@@ -16,7 +16,7 @@ from research.errors import UserError
 
 # archive: where the four upstream .gz files are looked for before they are downloaded.
 DEFAULTS = {"resolution": 28, "archive": "/usr/share/datasets/fashion-mnist"}
-DOWNLOADS = True  # where the Debian package is not installed
+ON_REQUEST = True  # where the Debian package is not installed
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 # sha256 of the content; the .gz files differ from mirror to mirror in their headers.
