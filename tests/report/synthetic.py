@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from research.data import sound
+
 TRUNK_SHARE = 0.8  # a trial leaves its trunk after this share of its steps, then cools down
 
 
@@ -332,7 +334,10 @@ SOURCE = '''def resolve(path, strict=False):
 
 def _write_samples(folder: Path, part: PlantedPart, quality: float, rng) -> None:
     """Write samples in which a share of about 1 - `quality` is noise."""
-    if part.data_unit == "tokens":
+    if part.name == "markov":
+        tone = quality * np.sin(np.arange(800)) + (1 - quality) * rng.uniform(-1, 1, 800)
+        (folder / "samples.wav").write_bytes(sound.to_wav(sound.encode(tone)[None], 8000))
+    elif part.data_unit == "tokens":
         texts = []
         for _ in range(3):
             letters = [c if rng.random() < quality else rng.choice(list("etaoin srh(=_.:)\n"))

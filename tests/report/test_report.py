@@ -144,6 +144,7 @@ def test_samples_are_inside(report):
     assert [s.params for s in text] == sorted(PARTS[0].sizes)
     assert len(images) == len(PARTS[1].sizes)
     assert html.count("data:image/png;base64,") == len(images) + len(study.parts[3].samples)
+    assert html.count("data:audio/wav;base64,") == len(study.parts[2].samples) > 0
     assert "<pre>" in html
 
 
