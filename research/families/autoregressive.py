@@ -35,6 +35,7 @@ NETWORKS = {
     "gated_pixelcnn": "research.models.gated_pixelcnn",
     "pixelrnn": "research.models.pixelrnn",
     "wavenet": "research.models.wavenet",
+    "patches": "research.models.patches",
 }
 PARTS = {"network": NETWORKS}
 

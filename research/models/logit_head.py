@@ -1,5 +1,7 @@
 """The head of networks that are no transformers: a table of a row a token, on what they return."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import optax
@@ -8,6 +10,7 @@ from ml_collections import ConfigDict
 
 from research.errors import UserError
 from research.mesh import constrain, gathered
+from research.models.attention import Where
 from research.models.common import Params, parameter
 from research.models.numerics import project
 from research.parts import Machine
@@ -35,11 +38,11 @@ def nats(
     return optax.softmax_cross_entropy_with_integer_labels(y_BxLxV, targets_BxL)
 
 
-def check_hardware(config: ConfigDict, machine: Machine) -> None:
-    """Raise UserError for what transformers do alone: remat, chunks of the loss, stages."""
+def check_hardware(config: ConfigDict, machine: Machine, remat: bool = False) -> None:
+    """Raise UserError for what decoders do alone: chunks of the loss, stages, and often `remat`."""
     hardware = config.hardware
     for key, value, least in (
-        ("remat", hardware.remat, "none"),
+        ("remat", "none" if remat else hardware.remat, "none"),
         ("loss_chunks", hardware.loss_chunks, 1),
         ("mesh.stage", machine.sizes["stage"], 1),
     ):
@@ -47,3 +50,12 @@ def check_hardware(config: ConfigDict, machine: Machine) -> None:
             raise UserError(
                 f"config.hardware.{key}={value}: network {config.model.network!r} has {least} only"
             )
+
+
+def refuse_segments(model: Any, where: Where) -> None:
+    """Raise UserError for texts that lie side by side, of which one would see the other."""
+    if where.segments is not None:
+        raise UserError(
+            f"config.model.network={model.network!r} would see from one text into the next; data "
+            "with segments need 'decoder'"
+        )

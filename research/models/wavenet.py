@@ -84,7 +84,7 @@ class WaveNet(nn.Module):
         where: Where = IN_ORDER,
         cache: list[jax.Array] | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array], list[jax.Array] | None]:
-        del where
+        logit_head.refuse_segments(self.model, where)
         model, width, length = self.model, self.model.width, tokens_BxL.shape[1]
         shape, normal = (model.vocab_size, width), nn.initializers.normal(1.0)
         embedding_VxD = parameter(self, "embedding", normal, ("vocab", "embed"), shape)

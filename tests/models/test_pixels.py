@@ -27,6 +27,7 @@ def small(network, shape, **model):
     config = shapes.autoregressive(vocab=2, network=network, **model)
     config.model.image_shape = shape
     sizes = {"decoder": dict(depth=1), "wavenet": dict(width=4, cycle=2)}
+    sizes["patches"] = dict(depth=1, patch_tokens=2)
     config.model.update(sizes.get(network, dict(width=24, first_window=3)) | model)
     return config
 
@@ -84,7 +85,8 @@ def any_place(target, source):
 
 
 REACH = {"gated_pixelcnn": any_place, "pixelcnn": cone, "pixelrnn": cone, "decoder": any_place}
-IMAGES = [(network, shape) for network in REACH for shape in (GREY, COLOUR)][:-1]
+REACH["patches"] = any_place
+IMAGES = [*itertools.product(CONVOLUTIONS, [GREY, COLOUR]), ("decoder", GREY), ("patches", GREY)]
 
 
 @pytest.mark.parametrize("network, shape", IMAGES)
@@ -129,7 +131,7 @@ def test_wavenet_goes_on_from_its_cache():
     np.testing.assert_allclose(np.concatenate(rows, 1), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["gated_pixelcnn", "decoder"])
+@pytest.mark.parametrize("network", ["gated_pixelcnn", "decoder", "patches"])
 def test_a_network_is_given_the_class(network):
     """It moves what is predicted everywhere, and each class has a distribution of its own."""
     shape, classes = (1, 2, 1), 3  # more than there are levels
@@ -202,6 +204,9 @@ GLYPHS = dict(name="glyphs", shape=(16, 16, 1), num_classes=30, discrete=True)
         ("pixelcnn", dict(first_window=4), GLYPHS, "first_window=4 must be odd and at least 3"),
         ("gated_pixelcnn", dict(window=0), GLYPHS, "window=0 must be odd and at least 1"),
         ("wavenet", dict(num_classes=30), GLYPHS, "num_classes=30 must be 0: network 'wavenet'"),
+        ("patches", dict(patch_tokens=7), GLYPHS, "must divide the 256 tokens .*valid: 8"),
+        ("patches", dict(local_depth=0), GLYPHS, "local_depth=0 must be at least 1"),
+        ("patches", dict(local_width=12), GLYPHS, "a multiple of the 8 features of a head"),
         ("wavenet", dict(taps=1), GLYPHS, "taps=1 must be at least 2"),
         ("decoder", dict(image_shape=()), GLYPHS, r"image_shape=\(\) must be \(height, width, ch"),
         ("decoder", dict(max_length=100), GLYPHS, "shorter than the dimensions of an image, 256"),
