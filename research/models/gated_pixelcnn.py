@@ -64,7 +64,7 @@ class GatedPixelCnn(nn.Module):
             dtype=self.dtype,
             name="out",
         )
-        x = jax.nn.relu(out(jax.nn.relu(left)))
+        x = jax.nn.relu(out(jax.nn.relu(logit_head.from_last_layer(left))))
         logit_head.declare(self, model.vocab_size, model.width // channels)
         return pixels.by_position(x, channels), {}, cache
 

@@ -16,6 +16,18 @@ from research.models.numerics import project
 from research.parts import Machine
 
 
+class Stream(nn.Module):
+    """Nothing but a name: what it is given is what `common.stream` finds, as of a "stack"."""
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array]:
+        return (x,)
+
+
+def from_last_layer(x: jax.Array) -> jax.Array:
+    """x, which activations are measured at; called in a network after its last layer."""
+    return Stream(name="stack")(x)[0]
+
+
 def declare(module: nn.Module, vocab_size: int, width: int) -> None:
     """Let `module` have the head [V, D]; it starts at zero, so that a network starts uniform."""
     parameter(module, "head", nn.initializers.zeros, ("logits", "embed"), (vocab_size, width))

@@ -117,7 +117,7 @@ class Patches(nn.Module):
         return constrain(y_BxLxD, "batch", "length", None), measures, cache
 
     def _local(self, width: int) -> tuple[FrozenConfigDict, FrozenConfigDict]:
-        """`model` and `hardware` of the stack within a patch, of so few positions that dense is best."""
+        """`model` and `hardware` of the stack within a patch; few positions are dense."""
         model = self.model
         heads = width * model.num_heads // model.width
         own = dict(width=width, depth=model.local_depth, num_heads=heads, num_kv_heads=0)

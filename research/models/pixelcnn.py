@@ -60,6 +60,7 @@ class PixelCnn(nn.Module):
             # A block begins as the identity.
             up = conv(f"up_{layer}", model.width, 1, ("mlp", "embed"), scale=0.0)
             x = x + up(jax.nn.relu(y))
+        x = logit_head.from_last_layer(x)
         x = jax.nn.relu(conv("out", model.width, 1, ("embed", "mlp"))(jax.nn.relu(x)))
         logit_head.declare(self, model.vocab_size, model.width // channels)
         return pixels.by_position(x, channels), {}, cache

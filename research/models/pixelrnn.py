@@ -59,7 +59,7 @@ class PixelRnn(nn.Module):
                 axes=("mlp", "embed"), scale=0.0, name=f"up_{layer}"
             )
             x = x + MaskedConv(model.width, here, here, UNTIL, **how_up)(y)
-        how["axes"] = ("embed", "mlp")
+        x, how["axes"] = logit_head.from_last_layer(x), ("embed", "mlp")
         x = MaskedConv(model.width, here, here, UNTIL, **how, name="out")(jax.nn.relu(x))
         logit_head.declare(self, model.vocab_size, model.width // channels)
         return pixels.by_position(jax.nn.relu(x), channels), {}, cache

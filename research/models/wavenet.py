@@ -101,6 +101,7 @@ class WaveNet(nn.Module):
             x_BxLxD, skip_BxLxD = gated(taps)
             summed_BxLxD += skip_BxLxD
         out = Dense((width,), ("embed", "mlp"), True, dtype=self.dtype, name="out")
+        summed_BxLxD = logit_head.from_last_layer(summed_BxLxD)
         x_BxLxD = jax.nn.relu(out(jax.nn.relu(summed_BxLxD)))
         logit_head.declare(self, model.vocab_size, width)
         x_BxLxD = constrain(x_BxLxD, "batch", "length", None)

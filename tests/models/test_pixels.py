@@ -192,6 +192,16 @@ def test_levels_are_cut_evenly_and_fill_the_range(levels):
     assert levels < 256 or np.array_equal(back, image)
 
 
+@pytest.mark.parametrize("network", [*REACH, "wavenet"])
+def test_activations_have_their_shapes(network):
+    """The stream of images is of pixels, or of what else the last layer hands on."""
+    config = small(network, GREY)
+    batch = {"image": jnp.zeros((3, *GREY), jnp.uint8)}
+    read = functools.partial(autoregressive.activations, config)
+    found = jax.eval_shape(read, params(config), batch, KEY)
+    assert found["stream"].shape[0] == 3 and found["output"].shape == (3, 8, 2)
+
+
 GLYPHS = dict(name="glyphs", shape=(16, 16, 1), num_classes=30, discrete=True)
 
 
