@@ -111,14 +111,23 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
     samples = sample_run(folder, num, seed)
-    suffix = ".png" if samples.ndim == 4 else ".wav" if rate else ".txt"
+    suffix, content = _file(samples, rate, tokenizer)
     _check_suffix(out, [suffix])
     path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
     if processes.first():
-        write_as = {".png": to_png, ".wav": lambda tokens: sound.to_wav(tokens, rate)}
-        as_text = lambda tokens: to_text(tokens, tokenizer).encode()  # noqa: E731
-        storage.write(path, write_as.get(suffix, as_text)(samples))
+        storage.write(path, content)
     return path
+
+
+def _file(
+    samples: np.ndarray, rate: int | None, tokenizer: Tokenizer | None
+) -> tuple[str, bytes]:
+    """The suffix and the content of a file of images, of sounds at `rate`, or of text."""
+    if samples.ndim == 4:
+        return ".png", to_png(samples)
+    if rate:
+        return ".wav", sound.to_wav(samples, rate)
+    return ".txt", to_text(samples, tokenizer).encode()
 
 
 def _check_suffix(out: str | Path | None, suffixes: list[str]) -> None:

@@ -20,7 +20,8 @@ class MaskedConv(nn.Module):
 
     Inputs, and the features of each copy, are cut into as many groups as an image has channels;
     a group of outputs sees of the same pixel the groups before its own (mask A), or its own too
-    (mask B). The kernel is drawn from N(0, scale^2 / fan_in), of what is seen on average.
+    (mask B). The kernel is drawn from N(0, scale^2 / fan_in), of what is seen on average. FLOPs are
+    counted, and spent, on the whole window.
 
     Attributes:
         rows, columns: first and last offsets of the window, from the pixel.

@@ -61,7 +61,7 @@ def build(model: FrozenConfigDict, hardware: ConfigDict) -> "WaveNet":
 
 
 def empty_cache(model: Any, hardware: Any, batch: int, length: int) -> list[jax.Array]:
-    """What each layer was given last, as far back as its taps reach, [B, S, D]; none is zero."""
+    """What each layer was given last, as far back as its taps reach, [B, S, D]: zeros at first."""
     del length
     dtype, reach = jnp.dtype(hardware.compute_dtype), model.taps - 1
     return [jnp.zeros((batch, reach * apart, model.width), dtype) for apart in dilations(model)]
