@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from research import data
+from research import data, sample
 from research.data import sound
 from research.data.sources import speech, tones
 from research.errors import UserError
@@ -28,6 +28,15 @@ def test_a_file_holds_every_sound_with_a_pause_between():
     np.testing.assert_array_equal(sound.encode(signal[:255] * 32768 / 32767), tokens[0, 1:])
     assert not signal[255:-255].any()
     np.testing.assert_array_equal(sound.encode(signal[-255:] * 32768 / 32767), tokens[1, 1:])
+
+
+def test_samples_are_a_file_of_their_kind():
+    """The sound of one level of silence is not the text of its tokens."""
+    tokens = np.full((2, 9), 128, np.int32)
+    suffix, content = sample._file(tokens, 8000)
+    assert suffix == ".wav" and len(sound.from_wav(content)[0]) == 2 * 8 + 2000
+    assert sample._file(tokens, None)[0] == ".txt"
+    assert sample._file(np.zeros((2, 4, 4, 1), np.uint8), None)[0] == ".png"
 
 
 def test_what_the_new_rate_cannot_carry_is_left_out():
