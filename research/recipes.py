@@ -141,7 +141,7 @@ def fixed(config: ConfigDict) -> None:
 def _fill_vocabulary(config: ConfigDict) -> None:
     """Give a network that reads tokens the data's vocabulary, padded, where it has none."""
     if "vocab_size" in config.model and config.model.vocab_size is None:
-        symbols = data.outline(config.data).get("vocab_size", 0)
+        symbols = data.outline(config.data).get("vocab_size", 1)  # of images: their 256 levels
         config.model.vocab_size = -(-symbols // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 

@@ -9,7 +9,10 @@ from ml_collections import ConfigDict
 from research import defaults, recipes
 from research.models import common
 
-PLAIN = dict(qk_norm=False, smear=False, zero_outputs=False, positions="rotary")  # of a decoder
+# Of a decoder, where its parts have these keys.
+PLAIN = dict(
+    qk_norm=False, smear=False, zero_outputs=False, positions="rotary", num_heads=2
+)
 
 
 def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
@@ -17,7 +20,7 @@ def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
     config = defaults.config("autoregressive", "markov", optimizer="adamw", **_parts(model))
     config.recipe = "fixed"
     plain = {key: PLAIN[key] for key in PLAIN if key in config.model}
-    shape = plain | dict(depth=2, width=16, num_heads=2, vocab_size=vocab)
+    shape = plain | dict(depth=2, width=16, vocab_size=vocab)
     config.model.update({key: shape[key] for key in shape if key in config.model} | model)
     config.data.update(
         length=length, vocab_size=vocab, order=1, tokens=4_000, validation_tokens=2_000

@@ -264,5 +264,6 @@ def drawn_from(config: ConfigDict, params: common.Params, devices: Any = None) -
         empty=empty,
         rewound=of.rewound if forgets else None,
         vocab_size=config.model.vocab_size,
+        readable=max(config.model.vocab_size, config.model.num_classes),
         symbols=vocab_size(config.data) or config.model.vocab_size,
     )

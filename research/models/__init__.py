@@ -11,6 +11,8 @@ Here and in families, a variable that ends in an underscore and capitals has its
     N  key-value heads                 T        choices of an example, L times experts a position
     G  query heads a key-value head    I, O     inputs and outputs of any linear map
     R  rows of queries, L times G
+    U  features of a head's value, where its key has others
+    Q  positions of a chunk of them    Z        chunks
 
 A network is made of named parts. `config.model` names them, one table for each kind of part lists
 what ships, and a dotted path names anybody's own module (`research.parts` says what a part is):

@@ -43,6 +43,10 @@ MIXERS = {
     "attention": "research.models.attention",
     "latent": "research.models.latent_attention",
     "differential": "research.models.differential_attention",
+    "lstm": "research.models.lstm",
+    "gated_delta": "research.models.gated_delta",
+    "mamba2": "research.models.mamba2",
+    "convolution": "research.models.convolution",
 }
 # A channel part has build(model, dtype) -> module of (x_BxLxD, cache) -> (y_BxLxD, measures,
 # cache); where it needs them empty_cache(model, batch, length) and penalty(model, measures).

@@ -60,10 +60,12 @@ def build(model: FrozenConfigDict, hardware: ConfigDict) -> "WaveNet":
     return WaveNet(model, jnp.dtype(hardware.compute_dtype))
 
 
-def empty_cache(model: Any, hardware: Any, batch: int, length: int) -> list[jax.Array]:
+def empty_cache(
+    model: Any, hardware: Any, batch: int, length: int, dtype: Any = None
+) -> list[jax.Array]:
     """What each layer was given last, as far back as its taps reach, [B, S, D]: zeros at first."""
     del length
-    dtype, reach = jnp.dtype(hardware.compute_dtype), model.taps - 1
+    dtype, reach = dtype or jnp.dtype(hardware.compute_dtype), model.taps - 1
     return [jnp.zeros((batch, reach * apart, model.width), dtype) for apart in dilations(model)]
 
 
@@ -92,6 +94,8 @@ class WaveNet(nn.Module):
         summed_BxLxD, kept = jnp.zeros_like(x_BxLxD), []
         for layer, apart in enumerate(dilations(model)):
             reach = (model.taps - 1) * apart
+            if cache is not None:  # padding before a text is as what is before its first
+                x_BxLxD *= (where.positions >= 0)[..., None]
             past = jnp.zeros_like(x_BxLxD, shape=(len(x_BxLxD), reach, width))
             line = jnp.concatenate([past if cache is None else cache[layer], x_BxLxD], 1)
             kept.append(line[:, length:])

@@ -38,6 +38,7 @@ class Network(NamedTuple):
         rewound: (cache, count, before_Bx1) -> the cache without the last `count` positions, which a
             scalar array says, after token `before`; None where it cannot forget.
         vocab_size: of the logits.
+        readable: tokens that may stand in a prompt.
         symbols: tokens of the data; what pads the vocabulary beyond them is never drawn.
     """
 
@@ -48,6 +49,7 @@ class Network(NamedTuple):
     empty: Callable
     rewound: Callable | None
     vocab_size: int
+    readable: int
     symbols: int
 
 

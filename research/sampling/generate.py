@@ -41,11 +41,11 @@ def check(engine: Engine, prompts: Sequence[Tokens], count: int, drawing: Drawin
                 f"{where} has {len(prompt)} tokens, which with {count} more do not fit into a "
                 f"context of {engine.length}; at most {engine.length - count} do"
             )
-        outside = [token for token in prompt if not 0 <= token < engine.network.vocab_size]
+        outside = [token for token in prompt if not 0 <= token < engine.network.readable]
         if outside:
             raise UserError(
                 f"{where} has token {outside[0]}, outside the vocabulary of "
-                f"{engine.network.vocab_size}"
+                f"{engine.network.readable}"
             )
 
 
