@@ -38,6 +38,12 @@ def tables(**hardware) -> ConfigDict:
     return _small(shapes.autoregressive(**model), hardware)
 
 
+def recurrent(**hardware) -> ConfigDict:
+    """A linear recurrence, in chunks that do not divide the length."""
+    model: dict[str, Any] = dict(mixer="gated_delta", num_heads=4, depth=4, chunk=4, length=10)
+    return _small(shapes.autoregressive(**model), hardware)
+
+
 def diffusion(**hardware) -> ConfigDict:
     return _small(shapes.diffusion(num_heads=4, depth=4, patch_size=2), hardware)
 

@@ -6,7 +6,15 @@ import pytest
 
 from launch import processes
 from research import mesh
-from tests.layouts import dense, diffusion, long, loss_and_gradient, mixture, tables
+from tests.layouts import (
+    dense,
+    diffusion,
+    long,
+    loss_and_gradient,
+    mixture,
+    recurrent,
+    tables,
+)
 
 
 def assert_same(many: list[np.ndarray], one: list[np.ndarray]) -> None:
@@ -21,7 +29,7 @@ def single(data_folder):
     """What one device computes, once for each family."""
     return {
         make: loss_and_gradient(make, jax.devices()[:1], str(data_folder))
-        for make in (dense, mixture, diffusion, tables)
+        for make in (dense, mixture, diffusion, tables, recurrent)
     }
 
 
@@ -55,6 +63,15 @@ def test_axes_together(single, data_folder, make, layout):
 def test_tables_and_the_token_before_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(tables, jax.devices(), str(data_folder), **layout)
     assert_same(many, single[tables])
+
+
+RECURRENT = [TOGETHER[2], *(pytest.param(TOGETHER[i], marks=pytest.mark.slow) for i in (1, 6, 8))]
+
+
+@pytest.mark.parametrize("layout", RECURRENT, ids=named)
+def test_a_recurrence_on_a_mesh(single, data_folder, layout):
+    many = loss_and_gradient(recurrent, jax.devices(), str(data_folder), **layout)
+    assert_same(many, single[recurrent])
 
 
 @pytest.mark.parametrize("axis", mesh.AXES)
