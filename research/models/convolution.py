@@ -23,9 +23,9 @@ def default_model() -> dict[str, Any]:
     return dict(conv_window=4)  # taps of the convolution, that of a position's own included
 
 
-def empty_cache(model: Any, batch: int, length: int, dtype: Any) -> jax.Array:
+def empty_cache(model: Any, batch: int, length: int, dtype: Any) -> dict[str, jax.Array]:
     """The taps before the first position, whatever the length."""
-    return jnp.zeros((batch, model.conv_window - 1, model.width), dtype)
+    return {"taps": jnp.zeros((batch, model.conv_window - 1, model.width), dtype)}
 
 
 class GatedConvolution(nn.Module):
@@ -47,10 +47,10 @@ class GatedConvolution(nn.Module):
         wide = constrain(wide, "batch", None, None, "mlp")
         admit, show, y_BxLxD = (wide[:, :, each] for each in range(3))
         convolve = CausalConvolution(model.conv_window, ("mlp",), self.dtype, name="conv")
-        y_BxLxD, taps = convolve(admit * y_BxLxD, where, cache)
+        y_BxLxD, taps = convolve(admit * y_BxLxD, where, cache and cache["taps"])
         scale = residual_scale(model)
         out = Dense((width,), ("mlp", "embed"), model.bias, scale, self.dtype, name="out")
-        return out(show * y_BxLxD), None if cache is None else taps
+        return out(show * y_BxLxD), None if cache is None else {"taps": taps}
 
 
 def build(model: FrozenConfigDict, causal: bool, kernel: str, dtype: Any) -> nn.Module:

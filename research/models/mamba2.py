@@ -95,7 +95,7 @@ class Mamba2(nn.Module):
         wide = constrain(wide, "batch", None, "heads", None, None)
         v_BxLxNxU, gate_BxLxNxU = wide[:, :, :, 0], wide[:, :, :, 1]
         v_BxLxNxU, values = convolve("values", v_BxLxNxU, "heads", "head_dim")
-        kq_BxLx2K, keys = convolve("keys", dense("keys", (2 * model.state_size,), None), None)
+        kq_BxLx2K, keys = convolve("keys", dense("keys", (2 * model.state_size,), None), "norm")
         k_Bx1xLxK, q_Bx1xLxK = jnp.split(kq_BxLx2K[:, None], 2, -1)
         step_BxLxN, log_decay_BxLxN = (
             masked(x, real(where)) for x in step_and_decay(self, dense("step", (heads,), "mlp"))

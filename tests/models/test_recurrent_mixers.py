@@ -4,6 +4,7 @@ Whatever else holds of every mixer is tested on the four at once.
 """
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,9 +14,8 @@ from ml_collections import FrozenConfigDict
 
 from research import cost
 from research.errors import UserError
-from research.models import common, transformer
+from research.models import common, linear_recurrence, transformer
 from research.models.attention import Where
-from research.models.linear_recurrence import recur, unit_lower_inverse
 from research.parts import load
 from tests import shapes
 
@@ -23,7 +23,7 @@ KEY = jax.random.key(0)
 WIDTH, LENGTH = 16, 11
 MIXERS = ("lstm", "gated_delta", "mamba2", "convolution")
 OWN = {"gated_delta": dict(chunk=4, value_ratio=2), "mamba2": dict(chunk=4, state_size=6)}
-recur = jax.jit(recur, static_argnames="chunk")
+recur: Any = jax.jit(linear_recurrence.recur, static_argnames="chunk")
 
 
 def normal(*shape, seed=0):
@@ -117,7 +117,7 @@ def test_equal_keys_are_no_harm_to_the_inverse():
     """Of a chunk of one key alone: powers of its matrix would cancel to nothing in float32."""
     lower = np.tril(np.ones((64, 64), np.float32), -1)
     expected = np.eye(64) - np.eye(64, k=-1)
-    np.testing.assert_array_equal(jax.jit(unit_lower_inverse)(lower), expected)
+    np.testing.assert_array_equal(jax.jit(linear_recurrence.unit_lower_inverse)(lower), expected)
 
 
 def test_a_memory_that_forgets_nothing_recalls_every_value():
@@ -197,12 +197,16 @@ def test_cached_positions_are_those_of_the_whole(mixer):
     begun, _ = run(params, np.stack([np.roll(x[i], -pad, 0) for i, pad in enumerate(pads)]))
     positions = np.arange(LENGTH) - np.array(pads)[:, None]
     module = load("model.mixer", mixer, transformer.MIXERS)
-    cache = first = module.empty_cache(model(mixer), 3, LENGTH, jnp.float32)
+    cache = start = module.empty_cache(model(mixer), 3, LENGTH, jnp.float32)
     rows = []
     for part in (slice(0, 5), *(slice(t, t + 1) for t in range(5, LENGTH))):
         found, cache = run(params, x[:, part], Where(positions[:, part]), cache)
         rows.append(found)
-    jax.tree.map(lambda one, two: np.testing.assert_array_equal(one * 0, two), cache, first)
+    jax.tree.map(lambda one, two: np.testing.assert_array_equal(one * 0, two), cache, start)
+    _, same = run(params, x[:, :5], Where(np.full((3, 5), -1)), cache)
+    for name in {"hidden", "cell", "state"} & {*cache}:  # padding leaves it as it was
+        np.testing.assert_array_equal(same[name], cache[name])
+        assert cache[name].any()
     whole, _ = run(params, x, Where(positions))  # which does not see padding either
     for found in (np.concatenate(rows, 1), whole):
         for row, alone, pad in zip(found, begun, pads, strict=True):
