@@ -10,9 +10,7 @@ from research import defaults, recipes
 from research.models import common
 
 # Of a decoder, where its parts have these keys.
-PLAIN = dict(
-    qk_norm=False, smear=False, zero_outputs=False, positions="rotary", num_heads=2
-)
+PLAIN = dict(qk_norm=False, smear=False, zero_outputs=False, positions="rotary", num_heads=2)
 
 
 def autoregressive(vocab: int = 16, length: int = 8, **model) -> ConfigDict:

@@ -255,7 +255,7 @@ def drawn_from(config: ConfigDict, params: common.Params, devices: Any = None) -
     """The network as an engine of `research.sampling` asks for it, laid out on `devices`."""
     of, grid = head(config), mesh.make(config.hardware.mesh, devices)
     params = jax.device_put(params, mesh.shardings(grid, axes(config), params))
-    forgets = hasattr(of, "forgets") and of.forgets(config.model)
+    forgets = hasattr(of, "forgets") and of.forgets(config.model, config.hardware)
     return Network(
         config=config,
         grid=grid,

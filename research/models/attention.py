@@ -32,6 +32,7 @@ KINDS = {
     "sinks": "research.models.sink_attention",
 }
 PARTS = {"attention": KINDS, "positions": POSITIONS}
+NARROW = True  # its cache may be
 check_hardware = kernels.check_hardware
 
 

@@ -67,9 +67,9 @@ def empty_cache(model: Any, hardware: Any, batch: int, length: int, dtype: Any =
     return None if stack is None else (stack, jnp.zeros((batch, 1), jnp.int32))
 
 
-def forgets(model: Any) -> bool:
+def forgets(model: Any, hardware: Any) -> bool:
     """Whether a cache can be cut back: all its layers keep every position, and only that."""
-    kept = jax.eval_shape(lambda: transformer.empty_cache(model, None, 1, 8, jnp.float32))
+    kept = jax.eval_shape(lambda: transformer.empty_cache(model, hardware, 1, 8))
     return kept is not None and all("used" in mixed and passed is None for mixed, passed in kept)
 
 

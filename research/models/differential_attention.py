@@ -18,6 +18,7 @@ from research.models.attention import IN_ORDER, Where, attend, cached, turned
 from research.models.common import Dense, Norm, parameter, residual_scale
 
 PARTS = attention.PARTS
+NARROW = True  # its cache may be
 check_hardware = attention.check_hardware
 # Where lambda starts. The paper's grows with the layer's number, from .2 to .8; its ablation
 # (table 6) finds a constant .8 as good.

@@ -20,6 +20,7 @@ from research.models.attention import IN_ORDER, Where, attend, cached, turned
 from research.models.common import Dense, Norm, parameter, residual_scale
 
 PARTS = attention.PARTS
+NARROW = True  # its cache may be
 check_hardware = attention.check_hardware
 
 

@@ -38,7 +38,8 @@ NORM_PLACES = {  # where a branch f of the stream x is normalised
 }
 BESIDE = {"start": 0.0, "bigram": 0.1}  # what a layer may read beside x, and its first share
 # A mixer has build(model, causal, kernel, dtype) -> module of (x_BxLxD, where, cache) -> (y_BxLxD,
-# cache); with an empty_cache(model, batch, length, dtype) it can be sampled a position at a time.
+# cache); with an empty_cache(model, batch, length, dtype) it can be sampled a position at a time,
+# and that may be of int8 where it says NARROW = True.
 MIXERS = {
     "attention": "research.models.attention",
     "latent": "research.models.latent_attention",
@@ -133,15 +134,16 @@ def empty_cache(model: Any, hardware: Any, batch: int, length: int, dtype: Any =
     None where a mixer cannot go on from what it kept.
 
     Args:
-        dtype: of what it keeps; by default that of products.
+        dtype: of keys and values, such as int8; by default, and for all else, that of products.
     """
-    dtype, found = dtype or jnp.dtype(hardware.compute_dtype), []
+    wide, found = jnp.dtype(hardware.compute_dtype), []
     for *_, layer in by_layer(model):
         mixer, channel = (part(_SELF, key, layer) for key in ("mixer", "channel"))
         if not hasattr(mixer, "empty_cache"):
             return None
         passed = getattr(channel, "empty_cache", lambda *_: None)(layer, batch, length)
-        found.append((mixer.empty_cache(layer, batch, length, dtype), passed))
+        own = dtype or wide if getattr(mixer, "NARROW", False) else wide
+        found.append((mixer.empty_cache(layer, batch, length, own), passed))
     return found
 
 

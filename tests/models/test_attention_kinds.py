@@ -353,8 +353,9 @@ GIB = 2**30
 
 def cache_bytes(length, **model):
     config = shapes.autoregressive(**model)
+    config.hardware.compute_dtype = "bfloat16"
     found = jax.eval_shape(
-        lambda: transformer.empty_cache(config.model, config.hardware, 1, length, jnp.bfloat16)
+        lambda: transformer.empty_cache(config.model, config.hardware, 1, length)
     )
     places = sum(leaf.size * 4 for leaf in jax.tree.leaves(found) if leaf.dtype == jnp.int32)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(found)) - places
