@@ -142,6 +142,8 @@ def _fill_vocabulary(config: ConfigDict) -> None:
     """Give a network that reads tokens the data's vocabulary, padded, where it has none."""
     if "vocab_size" in config.model and config.model.vocab_size is None:
         symbols = data.outline(config.data).get("vocab_size", 1)  # of images: their 256 levels
+        family = families.load(config.family)
+        symbols += family.extra_tokens(config) if hasattr(family, "extra_tokens") else 0
         config.model.vocab_size = -(-symbols // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 

@@ -41,7 +41,7 @@ def diffusion(**model) -> ConfigDict:
 def _parts(model: dict) -> dict[str, str]:
     return {
         key: model[key]
-        for key in ("network", "mixer", "channel", "attention", "positions", "pattern")
+        for key in ("network", "objective", "mixer", "channel", "attention", "positions", "pattern")
         if key in model
     }
 

@@ -18,6 +18,7 @@ from ml_collections.config_dict import placeholder
 from research import mesh
 from research.data import bytes_per_token, spells_bytes, vocab_size
 from research.errors import UserError
+from research.families.objectives import OBJECTIVES, Task
 from research.models import common, pixels
 from research.models.attention import IN_ORDER, Where
 from research.parts import part
@@ -36,8 +37,9 @@ NETWORKS = {
     "pixelrnn": "research.models.pixelrnn",
     "wavenet": "research.models.wavenet",
     "patches": "research.models.patches",
+    "encoder_decoder": "research.models.encoder_decoder",
 }
-PARTS = {"network": NETWORKS}
+PARTS = {"network": NETWORKS, "objective": OBJECTIVES}
 
 
 def default_model() -> ConfigDict:
@@ -45,6 +47,8 @@ def default_model() -> ConfigDict:
     return ConfigDict(
         dict(
             network="decoder",
+            objective="next_token",
+            documents_apart=False,  # texts of one window do not see each other
             vocab_size=placeholder(int),  # None: the data's; of images, their levels
             image_shape=(),  # (height, width, channels); none where the data are tokens
             num_classes=0,  # of images, which the network is given; 0: none
@@ -69,6 +73,7 @@ def check(config: ConfigDict, spec: dict) -> None:
         raise UserError(
             f"config.sampling.temperature={config.sampling.temperature} must not be negative"
         )
+    _check_objective(config)
     if "vocab_size" not in spec:
         pixels.check_data(config, spec)
         return
@@ -77,12 +82,36 @@ def check(config: ConfigDict, spec: dict) -> None:
             raise UserError(
                 f"config.model.{key}={model[key]} must be {none}: {data.name} gives no images"
             )
-    if model.vocab_size < spec["vocab_size"]:
+    extra = extra_tokens(config)
+    if model.vocab_size < spec["vocab_size"] + extra:
+        own = f" and the {extra} of config.model.objective={model.objective!r}" if extra else ""
         raise UserError(
             f"config.model.vocab_size={model.vocab_size} is too small for the "
-            f"{spec['vocab_size']} symbols "
-            f"of {data.name}"
+            f"{spec['vocab_size']} symbols of {data.name}{own}"
         )
+
+
+def _check_objective(config: ConfigDict) -> None:
+    """Raise UserError for a network that cannot do what the objective asks."""
+    model, of = config.model, objective(config)
+    key = f"config.model.objective={model.objective!r}"
+    causal = getattr(of, "CAUSAL", True)
+    if model.objective != "next_token" and "causal" not in model:
+        raise UserError(f"{key} needs a network of attention, not {model.network!r}")
+    if model.get("causal", True) != causal:
+        raise UserError(f"{key} needs config.model.causal={causal}")
+    if model.get("ahead", 0) and model.objective != "next_token":
+        raise UserError(f"{key} predicts no further ahead: config.model.ahead must be 0")
+
+
+def objective(config: ConfigDict) -> ModuleType:
+    """What is read and predicted of a window."""
+    return part(sys.modules[__name__], "objective", config.model)
+
+
+def extra_tokens(config: ConfigDict) -> int:
+    """Tokens of the objective's own, whose numbers come after the data's."""
+    return getattr(objective(config), "EXTRA", 0)
 
 
 def head(config: ConfigDict) -> ModuleType:
@@ -123,8 +152,21 @@ def cross_entropy(
     config: ConfigDict, params: common.Params, tokens: jax.Array, where: Where = IN_ORDER
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Nats of each of tokens[:, 1:] given the ones before it, [B, L], and what is measured."""
-    x_BxLxD, measures, _ = common.apply(network(config), params, tokens[:, :-1], where)
-    return head(config).nats(config, params, x_BxLxD, tokens[:, 1:]), measures
+    found = _nats(config, params, Task(tokens[:, :-1], tokens[:, 1:], where))
+    return found[0], found[1]
+
+
+def _nats(
+    config: ConfigDict, params: common.Params, task: Task
+) -> tuple[jax.Array, dict[str, Any], list[jax.Array]]:
+    """Nats of each target, [B, L], what is measured, and those of targets further ahead."""
+    x_BxLxD, measures, _ = common.apply(network(config), params, task.read_BxL, task.where)
+    ahead, nats = measures.pop("ahead", []), head(config).nats
+    further = [
+        nats(config, params, x, jnp.roll(task.targets_BxL, -steps, 1))
+        for steps, x in enumerate(ahead, start=1)
+    ]
+    return nats(config, params, x_BxLxD, task.targets_BxL), measures, further
 
 
 def tokens_of(config: ConfigDict, batch: dict) -> jax.Array:
@@ -132,9 +174,17 @@ def tokens_of(config: ConfigDict, batch: dict) -> jax.Array:
     return pixels.tokens(config.model, batch) if config.model.image_shape else batch["tokens"]
 
 
-def _where(batch: dict) -> Where:
-    """Positions and segments of the tokens that are read, where the batch has them."""
-    return Where(batch.get("positions"), batch.get("segments"))
+def _where(config: ConfigDict, batch: dict) -> Where:
+    """Positions and segments of the tokens that are read, where texts are to be apart.
+
+    A text begins with the separator 0 that ends the one before.
+    """
+    if not config.model.documents_apart or "segments" in batch:
+        return Where(batch.get("positions"), batch.get("segments"))
+    begins_BxL = batch["tokens"][:, :-1] == 0
+    index = jnp.arange(begins_BxL.shape[1])
+    first_BxL = jax.lax.cummax(jnp.where(begins_BxL, index, 0), axis=1)
+    return Where(index - first_BxL, jnp.cumsum(begins_BxL, 1))
 
 
 def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array, step: jax.Array):
@@ -144,34 +194,78 @@ def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array,
     own weights, so that micro-batches add up to the batch. Of text it also measures the
     "bits_per_byte", by the bytes of the batch (of each micro-batch, then their mean).
     """
-    del key, step
-    nats_BxL, measures = cross_entropy(config, params, tokens_of(config, batch), _where(batch))
-    if "weights" in batch:
-        nats_BxL = nats_BxL * batch["weights"]
+    del step
+    where = _where(config, batch)
+    task = objective(config).task(config, tokens_of(config, batch), where, key)
+    nats_BxL, measures, further = _nats(config, params, task)
+    weights = _weights(batch, task)
+    nats_BxL = nats_BxL if weights is None else nats_BxL * weights
     if spells_bytes(config.data):
-        bytes_BxL = _spelled(config, batch) * batch.get("weights", jnp.ones_like(nats_BxL))
+        bytes_BxL = _spelled(config, batch, task) * jnp.ones_like(nats_BxL)
+        bytes_BxL = bytes_BxL if weights is None else bytes_BxL * weights
         measures["bits_per_byte"] = nats_BxL.sum() / bytes_BxL.sum() / jnp.log(2.0)
-    return nats_BxL.mean() + measures.pop("penalty", 0.0), measures
+    total = nats_BxL.mean() + measures.pop("penalty", 0.0)
+    for steps, nats in enumerate(further, start=1):
+        nats *= _reached(task.where, nats.shape[1], steps)
+        nats = nats if weights is None else nats * jnp.roll(weights, -steps, 1)
+        measures[f"ahead_{steps}"] = nats.mean()
+        total += config.model.ahead_weight / len(further) * nats.mean()
+    return total, measures
+
+
+def _reached(where: Where, length: int, steps: int) -> jax.Array:
+    """Whether the target `steps` further ahead is in the window, and in the same text: [L] or
+    [B, L].
+    """
+    inside = jnp.arange(length) < length - steps
+    if where.segments is None:
+        return inside
+    return inside & (where.segments == jnp.roll(where.segments, -steps, 1))
 
 
 def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """Bits of the batch, and of how many bytes or tokens; batch["weights"] weigh both."""
     del key
-    nats_BxL, _ = cross_entropy(config, params, tokens_of(config, batch), _where(batch))
+    tasks = objective(config).scored(config, tokens_of(config, batch), _where(config, batch))
+    return {name: _scored(config, params, batch, task) for name, task in tasks.items()}
+
+
+def _scored(config: ConfigDict, params: common.Params, batch: dict, task: Task) -> dict[str, Any]:
+    nats_BxL, _, _ = _nats(config, params, task)
     mask_BxL = jnp.broadcast_to(batch["mask"][:, None], nats_BxL.shape)
-    if "weights" in batch:
-        mask_BxL = mask_BxL * batch["weights"]
-    count = (mask_BxL * _spelled(config, batch)).sum()
-    return {"likelihood": {"total": (nats_BxL * mask_BxL).sum() / jnp.log(2.0), "count": count}}
+    weights = _weights(batch, task)
+    mask_BxL = mask_BxL if weights is None else mask_BxL * weights
+    count = (mask_BxL * _spelled(config, batch, task)).sum()
+    return {"total": (nats_BxL * mask_BxL).sum() / jnp.log(2.0), "count": count}
 
 
-def _spelled(config: ConfigDict, batch: dict) -> Any:
-    """How many bytes each predicted token spells: [B, L], or for all; 1 where they are no text."""
-    return batch["bytes"] if "bytes" in batch else bytes_per_token(config.data) or 1
+def _weights(batch: dict, task: Task) -> jax.Array | None:
+    """What the predictions weigh by the data and by the task, [B, L]; None where all weigh 1."""
+    own = task.weights_BxL
+    if "weights" not in batch:
+        return own
+    of_data = _of_targets(batch["weights"], task, 1.0)
+    return of_data if own is None else own * of_data
+
+
+def _spelled(config: ConfigDict, batch: dict, task: Task) -> Any:
+    """How many bytes each target spells: [B, L], or for all; 1 where they are no text."""
+    each = bytes_per_token(config.data) or 1
+    if "bytes" in batch:
+        return _of_targets(batch["bytes"], task, 0)
+    return each if task.origin_BxL is None else each * (task.origin_BxL > 0)
+
+
+def _of_targets(column_BxL: jax.Array, task: Task, none: float) -> jax.Array:
+    """What stands in a column of the window's predicted tokens for each target, else `none`."""
+    if task.origin_BxL is None:
+        return column_BxL
+    found = jnp.take_along_axis(column_BxL, jnp.maximum(task.origin_BxL - 1, 0), 1)
+    return jnp.where(task.origin_BxL > 0, found, none)
 
 
 def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
-    """Exact likelihood, of bytes where the source says how many a token spells.
+    """Likelihood, of bytes where the source says how many a token spells; as the objective says.
 
     That of an image at fewer levels than it has is of another image, as the unit says.
     """
@@ -181,14 +275,19 @@ def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
         unit = f"bits/dim of {config.model.vocab_size} levels" if fewer else "bits/dim"
     elif "rate" in config.data:
         unit = "bits/sample"
-    return {"likelihood": {"unit": unit, "kind": "exact", "better": "lower"}}
+    of, units = objective(config), getattr(objective(config), "UNITS", {})
+    return {
+        name: {"unit": f"{unit} {units.get(name, '')}".rstrip(), "kind": kind, "better": "lower"}
+        for name, kind in of.KINDS.items()
+    }
 
 
 def activations(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """The stream after the last block, [B, L, D], and the logits, [B, L, V], of a batch."""
     del key
-    inputs = tokens_of(config, batch)[:, :-1], _where(batch)
-    x_BxLxD, (read_BxLxD, *_) = common.stream(network(config), params, *inputs)
+    tasks = objective(config).scored(config, tokens_of(config, batch), _where(config, batch))
+    task = next(iter(tasks.values()))
+    x_BxLxD, (read_BxLxD, *_) = common.stream(network(config), params, task.read_BxL, task.where)
     return {"stream": x_BxLxD, "output": head(config).logits(config, params, read_BxLxD)}
 
 

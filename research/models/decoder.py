@@ -15,18 +15,24 @@ from research.mesh import constrain, gathered, joined, strided
 from research.models import pixels, transformer
 from research.models import positions as places
 from research.models.attention import IN_ORDER, Where
-from research.models.common import Norm, Params, look_up, parameter
+from research.models.common import Dense, Norm, Params, look_up, parameter
 from research.models.numerics import project
-from research.models.transformer import Stack
+from research.models.transformer import Block, Stack
 
 PARTS = transformer.PARTS | {"positions": places.POSITIONS}
 check_hardware = transformer.check_hardware
-RANGES = {"bigram_rows": (0, 2**31), "logit_softcap": (0, math.inf)}
+RANGES = {
+    "bigram_rows": (0, 2**31),
+    "logit_softcap": (0, math.inf),
+    "ahead": (0, 2**31),
+    "ahead_weight": (0, math.inf),
+}
 
 
 def default_model() -> dict[str, Any]:
     """The stack's keys of `config.model`, and those of the two ends."""
     ends = dict(
+        causal=True,  # a position sees what is before it; else all of the window
         positions="rotary",
         tie_embeddings=False,
         scale_embeddings=True,  # tied ones, to inputs of unit variance
@@ -34,6 +40,8 @@ def default_model() -> dict[str, Any]:
         value_embeddings=False,  # a table of values of each token, in each layer
         bigram_rows=0,  # of a table of pairs of tokens, which each layer reads; 0: none
         logit_softcap=0.0,  # logits stay below it (Gemma 2); 0: no bound
+        ahead=0,  # tokens beyond the next that are predicted, too, in training
+        ahead_weight=0.3,  # of their mean loss
     )
     return transformer.default_model() | ends
 
@@ -43,6 +51,11 @@ def check(config: ConfigDict) -> None:
     transformer.check(config)
     configs.check_ranges(config.model, "config.model", RANGES)
     length = pixels.length(config)
+    if config.model.ahead >= length:
+        raise UserError(
+            f"config.model.ahead={config.model.ahead} must be below the {length} positions of an "
+            "example"
+        )
     key = "the dimensions of an image, " if config.model.image_shape else "config.data.length="
     if length % config.hardware.loss_chunks:
         raise UserError(
@@ -142,8 +155,11 @@ class Decoder(nn.Module):
             beside["bigram"] = look_up(table, rows_BxL, dtype)
         if model.value_embeddings:
             where = where._replace(tokens=tokens_BxL)
-        stack = Stack(model, self.hardware, causal=True, name="stack")
+        stack = Stack(model, self.hardware, model.causal, name="stack")
+        given_BxLxD = x_BxLxD
         x_BxLxD, measures, kept = stack(x_BxLxD, None, where, beside, cache)
+        if model.ahead and cache is None:
+            measures = {**measures, "ahead": self._ahead(x_BxLxD, given_BxLxD, where, beside)}
         cache = None if cache is None else (kept, tokens_BxL[:, -1:])
         final = Norm(
             model.norm, model.norm_scale, model.bias, model.norm_epsilon, name="final_norm"
@@ -152,6 +168,30 @@ class Decoder(nn.Module):
         if not model.tie_embeddings:
             parameter(self, "head", nn.initializers.zeros, ("logits", "embed"), shape)
         return constrain(x_BxLxD, "batch", "length", None), measures, cache
+
+    def _ahead(
+        self, x_BxLxD: jax.Array, given_BxLxD: jax.Array, where: Where, beside: dict
+    ) -> list[jax.Array]:
+        """What the head reads for tokens 1, 2, ... beyond the next (DeepSeek-AI 2024, V3, eq. 21).
+
+        Each is a block over what the one before made of a position and the token that far ahead.
+        """
+        model, dtype, found = self.model, jnp.dtype(self.hardware.compute_dtype), []
+        if model.residual_scalars:
+            beside = {"start": given_BxLxD, **beside}
+
+        def norm(name, x):
+            return Norm(model.norm, model.norm_scale, model.bias, model.norm_epsilon, name=name)(x)
+
+        for steps in range(1, model.ahead + 1):
+            name = f"ahead_{steps}"
+            next_BxLxD = norm(f"{name}_token_norm", jnp.roll(given_BxLxD, -steps, 1))
+            both = jnp.concatenate([norm(f"{name}_norm", x_BxLxD), next_BxLxD], -1)
+            joined = Dense((model.width,), ("embed", None), dtype=dtype, name=f"{name}_join")(both)
+            block = Block(model, model.causal, self.hardware.attention, dtype, name=name)
+            x_BxLxD, _, _ = block(joined, None, where, beside)
+            found.append(norm(f"{name}_final_norm", x_BxLxD))
+        return found
 
     def _smear(self, x_BxLxD: jax.Array) -> jax.Array:
         """The share of the token before that each position sees, [B, L, 1]."""

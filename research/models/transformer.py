@@ -20,6 +20,7 @@ from research.mesh import constrain, size
 from research.models import pipeline
 from research.models.attention import IN_ORDER, Where
 from research.models.common import Dense, Norm, declared, parameter
+from research.models.cross_attention import CrossAttention
 from research.parts import Machine, check_choice, keys, layers, part
 
 REMAT_POLICIES = {  # what the backward pass finds kept, beside each layer's input
@@ -161,7 +162,8 @@ class Block(nn.Module):
 
     With a condition [B, D], each branch is shifted, scaled and gated by adaLN-zero: the gates
     start at zero, so the block starts as the identity. With `beside`, arrays like x by name, it
-    first adds to x learned multiples of them. Also returns what the channel part measures, and
+    first adds to x learned multiples of them. With a memory it looks into that, too, between its
+    branches. Also returns what the channel part measures, and
     the cache that both parts make of the one given.
     """
 
@@ -177,6 +179,7 @@ class Block(nn.Module):
         condition_BxD: jax.Array | None,
         where: Where = IN_ORDER,
         beside: dict[str, jax.Array] | None = None,
+        memory_BxSxD: jax.Array | None = None,
         cache: Any = (None, None),
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model = self.model
@@ -223,6 +226,9 @@ class Block(nn.Module):
         x_BxLxD = x_BxLxD + y_BxLxD
         if place == "post":
             x_BxLxD = norm("attention_norm", x_BxLxD)
+        if memory_BxSxD is not None:
+            cross = CrossAttention(model, self.dtype, name="cross")
+            x_BxLxD = x_BxLxD + cross(norm("cross_norm", x_BxLxD), memory_BxSxD)
         read_BxLxD = read_BxLxD if model.parallel else x_BxLxD
         y_BxLxD, rest = branch(1, "mlp", read_BxLxD, lambda y: channel(y, cache[1]))
         x_BxLxD = x_BxLxD + y_BxLxD
@@ -260,6 +266,7 @@ class Stack(nn.Module):
         where: Where = IN_ORDER,
         beside: dict[str, jax.Array] | None = None,
         cache: Any = None,
+        memory_BxSxD: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model, hardware = self.model, self.hardware
         dtype = jnp.dtype(hardware.compute_dtype)
@@ -267,7 +274,7 @@ class Stack(nn.Module):
         condition = None if condition_BxD is None else condition_BxD.astype(dtype)
         if model.residual_scalars:
             beside = {"start": x, **(beside or {})}
-        given = (condition, where, beside)
+        given = (condition, where, beside, memory_BxSxD)
         blocks = [
             Block(each, self.causal, hardware.attention, dtype, parent=None)
             for each in layers(model)
