@@ -295,8 +295,7 @@ def _read(
         if name == "dot_general":
             yield name, _scope(scopes), _dot(equation)
         elif name == "ragged_dot_general":
-            rows, features = (v.aval.shape for v in equation.invars[:2])
-            yield name, _scope(scopes), 2 * math.prod(rows) * features[-1]
+            yield name, _scope(scopes), _ragged(equation)
         elif name == "conv_general_dilated":
             yield name, _scope(scopes), _convolution(equation)
         elif name == "cond":
@@ -323,6 +322,8 @@ def inner(name: str, params: Mapping[str, Any]) -> Iterator[Any]:
         values = [params["jaxprs"].solve]
     elif name == "linear_call":  # and its transpose
         values = [params["callee"]]
+    elif name == "cond" and params.get("branches_platforms"):  # kernels of one thing: any machine's
+        values = [params["branches"][-1]]
     for value in values:
         for each in value if isinstance(value, (tuple, list)) else (value,):
             each = getattr(each, "jaxpr", each)
@@ -334,6 +335,16 @@ def _dot(equation: Any) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
     left = equation.invars[0].aval.shape
     return 2 * math.prod(left[a] for a in contracted) * math.prod(equation.outvars[0].aval.shape)
+
+
+def _ragged(equation: Any) -> int:
+    """2 for each row and each number that the row, of one group, is multiplied with."""
+    numbers = equation.params["ragged_dot_dimension_numbers"]
+    (_, contracted), (_, batch) = numbers.dot_dimension_numbers
+    rows, matrices = (v.aval.shape for v in equation.invars[:2])
+    others = {*contracted, *batch, *numbers.rhs_group_dimensions}
+    features = (size for axis, size in enumerate(matrices) if axis not in others)
+    return 2 * math.prod(rows) * math.prod(features)
 
 
 def _convolution(equation: Any) -> int:
