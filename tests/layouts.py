@@ -31,6 +31,15 @@ def mixture(**hardware) -> ConfigDict:
     return _small(shapes.autoregressive(**model), hardware)
 
 
+def dropless(**hardware) -> ConfigDict:
+    """Experts that take all who chose them, one that everybody passes, and a bias to balance."""
+    model: dict[str, Any] = dict(
+        channel="moe", router="sigmoid", num_experts=4, shared_experts=1, num_heads=2
+    )
+    model |= dict(capacity_factor=0.0, balance_rate=1.0, router_z_weight=0.1)
+    return _small(shapes.autoregressive(**model), hardware)
+
+
 def tables(**hardware) -> ConfigDict:
     """Every ingredient that looks beside what a position is given."""
     model: dict[str, Any] = dict(smear=True, value_embeddings=True, residual_scalars=True)

@@ -39,11 +39,10 @@ def diffusion(**model) -> ConfigDict:
 
 
 def _parts(model: dict) -> dict[str, str]:
-    return {
-        key: model[key]
-        for key in ("network", "objective", "mixer", "channel", "attention", "positions", "pattern")
-        if key in model
-    }
+    named = (
+        "network", "objective", "mixer", "channel", "attention", "positions", "router", "pattern",
+    )  # fmt: skip
+    return {key: model[key] for key in named if key in model}
 
 
 def _trained(config: ConfigDict) -> ConfigDict:

@@ -1,5 +1,8 @@
 """The ledger reads programs: it is the sum made by hand, XLA's count, or a refusal."""
 
+import math
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax import numpy as jnp
 
-from research import cost
+from research import cost, data, families
 from research.errors import UserError
 from research.models import moe
 from tests import shapes
@@ -26,7 +29,12 @@ SHAPES = st.fixed_dictionaries(
         bias=st.booleans(),
     )
 )
-EXPERTS = dict(num_experts=st.sampled_from([2, 5]), capacity_factor=st.sampled_from([0.4, 1.25]))
+EXPERTS = dict(
+    num_experts=st.sampled_from([2, 5]),
+    capacity_factor=st.sampled_from([0.0, 0.4, 1.25]),
+    shared_experts=st.sampled_from([0, 2]),
+    router=st.sampled_from(["top_k", "sigmoid"]),
+)
 EXPERTS = st.one_of(st.just({}), st.fixed_dictionaries(EXPERTS | {"channel": st.just("moe")}))
 MODELS = st.builds(lambda *both: both[0] | both[1], SHAPES, EXPERTS)
 
@@ -44,9 +52,13 @@ def by_hand(model, length: int, modulated: bool) -> tuple[int, int, int]:
     params += 2 * (width // heads) * model.qk_norm
     idle = 0
     if model.channel == "moe":
-        slots = model.num_experts * moe.capacity(model, length)
-        params += model.num_experts * (width + perceptron)
-        flops += 2 * length * width * model.num_experts + 2 * slots * perceptron
+        rows = length * model.experts_per_token
+        if model.capacity_factor:
+            rows = model.num_experts * moe.capacity(model, length)
+        params += model.num_experts * (width + perceptron) + model.shared_experts * perceptron
+        params += bias * (up * model.shared_experts + width) * (model.shared_experts > 0)
+        rows += length * model.shared_experts
+        flops += 2 * length * width * model.num_experts + 2 * rows * perceptron
         idle = (model.num_experts - model.experts_per_token) * perceptron
     else:
         params += perceptron + bias * (up + width)
@@ -92,6 +104,34 @@ def test_diffusion_transformer_is_what_its_shape_says(model, classes, dropout, p
     assert ledger.flops == flops and ledger.tokens == length
     assert ledger.step_flops == 3 * flops * config.train.batch_size
     assert ledger.score_flops == config.evaluation.time_samples * flops
+
+
+def test_experts_cut_finer_cost_no_more_than_their_router():
+    """Granularity 4: a quarter of the hidden units, four times as many experts and chosen ones."""
+
+    def ledger(granularity):
+        model: dict[str, Any] = dict(channel="moe", capacity_factor=0.0, mlp_ratio=4 / granularity)
+        chosen = dict(num_experts=4 * granularity, experts_per_token=granularity)
+        return cost.ledger(shapes.autoregressive(**model, **chosen))
+
+    coarse, fine = ledger(1), ledger(4)
+    depth, width, length, more = 2, 16, 8, 16 - 4
+    assert fine.flops - coarse.flops == depth * 2 * length * width * more
+    assert fine.total_params - coarse.total_params == depth * width * more
+    assert fine.active_params - coarse.active_params == depth * width * more
+
+
+def test_experts_that_choose_are_counted_by_what_they_take():
+    """In a DiT, whose positions may see one another; two of five experts a position on average."""
+    model: dict[str, Any] = dict(channel="moe", num_experts=5, num_classes=0, patch_size=2)
+    config = shapes.diffusion(**model, router="expert_choice")
+    families.check(config, data.outline(config.data))
+    found, plain = cost.ledger(config), cost.ledger(shapes.diffusion(patch_size=2, num_classes=0))
+    depth, width, length, perceptron = 2, 16, 16, 2 * 4 * 16**2
+    taken = 5 * math.ceil(length * 2 / 5) - length
+    assert found.flops - plain.flops == depth * 2 * (length * width * 5 + taken * perceptron)
+    biases = plain.total_params - found.active_params + depth * (width * 5 + perceptron)
+    assert biases == depth * 5 * width  # of the perceptron; experts have none
 
 
 def test_scopes_are_the_modules():

@@ -1,5 +1,8 @@
 """The loss and its gradient never depend on the layout: eight devices in any mesh equal one."""
 
+import functools
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from research import mesh
 from tests.layouts import (
     dense,
     diffusion,
+    dropless,
     long,
     loss_and_gradient,
     mixture,
@@ -26,11 +30,13 @@ def assert_same(many: list[np.ndarray], one: list[np.ndarray]) -> None:
 
 @pytest.fixture(scope="module")
 def single(data_folder):
-    """What one device computes, once for each family."""
-    return {
-        make: loss_and_gradient(make, jax.devices()[:1], str(data_folder))
-        for make in (dense, mixture, diffusion, tables, recurrent)
-    }
+    """What one device computes, once for each family that is asked for."""
+
+    @functools.cache
+    def computed(make):
+        return loss_and_gradient(make, jax.devices()[:1], str(data_folder))
+
+    return computed
 
 
 TOGETHER = [
@@ -56,13 +62,23 @@ def named(layout: dict) -> str:
 @pytest.mark.parametrize("make", [dense, pytest.param(diffusion, marks=pytest.mark.slow)])
 def test_axes_together(single, data_folder, make, layout):
     many = loss_and_gradient(make, jax.devices(), str(data_folder), **layout)
-    assert_same(many, single[make])
+    assert_same(many, single(make))
 
 
 @pytest.mark.parametrize("layout", [TOGETHER[1], TOGETHER[3], TOGETHER[6]], ids=named)
 def test_tables_and_the_token_before_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(tables, jax.devices(), str(data_folder), **layout)
-    assert_same(many, single[tables])
+    assert_same(many, single(tables))
+
+
+@pytest.mark.slow  # one layer alone: tests/models/test_moe.py
+@pytest.mark.parametrize(
+    "sizes", [dict(stage=2, expert=2, tensor=2), dict(fsdp=2, sequence=2, expert=2)], ids=str
+)
+def test_experts_that_drop_nobody_on_a_mesh(single, data_folder, sizes):
+    layout: dict[str, Any] = dict(mesh=sizes)
+    many = loss_and_gradient(dropless, jax.devices(), str(data_folder), **layout)
+    assert_same(many, single(dropless))
 
 
 RECURRENT = [TOGETHER[2], *(pytest.param(TOGETHER[i], marks=pytest.mark.slow) for i in (1, 6, 8))]
@@ -71,7 +87,7 @@ RECURRENT = [TOGETHER[2], *(pytest.param(TOGETHER[i], marks=pytest.mark.slow) fo
 @pytest.mark.parametrize("layout", RECURRENT, ids=named)
 def test_a_recurrence_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(recurrent, jax.devices(), str(data_folder), **layout)
-    assert_same(many, single[recurrent])
+    assert_same(many, single(recurrent))
 
 
 @pytest.mark.parametrize("axis", mesh.AXES)
@@ -81,7 +97,7 @@ def test_a_recurrence_on_a_mesh(single, data_folder, layout):
 def test_an_axis_alone(single, data_folder, make, axis):
     split = 2 if make is mixture else 4
     many = loss_and_gradient(make, jax.devices()[:split], str(data_folder), mesh={axis: split})
-    assert_same(many, single[make])
+    assert_same(many, single(make))
 
 
 def test_the_kernel_of_tpus_on_a_mesh(data_folder):
@@ -104,4 +120,4 @@ def test_several_processes(single, data_folder, tmp_path, monkeypatch, count, ma
     assert processes.watch(team)[1] == 0
     for make in makes:
         with np.load(tmp_path / f"{make.__name__}.npz") as found:
-            assert_same([found[f"arr_{index}"] for index in range(len(found))], single[make])
+            assert_same([found[f"arr_{index}"] for index in range(len(found))], single(make))

@@ -10,7 +10,7 @@ Here and in families, a variable that ends in an underscore and capitals has its
     K  features of one head            M        slots of an expert, the positions it takes
     N  key-value heads                 T        choices of an example, L times experts a position
     G  query heads a key-value head    I, O     inputs and outputs of any linear map
-    R  rows of queries, L times G
+    R  rows of queries, L times G      P        experts of a position
     U  features of a head's value, where its key has others
     Q  positions of a chunk of them    Z        chunks
 

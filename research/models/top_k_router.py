@@ -4,18 +4,17 @@ from typing import Any
 
 import jax
 
-from research.models.moe import Routing
+from research.models import token_choice
+
+default_model, check = token_choice.default_model, token_choice.check
 
 
-def route(model: Any, logits_BxLxE: jax.Array) -> Routing:
+def route(
+    model: Any, logits_BxLxE: jax.Array, bias_E: jax.Array | None = None
+) -> token_choice.Routing:
     """The `experts_per_token` likeliest experts of each position (Jiang et al. 2024, section 2.1).
 
-    Its balance is the load-balancing loss of Fedus et al. (2021, eq. 4).
+    What they write is weighed by their probabilities, which are made to sum to 1.
     """
-    experts = logits_BxLxE.shape[-1]
     probability_BxLxE = jax.nn.softmax(logits_BxLxE)
-    weight_BxLxP, expert_BxLxP = jax.lax.top_k(probability_BxLxE, model.experts_per_token)
-    weight_BxLxP /= weight_BxLxP.sum(-1, keepdims=True)
-    share_BxE = jax.nn.one_hot(expert_BxLxP, experts).mean((1, 2))
-    balance_B = experts * (share_BxE * probability_BxLxE.mean(1)).sum(-1)
-    return Routing(weight_BxLxP, expert_BxLxP, balance_B)
+    return token_choice.favourites(model, probability_BxLxE, probability_BxLxE, bias_E)
