@@ -16,7 +16,7 @@ from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from research import cost, mesh, programs
-from research.models.moe import capacity
+from research.models import moe
 
 KEYS = ("depth", "width", "num_heads", "mlp_ratio", "activation")  # of config.model
 NAMES = {"layers", "heads", "mlp"}  # logical axes that some parameters have
@@ -115,9 +115,10 @@ class Share:
         itemsize: bytes of the compute type.
         width, qkv, up, hidden: features of one position on this device: of the residual (whole),
             of queries, keys and values, of the perceptron's first product and of its second's
-            input. An expert's are counted as often as a position reaches one.
+            input. An expert's are counted as often as a position reaches one, shared ones too.
         keys: of these the keys and values.
         routed: what one position sends to experts, and gets back.
+        exchanged: whether only that is sent; else every device with experts gets every position.
         heads, head_dim, length: attention heads on this device, features of each; keys each query
             sees.
         logits: outputs of the head a position, on this device; 0 without a vocabulary.
@@ -138,6 +139,7 @@ class Share:
     up: float
     hidden: float
     routed: float
+    exchanged: bool
     heads: float
     head_dim: int
     length: int
@@ -170,7 +172,8 @@ def share(config: ConfigDict, sizes: dict[str, int], leaves: list[Leaf]) -> Shar
     kv_heads = model.get("num_kv_heads") or model.num_heads
     hidden = round(model.width * model.mlp_ratio)
     experts = model.get("num_experts", 0)
-    visits = experts * capacity(model, length) / length if experts else 1
+    routed = moe.visits(model, length) if experts else 0.0
+    visits = routed + (model.get("shared_experts", 0) if experts else 1)
     return Share(
         hardware=hardware,
         sizes=sizes,
@@ -185,7 +188,8 @@ def share(config: ConfigDict, sizes: dict[str, int], leaves: list[Leaf]) -> Shar
         keys=2 * kv_heads * head_dim / tensor,
         up=visits * hidden * (2 if model.activation == "swiglu" else 1) / tensor,
         hidden=visits * hidden / tensor,
-        routed=visits * model.width if experts else 0.0,
+        routed=routed * model.width,
+        exchanged=not moe.is_dropless(model),
         heads=model.num_heads / tensor,
         head_dim=head_dim,
         length=length,

@@ -27,7 +27,8 @@ def ledger(share: Share) -> Traffic:
     gathers the branch's input again for the weights' gradient. The head, whose vocabulary is split,
     gathers its input twice too; the gradient of that is a sum over devices.
     sequence: keys and values of all positions are gathered, their gradients scattered.
-    expert: positions go to their experts and back, and their gradients too.
+    expert: positions go to their experts and back, and their gradients too. Where none is dropped
+    all positions are gathered by the devices that have experts, and what these made is scattered.
     stage: what a stage has made goes to the next at every tick, its gradient to the one before; a
     stage gathers its layer's weights at every tick. What enters and leaves the pipeline is summed
     over the stages; the layers of one, which lie side by side at rest, are dealt out once a step.
@@ -86,7 +87,12 @@ def _activations(share: Share, add: Add) -> None:
     add(("sequence",), "all-gather", layers * keys * (2 if again else 1))
     add(("sequence",), "reduce-scatter", layers * keys)
     routed = share.itemsize * share.positions * share.routed
-    add(("expert",), "all-to-all", layers * routed * (4 + 2 * again))
+    if share.exchanged:
+        add(("expert",), "all-to-all", layers * routed * (4 + 2 * again))
+    elif share.routed:
+        gathered = residual * share.sizes["expert"]
+        add(("expert",), "all-gather", layers * gathered * (2 + again))
+        add(("expert",), "reduce-scatter", layers * gathered * (2 + again))
     if share.sizes["stage"] > 1:
         made = residual * times / share.sizes["tensor"]
         add(("stage",), "collective-permute", 2 * (share.ticks + 1) * made / share.parts)
