@@ -101,17 +101,20 @@ def _tiled_sums(x: jax.Array, g: jax.Array, rows_E: jax.Array) -> jax.Array:
     """Each group's x.T @ g, [E, I, O]: the gradient of the matrices."""
     size, count, tile = _tiles(len(x), rows_E)
     x, g = (jnp.pad(each, ((0, size), (0, 0))) for each in (x, g))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
 
     def step(index, sums):
         expert, start, end = tile(index)
         here = (start + jnp.arange(size) < end)[:, None]
         rows = jnp.where(here, lax.dynamic_slice_in_dim(x, start, size), 0)
-        made = rows.T @ lax.dynamic_slice_in_dim(g, start, size)
+        made = lax.dot(
+            rows.T, lax.dynamic_slice_in_dim(g, start, size), preferred_element_type=wide
+        )
         former = lax.dynamic_index_in_dim(sums, expert, keepdims=False)
         return lax.dynamic_update_index_in_dim(sums, former + made, expert, 0)
 
-    sums = jnp.zeros((len(rows_E), x.shape[1], g.shape[1]), x.dtype)
-    return lax.fori_loop(0, count, step, sums)
+    sums = jnp.zeros((len(rows_E), x.shape[1], g.shape[1]), wide)
+    return lax.fori_loop(0, count, step, sums).astype(x.dtype)
 
 
 def _tiles(rows: int, rows_E: jax.Array) -> tuple[int, jax.Array, Callable]:
