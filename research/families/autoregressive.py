@@ -343,11 +343,11 @@ def follow(
     return (logits if every else logits[:, 0]), cache
 
 
-def empty(config: ConfigDict, batch: int, length: int, dtype: Any = None) -> Any:
+def empty(config: ConfigDict, batch: int, length: int, dtype: Any = None, padding: int = 0) -> Any:
     """What `follow` keeps of `length` positions before the first; see `empty_cache`."""
     if not hasattr(head(config), "empty_cache"):
         return jnp.zeros((batch, pixels.length(config)), jnp.int32)
-    return head(config).empty_cache(config.model, config.hardware, batch, length, dtype)
+    return head(config).empty_cache(config.model, config.hardware, batch, length, dtype, padding)
 
 
 def drawn_from(config: ConfigDict, params: common.Params, devices: Any = None) -> Network:

@@ -74,9 +74,11 @@ def build(model: FrozenConfigDict, hardware: FrozenConfigDict) -> "Decoder":
     return Decoder(model, hardware)
 
 
-def empty_cache(model: Any, hardware: Any, batch: int, length: int, dtype: Any = None) -> Any:
+def empty_cache(
+    model: Any, hardware: Any, batch: int, length: int, dtype: Any = None, padding: int = 0
+) -> Any:
     """That of the stack, and the token before the next position; None where the stack has none."""
-    stack = transformer.empty_cache(model, hardware, batch, length, dtype)
+    stack = transformer.empty_cache(model, hardware, batch, length, dtype, padding)
     return None if stack is None else (stack, jnp.zeros((batch, 1), jnp.int32))
 
 

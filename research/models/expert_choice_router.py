@@ -16,7 +16,7 @@ from research.models.expert_slots import capacity
 
 def check(config: ConfigDict) -> None:
     """Raise UserError where later positions must not be seen."""
-    if config.family == "autoregressive":
+    if config.family == "autoregressive" and config.model.get("causal", True):
         raise UserError(
             "config.model.router='expert_choice' sees later positions before it gives a position "
             "its experts, which a causal network must not; use 'top_k'"

@@ -30,14 +30,17 @@ def check(config: ConfigDict) -> None:
 
 
 class MLP(nn.Module):
-    """x [..., D] through one hidden layer; `swiglu` gates it. It measures and caches nothing."""
+    """x [..., D] through one hidden layer; `swiglu` gates it. It measures and caches nothing.
+
+    Nor do positions matter to it.
+    """
 
     model: FrozenConfigDict
     dtype: Any
 
     @nn.compact
     def __call__(
-        self, x_BxLxD: jax.Array, cache: Any = None
+        self, x_BxLxD: jax.Array, cache: Any = None, positions: Any = None
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model, width = self.model, x_BxLxD.shape[-1]
         hidden = (round(width * model.mlp_ratio),)

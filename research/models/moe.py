@@ -132,7 +132,7 @@ class MoE(nn.Module):
     It measures, where positions choose, `load` and, where experts have slots, "dropped", the share
     of choices that found their expert full; where experts choose, "unchosen", the share of
     positions that none took; and "router_z" where that is in the loss. With a cache x are the next
-    positions of a longer sequence.
+    `positions` of a longer sequence, negative ones of which are padding.
     """
 
     model: FrozenConfigDict
@@ -140,7 +140,7 @@ class MoE(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BxLxD: jax.Array, cache: Any = None
+        self, x_BxLxD: jax.Array, cache: Any = None, positions: Any = None
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model, width = self.model, x_BxLxD.shape[-1]
         along = "length" if is_dropless(model) else None
@@ -160,6 +160,10 @@ class MoE(nn.Module):
                 bias_E = parameter(self, "bias", zeros, (None,), (model.num_experts,))
             liked = None if bias_E is None else model.balance_rate * jax.lax.stop_gradient(bias_E)
             routing = chosen.route(model, logits_BxLxE, liked)
+            if cache is not None:  # padding before a text takes nobody's place
+                there = jnp.atleast_2d(positions)[..., None] >= 0
+                expert_BxLxP = jnp.where(there, routing.expert_BxLxP, model.num_experts)
+                routing = routing._replace(expert_BxLxP=expert_BxLxP)
             y_BxLxD, measures, cache = self._by_positions(x_BxLxD, routing, kernels, cache)
             measures |= load(routing, bias_E)
         if model.router_z_weight:

@@ -50,8 +50,8 @@ MIXERS = {
     "mamba2": "research.models.mamba2",
     "convolution": "research.models.convolution",
 }
-# A channel part has build(model, dtype) -> module of (x_BxLxD, cache) -> (y_BxLxD, measures,
-# cache); where it needs them empty_cache(model, batch, length) and penalty(model, measures).
+# A channel part has build(model, dtype) -> module of (x_BxLxD, cache, positions) -> (y_BxLxD,
+# measures, cache); where it needs them empty_cache(model, batch, length) and penalty(model, measures).
 CHANNELS = {"mlp": "research.models.mlp", "moe": "research.models.moe"}
 PARTS = {"mixer": MIXERS, "channel": CHANNELS}
 _SELF = sys.modules[__name__]
@@ -129,12 +129,15 @@ def by_layer(model: Any) -> list[tuple[int, int, FrozenConfigDict]]:
     ]
 
 
-def empty_cache(model: Any, hardware: Any, batch: int, length: int, dtype: Any = None) -> Any:
+def empty_cache(
+    model: Any, hardware: Any, batch: int, length: int, dtype: Any = None, padding: int = 0
+) -> Any:
     """What a stack that has seen nothing yet keeps of `length` positions, a layer an entry.
 
     None where a mixer cannot go on from what it kept.
 
     Args:
+        padding: positions before a text for which there must be room, too.
         dtype: of keys and values, such as int8; by default, and for all else, that of products.
     """
     wide, found = jnp.dtype(hardware.compute_dtype), []
@@ -144,7 +147,7 @@ def empty_cache(model: Any, hardware: Any, batch: int, length: int, dtype: Any =
             return None
         passed = getattr(channel, "empty_cache", lambda *_: None)(layer, batch, length)
         own = dtype or wide if getattr(mixer, "NARROW", False) else wide
-        found.append((mixer.empty_cache(layer, batch, length, own), passed))
+        found.append((mixer.empty_cache(layer, batch, length + padding, own), passed))
     return found
 
 
@@ -230,7 +233,9 @@ class Block(nn.Module):
             cross = CrossAttention(model, self.dtype, name="cross")
             x_BxLxD = x_BxLxD + cross(norm("cross_norm", x_BxLxD), memory_BxSxD)
         read_BxLxD = read_BxLxD if model.parallel else x_BxLxD
-        y_BxLxD, rest = branch(1, "mlp", read_BxLxD, lambda y: channel(y, cache[1]))
+        y_BxLxD, rest = branch(
+            1, "mlp", read_BxLxD, lambda y: channel(y, cache[1], where.positions)
+        )
         x_BxLxD = x_BxLxD + y_BxLxD
         if place == "post":
             x_BxLxD = norm("mlp_norm", x_BxLxD)

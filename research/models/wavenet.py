@@ -61,10 +61,10 @@ def build(model: FrozenConfigDict, hardware: ConfigDict) -> "WaveNet":
 
 
 def empty_cache(
-    model: Any, hardware: Any, batch: int, length: int, dtype: Any = None
+    model: Any, hardware: Any, batch: int, length: int, dtype: Any = None, padding: int = 0
 ) -> list[jax.Array]:
     """What each layer was given last, as far back as its taps reach, [B, S, D]: zeros at first."""
-    del length
+    del length, padding
     dtype, reach = dtype or jnp.dtype(hardware.compute_dtype), model.taps - 1
     return [jnp.zeros((batch, reach * apart, model.width), dtype) for apart in dilations(model)]
 

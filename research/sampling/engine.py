@@ -34,7 +34,8 @@ class Network(NamedTuple):
         params: as `follow` reads them, laid out on the devices.
         follow: (config, params, tokens_BxL, positions_BxL, cache, every=False) -> (logits [B, V] of
             the token after the last of them, or [B, L, V] after `every` one, cache).
-        empty: (config, batch, length, dtype) -> cache.
+        empty: (config, batch, length, dtype, padding) -> cache of `length` positions with room for
+            as much padding before them.
         rewound: (cache, count, before_Bx1) -> the cache without the last `count` positions, which a
             scalar array says, after token `before`; None where it cannot forget.
         vocab_size: of the logits.
@@ -100,7 +101,9 @@ class Engine:
         """Rows that have read nothing."""
         rows = (self.batch, self.network.vocab_size)
         empty = State(
-            cache=self.network.empty(self.network.config, self.batch, self.slots, self._dtype),
+            cache=self.network.empty(
+                self.network.config, self.batch, self.length, self._dtype, self.chunk - 1
+            ),
             position=jnp.zeros(self.batch, jnp.int32),
             logits=jnp.zeros(rows, jnp.float32),
             seen=jnp.zeros(rows, bool),

@@ -219,7 +219,12 @@ GLYPHS = dict(name="glyphs", shape=(16, 16, 1), num_classes=30, discrete=True)
         ("patches", dict(local_width=12), GLYPHS, "a multiple of the 8 features of a head"),
         ("wavenet", dict(taps=1), GLYPHS, "taps=1 must be at least 2"),
         ("decoder", dict(image_shape=()), GLYPHS, r"image_shape=\(\) must be \(height, width, ch"),
-        ("decoder", dict(max_length=100), GLYPHS, "shorter than the dimensions of an image, 256"),
+        (
+            "decoder",
+            dict(positions="learned", max_length=100),
+            GLYPHS,
+            "shorter than the dimensions of an image, 256",
+        ),
         ("decoder", dict(image_shape=(8, 8, 1)), GLYPHS, r"must be \(16, 16, 1\) for glyphs"),
         ("decoder", dict(vocab_size=1), GLYPHS, "vocab_size=1: images have 2 to 256 levels"),
         ("decoder", dict(num_classes=3), GLYPHS, "num_classes=3 must be 0 or 30, the classes of"),
