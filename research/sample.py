@@ -119,7 +119,9 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
     return path
 
 
-def _file(samples: np.ndarray, rate: int | None, tokenizer: Tokenizer | None) -> tuple[str, bytes]:
+def _file(
+    samples: np.ndarray, rate: int | None, tokenizer: Tokenizer | None = None
+) -> tuple[str, bytes]:
     """The suffix and the content of a file of images, of sounds at `rate`, or of text."""
     if samples.ndim == 4:
         return ".png", to_png(samples)

@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from research.errors import UserError
+from research.models import pixels
 from research.models.common import parameter
 
 
@@ -17,11 +18,11 @@ def default_model() -> dict[str, Any]:
 
 def check(config: ConfigDict) -> None:
     """Raise UserError for a table that is shorter than an example."""
-    length, most = config.data.get("length", 1), config.model.max_length
+    length, most = pixels.length(config), config.model.max_length
+    image = config.model.get("image_shape")
     if most < length:
-        raise UserError(
-            f"config.model.max_length={most} is shorter than config.data.length={length}"
-        )
+        key = "the dimensions of an image, " if image else "config.data.length="
+        raise UserError(f"config.model.max_length={most} is shorter than {key}{length}")
 
 
 def embed(module: nn.Module, model: Any, at: jax.Array) -> jax.Array:

@@ -51,7 +51,8 @@ MIXERS = {
     "convolution": "research.models.convolution",
 }
 # A channel part has build(model, dtype) -> module of (x_BxLxD, cache, positions) -> (y_BxLxD,
-# measures, cache); where it needs them empty_cache(model, batch, length) and penalty(model, measures).
+# measures, cache); where it needs them empty_cache(model, batch, length) and
+# penalty(model, measures).
 CHANNELS = {"mlp": "research.models.mlp", "moe": "research.models.moe"}
 PARTS = {"mixer": MIXERS, "channel": CHANNELS}
 _SELF = sys.modules[__name__]
