@@ -10,7 +10,8 @@ its own part, what decides the documents; by default that is every key of its ow
 
 Beside the tokens of a trained tokenizer lies how many bytes each spells, so that a score in bits
 a byte is exact. A separator is token 0 and counts as one byte under every tokenizer: a data set
-has as many bytes whatever its tokens are.
+has as many bytes whatever its tokens are. Of bytes it is the byte 0, and one that stands within a
+document reads as a separator, too; a trained tokenizer tells them apart.
 """
 
 from collections.abc import Callable, Iterator

@@ -88,6 +88,14 @@ def test_text_is_read_as_bytes_and_a_missing_split_is_taken_from_train(tmp_path)
     assert spec["unit"] == "tokens" and spec["bytes_per_token"] == 1
 
 
+def test_its_text_is_tokenized(tmp_path):
+    plain = data.load(config("isoflop_test_words", tmp_path, length=4), "train")
+    chosen = config("isoflop_test_words", tmp_path, length=4, tokenizer="bpe", vocab=262)
+    found = data.load(chosen, "train").arrays["tokens"]
+    assert data.tokenizer(chosen).decode(found) == plain.arrays["tokens"].tobytes()
+    assert len(found) < len(plain.arrays["tokens"])
+
+
 def test_images_are_read_with_their_labels(tmp_path):
     chosen = config("isoflop_test_pictures", tmp_path, resolution=4)
     seen = []

@@ -92,6 +92,17 @@ def test_sides_have_their_shares():
     assert shares == pytest.approx([0.9, 0.05, 0.05], abs=0.006)
 
 
+def test_one_copy_of_the_files_serves_every_tokenizer(tmp_path):
+    chosen = data.default("python_stdlib")
+    chosen.update(folder=str(tmp_path), files=("json/*",))
+    expected = data.load(chosen, "train").arrays["tokens"].tobytes()
+    copies = sorted((tmp_path / "tfds").rglob("*"))
+    chosen.update(tokenizer="bpe", vocab=300)
+    tokens = data.load(chosen, "train").arrays["tokens"]
+    assert data.tokenizer(chosen).decode(tokens) == expected
+    assert sorted((tmp_path / "tfds").rglob("*")) == copies
+
+
 def test_the_packed_bytes_are_the_files(small_text):
     expected = stdlib.sides(False, tuple(small_text.files))
     for split in data.SPLITS:
