@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,8 +157,9 @@ def measured(folder, kind, monkeypatch, batch, weights=None):
     monkeypatch.setattr(autoregressive, "cross_entropy", lambda *_: (nats, {}))
     given = batch if weights is None else batch | {"weights": weights}
     scored = given | {"mask": np.array([1, 0], np.float32)}
-    found = autoregressive.score(config, None, scored, None)["likelihood"]
-    loss, metrics = autoregressive.loss(config, None, given, None, None)
+    unread: Any = None  # parameters, keys and steps
+    found = autoregressive.score(config, unread, scored, unread)["likelihood"]
+    loss, metrics = autoregressive.loss(config, unread, given, unread, unread)
     return found["total"] / found["count"], loss, metrics["bits_per_byte"], config
 
 

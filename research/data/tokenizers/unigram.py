@@ -1,5 +1,6 @@
 """Unigram (Kudo 2018): many pieces, of which the least useful are dropped; likeliest split."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,8 +13,6 @@ def train(texts: Iterable[bytes], vocab: int) -> Any:
     They are the last digits of all, and which of the bytes that are no pieces of their own comes
     first: these all have the lowest score.
     """
-    import json
-
     from tokenizers import models, trainers
 
     trainer = trainers.UnigramTrainer(**byte_level.options(vocab))
