@@ -120,7 +120,7 @@ def test_the_tokenizer_is_named_in_the_pack_and_trained_once(folder, every, monk
     assert made["tokenizer"] == {"kind": "bpe", "vocab": VOCAB, "version": 1}
     assert prepare.key(data.check(config), made).startswith("tests.toys.verses-bpe300-v1-")
     # Text of another length is another pack nowhere, and a pack made again trains nothing.
-    monkeypatch.setattr(tokenizers.byte_level, "fit", None)
+    monkeypatch.setattr(byte_level, "fit", None)
     config.length = 8
     assert data.load(config, "train").fingerprint
     other = wanted(folder, "bpe", seed=1)
