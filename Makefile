@@ -71,7 +71,7 @@ $(INSTALLED): requirements.txt $(MADE)
 	@$(RUN) -c 'import sysconfig; open(sysconfig.get_path("purelib") + "/isoflop.pth", "w").write("$(CURDIR)\n")'
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt requirements-pods.txt $(INSTALLED)
+$(INSTALLED_DEV): requirements-dev.txt requirements-pods.txt requirements-text.txt $(INSTALLED)
 	@echo "installing requirements-dev.txt into $(VENV)"
 	@$(PIP) -r requirements-dev.txt
 	@touch $@

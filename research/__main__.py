@@ -88,6 +88,10 @@ VERBS = {
         "sample a finished run",
         "python -m research sample --run runs/one --num 16 --out samples.txt",
     ),
+    "evaluate": (
+        "score a finished run by evaluators of one's choice",
+        "python -m research evaluate --run runs/one --evaluators calibration,by_position",
+    ),
     "data": ("prepare and describe data", "python -m research data python_stdlib glyphs"),
 }
 
@@ -177,7 +181,7 @@ def _delegate(verb: str, words: list[str]) -> int:
     """Verbs whose room brings its own arguments; an option's hyphens may be underscores there."""
     rooms = {"report": "research.report.command", "data": "research.data.command"}
     rooms |= {"sample": "research.sample", "watch": "research.run.watch"}
-    rooms["golf"] = "research.golf.command"
+    rooms |= {"golf": "research.golf.command", "evaluate": "research.evaluate"}
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     if hasattr(command, "EXAMPLE"):

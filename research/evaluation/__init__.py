@@ -1,16 +1,26 @@
 """What a network is judged by: evaluators, run at the end of a run and, where asked, along it.
 
-`config.evaluation.evaluators` names them. An evaluator is a module of pure functions:
+`config.evaluation.evaluators` names them, as does `python -m research evaluate` for a run that has
+ended. An evaluator is a module of pure functions:
 
     score_kinds(config) -> {name: {"unit", "kind", "better"}}, the first its main one; kind is
-        "exact", "upper bound", "lower bound" or "estimate", better is "lower" or "higher"
+        "exact", "upper bound", "lower bound" or "estimate", better is "lower" or "higher"; "chance"
+        beside them is what guessing scores
     update(config, params, batch, key) -> statistics of one batch, a pytree that adds up over
         batches, so that it is the same on one device and on many; compiled
     finish(config, sums) -> {name: value} from the statistics of all batches, on the host
 
-and, where it needs them, SPLIT ("validation" by default) and check(config, spec). The first score
-of the first evaluator is the run's `score`, which laws are fitted to unless another is named; all
-are in `scores`.
+and, where it needs them,
+
+    SPLIT of the run's data, "validation" by default
+    examples(config) -> a Source of its own examples (`research.data.source.rows`) in place of it
+    measure(config, params) -> {name: value} of what no sum of batches gives, such as samples, on
+        the host; it may stand in place of update and finish
+    check(config, spec) raises UserError for what it cannot judge
+
+A value is a number or, with its 95% interval, `intervals.Estimate`. The first score of the first
+evaluator is the run's `score`, which laws are fitted to unless another is named; all are in
+`scores`.
 """
 
 import math
@@ -23,11 +33,18 @@ from ml_collections import ConfigDict
 
 from research import data, optim, parts, processes, programs
 from research.errors import UserError
+from research.evaluation.intervals import Estimate
 
 EVALUATORS = {
     "validation": "research.evaluation.validation",
     "training": "research.evaluation.training",
     "activations": "research.evaluation.activations",
+    "by_position": "research.evaluation.by_position",
+    "by_source": "research.evaluation.by_source",
+    "calibration": "research.evaluation.calibration",
+    "choice": "research.evaluation.choice",
+    "completion": "research.evaluation.completion",
+    "overlap": "research.evaluation.overlap",
 }
 PROTOCOL = ("score_kinds", "update", "finish")
 
@@ -40,7 +57,9 @@ def load(name: str) -> ModuleType:
     Raises:
         UserError: for an unknown name, or a module that lacks part of the protocol.
     """
-    return parts.load("evaluation.evaluators", name, EVALUATORS, PROTOCOL)
+    module = parts.load("evaluation.evaluators", name, EVALUATORS)
+    needs = PROTOCOL[:1] if hasattr(module, "measure") else PROTOCOL
+    return parts.load("evaluation.evaluators", name, EVALUATORS, needs)
 
 
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:
@@ -94,7 +113,10 @@ def final(config: ConfigDict, state: dict[str, Any], status: str) -> Scores:
 
 
 def scores(config: ConfigDict, params: Any) -> Scores:
-    """Every score of `params`: {name: {"value", "unit", "kind", "better", "split", "examples"}}."""
+    """Every score of `params`: {name: {"value", "unit", "kind", "better", "split", "examples"}}.
+
+    One that is an estimate of more examples than it saw has its 95% "interval" [low, high] as well.
+    """
     found: Scores = {}
     for name in config.evaluation.evaluators:
         found |= evaluate(config, params, name)
@@ -103,20 +125,37 @@ def scores(config: ConfigDict, params: Any) -> Scores:
 
 def evaluate(config: ConfigDict, params: Any, name: str = "validation") -> Scores:
     """What evaluator `name` finds on `evaluation.examples` examples, the same for every run."""
-    module, size = load(name), config.evaluation.batch_size
-    split = _split(module)
-    program = programs.build(config)
+    module, values, examples = load(name), {}, 0
+    if hasattr(module, "update"):
+        sums, examples = _sums(config, params, module)
+        values |= module.finish(config, sums)
+    if hasattr(module, "measure"):
+        values |= module.measure(config, processes.whole(params))
+    about = {"split": _split(module), "examples": examples}
+    kinds = module.score_kinds(config)
+    return {each: {"value": None, **kinds[each], **about} | _plain(values[each]) for each in kinds}
+
+
+def _sums(config: ConfigDict, params: Any, module: ModuleType) -> tuple[Any, int]:
+    """The statistics of an evaluator over all its batches, and of how many examples they are."""
+    size, program, sums, examples = config.evaluation.batch_size, programs.build(config), None, 0.0
     update = program.judge(module.update)
-    source, sums, examples = data.load(config.data, split), None, 0.0
+    own = getattr(module, "examples", None)
+    source = own(config) if own else data.load(config.data, _split(module))
     for index, batch in enumerate(data.eval_batches(source, size, config.evaluation.examples)):
         examples += float(batch["mask"].sum())
         key = jax.random.fold_in(jax.random.key(0), index)
         found = update(params, processes.place(program.batch, batch, size), key)
         found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found)
         sums = found if sums is None else jax.tree.map(np.add, sums, found)
-    values, about = module.finish(config, sums), {"split": split, "examples": int(examples)}
-    kinds = module.score_kinds(config)
-    return {each: {"value": float(values[each]), **kinds[each], **about} for each in kinds}
+    return sums, int(examples)
+
+
+def _plain(value: float | Estimate) -> dict[str, Any]:
+    if isinstance(value, Estimate):
+        about = {} if value.examples is None else {"examples": value.examples}
+        return {"value": float(value.value), "interval": [*map(float, value.interval)], **about}
+    return {"value": float(value)}
 
 
 def _split(module: ModuleType) -> str:

@@ -59,6 +59,7 @@ class Score(TypedDict):
     kind: Text
     split: Text
     better: NotRequired[Literal["lower", "higher"]]
+    interval: NotRequired[tuple[Number, Number]]  # of 95%, over examples
 
 
 class Convention(TypedDict):

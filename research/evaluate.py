@@ -1,0 +1,71 @@
+"""Scores of a finished run by any evaluators: those it was trained under, and those it was not."""
+
+from pathlib import Path
+
+from research import data, evaluation, processes, trained
+from research.errors import UserError
+from research.evaluation import Scores
+from research.run import record
+
+
+def evaluate_run(folder: str | Path, names: tuple[str, ...], examples: int | None = None) -> Scores:
+    """The scores of a run by the evaluators `names`, by its own if there are none.
+
+    Args:
+        examples: how many examples each evaluator sees; by default what the run's config says.
+
+    Raises:
+        UserError: when the folder holds no run, or an evaluator is unknown or cannot judge it.
+    """
+    if examples is not None and examples < 1:
+        raise UserError(f"--examples {examples} must be at least 1")
+    config = trained.settings(folder)
+    config.evaluation.evaluators = names or config.evaluation.evaluators
+    config.evaluation.examples = examples or config.evaluation.examples
+    evaluation.check(config, data.outline(config.data))
+    _, params = trained.load(folder)
+    return evaluation.scores(config, params)
+
+
+def table(scores: Scores) -> str:
+    """One line a score: name, value, interval, unit, kind, and what it was found on."""
+    rows = [("name", "value", "95% interval", "unit", "kind", "split", "examples")]
+    for name, score in scores.items():
+        interval = " to ".join(f"{bound:.4g}" for bound in score.get("interval", ()))
+        chance = f", chance {score['chance']:.4g}" if "chance" in score else ""
+        about = (f"{score['unit']}{chance}", score["kind"], score["split"], str(score["examples"]))
+        rows.append((name, f"{score['value']:.6g}", interval, *about))
+    kept = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in kept]
+    lines = zip(*kept, strict=True)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def add_arguments(parser) -> None:
+    """Arguments of `python -m research evaluate`."""
+    parser.add_argument("--run", required=True, help="a run folder, runs/<study>/<trial>")
+    parser.add_argument(
+        "--evaluators",
+        default="",
+        help=f"names or dotted paths, with commas between: {', '.join(evaluation.EVALUATORS)}; "
+        "those of its config by default",
+    )
+    parser.add_argument(
+        "--examples", type=int, help="of each evaluator; as in its config by default"
+    )
+    parser.add_argument("--out", help="file to write, scores.json")
+
+
+def run(args) -> int:
+    """Print the table; write the scores as JSON where --out asks for them."""
+    names = tuple(name.strip() for name in args.evaluators.split(",") if name.strip())
+    if args.out and Path(args.out).suffix != ".json":
+        raise UserError(f"--out {args.out}: scores need a name ending in .json")
+    scores = evaluate_run(args.run, names, args.examples)
+    print(table(scores))
+    if args.out and processes.first():
+        record.write_json(args.out, scores)
+    return 0
