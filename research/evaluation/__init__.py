@@ -44,6 +44,7 @@ EVALUATORS = {
     "calibration": "research.evaluation.calibration",
     "choice": "research.evaluation.choice",
     "completion": "research.evaluation.completion",
+    "docstrings": "research.evaluation.docstrings",
     "overlap": "research.evaluation.overlap",
 }
 PROTOCOL = ("score_kinds", "update", "finish")
@@ -152,10 +153,11 @@ def _sums(config: ConfigDict, params: Any, module: ModuleType) -> tuple[Any, int
 
 
 def _plain(value: float | Estimate) -> dict[str, Any]:
-    if isinstance(value, Estimate):
-        about = {} if value.examples is None else {"examples": value.examples}
-        return {"value": float(value.value), "interval": [*map(float, value.interval)], **about}
-    return {"value": float(value)}
+    if not isinstance(value, Estimate):
+        return {"value": float(value)}
+    found = {"value": float(value.value), "interval": [*map(float, value.interval)]}
+    found |= {} if value.examples is None else {"examples": value.examples}
+    return found | ({"signature": value.signature} if value.signature else {})
 
 
 def _split(module: ModuleType) -> str:

@@ -72,9 +72,7 @@ def finish(config: Any, sums: dict[str, Any]) -> dict[str, Any]:
 
 def measure(config: Any, params: Any) -> dict[str, intervals.Estimate]:
     """What the network writes in place of the bodies: how far it is from them, and what it does."""
-    found = bodies.runnable(config)
-    count = min(config.evaluation.examples or len(found), len(found))
-    asked = [found[place * len(found) // count] for place in range(count)]  # as `eval_batches` does
+    asked = prompts.spread(bodies.runnable(config), config.evaluation.examples)
     written = greedy.complete(config, params, [e.prompt for e in asked], bodies.LONGEST + 1)
     lines = [text.decode(errors="replace").partition(END)[0] for text in written]
     return judged(asked, lines)

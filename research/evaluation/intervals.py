@@ -17,11 +17,13 @@ class Estimate(NamedTuple):
         value: what was found on the examples.
         interval: (low, high), where the score of endless examples of their kind is, at 95%.
         examples: how many there were, if not as many as those of the batches.
+        signature: of the tool that counted, its version and what it was told, if there was one.
     """
 
     value: float
     interval: tuple[float, float]
     examples: int | None = None
+    signature: str = ""
 
 
 def share(hits: float, count: float) -> Estimate:

@@ -1,9 +1,18 @@
 """Prompts and what follows them, as windows of bytes that a network of one length can read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Item = TypeVar("Item")
+
+
+def spread(items: Sequence[Item], most: int | None) -> list[Item]:
+    """At most so many of `items`, spread evenly: those that `data.eval_batches` would take."""
+    count = min(most or len(items), len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def windows(

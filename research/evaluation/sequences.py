@@ -12,44 +12,28 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from research.errors import UserError
 from research.evaluation import intervals
+from research.evaluation.intervals import Estimate
 
 RESAMPLES = 1000
 
 
-class SequenceScore(NamedTuple):
-    """A score of a corpus.
-
-    Attributes:
-        value: BLEU and chrF from 0 to 100, ROUGE and METEOR from 0 to 1; higher is better.
-        interval: (low, high) of 95%.
-        signature: the tool, its version and what it was told.
-    """
-
-    value: float
-    interval: tuple[float, float]
-    signature: str
+def bleu(hypotheses: Sequence[str], references: Sequence[str], order: int = 4) -> Estimate:
+    """BLEU of the corpus, 0 to 100, by sacrebleu's own tokens and runs of up to `order` of them."""
+    return _sacre("BLEU", hypotheses, references, max_ngram_order=order)
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> SequenceScore:
-    """BLEU of the corpus, by sacrebleu's own tokens."""
-    return _sacre("BLEU", hypotheses, references)
-
-
-def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> SequenceScore:
-    """chrF2 of the corpus: the F-score of its runs of characters."""
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Estimate:
+    """chrF2 of the corpus, 0 to 100: the F-score of its runs of characters."""
     return _sacre("CHRF", hypotheses, references)
 
 
-def rouge(
-    hypotheses: Sequence[str], references: Sequence[str], kind: str = "rougeL"
-) -> SequenceScore:
-    """The mean F1 of a kind of ROUGE: rouge1, rouge2, or rougeL, the longest common subsequence."""
+def rouge(hypotheses: Sequence[str], references: Sequence[str], kind: str = "rougeL") -> Estimate:
+    """The mean F1, 0 to 1, of rouge1, rouge2, or rougeL, the longest common subsequence."""
     _check(hypotheses, references)
     scorer = _package("rouge_score.rouge_scorer").RougeScorer([kind], use_stemmer=False)
     pairs = zip(references, hypotheses, strict=True)
@@ -57,46 +41,54 @@ def rouge(
     return _mean(found, f"{kind}|f1|stem:no|tok:rouge-score|version:{version('rouge-score')}")
 
 
-def meteor(hypotheses: Sequence[str], references: Sequence[str]) -> SequenceScore:
-    """The mean METEOR of pairs, of words between blanks, with WordNet's synonyms.
+def meteor(hypotheses: Sequence[str], references: Sequence[str]) -> Estimate:
+    """The mean METEOR of pairs, 0 to 1, of words between blanks, with WordNet's synonyms.
 
     Raises:
         UserError: where nltk does not have WordNet on this machine.
     """
     _check(hypotheses, references)
     score = _package("nltk.translate.meteor_score").meteor_score
-    pairs = list(zip(references, hypotheses, strict=True))
-    with _wordnet():
-        found = [score([reference.split()], hypothesis.split()) for reference, hypothesis in pairs]
-    return _mean(found, f"meteor|tok:split|version:nltk {version('nltk')}")
-
-
-@contextlib.contextmanager
-def _wordnet() -> Any:
-    try:
-        yield
-    except LookupError as error:
+    if not has_wordnet():
         raise UserError(
             "METEOR needs WordNet, which nltk does not find on this machine: "
             "python -m nltk.downloader wordnet"
-        ) from error
+        )
+    pairs = zip(references, hypotheses, strict=True)
+    found = [score([reference.split()], hypothesis.split()) for reference, hypothesis in pairs]
+    return _mean(found, f"meteor|tok:split|version:nltk {version('nltk')}")
 
 
-def _sacre(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> SequenceScore:
+def has_wordnet() -> bool:
+    """Whether nltk is here and finds the synonyms that METEOR needs."""
+    with contextlib.suppress(UserError, LookupError):
+        _package("nltk").data.find("corpora/wordnet.zip")
+        return True
+    return False
+
+
+def _sacre(
+    name: str, hypotheses: Sequence[str], references: Sequence[str], **settings: int
+) -> Estimate:
     """A score by sacrebleu; its own bootstrap, of fixed seed, says mean and half width."""
     _check(hypotheses, references)
-    metric = getattr(_package("sacrebleu.metrics"), name)()
+    metric = getattr(_package("sacrebleu.metrics"), name)(**settings)
     whole = metric.corpus_score([*hypotheses], [[*references]], n_bootstrap=RESAMPLES)
     signature = f"{name.lower()}|{metric.get_signature()}"
     said = json.loads(whole.format(width=6, signature=str(metric.get_signature()), is_json=True))
     middle, half = (said.get(f"confidence_{key}", 0.0) for key in ("mean", "var"))  # none of 0
-    return SequenceScore(whole.score, (middle - half, middle + half), signature)
+    return Estimate(whole.score, (middle - half, middle + half), len(hypotheses), signature)
 
 
-def _mean(found: Sequence[float], signature: str) -> SequenceScore:
+def _mean(found: Sequence[float], signature: str) -> Estimate:
     each = intervals.bootstrap(np.asarray(found), resamples=RESAMPLES)
-    signature = f"{signature}|bs:{RESAMPLES}|seed:0"
-    return SequenceScore(each.value, each.interval, signature)
+    return each._replace(signature=f"{signature}|bs:{RESAMPLES}|seed:0")
+
+
+def check_installed() -> None:
+    """Raise UserError where sacrebleu or rouge-score is missing."""
+    for name in ("sacrebleu.metrics", "rouge_score.rouge_scorer"):
+        _package(name)
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
