@@ -16,7 +16,7 @@ from typing import Any
 from research.errors import UserError
 
 SCRIPT = Path(__file__).with_name("sandboxed.py")
-SECONDS = 1.0  # that all calls of a task may take
+SECONDS = 0.5  # of processor time that all calls of a task may take
 
 
 def run(tasks: Sequence[dict[str, Any]], seconds: float = SECONDS) -> list[list[str | None]]:
@@ -24,7 +24,7 @@ def run(tasks: Sequence[dict[str, Any]], seconds: float = SECONDS) -> list[list[
 
     Args:
         tasks: see `sandboxed.py`.
-        seconds: that the calls of one task may take together.
+        seconds: of processor time that the calls of one task may take together.
 
     Raises:
         UserError: where there is no such sandbox: not on Windows.
@@ -38,7 +38,7 @@ def run(tasks: Sequence[dict[str, Any]], seconds: float = SECONDS) -> list[list[
         ended = subprocess.run(
             [sys.executable, "-I", "-S", str(SCRIPT)],
             input=given.encode(), capture_output=True, cwd=folder, env={}, check=False,
-            timeout=60 + 2 * (seconds + 1) * len(tasks),
+            timeout=300 + 10 * (seconds + 1) * len(tasks),
         )  # fmt: skip
     if ended.returncode:
         raise RuntimeError(f"the sandbox ended with {ended.returncode}: {ended.stderr.decode()}")
