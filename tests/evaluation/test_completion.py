@@ -74,6 +74,8 @@ def test_what_does_the_same_is_right_and_a_loop_is_stopped(asked):
     # Another way to write it, a loop that never ends, and what is no Python.
     lines = ["return self.height * self.width", "while True: pass", "return S_IFMT(mode"]
     assert bodies.right(asked[1:], lines[1:]) == [False, False]
+    once = f"return {asked[2].results[0]}"  # right for one call of several
+    assert bodies.right(asked[2:], [once]) == [False]
     other = ["return 0o7777 & mode", "return not S_ISDIR(mode)", "return None", "exit()"]
     ask = [asked[1], asked[2], asked[1], asked[2]]
     found = completion.judged(ask, other)
