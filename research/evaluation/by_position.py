@@ -24,7 +24,7 @@ def octaves(length: int) -> list[int]:
 
 
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:
-    kind = {"unit": likelihood.unit(config)[0], "kind": "exact", "better": "lower"}
+    kind = {"unit": likelihood.unit(config), "kind": "exact", "better": "lower"}
     return {f"position_{first}": kind for first in octaves(config.data.length)}
 
 
@@ -36,9 +36,11 @@ def update(config: Any, params: Any, batch: dict, key: Any) -> dict[str, jax.Arr
     first_O = jnp.array(octaves(config.data.length))
     position_BxL = jnp.minimum(position_BxL, first_O[-1])
     within_BxLxO = (position_BxL[..., None] >= first_O) & (position_BxL[..., None] < 2 * first_O)
-    counted_BxLxO = likelihood.weights(batch)[..., None] * within_BxLxO
-    count_O = counted_BxLxO.sum((0, 1)) * likelihood.unit(config)[1]
-    return {"total": (bits_BxL[..., None] * counted_BxLxO).sum((0, 1)), "count": count_O}
+    each = {
+        "total": bits_BxL * likelihood.weights(batch),
+        "count": likelihood.counts(config, batch),
+    }
+    return {name: (x_BxL[..., None] * within_BxLxO).sum((0, 1)) for name, x_BxL in each.items()}
 
 
 def finish(config: Any, sums: dict[str, Any]) -> dict[str, float]:

@@ -25,16 +25,15 @@ def check(config: Any, spec: dict[str, Any]) -> None:
 
 
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:
-    kind = {"unit": likelihood.unit(config)[0], "kind": "exact", "better": "lower"}
+    kind = {"unit": likelihood.unit(config), "kind": "exact", "better": "lower"}
     return {f"source_{name}": kind for name in _names(config)}
 
 
 def update(config: Any, params: Any, batch: dict, key: Any) -> dict[str, jax.Array]:
     """{"total": bits, "count": bytes or tokens} of one batch by source, [sources] each."""
     del key
-    weight_BxL = likelihood.weights(batch)
-    total_B = (likelihood.nats(config, params, batch) * weight_BxL).sum(1) / jnp.log(2.0)
-    count_B = weight_BxL.sum(1) * likelihood.unit(config)[1]
+    nats_BxL = likelihood.nats(config, params, batch) * likelihood.weights(batch)
+    total_B, count_B = nats_BxL.sum(1) / jnp.log(2.0), likelihood.counts(config, batch).sum(1)
     from_BxS = batch["source"][:, None] == jnp.arange(len(_names(config)))
     return {"total": total_B @ from_BxS, "count": count_B @ from_BxS}
 

@@ -29,7 +29,7 @@ Question = tuple[str, list[str], int]  # a prompt, the options, and which is rig
 
 def check(config: Any, spec: dict[str, Any]) -> None:
     likelihood.check(config, spec, "choice")
-    likelihood.check_bytes(config, spec, "choice")
+    likelihood.check_text(config, "choice")
     if config.data.length < LONGEST:
         raise UserError(
             f"config.data.length={config.data.length} is too short for evaluator 'choice', whose "
@@ -43,16 +43,19 @@ def score_kinds(config: Any) -> dict[str, dict[str, Any]]:
 
 
 def examples(config: Any) -> source.Source:
-    """Questions as "tokens" [options, L + 1], "weights" [options, L], "answer" and "task"."""
-    found = functions.held_out(config)
+    """Questions: "tokens" [options, L + 1], "weights" [options, L], "bytes" [options] that an
+    option has, "answer" and "task"."""
+    found, encode = functions.held_out(config), prompts.encoder(config)
     tasks = [bodies(found), names(found)]
     windows = [
-        prompts.windows([(prompt, option) for option in options], config.data.length)
+        prompts.windows([(prompt, option) for option in options], config.data.length, encode)
         for questions in tasks
         for prompt, options, _ in questions
     ]
+    spelled = [[len(o.encode()) for o in q[1]] for questions in tasks for q in questions]
     arrays = {
-        "tokens": np.stack([tokens for tokens, _ in windows]).astype(np.int32),
+        "tokens": np.stack([tokens for tokens, _ in windows]),
+        "bytes": np.array(spelled, np.float32),
         "weights": np.stack([weights for _, weights in windows]),
         "answer": np.array([q[2] for questions in tasks for q in questions], np.int32),
         "task": np.repeat(np.arange(len(tasks)), [len(each) for each in tasks]).astype(np.int32),
@@ -106,17 +109,17 @@ def update(config: Any, params: Any, batch: dict, key: Any) -> dict[str, jax.Arr
     del key
     nats = functools.partial(_nats_per_byte, config, params)
     # One option after another: an evaluation batch is what fits into memory.
-    each = (jnp.moveaxis(batch["tokens"], 1, 0), jnp.moveaxis(batch["weights"], 1, 0))
+    each = [jnp.moveaxis(batch[name], 1, 0) for name in ("tokens", "weights", "bytes")]
     nats_OxB = jax.lax.map(nats, each)
     right_B = nats_OxB.argmin(0) == batch["answer"]
     of_BxT = batch["mask"][:, None] * (batch["task"][:, None] == jnp.arange(len(TASKS)))
     return {"right": right_B @ of_BxT, "count": of_BxT.sum(0)}
 
 
-def _nats_per_byte(config: Any, params: Any, option: tuple[jax.Array, jax.Array]) -> jax.Array:
-    tokens_BxL, weights_BxL = option
+def _nats_per_byte(config: Any, params: Any, option: list[jax.Array]) -> jax.Array:
+    tokens_BxL, weights_BxL, bytes_B = option
     nats_BxL = likelihood.nats(config, params, {"tokens": tokens_BxL})
-    return (nats_BxL * weights_BxL).sum(1) / weights_BxL.sum(1)
+    return (nats_BxL * weights_BxL).sum(1) / bytes_B
 
 
 def finish(config: Any, sums: dict[str, Any]) -> dict[str, intervals.Estimate]:

@@ -2,7 +2,7 @@
 
 Beside the share of functions that do what the original does, which may appear to emerge suddenly
 as networks grow, are the smooth scores of the same bodies that Schaeffer et al. (2023) hold against
-it: whether each byte is the likeliest after the true ones before it, the edit distance of the
+it: whether each token is the likeliest after the true ones before it, the edit distance of the
 completion, and the likelihood of the true body.
 """
 
@@ -21,8 +21,8 @@ END = "\n"
 
 
 def check(config: Any, spec: dict[str, Any]) -> None:
-    likelihood.check(config, spec, "completion", ("network", "head"))
-    likelihood.check_bytes(config, spec, "completion")
+    likelihood.check(config, spec, "completion", ("network", "head", "drawn_from"))
+    likelihood.check_text(config, "completion")
     if config.data.length <= bodies.LONGEST:
         raise UserError(
             f"config.data.length={config.data.length} is too short for evaluator 'completion', "
@@ -41,10 +41,12 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 
 
 def examples(config: Any) -> source.Source:
-    """The true bodies: "tokens" [L + 1]; "weights" [L] are 1 on a body and its line's end."""
+    """The true bodies: "tokens" [L + 1], "weights" [L], 1 on a body and its line's end; "spelled"."""
     found = [(each.prompt, each.line + END) for each in bodies.runnable(config)]
-    tokens, weights = prompts.windows(found, config.data.length)
-    return source.rows("validation", {"tokens": tokens.astype(np.int32), "weights": weights})
+    tokens, weights = prompts.windows(found, config.data.length, prompts.encoder(config))
+    spelled = np.array([len(line.encode()) for _, line in found], np.float32)  # bytes
+    arrays = {"tokens": tokens, "weights": weights, "spelled": spelled}
+    return source.rows("validation", arrays)
 
 
 def update(config: Any, params: Any, batch: dict, key: Any) -> dict[str, jax.Array]:
@@ -57,7 +59,7 @@ def update(config: Any, params: Any, batch: dict, key: Any) -> dict[str, jax.Arr
     missed_BxL = (logits_BxLxV.argmax(-1) != target_BxL) & (batch["weights"] > 0)
     return {
         "bits": (nats_BxL * weight_BxL).sum() / jnp.log(2.0),
-        "bytes": weight_BxL.sum(),
+        "bytes": (batch["mask"] * batch["spelled"]).sum(),
         "forced": (batch["mask"] * ~missed_BxL.any(1)).sum(),
         "count": batch["mask"].sum(),
     }
@@ -73,7 +75,8 @@ def finish(config: Any, sums: dict[str, Any]) -> dict[str, Any]:
 def measure(config: Any, params: Any) -> dict[str, intervals.Estimate]:
     """What the network writes in place of the bodies: how far it is from them, and what it does."""
     asked = prompts.spread(bodies.runnable(config), config.evaluation.examples)
-    written = greedy.complete(config, params, [e.prompt for e in asked], bodies.LONGEST + 1)
+    texts = [each.prompt for each in asked]
+    written = greedy.complete(config, params, texts, bodies.LONGEST + 1, END.encode())
     lines = [text.decode(errors="replace").partition(END)[0] for text in written]
     return judged(asked, lines)
 

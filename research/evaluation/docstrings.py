@@ -24,8 +24,8 @@ METRICS = {
 
 def check(config: Any, spec: dict[str, Any]) -> None:
     sequences.check_installed()
-    likelihood.check(config, spec, "docstrings", ("network", "head"))
-    likelihood.check_bytes(config, spec, "docstrings")
+    likelihood.check(config, spec, "docstrings", ("drawn_from",))
+    likelihood.check_text(config, "docstrings")
     if config.data.length <= LONGEST:
         raise UserError(
             f"config.data.length={config.data.length} is too short for evaluator 'docstrings', "
@@ -52,7 +52,8 @@ def questions(config: Any) -> list[tuple[str, str]]:
 def measure(config: Any, params: Any) -> dict[str, Estimate]:
     """The scores of what the network writes for as many functions as examples are asked for."""
     asked = prompts.spread(questions(config), config.evaluation.examples)
-    written = greedy.complete(config, params, [prompt for prompt, _ in asked], LONGEST + 1)
+    texts = [prompt for prompt, _ in asked]
+    written = greedy.complete(config, params, texts, LONGEST + 1, b"\n")
     lines = [re.split(f"\n|{QUOTES}", text.decode(errors="replace"))[0] for text in written]
     wanted = [line for _, line in asked]
     return {name: METRICS[name][1](lines, wanted) for name in score_kinds(config)}

@@ -52,7 +52,7 @@ def held_out(config: Any, split: str = "validation") -> list[Function]:
 
 @functools.lru_cache(maxsize=4)
 def _held_out(include_tests: bool, files: tuple[str, ...], split: str) -> tuple[Function, ...]:
-    documents = python_stdlib.documents(include_tests, files)[split]
+    documents = python_stdlib.sides(include_tests, files)[split]
     return tuple(each for path, text in documents for each in of_file(path, text))
 
 

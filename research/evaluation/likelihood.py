@@ -12,7 +12,7 @@ import jax
 from jax import numpy as jnp
 
 from research import families
-from research.data import bytes_per_token
+from research.data import bytes_per_token, spells_bytes
 from research.errors import UserError
 from research.models import common
 from research.models.attention import Where
@@ -34,12 +34,12 @@ def check(config: Any, spec: dict[str, Any], name: str, needs: tuple[str, ...] =
             )
 
 
-def check_bytes(config: Any, spec: dict[str, Any], name: str) -> None:
-    """Raise UserError where the tokens of the data are not bytes, as those of `name` are."""
-    if spec["vocab_size"] != 256 or spec.get("bytes_per_token") != 1:
+def check_text(config: Any, name: str) -> None:
+    """Raise UserError where the tokens of the data spell no text, in which `name` asks."""
+    if "tokenizer" not in config.data:
         raise UserError(
-            f"config.evaluation.evaluators: {name!r} asks in bytes, and the tokens of "
-            f"config.data.name={config.data.name!r} are none; python_stdlib's are"
+            f"config.evaluation.evaluators: {name!r} asks in text, and the tokens of "
+            f"config.data.name={config.data.name!r} spell none; python_stdlib's do"
         )
 
 
@@ -62,10 +62,15 @@ def weights(batch: dict) -> jax.Array:
     return mask_BxL * batch["weights"] if "weights" in batch else mask_BxL
 
 
-def unit(config: Any) -> tuple[str, float]:
-    """The unit of bits by token and what a token counts in it: as `score` of the family does."""
-    spelled = bytes_per_token(config.data)
-    return ("bits/byte", spelled) if spelled else ("bits/token", 1.0)
+def unit(config: Any) -> str:
+    """The unit of bits by what `counts` says."""
+    return "bits/byte" if spells_bytes(config.data) else "bits/token"
+
+
+def counts(config: Any, batch: dict) -> jax.Array:
+    """Weighted bytes of each predicted token, [B, L]; weighted tokens where they spell none."""
+    spelled = batch["bytes"] if "bytes" in batch else bytes_per_token(config.data) or 1
+    return weights(batch) * spelled
 
 
 def _family(config: Any) -> ModuleType:

@@ -6,6 +6,7 @@ import pytest
 from jax import numpy as jnp
 
 from research import data
+from research.data.tokenizers import Bytes
 from research.errors import UserError
 from research.evaluation import choice, functions, likelihood, prompts
 from tests import shapes
@@ -69,11 +70,12 @@ def test_questions_have_one_right_option_of_about_its_length(asked):
 
 
 def test_windows_keep_the_end_of_a_prompt():
-    tokens, weights = prompts.windows([("abcdef", "XY"), ("a", "XYZ")], 4)
-    assert [row.tobytes() for row in tokens] == [b"defXY", b"aXYZ\0"]
+    encode = Bytes().encode
+    tokens, weights = prompts.windows([("abcdef", "XY"), ("a", "XYZ")], 4, encode)
+    assert [bytes(row.astype(np.uint8)) for row in tokens] == [b"defXY", b"aXYZ\0"]
     assert weights.tolist() == [[0, 0, 1, 1], [1, 1, 1, 0]]
     with pytest.raises(ValueError, match="do not fit"):
-        prompts.windows([("abc", "12345")], 4)
+        prompts.windows([("abc", "12345")], 4, encode)
     assert prompts.spread(range(10), 4) == [0, 2, 5, 7] and prompts.spread([1], None) == [1]
 
 

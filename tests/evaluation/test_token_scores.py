@@ -126,9 +126,9 @@ def test_calibration_of_predictors_made_by_hand(mixture, monkeypatch):
 
 REFUSED = [
     ("by_source", "'by_source' needs a mixture"),
-    ("choice", "'choice' asks in bytes"),
-    ("completion", "'completion' asks in bytes"),
-    ("docstrings", "'docstrings' asks in bytes"),
+    ("choice", "'choice' asks in text"),
+    ("completion", "'completion' asks in text.*markov' spell none"),
+    ("docstrings", "'docstrings' asks in text"),
     ("overlap", "length=8 is too short for evaluator 'overlap'.*nearest valid: 32"),
     ("by_postion", "did you mean 'by_position'"),
 ]
