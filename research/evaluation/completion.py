@@ -41,7 +41,7 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 
 
 def examples(config: Any) -> source.Source:
-    """The true bodies: "tokens" [L + 1], "weights" [L], 1 on a body and its line's end; "spelled"."""
+    """The true bodies: "tokens" [L + 1]; "weights" [L], 1 on a body and its end; "spelled"."""
     found = [(each.prompt, each.line + END) for each in bodies.runnable(config)]
     tokens, weights = prompts.windows(found, config.data.length, prompts.encoder(config))
     spelled = np.array([len(line.encode()) for _, line in found], np.float32)  # bytes
