@@ -2,7 +2,8 @@
 
 The functions are of a network's making. They run in a Python of its own (`sandboxed.py`) without
 environment, in an empty folder, each in a fork with little time and memory, which may open no file
-and no socket and start no process. Only text comes back, and it is never evaluated.
+and no socket and start no process. Only text comes back, and it is never evaluated. Blunders are
+kept away so, not somebody who knows the interpreter and means harm.
 """
 
 import json

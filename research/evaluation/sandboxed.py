@@ -11,6 +11,7 @@ or gave what has no such text. A task that was stopped gives null in place of th
 """
 
 import ast
+import contextlib
 import ctypes
 import importlib
 import json
@@ -156,7 +157,8 @@ def main():
     for number in (0, 1, 2):
         os.dup2(null, number)
     # No network at all, where the system lets one have none; the audit hook stands everywhere.
-    ctypes.CDLL(None).unshare(NEW_USER | NEW_NETWORK)
+    with contextlib.suppress(AttributeError):  # which only Linux has
+        ctypes.CDLL(None).unshare(NEW_USER | NEW_NETWORK)
     tasks, found = given["tasks"], [None for _ in given["tasks"]]
     for module in dict.fromkeys(task["module"] for task in tasks):
         places = [place for place, task in enumerate(tasks) if task["module"] == module]
