@@ -1,8 +1,8 @@
 """What a family says of each token of a batch: its nats, and the distribution it came from.
 
 Evaluators of text ask here, so that they serve every family that has the functions
-`cross_entropy(config, params, tokens, where)`, and `network(config)` and `head(config)` for logits,
-as `research.families.autoregressive` does.
+`cross_entropy(config, params, tokens, where)` and `places(config, batch)`, which says where, and
+`network(config)` and `head(config)` for logits, as `research.families.autoregressive` does.
 """
 
 from types import ModuleType
@@ -15,7 +15,6 @@ from research import families
 from research.data import bytes_per_token, spells_bytes
 from research.errors import UserError
 from research.models import common
-from research.models.attention import Where
 
 
 def check(config: Any, spec: dict[str, Any], name: str, needs: tuple[str, ...] = ()) -> None:
@@ -26,12 +25,17 @@ def check(config: Any, spec: dict[str, Any], name: str, needs: tuple[str, ...] =
             f"config.data.name={config.data.name!r} gives images"
         )
     family = families.load(config.family)
-    for function in ("cross_entropy", *needs):
+    for function in ("cross_entropy", "places", *needs):
         if not hasattr(family, function):
             raise UserError(
                 f"config.evaluation.evaluators: {name!r} needs {function}, which "
                 f"config.family={config.family!r} lacks; 'autoregressive' has it"
             )
+    if (objective := config.model.get("objective", "next_token")) != "next_token":
+        raise UserError(
+            f"config.evaluation.evaluators: {name!r} judges each token by those before it, and "
+            f"config.model.objective={objective!r} is another task; 'validation' scores it"
+        )
 
 
 def check_text(config: Any, name: str) -> None:
@@ -45,13 +49,15 @@ def check_text(config: Any, name: str) -> None:
 
 def nats(config: Any, params: Any, batch: dict) -> jax.Array:
     """Nats of each of batch["tokens"][:, 1:] given those before it, [B, L]."""
-    return _family(config).cross_entropy(config, params, batch["tokens"], _where(batch))[0]
+    family = _family(config)
+    return family.cross_entropy(config, params, batch["tokens"], family.places(config, batch))[0]
 
 
 def logits(config: Any, params: Any, batch: dict) -> jax.Array:
     """Logits [B, L, V] of the token after each of batch["tokens"][:, :-1], float32."""
     family, tokens_BxL = _family(config), batch["tokens"][:, :-1]
-    x_BxLxD, *_ = common.apply(family.network(config), params, tokens_BxL, _where(batch))
+    where = family.places(config, batch)
+    x_BxLxD, *_ = common.apply(family.network(config), params, tokens_BxL, where)
     return family.head(config).logits(config, params, x_BxLxD)
 
 
@@ -75,7 +81,3 @@ def counts(config: Any, batch: dict) -> jax.Array:
 
 def _family(config: Any) -> ModuleType:
     return families.load(config.family)
-
-
-def _where(batch: dict) -> Where:
-    return Where(batch.get("positions"), batch.get("segments"))

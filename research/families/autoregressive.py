@@ -174,7 +174,7 @@ def tokens_of(config: ConfigDict, batch: dict) -> jax.Array:
     return pixels.tokens(config.model, batch) if config.model.image_shape else batch["tokens"]
 
 
-def _where(config: ConfigDict, batch: dict) -> Where:
+def places(config: ConfigDict, batch: dict) -> Where:
     """Positions and segments of the tokens that are read, where texts are to be apart.
 
     A text begins with the separator 0 that ends the one before.
@@ -195,7 +195,7 @@ def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array,
     "bits_per_byte", by the bytes of the batch (of each micro-batch, then their mean).
     """
     del step
-    where = _where(config, batch)
+    where = places(config, batch)
     task = objective(config).task(config, tokens_of(config, batch), where, key)
     nats_BxL, measures, further = _nats(config, params, task)
     weights = _weights(batch, task)
@@ -226,7 +226,7 @@ def _reached(where: Where, length: int, steps: int) -> jax.Array:
 def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """Bits of the batch, and of how many bytes or tokens; batch["weights"] weigh both."""
     del key
-    tasks = objective(config).scored(config, tokens_of(config, batch), _where(config, batch))
+    tasks = objective(config).scored(config, tokens_of(config, batch), places(config, batch))
     return {name: _scored(config, params, batch, task) for name, task in tasks.items()}
 
 
@@ -285,7 +285,7 @@ def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
 def activations(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """The stream after the last block, [B, L, D], and the logits, [B, L, V], of a batch."""
     del key
-    tasks = objective(config).scored(config, tokens_of(config, batch), _where(config, batch))
+    tasks = objective(config).scored(config, tokens_of(config, batch), places(config, batch))
     task = next(iter(tasks.values()))
     x_BxLxD, (read_BxLxD, *_) = common.stream(network(config), params, task.read_BxL, task.where)
     return {"stream": x_BxLxD, "output": head(config).logits(config, params, read_BxLxD)}

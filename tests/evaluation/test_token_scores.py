@@ -142,6 +142,14 @@ def test_evaluators_that_cannot_judge_are_refused(name, said):
         evaluation.check(config, data.outline(config.data))
 
 
+def test_another_task_than_the_next_token_is_refused():
+    config = shapes.autoregressive(vocab=16, length=8)
+    config.model.objective = "masked"
+    config.evaluation.evaluators = ("calibration",)
+    with pytest.raises(UserError, match="'calibration' judges each token by those before it"):
+        evaluation.check(config, data.outline(config.data))
+
+
 def test_images_have_no_positions():
     config = shapes.diffusion()
     for name in ("by_position", "calibration", "overlap"):

@@ -140,7 +140,7 @@ def test_texts_apart_are_as_they_are_alone():
 
     @jax.jit
     def nats(tokens):
-        where = autoregressive._where(config, {"tokens": tokens})
+        where = autoregressive.places(config, {"tokens": tokens})
         return autoregressive.cross_entropy(config, params, tokens, where)[0][0]
 
     whole, start = np.asarray(nats(packed)), 0
