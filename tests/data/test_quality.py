@@ -92,7 +92,7 @@ def test_contamination_is_counted_to_the_word():
     train[7][50:63] = held[2][87:100]  # just enough, at the end
     held.append(["x", "y"])  # shorter than a run
     texts = [[" ".join(words).encode() for words in each] for each in (held, train)]
-    found = contamination.overlap(*texts)
+    found = contamination.overlap(texts[0], texts[1])
     assert found == (5, 2, 402, 33)
     assert str(found).startswith("40.0% of 5 documents share 13 words")
     assert contamination.overlap(texts[0], iter(texts[0])) == (5, 5, 402, 402)
