@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from research.data.mixing import Mixed
 from research.data.source import Source
 from research.errors import UserError
 
@@ -50,20 +51,43 @@ def batches(
 def _batches(
     source: Source, batch_size: int, seed: int, step: int, first: int, last: int
 ) -> Iterator[Batch]:
-    @functools.lru_cache(maxsize=2)  # a batch may straddle two epochs
-    def order(epoch: int) -> NDArray[np.uint32]:
+    mixture = isinstance(source, Mixed)
+    sizes = source.kept if mixture else (len(source),)
+    starts = np.cumsum((0, *sizes))
+
+    @functools.lru_cache(maxsize=2 * len(sizes))  # a batch may straddle two epochs
+    def order(part: int, epoch: int) -> NDArray[np.uint32]:
         # Not [seed, epoch]: numpy cuts both into 32-bit words, so [2**32, 0] would be [0, 1].
-        key = np.random.SeedSequence(seed, spawn_key=(epoch,))
-        indices = np.arange(len(source), dtype=np.uint32)
+        # The first source of a mixture is read in the order that it has alone.
+        key = np.random.SeedSequence(seed, spawn_key=(epoch, part) if part else (epoch,))
+        indices = np.arange(sizes[part], dtype=np.uint32)
         return np.random.Generator(np.random.Philox(key)).permutation(indices)
 
+    def rows(part: int, start: int, count: int) -> NDArray[np.int64]:
+        """Examples `start` to `start` + `count` of the endless passes over a part."""
+        found = []
+        while count:
+            epoch, offset = divmod(start, sizes[part])
+            found.append(order(part, epoch)[offset : offset + count])
+            start, count = start + len(found[-1]), count - len(found[-1])
+        return starts[part] + np.concatenate(found)
+
+    before = source.mix.seen(batch_size, seed, step) if mixture else np.array([step * batch_size])
     while True:
-        epoch, offset = divmod(step * batch_size + first, len(source))
-        rows = order(epoch)[offset : offset + last - first]
-        if missing := last - first - len(rows):
-            rows = np.concatenate([rows, order(epoch + 1)[:missing]])
-        yield source.gather(rows)
-        step += 1
+        if mixture:
+            counts = source.mix.counts(batch_size, seed, np.array([step]))[0]
+            key = np.random.SeedSequence(seed, spawn_key=(step, 0, 1))
+            parts = np.repeat(np.arange(len(sizes)), counts)
+            parts = np.random.Generator(np.random.Philox(key)).permutation(parts)
+        else:
+            counts, parts = np.array([batch_size]), np.zeros(batch_size, np.int64)
+        chosen = np.empty(last - first, np.int64)
+        for part in np.unique(parts[first:last]):
+            skipped = int((parts[:first] == part).sum())
+            here = parts[first:last] == part
+            chosen[here] = rows(part, int(before[part]) + skipped, int(here.sum()))
+        yield source.gather(chosen)
+        before, step = before + counts, step + 1
 
 
 def eval_batches(

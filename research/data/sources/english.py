@@ -40,7 +40,7 @@ def documents(data: Config) -> Iterator[tuple[str | None, bytes]]:
         texts = sorted((f"topic {name}", text.encode()) for name, text in topics.topics.items())
         yield from sides.sided(lambda: texts)
     if data["docstrings"]:
-        for split, found in python_stdlib.documents(False, ("*",)).items():
+        for split, found in python_stdlib.sides(False, ("*",)).items():
             for _, source in found:
                 if text := docstrings(source):
                     yield split, text
