@@ -318,6 +318,7 @@ def _measures(run: Run, parts: Parts, begun: Begun, ran: int) -> dict[str, Any]:
             "unique": source.spec["unique"],
             "epochs": examples / len(source),
             "fingerprint": source.fingerprint,
+            **data.tally(source, settings.batch_size, config.seed, settings.steps),
         },
         "steps": settings.steps,
         "batch_size": settings.batch_size,

@@ -8,6 +8,7 @@ for batch in batches(source, batch_size=32, seed=0): ...
 from typing import Any
 
 from research.data import sources, tokenizers
+from research.data.mixing import tally
 from research.data.pipeline import batches, eval_batches
 from research.data.settings import SPLITS, Config, check, data_folder, default, known, names
 from research.data.source import Source, batch_shapes, open_split
@@ -29,6 +30,7 @@ __all__ = [
     "names",
     "outline",
     "spells_bytes",
+    "tally",
     "tokenizer",
     "vocab_size",
 ]
@@ -111,6 +113,9 @@ def load(data: Config, split: str, verify: bool | None = None) -> Source:
             f"{pack.folder} holds token {pack.meta['vocab_size'] - 1}, which is outside the"
             f" {spec['vocab_size']} symbols of data.name={checked['name']!r}"
         )
+    module = sources.load(checked["name"])
+    if hasattr(module, "view"):
+        return module.view(split, arrays, spec, checked, pack.meta)
     about = (pack.meta.get("floor"), pack.meta.get("tokenizer"))
     return open_split(split, arrays, spec, pack.meta["fingerprint"], *about)
 

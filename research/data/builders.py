@@ -33,7 +33,7 @@ def prepared(
 ) -> tfds.core.DatasetBuilder:
     """Return a builder of the source data["name"], prepared below its data folder.
 
-    One TFDS data set serves every resolution and every tokenizer.
+    One TFDS data set serves every resolution, every tokenizer and all filters.
 
     Args:
         data: the checked config of the source.
@@ -45,7 +45,9 @@ def prepared(
     """
     name, folder = data["name"], data_folder(data) / "tfds"
     made = prepare.identity(dict(data.items()))
-    config = prepare.digest({k: made[k] for k in made if k not in ("resolution", "tokenizer")})
+    config = prepare.digest(
+        {k: made[k] for k in made if k not in ("resolution", "tokenizer", "filters")}
+    )
     with registered.skip_registration():  # TFDS has a fashion_mnist of its own
 
         class Builder(tfds.core.GeneratorBasedBuilder):

@@ -44,6 +44,8 @@ def listing(path: str, patterns: tuple[str, ...]) -> list[Path]:
         UserError: when there is no such folder or file, nothing in it matches, or a link leads
             out of it.
     """
+    if not path:
+        raise UserError("data.path is empty; it names a folder, or a file, of text")
     root = Path(path)
     if root.is_file():
         return [root]

@@ -2,7 +2,8 @@
 
 The rules are those of MassiveText (Rae et al. 2021, appendix A.1 and table A1) and, where a line
 or an alphabet means something else in source code, of Codex (Chen et al. 2021, section 3.1). A
-rule is a function of a document that says what is wrong with it: true drops the document.
+rule is a function of a document that says what is wrong with it: true drops the document. One rule
+more, "near_duplicates", leaves the first of each group of them, whatever split the others are in.
 """
 
 import re
@@ -10,11 +11,13 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from research.data import duplicates
 from research.errors import UserError, nearest
 
 STOP_WORDS = frozenset((b"the", b"be", b"to", b"of", b"and", b"that", b"have", b"with"))
 LETTERS = (string.ascii_letters + string.digits).encode() + bytes(range(128, 256))
 BULLETS = (b"*", b"-", "•".encode())
+NEAR = "near_duplicates"  # of a document before: a rule of the whole corpus
 Document = tuple[str, bytes]  # (split, text)
 
 
@@ -107,10 +110,11 @@ FILTERS: dict[str, Callable[[bytes], bool]] = {
 
 def check(names: Sequence[str], key: str = "data.filters") -> None:
     """Raise UserError for a filter that is unknown (nearest named) or named twice."""
+    known = (*FILTERS, NEAR)
     for name in names:
-        if name not in FILTERS:
+        if name not in known:
             raise UserError(
-                f"{key}: {name!r} is not one of {', '.join(FILTERS)}{nearest(name, FILTERS)}"
+                f"{key}: {name!r} is not one of {', '.join(known)}{nearest(name, known)}"
             )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -118,19 +122,37 @@ def check(names: Sequence[str], key: str = "data.filters") -> None:
 
 
 def kept(
-    documents: Iterable[Document], names: Sequence[str], dropped: dict[str, int]
+    documents: Callable[[], Iterable[tuple[str | None, bytes]]],
+    names: Sequence[str],
+    dropped: dict[str, int],
 ) -> Iterator[Document]:
-    """Yield those of `documents` that no filter of `names` drops.
+    """Yield those documents that no filter of `names` drops.
 
     Args:
-        dropped: gets how many documents each filter dropped. The first that drops a document
-            counts it, so that they add up.
+        documents: gives all of them each time it is called; one without a split is left out, and
+            its text says why.
+        dropped: gets how many documents each reason dropped. The first filter that drops a
+            document counts it, so that they add up; near-duplicates are looked for last.
     """
+    dropped.clear()
     dropped.update(dict.fromkeys(names, 0))
-    for split, text in documents:
-        for name in names:
-            if FILTERS[name](text):
-                dropped[name] += 1
-                break
+    rules = [name for name in names if name != NEAR]
+    firsts = None
+    if NEAR in names:
+        firsts = duplicates.groups(text for _, text in _kept(documents(), rules, Counter()))
+    for number, (split, text) in enumerate(_kept(documents(), rules, dropped)):
+        if firsts is None or firsts[number] == number:
+            yield split, text
         else:
+            dropped[NEAR] += 1
+
+
+def _kept(
+    documents: Iterable[tuple[str | None, bytes]], names: Sequence[str], dropped: dict[str, int]
+) -> Iterator[Document]:
+    for split, text in documents:
+        why = text.decode() if split is None else next((n for n in names if FILTERS[n](text)), None)
+        if why is not None:
+            dropped[why] = dropped.get(why, 0) + 1
+        elif split is not None:
             yield split, text

@@ -44,7 +44,8 @@ class Mix(NamedTuple):
         """Return how many examples of each source batch `steps` have, int64 [steps, sources]."""
         start = np.random.SeedSequence(seed, spawn_key=(0, 0, 0)).generate_state(1, np.uint64)
         offsets = (start + steps.astype(np.uint64) * GOLDEN) / 2.0**64
-        borders = np.cumsum(self.shares(steps), axis=1) * batch_size
+        summed = np.cumsum(self.shares(steps), axis=1)
+        borders = batch_size * (summed / summed[:, -1:])  # what has no weight gives nothing
         whole = np.floor(borders + np.minimum(offsets, 1 - 2.0**-53)[:, None]).astype(np.int64)
         whole[:, -1] = batch_size  # whatever the rounding of the sum of all shares
         return np.diff(np.minimum(whole, batch_size), axis=1, prepend=0)
@@ -130,7 +131,15 @@ def mixed(parts: Sequence[Source], spec: Spec, mix: Mix, held_out: Sequence[floa
         kept = [min(n, int(most * share + 1e-9)) for n, share in zip(lengths, shares, strict=True)]
     spec = spec | {"unique": sum(kept) * spec["amount"]}
     return Mixed(
-        split, {}, spec, parts[0].fingerprint, None, parts=tuple(parts), kept=tuple(kept), mix=mix
+        split,
+        {},
+        spec,
+        parts[0].fingerprint,
+        None,
+        parts[0].tokenizer,
+        tuple(parts),
+        tuple(kept),
+        mix,
     )
 
 

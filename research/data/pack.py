@@ -111,7 +111,9 @@ class Trained(TypedDict):
 class Meta(TypedDict):
     """meta.json: the arrays by split and name, their fingerprint, and what is known of them.
 
-    `vocab_size` is one more than the largest token; older packs of bytes do not say it.
+    `vocab_size` is one more than the largest token; older packs of bytes do not say it. `dropped`
+    is how many documents were left out, by the reason; `sources`, of a mixture, how many tokens of
+    a split come from each of its sources, which follow one another.
     """
 
     name: str
@@ -120,6 +122,8 @@ class Meta(TypedDict):
     floor: NotRequired[Floor]
     vocab_size: NotRequired[record.Count]
     tokenizer: NotRequired[Trained]
+    dropped: NotRequired[dict[str, record.Count]]
+    sources: NotRequired[dict[str, list[record.Count]]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The keys of a source, and the check that a config gives them all."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,13 +91,23 @@ def check_seed(data: Config) -> None:
         raise UserError(f"data.seed is {data['seed']}; it must be from 0 to 4294967295")
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _typed(key: str, value: Any, example: Any) -> Any:
     """Return `value` as the type of `example`, or refuse it."""
     kind = type(example)
     if kind is tuple and isinstance(value, (list, tuple)):
-        if value and all(isinstance(each, str) for each in value):
+        words = not example or isinstance(example[0], str)
+        if all(isinstance(each, str) if words else _number(each) for each in value) and (
+            value or not example
+        ):
             return tuple(value)
-        raise UserError(f"data.{key} is {value!r}; expected a tuple of patterns such as {example}")
+        of = "patterns" if words else "numbers"
+        raise UserError(f"data.{key} is {value!r}; expected a tuple of {of} such as {example}")
+    if kind is ConfigDict and isinstance(value, Mapping | ConfigDict):
+        return ConfigDict(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:

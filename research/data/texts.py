@@ -3,7 +3,8 @@
 A text source is a module with
 
     DEFAULTS -> its own keys; those of DEFAULTS here come before them
-    documents(data) -> iterator of (split, bytes of a document), in the same order every time
+    documents(data) -> iterator of (split, bytes of a document), in the same order every time; what
+        stands where a document should and is left out is (None, why), and is counted
 
 and whatever else a source may have (`research.data.sources`). Of `identity` and `words` it gives
 its own part, what decides the documents; by default that is every key of its own.
@@ -20,16 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from research.data import source, tokenizers
+from research.data import filters, source, tokenizers
 from research.data.pack import Writer
 from research.data.settings import Config, check_least, data_folder
 
 # tokenizer: byte, bpe, wordpiece, unigram or the path of a tokenizer.json; vocab: its size, the
 # separator among it, which "byte" does not read.
-DEFAULTS = {"length": 128, "tokenizer": "byte", "vocab": 4096}
+# filters: which documents are left out (`research.data.filters`), in this order.
+DEFAULTS = {"length": 128, "tokenizer": "byte", "vocab": 4096, "filters": ()}
 AT_ONCE = 2**22  # bytes of documents that are encoded together
 
-Documents = Callable[[Config], Iterator[tuple[str, bytes]]]
+Documents = Callable[[Config], Iterator[tuple[str | None, bytes]]]
 
 
 class TextSource:
@@ -57,7 +59,7 @@ class TextSource:
         own = {key: data[key] for key in self.module.DEFAULTS}
         if hasattr(self.module, "identity"):
             own = self.module.identity(data)
-        return {**own, **tokenizers.identity(data)}
+        return {**own, **identity(data)}
 
     def words(self, identity: dict[str, Any]) -> list[str]:
         own = self.module.words(identity) if hasattr(self.module, "words") else []
@@ -68,6 +70,20 @@ def check(data: Config) -> None:
     """Raise UserError for windows of no length, or a tokenizer that cannot be."""
     check_least(data, "length")
     tokenizers.check(data)
+    filters.check(data["filters"])
+
+
+def identity(data: Config) -> dict[str, Any]:
+    """What decides, with a source's documents, what is in a pack."""
+    chosen = {"filters": list(data["filters"])} if data["filters"] else {}
+    return {**chosen, **tokenizers.identity(data)}
+
+
+def sound(
+    data: Config, documents: Documents, dropped: dict[str, int]
+) -> Iterator[filters.Document]:
+    """Yield (split, text) of the documents that data.filters leave, and count the others."""
+    return filters.kept(lambda: documents(data), data["filters"], dropped)
 
 
 def vocab_size(data: Config) -> int:
@@ -84,22 +100,38 @@ def outline(data: Config) -> source.Spec:
 
 def fill(writer: Writer, data: Config, documents: Documents) -> None:
     """Write the tokens of every document, in the order that `documents` gives them."""
-    if data["tokenizer"] == tokenizers.BYTE:
-        for split, text in documents(data):
-            writer.append(split, "tokens", np.frombuffer(text + b"\0", np.uint8))
-        return
+    dropped: dict[str, int] = {}
 
     def training() -> Iterator[bytes]:
-        return (text for split, text in documents(data) if split == "train")
+        return (text for split, text in sound(data, documents, {}) if split == "train")
 
-    found, about = tokenizers.ensure(data_folder(data), data, training)
-    writer.facts["tokenizer"] = about
-    dtype = np.min_scalar_type(found.vocab_size - 1)
-    for split, texts in _together(documents(data)):
-        for tokens in found.encode_all(texts):
+    write(writer, sound(data, documents, dropped), trained(writer, data, training))
+    if dropped:
+        writer.facts["dropped"] = dropped
+
+
+def trained(writer: Writer, data: Config, training: tokenizers.Texts) -> tokenizers.Tokenizer:
+    """Return the tokenizer of `data`, trained on `training` where it is not there yet."""
+    if data["tokenizer"] == tokenizers.BYTE:
+        return tokenizers.Bytes()
+    found, writer.facts["tokenizer"] = tokenizers.ensure(data_folder(data), data, training)
+    return found
+
+
+def write(
+    writer: Writer, documents: Iterator[filters.Document], tokenizer: tokenizers.Tokenizer
+) -> None:
+    """Write the tokens of `documents`, each ended by a separator, one batch of them at a time."""
+    if isinstance(tokenizer, tokenizers.Bytes):
+        for split, text in documents:
+            writer.append(split, "tokens", np.frombuffer(text + b"\0", np.uint8))
+        return
+    dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
+    for split, texts in _together(documents):
+        for tokens in tokenizer.encode_all(texts):
             ended = np.append(tokens, 0)
             writer.append(split, "tokens", ended.astype(dtype))
-            writer.append(split, "bytes", found.lengths[ended])
+            writer.append(split, "bytes", tokenizer.lengths[ended])
 
 
 def _together(documents: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, list[bytes]]]:

@@ -71,11 +71,19 @@ def test_a_filter_drops_what_it_is_for_and_nothing_sound(name):
 
 
 def test_each_dropped_document_is_counted_once():
-    documents = [("test", b"x" * 2_000), ("train", SOUND), ("train", b"one two")]
+    edited = SOUND.replace(b"lazy", b"quiet")
+    documents = [
+        ("test", b"x" * 2_000), ("train", SOUND), ("train", b"one two"), (None, b"bad_lines"),
+        ("validation", edited), ("train", b"one two"),
+    ]  # fmt: skip
     dropped: dict[str, int] = {}
-    kept = filters.kept(documents, ("long_lines", "short", "bullets"), dropped)
-    assert list(kept) == [("train", SOUND)]
-    assert dropped == {"long_lines": 1, "short": 1, "bullets": 0}
+    names = ("near_duplicates", "long_lines", "short", "bullets")
+    for _ in range(2):  # read again, counted anew
+        assert list(filters.kept(lambda: documents, names, dropped)) == [("train", SOUND)]
+        assert dropped == {
+            "long_lines": 1, "short": 2, "bullets": 0, "bad_lines": 1, "near_duplicates": 1
+        }  # fmt: skip
+    assert len(list(filters.kept(lambda: documents, (), dropped))) == 5
     for names, said in (
         (("shrt",), "did you mean 'short'"),
         (("short", "short"), "names 'short' twice"),

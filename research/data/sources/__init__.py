@@ -13,6 +13,8 @@ where `data` is its checked section of the config; and, where it needs them,
     check_name(name, ours) raises UserError where one module serves many names and not this one
     identity(data) -> what decides the content of its arrays; else every value of `data` does
     words(identity) -> words for the name of the prepared folder
+    view(split, arrays, spec, data, meta) -> a `research.data.source.Source`, where its examples are
+        not what `open_split` makes of the arrays; `meta` is the pack's
     ON_REQUEST = True where `python -m research data` prepares it only when it is asked for by name
 
 A source of text gives its documents instead of outline and fill (`research.data.texts`). Any other
@@ -27,6 +29,11 @@ from research import parts
 
 SOURCES = {
     "python_stdlib": "research.data.sources.python_stdlib",
+    "files": "research.data.sources.files",
+    "hf_datasets": "research.data.sources.hf_datasets",
+    "cpp_headers": "research.data.sources.cpp_headers",
+    "english": "research.data.sources.english",
+    "mixture": "research.data.sources.mixture",
     "glyphs": "research.data.sources.glyphs",
     "fashion_mnist": "research.data.sources.fashion_mnist",
     "markov": "research.data.sources.markov",

@@ -15,6 +15,7 @@ from research.data import corpus, sides
 from research.data.settings import Config
 from research.errors import UserError, nearest
 
+ON_REQUEST = True
 # files: shell patterns of a package and a path in it, such as "pyarrow/arrow/compute/*".
 DEFAULTS = {"packages": ("pyarrow", "cpython", "numpy"), "files": ("*",)}
 SUFFIXES = ("*.h", "*.hh", "*.hpp", "*.inl")

@@ -15,6 +15,7 @@ from research.data.settings import Config
 from research.data.sources import python_stdlib
 from research.errors import UserError
 
+ON_REQUEST = True
 DEFAULTS = {"topics": True, "docstrings": True}
 NODES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

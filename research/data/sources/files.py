@@ -11,6 +11,7 @@ from research.data import corpus, sides
 from research.data.settings import SPLITS, Config
 from research.errors import UserError, nearest
 
+ON_REQUEST = True
 # path: a folder or a file; files: shell patterns in the folder; field: of a line or row, the text.
 # split: by a hash of the document's place or of the file's name, or by the first folder's name.
 # together: near-duplicates are on one side; bad_lines: "refuse", or "skip" and count them.
@@ -26,9 +27,7 @@ RULES = ("document", "file", "folder")
 
 
 def check(data: Config) -> None:
-    """Raise UserError for a path that is not given, or a rule that is unknown."""
-    if not data["path"]:
-        raise UserError("data.path is empty; it names a folder of text, JSON lines or Parquet")
+    """Raise UserError for a rule that is unknown."""
     parts.check_choice("data.split", data["split"], RULES)
     parts.check_choice("data.bad_lines", data["bad_lines"], ("refuse", "skip"))
 

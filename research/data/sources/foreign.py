@@ -39,7 +39,7 @@ check = texts.check  # text or images, its keys of text are right
 def identity(data: Config) -> dict[str, Any]:
     """The release of TFDS is not in it: TFDS numbers the versions of a data set itself."""
     own = {key: data[key] for key in ("resolution", "feature")}
-    return {**own, **tokenizers.identity(data)}
+    return {**own, **texts.identity(data)}
 
 
 words = tokenizers.words
@@ -113,6 +113,19 @@ def fill(writer: Writer, data: Config) -> None:
         _fill_images(writer, data, builder, chosen)
     else:
         texts.fill(writer, data, lambda _: _texts(builder, chosen))
+
+
+def documents(data: Config) -> Iterator[tuple[str, bytes]]:
+    """Yield (split, text) of a data set of text, as a mixture reads it.
+
+    Raises:
+        UserError: when it is one of images.
+    """
+    builder = open_builder(data)
+    chosen = feature(builder.info.features, data["feature"])
+    if type(builder.info.features[chosen]).__name__ == "Image":
+        raise UserError(f"{data['name']} is a data set of images; documents are text")
+    yield from _texts(builder, chosen)
 
 
 def _texts(builder: Any, chosen: str) -> Iterator[tuple[str, bytes]]:

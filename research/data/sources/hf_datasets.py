@@ -13,16 +13,10 @@ from research.data.settings import SPLITS, Config
 from research.data.sources import files
 from research.errors import UserError, nearest
 
+ON_REQUEST = True
 # path: a folder of `save_to_disk`, or one of Parquet, JSON, CSV or Arrow files, whose names tell
 # their splits; field: of a row, which holds the text; together: near-duplicates are on one side.
 DEFAULTS = {"path": "", "field": "text", "together": True}
-
-
-def check(data: Config) -> None:
-    """Raise UserError for a path that is not given, or a package that is missing."""
-    if not data["path"]:
-        raise UserError("data.path is empty; it names a folder that datasets saved or can read")
-    _package()
 
 
 def identity(data: Config) -> dict[str, Any]:
