@@ -128,8 +128,9 @@ def fingerprint(data: Config) -> str:
 
 
 def describe(data: Config, verify: bool = True) -> dict[str, Any]:
-    """Return {"name", "folder", "fingerprint", "floor", "splits"} of a data set.
+    """Return {"name", "folder", "fingerprint", "floor", "dropped", "splits"} of a data set.
 
+    `dropped` is how many documents of text were left out, by the reason.
     Each split has "examples" and "unique" (predicted tokens, or images). Every array is hashed
     unless `verify` is false.
 
@@ -145,6 +146,7 @@ def describe(data: Config, verify: bool = True) -> dict[str, Any]:
         "folder": str(pack.folder),
         "fingerprint": pack.meta["fingerprint"],
         "floor": pack.meta.get("floor"),
+        "dropped": pack.meta.get("dropped", {}),
         "splits": {
             split: {"examples": len(each), "unique": each.spec["unique"]}
             for split, each in loaded.items()

@@ -24,6 +24,7 @@ import numpy as np
 from research.data import filters, source, tokenizers
 from research.data.pack import Writer
 from research.data.settings import Config, check_least, data_folder
+from research.errors import UserError
 
 # tokenizer: byte, bpe, wordpiece, unigram or the path of a tokenizer.json; vocab: its size, the
 # separator among it, which "byte" does not read.
@@ -108,6 +109,9 @@ def fill(writer: Writer, data: Config, documents: Documents) -> None:
     write(writer, sound(data, documents, dropped), trained(writer, data, training))
     if dropped:
         writer.facts["dropped"] = dropped
+    if not writer.open:
+        counts = ", ".join(f"{why} {count}" for why, count in dropped.items()) or "there was none"
+        raise UserError(f"no document of {data['name']} is left (dropped: {counts})")
 
 
 def trained(writer: Writer, data: Config, training: tokenizers.Texts) -> tokenizers.Tokenizer:

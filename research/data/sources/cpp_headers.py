@@ -19,7 +19,7 @@ ON_REQUEST = True
 # files: shell patterns of a package and a path in it, such as "pyarrow/arrow/compute/*".
 DEFAULTS = {"packages": ("pyarrow", "cpython", "numpy"), "files": ("*",)}
 SUFFIXES = ("*.h", "*.hh", "*.hpp", "*.inl")
-COMMENT = re.compile(rb"\s*(?:/\*.*?\*/|(?://[^\n]*(?:\n|\Z)\s*)+)", re.DOTALL)
+COMMENT = re.compile(rb"\s*(?:/\*.*?\*/|(?://[^\n]*(?:\n|\Z)[ \t]*)+)", re.DOTALL)
 LEGAL = re.compile(rb"licen[cs]e|copyright", re.IGNORECASE)
 
 
