@@ -7,13 +7,15 @@ kept; runs are told apart by 64-bit hashes, of which 1e9 in training meet one of
 with a probability of 5e-5.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data import duplicates
+from research.data import duplicates, sources, texts
+from research.data.settings import Config, check
+from research.errors import UserError
 
 WORDS = 13
 
@@ -39,6 +41,26 @@ class Overlap(NamedTuple):
             f"{documents:.1%} of {self.documents:,} documents share {WORDS} words in a row with"
             f" train, and {words:.2%} of {self.words:,} words lie in such a run"
         )
+
+
+def of(data: Config, split: str = "validation") -> Overlap:
+    """Return how much of a `split` of the text `data` occurs in its training text.
+
+    Raises:
+        UserError: when they are no text, or cannot be read.
+    """
+    checked, source = check(data), sources.load(data["name"])
+
+    def read(wanted: str) -> Iterator[bytes]:
+        if hasattr(source, "sound"):
+            found = source.sound(checked)
+        else:
+            found = texts.sound(checked, source.documents, {})
+        return (text for part, text in found if part == wanted)
+
+    if not hasattr(source, "sound") and not hasattr(source, "documents"):
+        raise UserError(f"data.name is {data['name']!r}, which is no source of text")
+    return overlap(read(split), read("train"))
 
 
 def overlap(held_out: Iterable[bytes], train: Iterable[bytes], size: int = WORDS) -> Overlap:

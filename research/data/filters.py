@@ -114,7 +114,7 @@ def check(names: Sequence[str], key: str = "data.filters") -> None:
     for name in names:
         if name not in known:
             raise UserError(
-                f"{key}: {name!r} is not one of {', '.join(known)}{nearest(name, known)}"
+                f"{key}: {name!r} is not one of {', '.join(known)}{nearest(str(name), known)}"
             )
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

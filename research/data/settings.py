@@ -91,20 +91,22 @@ def check_seed(data: Config) -> None:
         raise UserError(f"data.seed is {data['seed']}; it must be from 0 to 4294967295")
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _items(example: Any) -> tuple[str, tuple[type, ...]]:
+    return ("patterns", (str,)) if isinstance(example, str) else ("numbers", (int, float))
+
+
+def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _typed(key: str, value: Any, example: Any) -> Any:
     """Return `value` as the type of `example`, or refuse it."""
     kind = type(example)
     if kind is tuple and isinstance(value, (list, tuple)):
-        words = not example or isinstance(example[0], str)
-        if all(isinstance(each, str) if words else _number(each) for each in value) and (
-            value or not example
-        ):
+        # Where the default is empty, what may be in it is for the source to say.
+        of, kinds = _items(example[0]) if example else ("words or numbers", (str, int, float))
+        if (value or not example) and all(_is_a(each, kinds) for each in value):
             return tuple(value)
-        of = "patterns" if words else "numbers"
         raise UserError(f"data.{key} is {value!r}; expected a tuple of {of} such as {example}")
     if kind is ConfigDict and isinstance(value, Mapping | ConfigDict):
         return ConfigDict(value)

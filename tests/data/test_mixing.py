@@ -40,7 +40,7 @@ def mixtures(draw):
     sizes = draw(counts)
     weights = [draw(st.tuples(*[weight] * len(sizes)).filter(any)) for _ in range(2)]
     steps = sorted((draw(st.integers(0, 12)), draw(st.integers(0, 12))))
-    return mixture(sizes, mixing.Mix(*weights, tuple(steps)))
+    return mixture(sizes, mixing.Mix(weights[0], weights[1], (steps[0], steps[1])))
 
 
 @settings(max_examples=30, deadline=None)

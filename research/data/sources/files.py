@@ -1,4 +1,9 @@
-"""Text in local files: folders of plain text, JSON lines (.gz, .zst) and Parquet."""
+"""Text in local files: folders of plain text, JSON lines (.gz, .zst) and Parquet.
+
+Files are streamed into the pack, once, in a fixed order. Training reads the pack through a shuffled
+index (`research.data.pipeline`), so no order of files or lines is left in a batch, and any batch
+is found by its number alone.
+"""
 
 import functools
 import hashlib

@@ -1,7 +1,7 @@
 """Text in a folder that `datasets` (Hugging Face) saved, or can read as a local data set.
 
 Nothing is downloaded and nothing is cached: rows are streamed from the folder. The package is an
-extra, `pip install -r requirements-extras.txt`.
+extra, `pip install -r requirements-text.txt`.
 """
 
 from collections.abc import Iterator

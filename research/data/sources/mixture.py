@@ -6,11 +6,12 @@ own shuffled passes. Weights decide nothing that is prepared, unless a tokenizer
 sweep over them reads one pack.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from research.data import mixing, settings, source, sources, texts, tokenizers
@@ -41,9 +42,11 @@ def check(data: Config) -> None:
     """Raise UserError for sources that are no text or named twice, and for weights of others."""
     texts.check(data)
     labels, own = data["sources"], data["own"]
-    for key in own:
+    for key, keys in own.items():
         if key not in labels:
             raise UserError(f"data.own: {key!r} is not one of data.sources, {', '.join(labels)}")
+        if not isinstance(keys, Mapping | ConfigDict):
+            raise UserError(f"data.own: {key!r} is {keys!r}; expected the keys of a source")
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise UserError(f"data.sources names {twice[0]!r} twice; a label of data.own may name it")
     for key in ("weights", "weights_end", "validation_weights"):
@@ -69,10 +72,8 @@ def component(data: Config, label: str) -> dict[str, Any]:
     given = dict(data["own"].get(label, {}))
     name = given.pop("name", label)
     try:
-        if not isinstance(name, str) or not hasattr(found := sources.load(name), "documents"):
+        if not isinstance(name, str) or not hasattr(sources.load(name), "documents"):
             raise UserError(f"{name!r} is no source of text that gives documents")
-        if found is sources.load("mixture"):
-            raise UserError("a mixture is no source of another; name its sources")
         if shared := [key for key in SHARED if key in given]:
             raise UserError(f"data.{shared[0]} is that of the whole mixture")
         common = {key: data[key] for key in texts.DEFAULTS}
@@ -104,8 +105,8 @@ def words(identity: dict[str, Any]) -> list[str]:
     return [*(label for label, _ in identity["sources"]), *tokenizers.words(identity)]
 
 
-def documents(data: Config) -> Iterator[tuple[str | None, bytes]]:
-    """Yield (split, text) of all documents, one source after another."""
+def sound(data: Config) -> Iterator[tuple[str, bytes]]:
+    """Yield (split, text) of all documents that filters leave, one source after another."""
     for label in data["sources"]:
         yield from _sound(component(data, label), {})
 
