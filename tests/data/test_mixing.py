@@ -81,6 +81,11 @@ def test_each_batch_has_its_weights_rounded_and_a_run_has_them_exactly(weights, 
     assert not found[:, np.array(weights) == 0].any()
 
 
+def test_what_has_no_weight_gives_nothing_whatever_the_rounding():
+    weights = (0.1, 0.2, 0.3, 0.0)
+    assert not mixing.Mix(weights, weights).counts(1000, 0, np.arange(10_000))[:, 3].any()
+
+
 def test_one_source_alone_is_read_as_it_is_without_a_mixture():
     alone = part(0, 37)
     for mixed in (mixture([37], mixing.Mix((2.0,), (2.0,))),
@@ -88,6 +93,13 @@ def test_one_source_alone_is_read_as_it_is_without_a_mixture():
         pairs = zip(data.batches(alone, 8, 3), data.batches(mixed, 8, 3), strict=False)
         for one, other in itertools.islice(pairs, 12):
             assert np.array_equal(one["tokens"], other["tokens"]) and not other["source"].any()
+
+
+def test_the_order_of_a_source_is_what_it_was_before_there_were_mixtures():
+    key = np.random.SeedSequence(3, spawn_key=(2,))
+    order = np.random.Generator(np.random.Philox(key)).permutation(np.arange(37, dtype=np.uint32))
+    batch = next(data.batches(part(0, 37), 37, 3, start_step=2))
+    assert np.array_equal(batch["tokens"][:, 0], order)
 
 
 def test_a_curriculum_goes_straight_from_one_weight_to_the_other():
