@@ -5,13 +5,15 @@ import time
 
 from ml_collections import ConfigDict
 
+from research import config as configs
 from research import data
-from research.data import tokenizers
+from research.data import contamination, tokenizers
 from research.errors import UserError
 from research.run import storage
 
 EXAMPLE = """examples:
   python -m research data python_stdlib glyphs
+  python -m research data cpp_headers --set filters="('short', 'long_lines')" --contamination
   python -m research data tokenizer python_stdlib --kind bpe --vocab 4096 --out tokenizer.json"""
 TOKENIZER = "tokenizer"
 HEADER = ("name", "split", "examples", "tokens/images", "floor", "fingerprint")
@@ -24,9 +26,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="NAME",
         help=f"sources to prepare: {', '.join(data.names())}, or a TFDS name such as lm1b"
-        " (default: those that need nothing but Python); or 'tokenizer SOURCE'",
+        " (default: those of every machine that are quickly made); or 'tokenizer SOURCE'",
     )
     parser.add_argument("--folder", default="data", help="the data folder (default: data)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the source, such as path=corpus; may be given again",
+    )
+    parser.add_argument(
+        "--contamination",
+        action="store_true",
+        help="say how much of the validation text occurs in the training text",
+    )
     own = parser.add_argument_group("of a tokenizer")
     own.add_argument("--kind", help=f"{', '.join(tokenizers.KINDS)}, or a module's path")
     own.add_argument("--vocab", type=int, help="how many tokens it has, such as 4096")
@@ -47,12 +61,18 @@ def run(args: argparse.Namespace) -> int:
     ready = [n for n in data.names() if not hasattr(data.sources.load(n), "ON_REQUEST")]
     rows = [HEADER]
     for name in args.names or ready:
-        config = data.default(name)
-        config.folder = args.folder
+        config = _config(name, args)
+        if args.contamination:
+            contamination.check_text(config)
         started = time.perf_counter()
         described = data.describe(config)
         seconds = time.perf_counter() - started
         print(f"{name}: {described['folder']} ({seconds:.1f} s)")
+        if described["dropped"]:
+            counts = ", ".join(f"{why} {count:,}" for why, count in described["dropped"].items())
+            print(f"{name}: documents left out: {counts}")
+        if args.contamination:
+            print(f"{name}: {contamination.of(config)}")
         rows += table(described)
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     print()
@@ -90,11 +110,23 @@ def _wanted(args: argparse.Namespace) -> ConfigDict:
         raise UserError("data tokenizer needs one source, --kind and --vocab; see --help")
     if args.kind == tokenizers.BYTE:
         raise UserError(f"--kind byte is not trained; expected {', '.join(tokenizers.KINDS)}")
-    config = data.default(args.names[1])
+    config = _config(args.names[1], args)
     if "tokenizer" not in config:
         raise UserError(f"{config.name} is no text: it has no key data.tokenizer")
-    config.update(folder=args.folder, tokenizer=args.kind, vocab=args.vocab)
+    config.update(tokenizer=args.kind, vocab=args.vocab)
     return config
+
+
+def _config(name: str, args: argparse.Namespace) -> ConfigDict:
+    """The config of the source `name` with the keys that were set."""
+    tree = ConfigDict({"data": data.default(name)})
+    for given in args.set:
+        key, equals, value = given.partition("=")
+        if not equals:
+            raise UserError(f"--set {given}: expected KEY=VALUE, such as path=corpus")
+        configs.assign(tree, f"data.{key}", value)
+    tree.data.folder = args.folder
+    return tree.data
 
 
 def table(described: dict) -> list[tuple[str, ...]]:

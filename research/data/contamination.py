@@ -43,12 +43,20 @@ class Overlap(NamedTuple):
         )
 
 
+def check_text(data: Config) -> None:
+    """Raise UserError for data that are no text, which have no words to compare."""
+    source = sources.load(data["name"])
+    if not hasattr(source, "sound") and not hasattr(source, "documents"):
+        raise UserError(f"data.name is {data['name']!r}, which is no source of text")
+
+
 def of(data: Config, split: str = "validation") -> Overlap:
     """Return how much of a `split` of the text `data` occurs in its training text.
 
     Raises:
         UserError: when they are no text, or cannot be read.
     """
+    check_text(data)
     checked, source = check(data), sources.load(data["name"])
 
     def read(wanted: str) -> Iterator[bytes]:
@@ -58,8 +66,6 @@ def of(data: Config, split: str = "validation") -> Overlap:
             found = texts.sound(checked, source.documents, {})
         return (text for part, text in found if part == wanted)
 
-    if not hasattr(source, "sound") and not hasattr(source, "documents"):
-        raise UserError(f"data.name is {data['name']!r}, which is no source of text")
     return overlap(read(split), read("train"))
 
 

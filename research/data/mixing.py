@@ -113,10 +113,17 @@ def outline(spec: Spec, names: Sequence[str]) -> Spec:
     return {**spec, "arrays": arrays, "source_names": tuple(names)}
 
 
-def mixed(parts: Sequence[Source], spec: Spec, mix: Mix, held_out: Sequence[float]) -> Mixed:
+def mixed(
+    arrays: dict[str, NDArray[Any]],
+    parts: Sequence[Source],
+    spec: Spec,
+    mix: Mix,
+    held_out: Sequence[float],
+) -> Mixed:
     """Return one split of a mixture.
 
     Args:
+        arrays: of all sources, one after another.
         parts: the split of each source.
         spec: as `outline` returns it.
         mix: the weights by which training draws.
@@ -132,7 +139,7 @@ def mixed(parts: Sequence[Source], spec: Spec, mix: Mix, held_out: Sequence[floa
     spec = spec | {"unique": sum(kept) * spec["amount"]}
     return Mixed(
         split,
-        {},
+        arrays,
         spec,
         parts[0].fingerprint,
         None,

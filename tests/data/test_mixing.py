@@ -22,7 +22,7 @@ def part(number, count, split="train", length=1):
 def mixture(counts, mix, split="train", held_out=None):
     parts = [part(number, count, split) for number, count in enumerate(counts)]
     spec = mixing.outline(source.text(1, 10_000), [f"s{i}" for i in range(len(counts))])
-    return mixing.mixed(parts, spec, mix, held_out or mix.last)
+    return mixing.mixed({}, parts, spec, mix, held_out or mix.last)
 
 
 def taken(iterator, count):

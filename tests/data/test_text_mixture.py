@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from research import data
+from research.__main__ import main
 from research.data import prepare
 from research.data.sources import mixture
 from research.errors import UserError
@@ -97,6 +98,33 @@ def test_filters_of_a_mixture_are_counted_by_source(mixed):
 def test_a_config_of_a_mixture_is_the_same_from_json(mixed):
     again = json.loads(json.dumps(mixed.to_dict()))
     assert data.fingerprint(again) == data.fingerprint(mixed)
+
+
+def test_the_verb_says_what_was_left_out_and_what_is_contaminated(tmp_path, capsys):
+    texts = [" ".join(f"{i} {n}" for n in range(20)) for i in range(200)]
+    lines = "".join(json.dumps({"body": text}) + "\n" for text in [*texts, *texts[:50]])
+    (tmp_path / "a.jsonl").write_text(lines)
+    words = ["data", "files", "--folder", str(tmp_path / "data"), "--set", "length=16"]
+    words += ["--set", f"path={tmp_path}/a.jsonl", "--set", "field=body"]
+    filters = "filters=('stop_words', 'near_duplicates')"
+    assert main([*words, "--set", "together=False", "--contamination"]) == 0
+    shown = capsys.readouterr().out
+    assert "left out" not in shown and "documents share 13 words in a row with train" in shown
+    touched = float(shown.partition("files: ")[2].partition("files: ")[2].partition("%")[0])
+    assert 0 < touched < 100
+    assert main([*words, "--set", filters.replace("stop_words", "few_words")]) == 2
+    assert "no document of files is left (dropped: few_words 250" in capsys.readouterr().err
+    assert main([*words, "--set", "filters=('near_duplicates',)", "--contamination"]) == 0
+    shown = capsys.readouterr().out
+    assert "files: documents left out: near_duplicates" in shown
+    for wrong, said in (
+        ([*words, "--set", "feild=body"], "did you mean 'field'"),
+        ([*words, "--set", "field"], "expected KEY=VALUE"),
+        (["data", "markov", "--contamination", "--folder", words[3], "--set", "tokens=2000",
+          "--set", "validation_tokens=2000"], "which is no source of text"),
+    ):  # fmt: skip
+        assert main(wrong) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -177,4 +177,4 @@ def view(
             raise UserError(f"source {label!r} of the mixture: {error}") from error
     last = data["weights_end"] or data["weights"]
     mix = mixing.Mix(data["weights"], last, data["curriculum"])
-    return mixing.mixed(parts, spec, mix, data["validation_weights"] or last)
+    return mixing.mixed(arrays, parts, spec, mix, data["validation_weights"] or last)
