@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from research.data import duplicates
 
+_COMPARED: dict[str, list[str]] = {}  # the split of each document, by `known`
+
 
 def side(key: str) -> str:
     """Return the split that `key` belongs to: 90% train, 5% validation, 5% test, by sha256."""
@@ -16,6 +18,7 @@ def sided(
     documents: Callable[[], Iterable[tuple[str | None, bytes]]],
     together: bool = True,
     side: Callable[[str], str] = side,
+    known: str = "",
 ) -> Iterator[tuple[str | None, bytes]]:
     """Yield (split, text) of every document in its order.
 
@@ -24,8 +27,10 @@ def sided(
             One without a key is left out and has none.
         together: near-duplicates are all on the side of the first of them.
         side: the split of a key.
+        known: tells these documents from all others, where they are large: a tokenizer reads them
+            three times, and they are compared once in a process.
     """
-    sides: list[str] = []
+    sides = _COMPARED.get(known, [])
 
     def texts() -> Iterator[bytes]:
         for key, text in documents():
@@ -33,9 +38,11 @@ def sided(
                 sides.append(side(key))
                 yield text
 
-    firsts = iter(duplicates.groups(texts()) if together else ())
+    if together and not sides:
+        firsts = duplicates.groups(texts())
+        sides = [sides[first] for first in firsts]
+        if known:
+            _COMPARED[known] = sides
+    placed = iter(sides)
     for key, text in documents():
-        if key is None:
-            yield None, text
-        else:
-            yield (sides[next(firsts)] if together else side(key)), text
+        yield (None if key is None else next(placed) if together else side(key)), text

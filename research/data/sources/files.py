@@ -65,8 +65,8 @@ def documents(data: Config) -> Iterator[tuple[str | None, bytes]]:
         for file in files:
             _folder(_name(file, data["path"]))
     read = functools.partial(_read, files, data)
-    together = data["together"] and not of_folder
-    yield from sides.sided(read, together, _folder if of_folder else sides.side)
+    together, known = data["together"] and not of_folder, repr(identity(data))
+    yield from sides.sided(read, together, _folder if of_folder else sides.side, known)
 
 
 def _read(files: list[Path], data: Config) -> Iterator[tuple[str | None, bytes]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from research.data import duplicates
 from research.data.settings import Config
+from research.data.sides import side
 from research.errors import UserError
 
 SKIPPED = {"__pycache__", "site-packages", "dist-packages"}
@@ -86,12 +87,6 @@ def words(identity: dict) -> list[str]:
     """The interpreter, and whether its tests are in."""
     tests = ["tests"] if identity["include_tests"] else []
     return [identity["python"].replace(" ", "-").lower(), *tests]
-
-
-def side(key: str) -> str:
-    """Return the split that `key` belongs to: 90% train, 5% validation, 5% test, by sha256."""
-    position = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-    return "train" if position < 0.9 else "validation" if position < 0.95 else "test"
 
 
 def sides(include_tests: bool, files: tuple[str, ...]) -> dict[str, list[tuple[str, bytes]]]:
