@@ -3,7 +3,7 @@
 The resemblance of two documents is |A & B| / |A | B| over their sets of word shingles
 (Broder 1997, "On the resemblance and containment of documents"). Of a small corpus it is known
 exactly for all pairs: a sparse product of the document-by-shingle matrix with itself gives every
-|A & B|. Of a larger one only sketches are kept, 1 KiB a document: MinHash estimates the
+|A & B|. Of a larger one only sketches are kept, some 14 KB a document: MinHash estimates the
 resemblance of the pairs that locality-sensitive hashing finds.
 """
 
@@ -91,9 +91,10 @@ def by_sketch(texts: Iterable[bytes], threshold: float) -> NDArray[np.int64]:
 
     most = BANDS * ROWS
     index, sketches = MinHashLSH(num_perm=most, params=(BANDS, ROWS)), []
+    blank = MinHash(num_perm=most, hashfunc=int)  # a shingle is a hash; it takes 32 bits
     left, right = [], []
     for number, text in enumerate(texts):
-        sketch = MinHash(num_perm=most, hashfunc=int)  # a shingle is a hash; it takes 32 bits
+        sketch = blank.copy()
         sketch.update_batch(shingles(text) >> np.uint64(32))
         for other in index.query(sketch):
             if sketch.jaccard(sketches[other]) >= threshold:
