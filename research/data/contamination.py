@@ -1,8 +1,9 @@
 """How much of the held-out text a model has read in training: runs of words that occur in both.
 
 The rule is that of GPT-3 (Brown et al. 2020, appendix C): a held-out document is touched when a
-run of 13 words of it occurs in the training text. Words are those of `research.data.duplicates`,
-so that a run neither depends on blanks nor on a tokenizer. Training text is read once and not
+run of 13 words of it occurs in the training text. Words and marks are those of
+`research.data.duplicates`, so that a run depends neither on blanks nor on a tokenizer; in source
+code it is a line or two, and many files share one. Training text is read once and not
 kept; runs are told apart by 64-bit hashes, of which 1e9 in training meet one of 1e6 by chance
 with a probability of 5e-5.
 """
