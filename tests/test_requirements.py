@@ -51,10 +51,9 @@ def distributions(modules: set[str]) -> set[str]:
 def test_every_import_is_declared():
     user = set(declared("requirements.txt")) | set(declared("requirements-text.txt"))
     pods = user | set(declared("requirements-pods.txt"))
-    text = set(declared("requirements-text.txt"))
-    assert distributions(imported("research", "experiments")) <= user | text
+    assert distributions(imported("research", "experiments")) <= user
     assert distributions(imported("launch")) <= pods
-    assert distributions(imported("tests")) <= pods | text | set(declared("requirements-dev.txt"))
+    assert distributions(imported("tests")) <= pods | set(declared("requirements-dev.txt"))
 
 
 def test_every_requirement_earns_its_place():
@@ -66,7 +65,6 @@ def test_every_requirement_earns_its_place():
 def test_every_line_has_its_reason():
     for name in (
         "requirements.txt",
-        "requirements-text.txt",
         "requirements-pods.txt",
         "requirements-gpus.txt",
         "requirements-text.txt",

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from research import cost, mesh, programs
 from research.models import moe
+from research.models.common import GATED
 
 KEYS = ("depth", "width", "num_heads", "mlp_ratio", "activation")  # of config.model
 NAMES = {"layers", "heads", "mlp"}  # logical axes that some parameters have
@@ -186,7 +187,7 @@ def share(config: ConfigDict, sizes: dict[str, int], leaves: list[Leaf]) -> Shar
         width=model.width,
         qkv=(model.num_heads + 2 * kv_heads) * head_dim / tensor,
         keys=2 * kv_heads * head_dim / tensor,
-        up=visits * hidden * (2 if model.activation == "swiglu" else 1) / tensor,
+        up=visits * hidden * (2 if model.activation in GATED else 1) / tensor,
         hidden=visits * hidden / tensor,
         routed=routed * model.width,
         exchanged=not moe.is_dropless(model),

@@ -82,12 +82,15 @@ class Named(nn.Partitioned):
         return self.value
 
 
+GATED = {"swiglu": jax.nn.silu, "geglu": jax.nn.gelu}  # of the gate (Shazeer 2020)
 ACTIVATIONS = {
+    "relu": jax.nn.relu,
     "relu2": lambda x: jnp.square(jax.nn.relu(x)),  # So et al. 2021 (Primer)
     "leaky_relu2": lambda x: jnp.square(jax.nn.leaky_relu(x, 0.5)),
-    "gelu": jax.nn.gelu,
+    "gelu": jax.nn.gelu,  # by tanh, as GPT-2 and Gemma have it
+    "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),  # by erf, as BERT and Pythia
     "silu": jax.nn.silu,
-    "swiglu": jax.nn.silu,  # of the gate (Shazeer 2020)
+    **GATED,
 }
 
 

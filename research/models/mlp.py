@@ -8,7 +8,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research.errors import UserError
 from research.mesh import constrain
-from research.models.common import ACTIVATIONS, Dense, activate, residual_scale
+from research.models.common import ACTIVATIONS, GATED, Dense, activate, residual_scale
 from research.parts import check_choice
 
 
@@ -30,7 +30,7 @@ def check(config: ConfigDict) -> None:
 
 
 class MLP(nn.Module):
-    """x [..., D] through one hidden layer; `swiglu` gates it. It measures and caches nothing.
+    """x [..., D] through one hidden layer, which `GATED` ones gate. Measures and caches nothing.
 
     Nor do positions matter to it.
     """
@@ -49,7 +49,7 @@ class MLP(nn.Module):
             y = Dense(hidden, ("embed", "mlp"), model.bias, dtype=self.dtype, name=name)(x_BxLxD)
             return constrain(y, "batch", "length", "mlp")
 
-        gate_BxLxF = up("gate") if model.activation == "swiglu" else None
+        gate_BxLxF = up("gate") if model.activation in GATED else None
         y_BxLxF = activate(model.activation, up("up"), gate_BxLxF)
         scale = residual_scale(model)
         down = Dense((width,), ("mlp", "embed"), model.bias, scale, self.dtype, name="down")

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research.errors import UserError
 from research.mesh import constrain, gathered
 from research.models import dropless, mlp
-from research.models.common import activate, parameter, residual_scale
+from research.models.common import GATED, activate, parameter, residual_scale
 from research.models.expert_slots import capacity, dispatch, rows, take
 from research.models.numerics import dot_experts
 from research.models.token_choice import Routing
@@ -184,7 +184,7 @@ class MoE(nn.Module):
             found = parameter(self, name, init, axes, (model.num_experts, *shape))
             return gathered(found.astype(self.dtype), axes)
 
-        names = ("gate", "up") if model.activation == "swiglu" else ("up",)
+        names = ("gate", "up") if model.activation in GATED else ("up",)
         kernels = {name: kernel(name, UP, (width, hidden)) for name in names}
         return kernels | {"down": kernel("down", DOWN, (hidden, width), residual_scale(model))}
 
