@@ -5,7 +5,8 @@ table cost on a slice, and does its shape learn? `research/presets.py` has the t
 
     python -m research dryrun --config experiments/presets.py:llama3_8b --topology v5e:16x16
     python -m research train --config experiments/presets.py:pythia_14m --workdir runs/pythia \
-        --config.train.steps=20 --config.train.batch_size=8 --config.data.length=64
+        --config.train.steps=20 --config.train.warmup_steps=2 --config.train.batch_size=8 \
+        --config.data.length=64
 
 Cost: of a whole run at 20 tokens a parameter (Hoffmann et al. 2022) from 2.4e16 FLOPs, Pythia 14M,
 about 4 minutes on one TPU v5e, to 2.0e25, Llama 3.1 405B.

@@ -92,6 +92,10 @@ VERBS = {
         "score a finished run by evaluators of one's choice",
         "python -m research evaluate --run runs/one --evaluators calibration,by_position",
     ),
+    "export": (
+        "write a run as a folder that Hugging Face's transformers open",
+        "python -m research export --run runs/pythia --format hf --out exported",
+    ),
     "data": ("prepare and describe data", "python -m research data python_stdlib glyphs"),
 }
 
@@ -182,6 +186,7 @@ def _delegate(verb: str, words: list[str]) -> int:
     rooms = {"report": "research.report.command", "data": "research.data.command"}
     rooms |= {"sample": "research.sample", "watch": "research.run.watch"}
     rooms |= {"golf": "research.golf.command", "evaluate": "research.evaluate"}
+    rooms["export"] = "research.hub.command"
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     if hasattr(command, "EXAMPLE"):

@@ -3,7 +3,8 @@
 1. the run's own newest sound checkpoint: it goes on;
 2. the trunk's at the step where the run leaves it;
 3. another run's parameters where `config.init_from.run` names one: all of them, or those whose
-   path matches one of `init_from.parts`; what that run does not have is drawn at random, and said;
+   path matches one of `init_from.parts`; what that run does not have is drawn at random, and said.
+   It may be a folder of Hugging Face's `transformers`;
 4. parameters drawn at random from `config.seed`.
 """
 
@@ -101,20 +102,22 @@ def _fresh(config: ConfigDict, program: programs.Programs) -> dict[str, Any]:
     """A state with nothing behind it, in which `config.init_from` took the place of chance."""
     fresh, chosen = program.init(jax.random.key(config.seed)), config.init_from
     if chosen.run:
-        params = _transplant(fresh["params"], chosen.run, chosen.parts, "run")
+        theirs = _params(config, chosen.run)
+        params = _transplant(fresh["params"], theirs, chosen.run, chosen.parts, "run")
         fresh = program.begin(params)
     if chosen.reference:
-        fresh["reference"] = _transplant(fresh["reference"], chosen.reference, ("*",), "reference")
+        run, theirs = chosen.reference, _params(config, chosen.reference)
+        fresh["reference"] = _transplant(fresh["reference"], theirs, run, ("*",), "reference")
     return fresh
 
 
-def _transplant(tree: Any, run: str, parts: tuple[str, ...], key: str) -> Any:
-    """`tree` with the parameters of `run` in the place of those whose path matches `parts`.
+def _transplant(tree: Any, params: Any, run: str, parts: tuple[str, ...], key: str) -> Any:
+    """`tree` with the `params` of `run` in the place of those whose path matches `parts`.
 
     Raises:
         UserError: when no path matches, or an array of the run has another shape.
     """
-    theirs = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(_params(run))}
+    theirs = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(params)}
     ours = jax.tree_util.tree_leaves_with_path(tree)
     names, absent, leaves = [path_name(path) for path, _ in ours], [], []
     for part in parts:
@@ -140,10 +143,17 @@ def _transplant(tree: Any, run: str, parts: tuple[str, ...], key: str) -> Any:
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
-def _params(run: str) -> Any:
-    from research import trained
+def _params(config: ConfigDict, run: str) -> Any:
+    """The parameters of a run, or of a folder of `transformers` (`research.hub`)."""
+    from research import hub, trained
+    from research.hub import folder
 
-    return trained.load(run)[1]
+    if not folder.there(run):
+        return trained.load(run)[1]
+    theirs = folder.read_config(run)[1]
+    for key, (ours, other) in hub.differences(config.model, theirs).items():
+        log.warning("config.model.%s=%r, and by %s it is %r", key, ours, run, other)
+    return folder.read(run, config)
 
 
 def _keep_reference(folder: Path, state: dict[str, Any], held: lease.Hold) -> None:
