@@ -22,9 +22,35 @@ def total(preset) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes_of))
 
 
-@pytest.mark.parametrize("name", presets.PRESETS)
+NAMES = [name for name in presets.PRESETS if not name.startswith("chinchilla")]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "chinchilla_44m", "chinchilla_16183m"])
 def test_parameters_are_as_published(name):
     assert total(presets.load(name)) == presets.load(name).total
+
+
+def test_matrices_of_gpt2_are_12_l_d_squared():
+    """Radford et al. 2019: 84,934,656 of the smallest, and 13 vectors a layer beside them."""
+    model, _, whole = presets.load("gpt2")
+    depth, width = model["depth"], model["width"]
+    matrices, ends = 12 * depth * width**2, (50_257 + 1024) * width
+    assert matrices == 84_934_656
+    assert whole == matrices + ends + depth * 13 * width + 2 * width
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(UserError, match=r"part 'lama3_8b' is not one of .*mean 'llama3_8b'"):
+        study.load_config("experiments/presets.py:lama3_8b", [])
+    with pytest.raises(UserError, match="'gpt3' is no preset .did you mean 'gpt2'"):
+        presets.load("gpt3")
+
+
+def test_the_study_builds_what_the_table_says():
+    config = study.load_config("experiments/presets.py:llama3_1b", [])
+    preset = presets.load("llama3_1b")
+    assert {key: config.model[key] for key in preset.model} == preset.model
+    assert config.data.length == study_file.LONGEST < preset.length
 
 
 def test_chinchilla_is_its_table_with_one_more_map_a_layer():

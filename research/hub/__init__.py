@@ -51,6 +51,8 @@ def read_model(theirs: dict[str, Any], name: str) -> tuple[ModuleType, ConfigDic
         return known[found[0]], presets.model(presets.PLAIN | known[found[0]].model(theirs))
     except KeyError as error:
         raise UserError(f"{name} has no key {error}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{name} is no config of {found[0]}: {error}") from error
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 

@@ -69,7 +69,7 @@ def _law(run: Path, part: str) -> list[str]:
     parts = content.get("parts")
     found = parts.get(part, content) if isinstance(parts, dict) else content
     try:
-        if found.get("refused") or not found["parameters"] or found["part"] != part:
+        if found.get("part") != part or found.get("refused") or not found["parameters"]:
             return []
         ends = found.get("intervals") or {}
         words = [

@@ -100,7 +100,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def shards(tensors: Mapping[str, np.ndarray], most: int) -> list[list[str]]:
-    """Names of the tensors of each file, none larger than `most` bytes but for one tensor's sake."""
+    """Names of the tensors of each file, of at most `most` bytes or of one tensor."""
     found: list[list[str]] = [[]]
     size = 0
     for name, tensor in tensors.items():
@@ -118,7 +118,9 @@ def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray], most: int = S
     names = [f"model-{i + 1:05}-of-{len(each):05}.safetensors" for i in range(len(each))]
     for name, held in zip(names, each, strict=True):
         there = {key: np.ascontiguousarray(tensors[key]) for key in held}
-        save_file(there, folder / (WHOLE if len(each) == 1 else name), {"format": "pt"})
+        path = folder / (WHOLE if len(each) == 1 else name)
+        save_file(there, path, {"format": "pt"})
+        path.chmod(folder.stat().st_mode & 0o666)  # else it is its owner's alone
     if len(each) > 1:
         where = {key: name for name, held in zip(names, each, strict=True) for key in held}
         total = sum(tensor.nbytes for tensor in tensors.values())

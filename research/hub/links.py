@@ -116,9 +116,7 @@ def expected(layout: ModuleType, config: ConfigDict) -> dict[str, tuple[int, ...
     return found
 
 
-def to_ours(
-    layout: ModuleType, config: ConfigDict, read: Callable[[str], Array]
-) -> dict[str, Any]:
+def to_ours(layout: ModuleType, config: ConfigDict, read: Callable[[str], Array]) -> dict[str, Any]:
     """Our parameters, float32, from their arrays, which `read` gives by name one after another."""
     leaves, ours = {}, shapes(config)
     for link in layout.links(config.model):
