@@ -68,6 +68,7 @@ def test_every_line_has_its_reason():
         "requirements-pods.txt",
         "requirements-gpus.txt",
         "requirements-text.txt",
+        "requirements-interop.txt",
         "requirements-dev.txt",
     ):
         assert all(declared(name).values()), declared(name)
