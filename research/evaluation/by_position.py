@@ -1,7 +1,7 @@
 """Loss by position in context: what a token costs after one token, two, four, and so on.
 
-Position p is that of a token with p tokens before it in its window, or in its document where the
-data say positions. An octave is one score: "position_4" is that of positions 4 to 7, and the last
+Position p is that of a token with p tokens before it in its window, or in its text where
+texts are apart. An octave is one score: "position_4" is that of positions 4 to 7, and the last
 one is that of all from there on. Together they make up the score of the whole window.
 """
 
@@ -32,7 +32,7 @@ def update(config: Any, params: Any, batch: dict, key: Any) -> dict[str, jax.Arr
     """{"total": bits, "count": bytes or tokens} of one batch, [octaves] each."""
     del key
     bits_BxL = likelihood.nats(config, params, batch) / jnp.log(2.0)
-    position_BxL = 1 + batch.get("positions", jnp.arange(bits_BxL.shape[1])[None])
+    position_BxL = jnp.atleast_2d(1 + likelihood.positions(config, batch))
     first_O = jnp.array(octaves(config.data.length))
     position_BxL = jnp.minimum(position_BxL, first_O[-1])
     within_BxLxO = (position_BxL[..., None] >= first_O) & (position_BxL[..., None] < 2 * first_O)

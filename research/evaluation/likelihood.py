@@ -61,6 +61,12 @@ def logits(config: Any, params: Any, batch: dict) -> jax.Array:
     return family.head(config).logits(config, params, x_BxLxD)
 
 
+def positions(config: Any, batch: dict) -> jax.Array:
+    """How many tokens stand before each that is read, in its window or its text: [L] or [B, L]."""
+    found = _family(config).places(config, batch).positions
+    return jnp.arange(batch["tokens"].shape[1] - 1) if found is None else found
+
+
 def weights(batch: dict) -> jax.Array:
     """How much each predicted token counts, [B, L]: nothing where the batch is filled up."""
     tokens_BxL = batch["tokens"][:, 1:]
