@@ -37,7 +37,7 @@ def default_model() -> dict[str, Any]:
         num_heads=placeholder(int),
         value_ratio=1,  # features of a head's value over those of its key, width / num_heads
         conv_window=4,  # taps of the convolutions of queries, keys and values
-        chunk=64,  # positions computed at once; 1: one after another
+        chunk=32,  # positions computed at once; 1: one after another
     )
 
 

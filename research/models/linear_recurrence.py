@@ -50,7 +50,7 @@ def recur(
     strength_BxNxL: jax.Array | None = None,
     runs_BxL: jax.Array | None = None,
     state_BxNxKxU: jax.Array | None = None,
-    chunk: int = 64,
+    chunk: int = 32,
 ) -> tuple[jax.Array, jax.Array]:
     """What every position reads, o [B, N, L, U], and the state after the last one.
 
