@@ -162,10 +162,12 @@ class Share:
 def share(config: ConfigDict, sizes: dict[str, int], leaves: list[Leaf]) -> Share | None:
     """Return one device's share of a step of `config` on a mesh of `sizes`.
 
-    It is None of a network that is no transformer of research/models: its parts are not known.
+    It is None of a network that is no transformer of research/models, or one whose mixer is another
+    than attention, recurrences with heads included: its parts are not known.
     """
     model, hardware = config.model, config.hardware
-    if not (set(KEYS) <= set(model) and NAMES <= {name for leaf in leaves for name in leaf.names}):
+    named = {name for leaf in leaves for name in leaf.names}
+    if not (set(KEYS) <= set(model) and NAMES <= named and model.get("mixer") == "attention"):
         return None
     length, stages, tensor = cost.ledger(config).tokens, sizes["stage"], sizes["tensor"]
     examples = config.train.batch_size // mesh.replicas(sizes) // hardware.accumulation

@@ -39,7 +39,7 @@ def default_model() -> dict[str, Any]:
         inner_ratio=2,  # features of all heads together over the width
         state_size=64,  # features of a key: numbers kept of each feature
         conv_window=4,  # taps of the convolutions of values, keys and queries
-        chunk=32,  # positions computed at once; 1: one after another
+        chunk=64,  # positions computed at once; 1: one after another
     )
 
 

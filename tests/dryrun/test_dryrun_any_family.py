@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from research import cost, study
+from research import cost, mesh, study
 from research.__main__ import main
-from research.dryrun import laptop, program
+from research.dryrun import laptop, program, share
+from tests import shapes
 
 STUDY = '''
 """Do toys grow?"""
@@ -94,6 +95,16 @@ def test_a_search_and_an_uncompiled_slice_say_what_they_do_not_know(toys, capsys
     assert main([*words, "--topology", "h100:8", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["per_chip"]["fits"] is None and "per_chip.fits" in found["unknown"]
+
+
+def test_the_share_of_a_recurrence_is_unknown():
+    """It has the keys of a transformer, heads included, and none of its products."""
+    known = []
+    for mixer in ("attention", "gated_delta", "mamba2"):
+        config = shapes.autoregressive(mixer=mixer)
+        leaves = share.read_state(config).leaves()
+        known.append(share.share(config, dict.fromkeys(mesh.AXES, 1), leaves) is not None)
+    assert known == [True, False, False]
 
 
 def test_live_bytes_and_product_bytes_are_counted_exactly():
