@@ -182,7 +182,8 @@ def test_a_run_is_exported_and_trained_on(data_folder, tmp_path, capsys, caplog)
     train(on, tmp_path / "on")
     assert f"config.model.rotary_base=10000.0, and by {out} it is 10000.5" in caplog.text
     batch = next(data.batches(data.load(on.data, "train"), on.train.batch_size, on.seed))
-    expected, _ = jax.jit(lambda p, b: autoregressive.loss(on, p, b, None, None))(params, batch)
+    key = jax.random.key(0)
+    expected, _ = jax.jit(lambda p, b: autoregressive.loss(on, p, b, key, key))(params, batch)
     first = read_rows(tmp_path / "on" / "metrics.jsonl")[0]
     assert first["step"] == 1 and first["loss"] == pytest.approx(float(expected), rel=1e-6)
     fresh = read_rows(run / "metrics.jsonl")[0]["loss"]
