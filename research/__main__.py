@@ -96,6 +96,10 @@ VERBS = {
         "write a run as a folder that Hugging Face's transformers open",
         "python -m research export --run runs/pythia --format hf --out exported",
     ),
+    "chat": (
+        "go on with what is typed, by a finished run on text",
+        "python -m research chat --run runs/one --temperature 0.8 --tokens 48",
+    ),
     "data": ("prepare and describe data", "python -m research data python_stdlib glyphs"),
 }
 
@@ -186,7 +190,7 @@ def _delegate(verb: str, words: list[str]) -> int:
     rooms = {"report": "research.report.command", "data": "research.data.command"}
     rooms |= {"sample": "research.sample", "watch": "research.run.watch"}
     rooms |= {"golf": "research.golf.command", "evaluate": "research.evaluate"}
-    rooms["export"] = "research.hub.command"
+    rooms |= {"export": "research.hub.command", "chat": "research.sampling.chat"}
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     if hasattr(command, "EXAMPLE"):

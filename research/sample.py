@@ -1,7 +1,9 @@
 """Samples of a finished run: text as text, images as one grid, sounds in one file."""
 
+import argparse
 import contextlib
 import io
+import json
 import os
 from pathlib import Path
 
@@ -10,26 +12,49 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import families, processes, run_tokenizer, trained
+from research import data, families, processes, run_tokenizer, trained
 from research.data import sound
 from research.data.tokenizers import Bytes, Tokenizer
-from research.errors import UserError
+from research.errors import UserError, nearest
 from research.run import storage
+from research.sampling import continuing, options
 
 
-def sample_run(folder: str | Path, num: int, seed: int = 0) -> np.ndarray:
+def sample_run(folder: str | Path, num: int, seed: int = 0, class_name: str = "") -> np.ndarray:
     """Draw `num` samples: tokens [num, length] int32, or images [num, height, width, channels].
 
+    Args:
+        class_name: of the data, of which all samples are to be; "" draws among them.
+
     Raises:
-        UserError: when the folder holds no run, or `num` is below 1.
+        UserError: when the folder holds no run, `num` is below 1, or there is no such class.
     """
     if num < 1:
         raise UserError(f"--num {num} must be at least 1")
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be from 0 to {2**32 - 1}")
-    _check_memory(num, trained.settings(folder))
+    settings = trained.settings(folder)
+    given = {"label": _label(settings, class_name, num)} if class_name else {}
+    _check_memory(num, settings)
     settings, params = trained.load(folder)
-    return families.load(settings.family).sample(settings, params, jax.random.key(seed), num)
+    return families.load(settings.family).sample(
+        settings, params, jax.random.key(seed), num, **given
+    )
+
+
+def _label(settings: ConfigDict, class_name: str, num: int) -> np.ndarray:
+    """The number of a class, [num].
+
+    Raises:
+        UserError: for a run that is given no class, or a name that is none (nearest named).
+    """
+    names = data.outline(settings.data).get("class_names", [])
+    if not settings.model.get("num_classes") or not names:
+        raise UserError(f"--class {class_name}: this run is given no class")
+    if class_name not in names:
+        few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise UserError(f"--class {class_name!r} is not one of {few}{nearest(class_name, names)}")
+    return np.full(num, names.index(class_name), np.int32)
 
 
 def _check_memory(num: int, settings: ConfigDict) -> None:
@@ -98,7 +123,13 @@ def to_png(images: np.ndarray, scale: int = 4) -> bytes:
     return buffer.getvalue()
 
 
-def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = None) -> Path:
+def write(
+    folder: str | Path,
+    num: int,
+    seed: int = 0,
+    out: str | Path | None = None,
+    class_name: str = "",
+) -> Path:
     """Sample a run and write the file: samples.txt, .png or .wav in its folder unless `out`.
 
     Raises:
@@ -110,7 +141,7 @@ def write(folder: str | Path, num: int, seed: int = 0, out: str | Path | None = 
     suffixes = [".wav"] if rate else [suffix for key, suffix in keys.items() if key in settings]
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
-    samples = sample_run(folder, num, seed)
+    samples = sample_run(folder, num, seed, class_name)
     suffix, content = _file(samples, rate, tokenizer)
     _check_suffix(out, [suffix])
     path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
@@ -139,14 +170,65 @@ def _check_suffix(out: str | Path | None, suffixes: list[str]) -> None:
 def add_arguments(parser) -> None:
     """Arguments of `python -m research sample`."""
     parser.add_argument("--run", required=True, help="a run folder, runs/<study>/<trial>")
-    parser.add_argument("--num", type=int, default=16, help="how many samples")
+    parser.add_argument("--num", type=int, help="how many samples (default: 16; 1 of a prompt)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--class", dest="class_name", default="", help="of the data's classes")
     parser.add_argument(
-        "--out", help="file to write: .png for images, .wav for sound, .txt for text"
+        "--out",
+        help="file to write: .png for images, .wav for sound, .txt for text, .jsonl after prompts",
     )
+    prompts = parser.add_mutually_exclusive_group()
+    prompts.add_argument("--prompt", help="text to go on from, which is printed with what follows")
+    prompts.add_argument("--prompts", metavar="FILE", help="a text to go on from on each line")
+    options.add_arguments(parser, tokens=64)
+    parser.add_argument("--beam", type=int, default=0, help="search by so many beams")
+    parser.add_argument("--guess_by", default="", metavar="RUN", help="a smaller run guesses ahead")
+    parser.add_argument("--guesses", type=int, default=4, help="so many tokens at once")
 
 
 def run(args) -> int:
-    """Sample and say where the file is."""
-    print(write(args.run, args.num, args.seed, args.out))
+    """Sample and say where the file is; or go on from prompts, and say what was given and drawn."""
+    if args.prompt is None and args.prompts is None:
+        _refuse_text_options(args)
+        print(write(args.run, args.num or 16, args.seed, args.out, args.class_name))
+        return 0
+    if args.class_name:
+        raise UserError(f"--class {args.class_name}: prompts are of text, which has no classes")
+    if args.out:
+        _check_suffix(args.out, [".jsonl"])
+    given = _read_prompts(Path(args.prompts)) if args.prompts else [args.prompt]
+    prompts = [str(each) for each in given for _ in range(args.num or 1)]
+    others = dict(beam=args.beam, guess_by=args.guess_by, guesses=args.guesses)
+    found = continuing.write(
+        continuing.open_run(args.run), prompts, options.settings(args, **others)
+    )
+    for number, each in enumerate(found, start=1):
+        print(f"given {number}: {each.prompt}\ndrawn {number}: {each.text}\n")
+    if args.out and processes.first():
+        lines = (json.dumps(each._asdict(), ensure_ascii=False) for each in found)
+        storage.write(Path(args.out), "".join(f"{line}\n" for line in lines).encode())
     return 0
+
+
+def _refuse_text_options(args) -> None:
+    """Raise UserError for options that say how a prompt is continued, where there is none."""
+    plain = argparse.ArgumentParser()
+    add_arguments(plain)
+    for name in (*continuing.Settings._fields, *continuing.Settings().drawing._fields):
+        if name in args and name != "seed" and getattr(args, name) != plain.get_default(name):
+            raise UserError(f"--{name} says how text goes on: give --prompt or --prompts with it")
+
+
+def _read_prompts(path: Path) -> list[str]:
+    """The lines of a file.
+
+    Raises:
+        UserError: when it cannot be read, is no UTF-8, or has no line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts {path}: {error}") from error
+    if not lines:
+        raise UserError(f"--prompts {path} has no line")
+    return lines

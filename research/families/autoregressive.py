@@ -100,6 +100,12 @@ def _check_objective(config: ConfigDict) -> None:
         raise UserError(f"{key} needs a network of attention, not {model.network!r}")
     if model.get("causal", True) != causal:
         raise UserError(f"{key} needs config.model.causal={causal}")
+    if not (causal and hasattr(head(config), "empty_cache")) and model.objective != "next_token":
+        if config.sampling.get("num", 0):
+            raise UserError(
+                f"{key} with config.model.network={model.network!r} draws no text from its "
+                "beginning: set config.sampling.num=0"
+            )
     if model.get("ahead", 0) and model.objective != "next_token":
         raise UserError(f"{key} predicts no further ahead: config.model.ahead must be 0")
 

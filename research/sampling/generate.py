@@ -39,7 +39,7 @@ def check(engine: Engine, prompts: Sequence[Tokens], count: int, drawing: Drawin
         if len(prompt) + count > engine.length:
             raise UserError(
                 f"{where} has {len(prompt)} tokens, which with {count} more do not fit into a "
-                f"context of {engine.length}; at most {engine.length - count} do"
+                f"context of {engine.length}"
             )
         outside = [token for token in prompt if not 0 <= token < engine.network.readable]
         if outside:

@@ -300,7 +300,10 @@ def test_what_cannot_be_drawn_is_one_line(one):
     cases = [
         (lambda: generate(engine, [[]], 3), "the prompt is empty"),
         (lambda: generate(engine, [[1], []], 3), "prompt 2 is empty"),
-        (lambda: generate(engine, [[1] * 15], 3), "15 tokens, which with 3 more do not fit"),
+        (
+            lambda: generate(engine, [[1] * 15], 3),
+            "15 tokens, which with 3 more do not fit into a context of 16",
+        ),
         (lambda: generate(engine, [[1, 9]], 3), "token 9, outside the vocabulary of 5"),
         (lambda: generate(engine, [[1]], 0), "--tokens 0 must be at least 1"),
         (lambda: generate(engine, [[1]], 3, Drawing(-1)), "--temperature -1 must be at least 0"),
