@@ -64,6 +64,35 @@ def test_there_and_back_is_exact(name, tmp_path):
     )
 
 
+QKV = {  # each one's tensors of queries, keys and values, and those apart, [heads 4, width]
+    "llama": ("model.layers.1.self_attn.{}_proj.weight", lambda q, k, v: (q, k, v)),
+    "gpt2": ("transformer.h.1.attn.c_attn.weight", lambda x: np.split(x.T, 3)),
+    "gpt_neox": (
+        "gpt_neox.layers.1.attention.query_key_value.weight",
+        lambda x: [x.reshape(4, 3, 4, 16)[:, j].reshape(16, 16) for j in range(3)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QKV)
+def test_every_head_is_where_they_look_for_it(name):
+    """By the rows that each model slices: query heads in order, which share keys in order."""
+    config = config_of(MODELS[name])
+    params = drawn(config)
+    tensors = links.to_theirs(hub.load(name), config.model, params)
+    kernel = params["stack"]["blocks"]["attention"]["qkv"]["kernel"][1]
+    pattern, apart = QKV[name]
+    names = [pattern.format(each) for each in ("qkv" if "{}" in pattern else "x")]
+    query, key, value = apart(*(tensors[each] for each in names))
+    kv_heads, groups = kernel.shape[1], kernel.shape[2] - 2
+    for head in range(4):
+        n, g = head // groups, head % groups
+        np.testing.assert_array_equal(query[4 * head : 4 * head + 4], kernel[:, n, g].T)
+    for n in range(kv_heads):
+        np.testing.assert_array_equal(key[4 * n : 4 * n + 4], kernel[:, n, groups].T)
+        np.testing.assert_array_equal(value[4 * n : 4 * n + 4], kernel[:, n, groups + 1].T)
+
+
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     config = config_of(MODELS["llama"])

@@ -111,7 +111,7 @@ def test_an_exported_run_speaks(data_folder, tmp_path):
     config = defaults.config("autoregressive", "python_stdlib")
     config.model.update(activation="swiglu", qk_norm=False, smear=False)
     config.data.update(folder=str(data_folder), files=("json/*", "email/*", "asyncio/*"), length=32)
-    config.size, config.train.steps, config.evaluation.examples = 16, 10, 64
+    config.size, config.train.steps, config.evaluation.examples = 16, 20, 64
     train(recipes.apply(config), tmp_path / "run")
     out = command.export(tmp_path / "run", tmp_path / "out")
     model = quietly(transformers.AutoModelForCausalLM.from_pretrained, out)
