@@ -55,7 +55,9 @@ LLAMA_3 = LLAMA | dict(num_kv_heads=8, vocab_size=128_256, rotary_base=500_000.0
 LONGER = LLAMA_3 | dict(rotary_scaling="llama3", rotary_length=8192)  # 3.1 and 3.2
 SMALL = LONGER | dict(rotary_factor=32.0, tie_embeddings=True, scale_embeddings=False)
 MISTRAL = LLAMA | dict(num_kv_heads=8)
-MIXTRAL = dict(channel="moe", num_experts=8, experts_per_token=2, rotary_base=1e6)
+MIXTRAL = dict(
+    channel="moe", num_experts=8, experts_per_token=2, capacity_factor=0.0, rotary_base=1e6
+)
 
 
 def _llama(

@@ -27,8 +27,10 @@ LAYOUTS = {
     "gpt2": "research.hub.gpt2",
     "gpt_neox": "research.hub.gpt_neox",
 }
-# How a network begins and what pulls on it in training, which its function does not depend on.
-FREE = ("zero_outputs", "balance_weight", "router_weight")
+# How a network begins, and what pulls on it in training: what it makes of a text does not change.
+FREE = (
+    "zero_outputs", "balance_weight", "router_z_weight", "ahead", "ahead_weight", "documents_apart"
+)  # fmt: skip
 
 
 def load(name: str) -> ModuleType:

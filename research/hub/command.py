@@ -5,12 +5,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research import data, hub, processes, trained
+from research import data, hub, processes, run_tokenizer, trained
+from research.data import tokenizers
 from research.errors import UserError
 from research.hub import byte_tokenizer, card, folder, links
 from research.run import record, storage
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER = tokenizers.FILE
 SEPARATOR = 0  # the token between documents, with which every sample begins
 EXAMPLE = """example:
   python -m research train --config experiments/presets.py:pythia_14m --workdir runs/pythia \\
@@ -59,9 +60,11 @@ def export(run: str | Path, out: str | Path) -> Path:
 
 def _tokenizer(home: Path, config: ConfigDict) -> dict[str, Any] | None:
     """The run's own tokenizer, that of bytes, or None where tokens spell no text."""
-    if (home / TOKENIZER).exists():
-        return record.read_json(home / TOKENIZER, dict[str, Any])
-    return byte_tokenizer.content() if data.bytes_per_token(config.data) == 1 else None
+    found = run_tokenizer.load(home)
+    if found is not None and found.content:
+        return record.parse_json(found.content, home / TOKENIZER, dict[str, Any])
+    spelled = found is not None or data.bytes_per_token(config.data) == 1
+    return byte_tokenizer.content() if spelled else None
 
 
 def _ids(tokenizer: dict[str, Any] | None) -> dict[str, int | None]:

@@ -25,13 +25,12 @@ def config(model: Any, length: int) -> dict[str, Any]:
 
 
 def model(theirs: dict[str, Any]) -> dict[str, Any]:
-    """Keys of `config.model`; each expert has room for every position."""
-    experts, per_token = theirs["num_local_experts"], theirs["num_experts_per_tok"]
+    """Keys of `config.model`; no expert is ever full."""
     return llama.model(theirs) | dict(
         channel="moe",
-        num_experts=experts,
-        experts_per_token=per_token,
-        capacity_factor=experts / per_token,
+        num_experts=theirs["num_local_experts"],
+        experts_per_token=theirs["num_experts_per_tok"],
+        capacity_factor=0.0,
         balance_weight=float(theirs.get("router_aux_loss_coef", 0.0)),
     )
 

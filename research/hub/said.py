@@ -86,8 +86,7 @@ def plain(model: Any) -> dict[str, Any]:
         found["rotary_length"] = 0
     if not found.get("tie_embeddings"):
         found["scale_embeddings"] = False
-    if "capacity_factor" in found:  # as many slots as positions, or no count of them: none is full
+    if "capacity_factor" in found:  # with as many slots as positions no expert is ever full
         enough = found["num_experts"] / found["experts_per_token"]
-        if not 0 < found["capacity_factor"] < enough:
-            found["capacity_factor"] = enough
+        found["capacity_factor"] *= found["capacity_factor"] < enough
     return found

@@ -228,6 +228,23 @@ def test_a_card_says_the_law_of_its_part(tmp_path):
     assert card._law(tmp_path / "run", "images") == []
 
 
+def test_experts_that_drop_nobody_are_told_from_those_that_may():
+    for factor in (0.0, 1.5, 3.0):
+        config = config_of(MODELS["mixtral"] | dict(capacity_factor=factor))
+        assert hub.layout_of(config.model, 32)[1]["num_local_experts"] == 3
+    config = config_of(MODELS["mixtral"] | dict(capacity_factor=1.25))
+    with pytest.raises(UserError, match=r"has capacity_factor=1.25, .*capacity_factor=0.0 can be"):
+        hub.layout_of(config.model, 32)
+
+
+def test_the_separator_of_a_tokenizer_has_its_name():
+    """A run's own tokenizer goes along as it is; bytes have no name for theirs."""
+    tokenizer = {"added_tokens": [{"id": 0, "content": "<|end|>"}, {"id": 1, "content": "x"}]}
+    about = command._about(tokenizer, shapes.autoregressive())
+    assert about["bos_token"] == about["eos_token"] == "<|end|>"
+    assert "bos_token" not in command._about(byte_tokenizer.content(), shapes.autoregressive())
+
+
 def test_a_run_of_another_family_is_refused(monkeypatch):
     monkeypatch.setattr(command.trained, "settings", lambda _: shapes.diffusion())
     with pytest.raises(UserError, match="config.family='diffusion'"):
