@@ -58,7 +58,7 @@ MOE = "--config.model.channel=moe"
         ("--config.model.num_kv_heads=3", "not divisible by num_kv_heads=3"),
         ("--config.model.num_kv_heads=-1", "must not be negative"),
         ("--config.model.mlp_ratio=-1", "mlp_ratio=-1.0 must be positive"),
-        ("--config.model.activation=relu3", "did you mean 'relu2'"),
+        ("--config.model.activation=relu_2", "did you mean 'relu2'"),
         ("--config.model.norm=rms", "did you mean 'rmsnorm'"),
         ("--config.model.vocab_size=4", "too small for the 8 symbols"),
         ("--config.train.batch_size=12", "not divisible by 8 data-parallel devices"),
