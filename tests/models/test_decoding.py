@@ -100,6 +100,17 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(one):
     assert rows != generate(engine, PROMPTS * 2, 9, seed=8)
 
 
+def test_eight_devices_draw_what_one_does():
+    """Rows over replicas, heads over two, prompts of several lengths."""
+    config, params = tiny(vocab=8)
+    many = config.copy_and_resolve_references()
+    many.hardware.mesh.update(data=2, fsdp=2, tensor=2)
+    engine = Engine(autoregressive.drawn_from(many, params), 4, 16)
+    rows = generate(engine, [*PROMPTS, [4]], 5, seed=7)
+    expected = generate(engine_of(config, params, 4), [*PROMPTS, [4]], 5, seed=7)
+    assert [row.tokens for row in rows] == [row.tokens for row in expected]
+
+
 def test_draws_follow_the_network(one):
     """Chi-square of 3,000 first tokens, plain and at another temperature."""
     config, params, _ = one
