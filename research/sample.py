@@ -190,14 +190,21 @@ def run(args) -> int:
     """Sample and say where the file is; or go on from prompts, and say what was given and drawn."""
     if args.prompt is None and args.prompts is None:
         _refuse_text_options(args)
-        print(write(args.run, args.num or 16, args.seed, args.out, args.class_name))
+        print(
+            write(
+                args.run, 16 if args.num is None else args.num, args.seed, args.out, args.class_name
+            )
+        )
         return 0
     if args.class_name:
         raise UserError(f"--class {args.class_name}: prompts are of text, which has no classes")
     if args.out:
         _check_suffix(args.out, [".jsonl"])
+    num = 1 if args.num is None else args.num
+    if num < 1:
+        raise UserError(f"--num {num} must be at least 1")
     given = _read_prompts(Path(args.prompts)) if args.prompts else [args.prompt]
-    prompts = [str(each) for each in given for _ in range(args.num or 1)]
+    prompts = [str(each) for each in given for _ in range(num)]
     others = dict(beam=args.beam, guess_by=args.guess_by, guesses=args.guesses)
     found = continuing.write(
         continuing.open_run(args.run), prompts, options.settings(args, **others)

@@ -116,6 +116,7 @@ def test_the_verb_says_what_was_given_and_what_was_drawn(writer, monkeypatch, tm
         (["--prompts", str(tmp_path / "none")], "No such file"),
         (["--prompt", "a", "--class", "b"], "prompts are of text, which has no classes"),
         (["--prompt", "a", "--out", "a.txt"], "need a name ending in .jsonl"),
+        (["--prompt", "a", "--num", "0"], "--num 0 must be at least 1"),
         (["--tokens", "3"], "--tokens says how text goes on: give --prompt"),
         (["--top_k", "3"], "--top_k says how text goes on"),
         (["--prompt", "a", "--prompts", "b"], "not allowed with argument"),

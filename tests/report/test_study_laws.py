@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from research.__main__ import main
@@ -115,6 +115,14 @@ def test_runs_that_changed_are_fitted_again_without_a_word(tmp_path, study, caps
     assert capsys.readouterr().err == ""
 
 
+def _same(damaged, content):
+    """Whether it reads as what it was."""
+    try:
+        return json.loads(damaged) == content
+    except ValueError:
+        return False
+
+
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -129,6 +137,7 @@ def test_a_damaged_file_is_never_read_as_laws(study, data, capsys):
     if kind == "bytes":
         at = data.draw(st.integers(0, len(whole) - 1))
         damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        assume(not _same(damaged, content))  # a digit beyond those that a float has
     elif kind == "cut":
         damaged = whole[: data.draw(st.integers(0, len(whole) - 3))]
     else:  # a change that was meant: without the checksum of the file
