@@ -18,7 +18,14 @@ def flags(data_folder) -> list[str]:
     return [f"--config.data.folder={data_folder}"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+LARGE = ("recipe_text", "recipe_images")  # whose many shapes each take a second to count
+
+
+def marked(file):
+    return pytest.param(file, id=file.stem, marks=[pytest.mark.slow] * (file.stem in LARGE))
+
+
+@pytest.mark.parametrize("file", map(marked, FILES))
 def test_every_experiment_loads(file):
     loaded = study.load(str(file), num_devices=1, prepared=False)
     for word in ("Question:", "Cost:", "FLOPs", "minutes", "Expected"):
