@@ -159,15 +159,22 @@ class Share:
         return each * sum(leaf.elements(self.sizes, whole) for leaf in chosen)
 
 
+def _plain(model: ConfigDict) -> bool:
+    """Whether all layers are alike, of attention, and nothing stands beside their stack."""
+    if model.network in ("encoder_decoder", "patches") or model.get("mixer") != "attention":
+        return False
+    return not (model.get("ahead") or model.get("pattern") or model.get("attention_gate"))
+
+
 def share(config: ConfigDict, sizes: dict[str, int], leaves: list[Leaf]) -> Share | None:
     """Return one device's share of a step of `config` on a mesh of `sizes`.
 
-    It is None of a network that is no transformer of research/models, or one whose mixer is another
-    than attention, recurrences with heads included: its parts are not known.
+    It is None of a network that is no transformer of research/models, or one with more in it than
+    equal layers of attention and a perceptron: its parts are not known.
     """
     model, hardware = config.model, config.hardware
     named = {name for leaf in leaves for name in leaf.names}
-    if not (set(KEYS) <= set(model) and NAMES <= named and model.get("mixer") == "attention"):
+    if not (set(KEYS) <= set(model) and NAMES <= named and _plain(model)):
         return None
     length, stages, tensor = cost.ledger(config).tokens, sizes["stage"], sizes["tensor"]
     examples = config.train.batch_size // mesh.replicas(sizes) // hardware.accumulation

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from research import config as configs
+from research import parts
 from research.errors import UserError
 from research.mesh import constrain, gathered, joined, strided
 from research.models import pixels, transformer
@@ -50,6 +51,12 @@ def check(config: ConfigDict) -> None:
     """Raise UserError for a stack or a head that cannot be built."""
     transformer.check(config)
     configs.check_ranges(config.model, "config.model", RANGES)
+    layers = parts.layers(config.model)
+    if config.model.value_embeddings and all(each.mixer != "attention" for each in layers):
+        raise UserError(
+            "config.model.value_embeddings=True gives layers of attention values of their tokens, "
+            f"of which config.model.mixer={config.model.mixer!r} has none"
+        )
     length = pixels.length(config)
     if config.model.ahead >= length:
         raise UserError(

@@ -97,14 +97,15 @@ def test_a_search_and_an_uncompiled_slice_say_what_they_do_not_know(toys, capsys
     assert found["per_chip"]["fits"] is None and "per_chip.fits" in found["unknown"]
 
 
-def test_the_share_of_a_recurrence_is_unknown():
-    """It has the keys of a transformer, heads included, and none of its products."""
+def test_the_share_of_what_is_no_plain_stack_is_unknown():
+    """A recurrence has the keys of a transformer, heads included, and none of its products."""
     known = []
-    for mixer in ("attention", "gated_delta", "mamba2"):
-        config = shapes.autoregressive(mixer=mixer)
+    mixers = [dict(mixer=mixer) for mixer in ("attention", "gated_delta", "mamba2")]
+    for model in (*mixers, dict(pattern=("attention=full", "mixer=lstm")), dict(ahead=1)):
+        config = shapes.autoregressive(**model)
         leaves = share.read_state(config).leaves()
         known.append(share.share(config, dict.fromkeys(mesh.AXES, 1), leaves) is not None)
-    assert known == [True, False, False]
+    assert known == [True, False, False, False, False]
 
 
 def test_live_bytes_and_product_bytes_are_counted_exactly():

@@ -221,6 +221,7 @@ def test_what_follows_a_prefix_sums_to_one():
         (["objective=infilling", "vocab_size=256"], "for the 256 symbols .* and the 3 of config"),
         (["objective=masked", "causal=False", "mask_rate=1.0"], "mask_rate=1.0 must be between"),
         (["objective=prefix", "ahead=1"], "config.model.ahead must be 0"),
+        (["value_embeddings=True", "mixer=lstm"], "of which config.model.mixer='lstm' has none"),
         (["ahead=999"], "ahead=999 must be below the 128 positions"),
         (["network=encoder_decoder"], "needs config.model.objective='prefix' and"),
         (["objective=prefix", "network=wavenet"], "needs a network of attention, not 'wavenet'"),
