@@ -1,6 +1,7 @@
 """Families that are no transformers, on a laptop and on slices: what is not known is said."""
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -100,7 +101,9 @@ def test_a_search_and_an_uncompiled_slice_say_what_they_do_not_know(toys, capsys
 def test_the_share_of_what_is_no_plain_stack_is_unknown():
     """A recurrence has the keys of a transformer, heads included, and none of its products."""
     known = []
-    mixers = [dict(mixer=mixer) for mixer in ("attention", "gated_delta", "mamba2")]
+    mixers: list[dict[str, Any]] = [
+        dict(mixer=mixer) for mixer in ("attention", "gated_delta", "mamba2")
+    ]
     for model in (*mixers, dict(pattern=("attention=full", "mixer=lstm")), dict(ahead=1)):
         config = shapes.autoregressive(**model)
         leaves = share.read_state(config).leaves()
