@@ -101,10 +101,12 @@ def test_a_search_and_an_uncompiled_slice_say_what_they_do_not_know(toys, capsys
 def test_the_share_of_what_is_no_plain_stack_is_unknown():
     """A recurrence has the keys of a transformer, heads included, and none of its products."""
     known = []
-    mixers: list[dict[str, Any]] = [
-        dict(mixer=mixer) for mixer in ("attention", "gated_delta", "mamba2")
+    models: list[dict[str, Any]] = [
+        *(dict(mixer=mixer) for mixer in ("attention", "gated_delta", "mamba2")),
+        dict(pattern=("attention=full", "mixer=lstm")),
+        dict(ahead=1),
     ]
-    for model in (*mixers, dict(pattern=("attention=full", "mixer=lstm")), dict(ahead=1)):
+    for model in models:
         config = shapes.autoregressive(**model)
         leaves = share.read_state(config).leaves()
         known.append(share.share(config, dict.fromkeys(mesh.AXES, 1), leaves) is not None)
