@@ -71,8 +71,8 @@ def by_hand(model, length: int, modulated: bool) -> tuple[int, int, int]:
 @settings(max_examples=8)
 @given(MODELS, st.booleans(), st.sampled_from([0, 8]))
 def test_decoder_is_what_its_shape_says(model, tied, positions):
-    table: dict[str, Any] = dict(positions="learned", max_length=positions) if positions else {}
-    config = shapes.autoregressive(**model, tie_embeddings=tied, **table)
+    keys: dict[str, Any] = dict(positions="learned", max_length=positions) if positions else {}
+    config = shapes.autoregressive(**model, tie_embeddings=tied, **keys)
     ledger, chosen, length = cost.ledger(config), config.model, config.data.length
     params, idle, flops = by_hand(chosen, length, modulated=False)
     table = chosen.vocab_size * chosen.width
