@@ -16,7 +16,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test slow bench dryrun coverage soak lint format notebooks python
+.PHONY: help demo book test slow bench dryrun coverage soak lint format notebooks python
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +25,9 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## sweep the quickstart study, fit its laws, write its report (about 12 minutes on 2 cores)
 	$(RUN) -m research sweep --config experiments/quickstart.py --workdir runs --workers $(WORKERS)
 	$(RUN) -m research report runs/quickstart
+
+book: $(INSTALLED)  ## write book.html, one page of every study, its law and its figure (about 20 seconds)
+	$(RUN) -m research book --out book.html
 
 test: $(INSTALLED_DEV)  ## run the tests (at most 15 minutes on 2 cores)
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)

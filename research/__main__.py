@@ -84,6 +84,10 @@ VERBS = {
         "python -m research golf experiments/golf/ladder.py --budget 2e11",
     ),
     "report": ("write a study's report", "python -m research report runs/quickstart"),
+    "book": (
+        "write one page of every study: question, law, figure, cost, literature",
+        "python -m research book --out book.html",
+    ),
     "sample": (
         "sample a finished run",
         "python -m research sample --run runs/one --num 16 --out samples.txt",
@@ -191,6 +195,7 @@ def _delegate(verb: str, words: list[str]) -> int:
     rooms |= {"sample": "research.sample", "watch": "research.run.watch"}
     rooms |= {"golf": "research.golf.command", "evaluate": "research.evaluate"}
     rooms |= {"export": "research.hub.command", "chat": "research.sampling.chat"}
+    rooms |= {"book": "research.report.book"}
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     if hasattr(command, "EXAMPLE"):

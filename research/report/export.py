@@ -39,7 +39,7 @@ def print_spec(spec: dict, title: str | None = None, subtitle: str | None = None
 def write_pictures(spec: dict, folder: Path, name: str) -> list[Path]:
     """Write `name`.png (two pixels a point) and `name`.svg of a print spec; return their paths."""
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    _register_fonts()
+    register_fonts()
     drawing = vl_convert.vegalite_to_svg(spec)
     write_text(svg, drawing)
     storage.write(png, vl_convert.svg_to_png(drawing, scale=2))
@@ -54,6 +54,6 @@ def javascript() -> str:
 
 
 @cache
-def _register_fonts() -> None:
+def register_fonts() -> None:
     """Let pictures use Matplotlib's own fonts, the same on every machine."""
     vl_convert.register_font_directory(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf"))
