@@ -13,6 +13,8 @@ then bursts, at 1,024 wide to a thousand times (width^2.3, ^1.9). Muon's stream 
 (-.04, .01), as its steps are of one spectral norm; its output is not (.34, .60), as the step of the
 head is AdamW's. `power experiments/coordinate_check.csv --loss output --over size --where
 "part == 'text'"` says so, and draws it with --figure.
+Literature: agrees with Yang et al. 2022, appendix D: with AdamW only muP keeps activations of one
+size at every width.
 """
 
 import itertools
@@ -32,6 +34,12 @@ PARTS = {
     }
     for name, (family, data, unit, data_unit) in FAMILIES.items()
 }
+ANSWERS = (
+    "power --loss output --over size --where \"part == 'text'\"",
+    "power --loss output --over size --where \"part == 'images'\"",
+    "power --loss stream --over size --where \"part == 'text'\"",
+    "power --loss stream --over size --where \"part == 'images'\"",
+)
 WIDTHS = (32, 64, 128, 256, 512, 1024)
 WIDEST = {"adamw": 1024, "muon": 256}
 ARMS = {

@@ -12,6 +12,8 @@ to 3.05 and 9.8 to 2.81: of that order, and half of it. The best rate is that of
 the root of the batch, within a factor of two; none tried beyond the first three was better.
 critical_batch.csv has the rows about those losses, `batch critical_batch.csv --target 3.05` fits
 them.
+Literature: agrees with McCandlish et al. (2018) in the form of the law and the order of the noise
+scale, and with Zhang et al. (2024) in that the width does not show.
 """
 
 import itertools
@@ -29,6 +31,7 @@ PARTS = {
         "data_unit": "tokens",
     }
 }
+ANSWERS = ("batch --target 3.05", "batch")
 SEEDS = {32: (0, 1), 64: (0,)}  # by width
 BATCHES = (2, 4, 8, 16, 32, 64)
 RATES = (0.004, 0.008, 0.016, 0.032, 0.064)  # at a batch of 8; others by the root of the batch

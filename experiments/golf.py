@@ -35,3 +35,7 @@ SEEDS = 5  # 0 to 4, at least
 MARGIN = 0.005  # bits/byte below the record; the ladder's seeds have sd .015, .008 and .003
 LEVEL = 0.01  # of all budgets together: each is tested at a third of it (Bonferroni)
 RECORDS = "experiments/golf.csv"
+ANSWERS = (
+    "compare --by recipe --arms nanogpt,ladder --loss mean --flops flops --params params",
+    "compare --by recipe --arms adamw_ladder,ladder --loss mean --flops flops --params params",
+)

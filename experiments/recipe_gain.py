@@ -22,6 +22,12 @@ PARTS = {
     "text": recipe_text.PARTS["text"] | {"title": "Text: the first ladder and today's"},
     "images": recipe_images.PARTS["images"] | {"title": "Images: the first ladder and today's"},
 }
+ANSWERS = (
+    "compare --arms first,ladder --params params --data data --flops flops --loss loss"
+    " --where \"part == 'text'\"",
+    "compare --arms first,ladder --params params --data data --flops flops --loss loss"
+    " --where \"part == 'images'\"",
+)
 WIDTHS = {"text": (32, 48, 64, 96), "images": (24, 32, 48, 64)}
 BUDGETS = {"text": (4e11, 8e11, 1.6e12, 3.2e12), "images": (2e11, 4e11, 8e11, 1.6e12)}
 FIRST = {

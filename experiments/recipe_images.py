@@ -42,6 +42,7 @@ PARTS = {
         "data_unit": "images",
     }
 }
+ANSWERS = ("compare --arms first,ladder --params params --data images --flops flops --loss loss",)
 RUNGS = ((24, 3, 1e11), (32, 1, 4e11))  # width, heads as the ladder then had them, and FLOPs
 LARGEST = (48, 3, 1.6e12)  # of some arms, with two seeds, on GELU
 FIRST = {"train.optimizer": "adamw", "train.clip_norm": 1.0, "model.positions": "none"}

@@ -45,6 +45,7 @@ PARTS = {
         "data_unit": "tokens",
     }
 }
+ANSWERS = ("compare --arms first,ladder --params params --data tokens --flops flops --loss loss",)
 RUNGS = ((32, 1, 2e11), (48, 3, 8e11))  # width, heads as the ladder then had them, and FLOPs
 LARGEST = (64, 2, 3.2e12)  # of some arms, with two seeds
 WITH_TABLES = ((32, 2, 8e11), (32, 2, 1.6e12), (48, 3, 1.6e12), (64, 4, 1.6e12))  # two seeds too

@@ -21,6 +21,8 @@ Expected, as found: by `transfer transfer.csv --loss loss --rate rate --over siz
 - Over horizons it falls, and faster than steps^-.32 (Bjorck et al. 2024): Muon's as ^-.50 [-.59,
   -.42] and ^-.55 [-.74, -.35], AdamW's on images as ^-.41 [-.61, -.22]. AdamW's on text cannot be
   told: its losses have two dips at 16 wide, and seeds differ in which is lower.
+Literature: partly: AdamW's rate over width, muP on images and CompleteP on images are as published;
+over horizons rates fall faster than in Bjorck et al. 2024, and on text muP's valleys are too flat.
 """
 
 import itertools
@@ -46,6 +48,14 @@ PARTS = {
     for name, (family, data, unit, data_unit) in FAMILIES.items()
     for axis in AXES
 }
+ANSWERS = (
+    "transfer --loss loss --rate rate --over size --where \"part == 'text_width'\"",
+    "transfer --loss loss --rate rate --over size --where \"part == 'images_width'\"",
+    "transfer --loss loss --rate rate --over depth --where \"part == 'text_depth'\"",
+    "transfer --loss loss --rate rate --over depth --where \"part == 'images_depth'\"",
+    "transfer --loss loss --rate rate --over steps --where \"part == 'text_horizon'\"",
+    "transfer --loss loss --rate rate --over steps --where \"part == 'images_horizon'\"",
+)
 WIDTHS, DEPTHS = (16, 32, 64, 128, 256), (2, 4, 8, 16)
 SMALL = {"width": 16, "depth": 32, "horizon": 16}  # widths: the smallest, or that of a part
 STEPS = {"text": 128, "images": 256}  # of all runs but those over horizons

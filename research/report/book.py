@@ -14,7 +14,7 @@ import markupsafe
 
 from research.report import book_answers, book_figures, theme
 from research.report.book_answers import Answer, Row
-from research.report.book_studies import Study, read_studies
+from research.report.book_studies import AGREES, Study, read_studies
 from research.report.words import environment, powers
 from research.run.record import write_text
 
@@ -27,6 +27,8 @@ what answers its question by ANSWERS = ("power --loss loss --over size", ...), v
 without their table; else the table's columns choose.
 """
 MOST_FIGURES = 6  # of a study
+UNSAID = "not said"  # whether it agrees with the literature
+STATES = ("run here", "not run here", "published")  # the last: of a paper, reproduced
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,22 @@ class Chapter:
 
     @property
     def state(self) -> str:
-        """Whether there is a table to ask: "run", "not run here", or "published"."""
+        """Whether there is a table to ask: one of `STATES`."""
         if self.study.file.parent.name == "papers":
-            return "published"
-        return "not run here" if self.study.table is None else "run"
+            return STATES[2]
+        return STATES[1] if self.study.table is None else STATES[0]
 
     @property
     def question(self) -> str:
         """The section `Question:`, or the first paragraph where a study has none."""
         said = self.study.sections
         return said.get("Question") or said.get("", "").partition("\n\n")[0]
+
+    @property
+    def cost(self) -> str:
+        """The first sentence of the section `Cost:`."""
+        flat = " ".join(self.study.sections.get("Cost", "").split())
+        return re.split(r"(?<!\bal)\. ", flat)[0]
 
     @property
     def spent(self) -> str:
@@ -138,13 +146,16 @@ def render(chapters: list[Chapter]) -> str:
         families=sorted({name for each in chapters for name in each.study.families}),
         axes=sorted({name for each in chapters for name in each.study.axes}),
         cited=sorted({name for each in chapters for name in each.study.cited}),
+        states=STATES,
+        agreements=[*AGREES.values(), UNSAID],
+        unsaid=UNSAID,
         blocks=blocks,
         prose=prose,
     )  # fmt: skip
 
 
 def blocks(text: str) -> list[tuple[str, list[str]]]:
-    """Cut prose into ("p", [text]), ("ul", [item, ...]) and ("pre", [text]), as docstrings mean it."""
+    """Cut a docstring's prose into ("p", [text]), ("ul", [item, ...]) and ("pre", [text])."""
     found: list[tuple[str, list[str]]] = []
     for block in re.split(r"\n[ \t]*\n", text.strip("\n")):
         if block.startswith("    "):

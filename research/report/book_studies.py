@@ -123,7 +123,8 @@ def read_sections(text: str) -> dict[str, str]:
     for head, end in zip(heads, ends, strict=True):
         own = (head[2].strip(", ") + ": ") * head[2].startswith(" of") + text[head.end() : end]
         found[head[1]] = f"{found[head[1]]}\n\n{own}" if head[1] in found else own
-    return {head: own.strip("\n").rstrip() for head, own in found.items() if own.strip()}
+    whole = {head: own.strip("\n").rstrip() for head, own in found.items() if own.strip()}
+    return {head: own[0].upper() + own[1:] for head, own in whole.items()}
 
 
 def citations(text: str) -> tuple[str, ...]:
