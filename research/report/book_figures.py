@@ -7,6 +7,7 @@ batch, a score against what it is a power of, and otherwise loss against compute
 import base64
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import vl_convert
 
@@ -34,9 +35,8 @@ def draw(table: pd.DataFrame, answer: Answer) -> tuple[alt.LayerChart, str] | No
         table = table[rows_where(table, where, "--where", answer.command)]
     y = args.get("loss") or "loss"
     over = (args.get("over") or [None])[0]
-    flops = args.get("flops") or "flops"
-    found = (name for name in (flops, "budget", *SIZES, "step") if name in table)
-    x = over or next(found, None)
+    spent = (args.get("flops") or "flops", "budget", *SIZES, "step")
+    x = over or next((name for name in spent if name in table), "")
     if y not in table or x not in table or not len(table):
         return None
     by = args.get("by") or "arm"
@@ -57,10 +57,7 @@ def _against(
         return None
     lines = rows[rows.of != OTHERS]
     if lowest:
-        lines = lines.sort_values(["x", "y"])
-        lines = lines[
-            lines.y < lines.groupby("of").y.cummin().groupby(lines.of).shift(fill_value=1e99)
-        ]
+        lines = pd.concat([_lowest(own) for _, own in lines.groupby("of", sort=False)])
         said = "each point a run, each line the lowest loss so far"
     else:
         lines = lines.groupby(["of", "x"], as_index=False).y.mean()
@@ -75,7 +72,18 @@ def _against(
         mark(own, "run", x, y, color=_color(order), shape=_shape(order)),
     ]
     said += ", others in grey" if others is not None else ""
-    return _sized(layers), f"{_title(axes[1])} against {_title(axes[0])}: {said}."
+    return _sized(layers), f"{_title(axes[1]).capitalize()} against {_title(axes[0])}: {said}."
+
+
+def _lowest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The lowest y at each x, where it is lower than at every smaller x.
+
+    Runs of one budget differ a little in what they spent: x within 5% of the one below is one x.
+    """
+    rows = rows.sort_values("x")
+    budget = (rows.x.pct_change() > 0.05).cumsum()
+    best = rows.loc[rows.groupby(budget).y.idxmin()]
+    return best[best.y < best.y.cummin().shift(fill_value=np.inf)]
 
 
 def _transfer(answer: Answer) -> tuple[alt.LayerChart, str] | None:
@@ -107,11 +115,12 @@ def _batch(answer: Answer) -> tuple[alt.LayerChart, str]:
     """Steps to the loss against the batch, and S (1 + B_crit / B) as fitted."""
     points, lines = [], []
     for each in answer.content["networks"]:
-        of = f"size {each['size']:g}"
+        of = f"size {each['size']:g}, to {each['target']:.4g}"
         points += [{"of": of, "x": row["batch"], "y": row["steps"]} for row in each["steps"]]
         critical, fewest = each["critical_batch"]["value"], each["fewest_steps"]["value"]
-        batches = sorted({row["batch"] for row in each["steps"]})
-        lines += [{"of": of, "x": b, "y": fewest * (1 + critical / b)} for b in batches]
+        batches = [row["batch"] for row in each["steps"]]
+        between = np.geomspace(min(batches), max(batches), 40)
+        lines += [{"of": of, "x": b, "y": fewest * (1 + critical / b)} for b in between]
     rows, law = pd.DataFrame(points), pd.DataFrame(lines)
     order = list(dict.fromkeys(rows.of))
     x = grammar.log_axis(alt.X, rows.x, "x", "Batch (examples)", format="~g")
@@ -120,7 +129,7 @@ def _batch(answer: Answer) -> tuple[alt.LayerChart, str]:
         mark(law, "line", x, y, color=_color(order)),
         mark(rows, "run", x, y, color=_color(order), shape=_shape(order)),
     ]
-    return _sized(layers), "Steps to one loss against the batch; the line is the law."
+    return _sized(layers), "Steps to a loss against the batch; the line is the law."
 
 
 def _axis(values: pd.Series, field: str, name: str) -> alt.X:
@@ -139,7 +148,7 @@ def _title(column: str) -> str:
 
 
 def _color(order: list[str]) -> alt.Color:
-    legend = alt.Legend(title=None, columns=3, labelLimit=110) if len(order) > 1 else None
+    legend = alt.Legend(title=None, columns=3, labelLimit=130) if len(order) > 1 else None
     return alt.Color("of:N", sort=order, legend=legend)
 
 

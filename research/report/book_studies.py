@@ -30,7 +30,14 @@ CITED = re.compile(
 )
 AGREES = {"agrees": "agrees", "disagrees": "disagrees", "partly": "agrees partly"}
 AXES = re.compile(r"size|budget|seed|arm|(?:model|train|data|evaluation|hardware)\.[\w.]+")
-RESULTS = {"loss", "flops", "params", "seconds", "step", "mean", "sd", "n", "active"}
+# Columns that are no axis: what came out of a run, and what golf says of a row.
+RESULTS = {"loss", "flops", "params", "seconds", "step", "mean", "sd", "n", "active", "lookup"}
+RESULTS |= {"data", "tokens", "images", "digest", "against", "verdict", "why", "p_value"}
+ONE_PARAGRAPH = (
+    "Question",
+    "Cost",
+    "Paper",
+)  # what follows them after a blank line is no more theirs
 
 
 @dataclass(frozen=True)
@@ -94,9 +101,8 @@ def read_study(file: Path) -> Study:
     title, _, rest = docstring.partition("\n")
     sections = read_sections(rest)
     table = _table(file, faults)
-    words = set(_strings(tree))
+    words, keys = set(_strings(tree)), set(_keys(tree))
     families = _named(words, "families")
-    keys = {word for word in words if AXES.fullmatch(word)}
     if not families:  # a study made of another one
         families = tuple(sorted({name for text in _used(tree, file) for name in families_of(text)}))
     return Study(
@@ -105,8 +111,8 @@ def read_study(file: Path) -> Study:
         sections=sections,
         docstring=docstring,
         families=families,
-        sources=_named(words, "data/sources"),
-        axes=tuple(sorted(keys if table is None else _varied(table))),
+        sources=_named(words - keys, "data/sources"),
+        axes=tuple(sorted(filter(AXES.fullmatch, keys) if table is None else _varied(table))),
         cited=citations(docstring),
         agrees=_agrees(file, sections, faults),
         answers=_answers(file, tree, faults),
@@ -120,8 +126,11 @@ def read_sections(text: str) -> dict[str, str]:
     heads = list(HEAD.finditer(text))
     found = {"": text[: heads[0].start() if heads else None]}
     ends = [head.start() for head in heads[1:]] + [len(text)]
-    for head, end in zip(heads, ends, strict=True):
+    for head, end in zip(heads, ends, strict=False):
         own = (head[2].strip(", ") + ": ") * head[2].startswith(" of") + text[head.end() : end]
+        if head[1] in ONE_PARAGRAPH:
+            own, blank, rest = own.partition("\n\n")
+            found[""] += blank + rest
         found[head[1]] = f"{found[head[1]]}\n\n{own}" if head[1] in found else own
     whole = {head: own.strip("\n").rstrip() for head, own in found.items() if own.strip()}
     return {head: own[0].upper() + own[1:] for head, own in whole.items()}
@@ -174,7 +183,10 @@ def _table(file: Path, faults: list[str]) -> pd.DataFrame | None:
 
 
 def _varied(table: pd.DataFrame) -> list[str]:
-    return [str(name) for name in table if name not in RESULTS and table[name].nunique() > 1]
+    """Columns that take several values, each in several rows."""
+    distinct = table.nunique()
+    several = (distinct > 1) & (distinct <= len(table) / 2)
+    return [str(name) for name in distinct[several].index if name not in RESULTS]
 
 
 def _named(words: set[str], room: str) -> tuple[str, ...]:
@@ -187,6 +199,14 @@ def _strings(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
+
+
+def _keys(tree: ast.Module) -> Iterator[str]:
+    """Strings that are keys of a dict, as axes are."""
+    keys = (key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys)
+    for key in keys:
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield key.value
 
 
 def _used(tree: ast.Module, file: Path) -> Iterator[str]:
