@@ -76,7 +76,7 @@ class Chapter:
             return ""
         words = f"{len(table):,} rows"
         if "flops" in table and "step" not in table:  # rows along a run would count it again
-            words += f", {table.flops.sum():.3g} FLOPs"
+            words += f", {table.flops.sum():.3g} FLOPs".replace("e+", "e")
         if "seconds" in table:
             words += f", {table.seconds.sum():,.0f} seconds"
         return words

@@ -91,7 +91,7 @@ def test_the_planted_law_is_asked_of_the_table(studies):
         low, value, high = (getattr(found[arm], name) for name in ("low", "value", "high"))
         assert low < power < high and value == pytest.approx(power, abs=2e-3)
     assert chapter.law == ("power", answer.rows[0]) and len(chapter.figures) == 1
-    assert chapter.spent == "16 rows, 9.6e+08 FLOPs"
+    assert chapter.spent == "16 rows, 9.6e08 FLOPs"
 
 
 def test_columns_choose_the_verb_where_the_study_does_not():
