@@ -7,7 +7,8 @@ const studies = [...document.querySelectorAll("article")].map((article) => ({
 }));
 function find() {
   const words = form.elements.words.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const choices = ["family", "axis", "cited", "state", "agrees"].map((name) => [name, form.elements[name].value]);
+  // A choice that no study offers is not in the form.
+  const choices = ["family", "axis", "cited", "state", "agrees"].map((name) => [name, form.elements[name]?.value]);
   let shown = 0;
   for (const { article, row, text } of studies) {
     const chosen = choices.every(([name, value]) => !value || article.dataset[name].split("|").includes(value));

@@ -83,9 +83,10 @@ class Chapter:
 
     @property
     def law(self) -> tuple[str, Row] | None:
-        """The first number that was found, with its verb."""
+        """The number that stands for a study, with its verb: the first, of a fit its alpha."""
         rows = ((each.verb, row) for each in self.answers for row in each.rows)
-        return next((pair for pair in rows if pair[1].value is not None), None)
+        known = [pair for pair in rows if pair[1].value is not None]
+        return next((pair for pair in known if pair[1].name == "alpha"), next(iter(known), None))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -42,16 +42,18 @@ def draw(table: pd.DataFrame, answer: Answer) -> tuple[alt.LayerChart, str] | No
     by = args.get("by") or "arm"
     by = by if by in table else next((name for name in ("part", *SIZES) if name in table), x)
     rows = pd.DataFrame({"x": table[x], "y": table[y], "of": table[by].astype(str)}).dropna()
+    if by in SIZES:  # from small to large, all of them
+        rows = rows.assign(of=table[by]).sort_values("of", kind="stable")
     named = [name.strip() for name in (args.get("arms") or "").split(",") if name.strip()]
     return _against(rows, (x, y), named, lowest=over is None)
 
 
 def _against(
-    rows: pd.DataFrame, axes: tuple[str, str], named: list[str], lowest: bool
+    rows: pd.DataFrame, axes: tuple[str, str], named: list, lowest: bool
 ) -> tuple[alt.LayerChart, str] | None:
     """Draw rows x, y, of: every run a point, and a line of the lowest so far or of the means."""
     known = list(dict.fromkeys(rows.of))
-    shown = named or known[:MOST_COLOURS]
+    shown = named or (known if _sizes(known) else known[:MOST_COLOURS])
     rows = rows[rows.x > 0].assign(of=rows.of.where(rows.of.isin(shown), OTHERS))
     if rows.empty:
         return None
@@ -147,12 +149,21 @@ def _title(column: str) -> str:
     return words.get(column, column.rpartition(".")[2].replace("_", " "))
 
 
-def _color(order: list[str]) -> alt.Color:
+def _sizes(order: list) -> bool:
+    """Whether what is told apart are numbers, which have an order, and not names."""
+    return all(isinstance(each, (int, float)) for each in order)
+
+
+def _color(order: list) -> alt.Color:
     legend = alt.Legend(title=None, columns=3, labelLimit=130) if len(order) > 1 else None
+    if _sizes(order):
+        return alt.Color("of:O", sort=order, legend=alt.Legend(title=None, columns=5, format="~s"))
     return alt.Color("of:N", sort=order, legend=legend)
 
 
-def _shape(order: list[str]) -> alt.Shape:
+def _shape(order: list) -> alt.Shape | alt.ShapeValue:
+    if _sizes(order):
+        return alt.ShapeValue("circle")
     return alt.Shape("of:N", sort=order, legend=None)
 
 
