@@ -13,6 +13,8 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
+from research import mesh
+
 Cache = dict[str, jax.Array]
 
 
@@ -54,10 +56,7 @@ def join(cache: Cache, positions_BxL: jax.Array, new: Cache) -> tuple[Cache, Cac
     for name, x in arrays.items():
         axis = 1 if name == "position" else 2
         if "used" in cache:
-            joined[name] = lax.dynamic_update_slice_in_dim(
-                cache[name], x.astype(cache[name].dtype), cache["used"], axis
-            )
-            kept[name] = joined[name]
+            joined[name] = kept[name] = _written(cache[name], x, cache["used"], axis)
         else:
             joined[name] = jnp.concatenate([cache[name], x.astype(cache[name].dtype)], axis)
             slots = cache[name].shape[axis]
@@ -73,6 +72,18 @@ def join(cache: Cache, positions_BxL: jax.Array, new: Cache) -> tuple[Cache, Cac
         for name, dtype in whole.items()
     }
     return kept, seen, joined["position"]
+
+
+def _written(old: jax.Array, new: jax.Array, used: jax.Array, axis: int) -> jax.Array:
+    """`old` with `new` from `used` on, in place.
+
+    A single example has no axis meanwhile, as products see it on one device: what XLA would reshape
+    in between it would write twice, each time into a copy.
+    """
+    new = new.astype(old.dtype)
+    if old.ndim == 4 and len(old) == 1 and mesh.size(*mesh.AXES) == 1:
+        return lax.dynamic_update_slice_in_dim(old[0], new[0], used, 1)[None]
+    return lax.dynamic_update_slice_in_dim(old, new, used, axis)
 
 
 def _narrow(name: str, x: jax.Array) -> Cache:

@@ -198,10 +198,12 @@ def _programs(key: Any, held: programs.Carried) -> tuple[Callable, Callable]:
 
     def draw_block(params, state, drawing, key_B, count, allowed_BxV):
         batch, vocab_size = state.logits.shape
+        shapes = jax.tree.map(jnp.shape, state.cache)
         allowed_BxV &= jnp.arange(vocab_size) < symbols
 
         def one(carry):
             index, state, tokens, logs = carry
+            state = state._replace(cache=_unmerged(state.cache, shapes))
             keys = jax.vmap(jax.random.fold_in)(key_B, state.position)
             logits_BxV = drawings.repeated(state.logits, drawing, state.seen)
             logits_BxV = jnp.where(allowed_BxV, logits_BxV, -jnp.inf)
@@ -212,14 +214,30 @@ def _programs(key: Any, held: programs.Carried) -> tuple[Callable, Callable]:
                 config, params, token_B[:, None], state.position[:, None], state.cache
             )
             seen = state.seen.at[rows, token_B].set(True)
-            state = State(cache, state.position + 1, after_BxV, seen)
+            state = State(_merged(cache), state.position + 1, after_BxV, seen)
             return index + 1, state, tokens.at[:, index].set(token_B), logs.at[:, index].set(log_B)
 
+        state = state._replace(cache=_merged(state.cache))
         start = (0, state, jnp.zeros((batch, BLOCK), jnp.int32), jnp.zeros((batch, BLOCK)))
         _, state, tokens, logs = jax.lax.while_loop(lambda carry: carry[0] < count, one, start)
-        return state, tokens, logs
+        return state._replace(cache=_unmerged(state.cache, shapes)), tokens, logs
 
     return jax.jit(read_chunk, donate_argnums=1), jax.jit(draw_block, donate_argnums=1)
+
+
+def _merged(cache: Any) -> Any:
+    """A cache of one row without its axis, [N, S, K], as products read it on one device.
+
+    A loop that carries it otherwise writes it twice a token, each time into a copy: XLA's in-place
+    update does not look through a reshape.
+    """
+    if mesh.size(*mesh.AXES) > 1:
+        return cache
+    return jax.tree.map(lambda x: x[0] if x.ndim == 4 and len(x) == 1 else x, cache)
+
+
+def _unmerged(cache: Any, shapes: Any) -> Any:
+    return jax.tree.map(lambda x, shape: x.reshape(shape), cache, shapes)
 
 
 def row_keys(seed: int, rows: Sequence[int]) -> jax.Array:
