@@ -129,33 +129,47 @@ def _rows(
         raise UserError(f"--cache {settings.cache!r} is not one of int8")
     dtype = CACHES[settings.cache]
     if settings.beam:
-        beam.check_width(settings.beam, writer.network)
-        engine = Engine(writer.network, settings.beam, context, dtype)
-        found = []
-        for prompt in tokens:
-            best = beam.search(engine, prompt, settings.tokens, end=SEPARATOR)[0]
-            kept = ends(best.tokens)
-            found.append(Continuation(best.tokens[:kept], [], kept is not None))
-        return found
+        return _by_beams(writer, tokens, settings, context, dtype, ends)
     if settings.guess_by:
-        small = open_run(settings.guess_by)
-        if small.tokenizer.sha256 != writer.tokenizer.sha256:
-            raise UserError(f"--guess_by {settings.guess_by} has another tokenizer")
-        large, guesser = (Engine(each.network, 1, context, dtype) for each in (writer, small))
-        found = []
-        for number, prompt in enumerate(tokens):
-            drawn = speculative.speculate(
-                large, guesser, prompt, settings.tokens, settings.drawing,
-                guesses=settings.guesses, seed=settings.seed + number,
-            )  # fmt: skip
-            kept = ends(drawn.tokens)
-            found.append(Continuation(drawn.tokens[:kept], [], kept is not None))
-        return found
+        return _by_guesses(writer, tokens, settings, context, dtype, ends)
     engine = Engine(writer.network, min(len(tokens), 16), context, dtype)
     return generate(
         engine, tokens, settings.tokens, settings.drawing,
         seed=settings.seed, ends=ends, told=told,
     )  # fmt: skip
+
+
+def _by_beams(
+    writer: Writer, tokens: list, settings: Settings, context: int, dtype: Any, ends: Callable
+) -> list[Continuation]:
+    """The likeliest continuation of each prompt that a search finds."""
+    beam.check_width(settings.beam, writer.network)
+    engine = Engine(writer.network, settings.beam, context, dtype)
+    found = (beam.search(engine, prompt, settings.tokens, end=SEPARATOR)[0] for prompt in tokens)
+    return [_ended(best.tokens, ends) for best in found]
+
+
+def _by_guesses(
+    writer: Writer, tokens: list, settings: Settings, context: int, dtype: Any, ends: Callable
+) -> list[Continuation]:
+    """Draws of the run, of which a smaller one guesses several at once."""
+    small = open_run(settings.guess_by)
+    if small.tokenizer.sha256 != writer.tokenizer.sha256:
+        raise UserError(f"--guess_by {settings.guess_by} has another tokenizer")
+    large, guesser = (Engine(each.network, 1, context, dtype) for each in (writer, small))
+    found = (
+        speculative.speculate(
+            large, guesser, prompt, settings.tokens, settings.drawing,
+            guesses=settings.guesses, seed=settings.seed + number,
+        )
+        for number, prompt in enumerate(tokens)
+    )  # fmt: skip
+    return [_ended(drawn.tokens, ends) for drawn in found]
+
+
+def _ended(drawn: list[int], ends: Callable) -> Continuation:
+    kept = ends(drawn)
+    return Continuation(drawn[:kept], [], kept is not None)
 
 
 def _cut(tokenizer: Tokenizer, drawn: list[int], stops: list[bytes]) -> tuple[int, bytes] | None:
