@@ -18,7 +18,7 @@ from research.models.common import undrawn
 ARGUMENTS = {
     "train": ("steps", "learning_rate", "schedule", "warmup_steps", "decay_steps", "decay_shape"),
     "evaluation": ("examples", "evaluators", "every_steps", "steps"),
-    "data": ("folder", "seed"),
+    "data": ("folder", "seed", "unique"),
 }
 WHOLE_BYTES, WHOLE_SHARE = 2**20, 0.01  # of the parameters: less is not worth a word
 log = logging.getLogger("research")

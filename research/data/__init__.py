@@ -11,7 +11,7 @@ from research.data import sources, tokenizers
 from research.data.mixing import tally
 from research.data.pipeline import batches, eval_batches
 from research.data.settings import SPLITS, Config, check, data_folder, default, known, names
-from research.data.source import Source, batch_shapes, open_split
+from research.data.source import Source, batch_shapes, cut, open_split
 from research.errors import UserError, nearest
 
 __all__ = [
@@ -117,7 +117,8 @@ def load(data: Config, split: str, verify: bool | None = None) -> Source:
     if hasattr(module, "view"):
         return module.view(split, arrays, spec, checked, pack.meta)
     about = (pack.meta.get("floor"), pack.meta.get("tokenizer"))
-    return open_split(split, arrays, spec, pack.meta["fingerprint"], *about)
+    found = open_split(split, arrays, spec, pack.meta["fingerprint"], *about)
+    return cut(found, checked.get("unique", 0))
 
 
 def fingerprint(data: Config) -> str:

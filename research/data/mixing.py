@@ -144,9 +144,9 @@ def mixed(
         parts[0].fingerprint,
         None,
         parts[0].tokenizer,
-        tuple(parts),
-        tuple(kept),
-        mix,
+        parts=tuple(parts),
+        kept=tuple(kept),
+        mix=mix,
     )
 
 

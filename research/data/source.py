@@ -139,6 +139,7 @@ class Source:
         fingerprint: sha256 of the content of all splits of the data set.
         floor: what no model can beat, {"value", "unit", "kind", "source"}, where it is known.
         tokenizer: that made the tokens, {"kind", "vocab", "sha256", "key"}, where one was trained.
+        taken: which of the examples that are stored are in it, [examples]; None for all.
     """
 
     split: str
@@ -147,18 +148,20 @@ class Source:
     fingerprint: str
     floor: dict[str, Any] | None = None
     tokenizer: dict[str, Any] | None = None
+    taken: NDArray[np.integer] | None = None
 
     @functools.cached_property
     def _examples(self) -> dict[str, NDArray[Any]]:
-        """Each array over all examples, [examples, *shape], without a copy."""
+        """Each array over all stored examples, [examples, *shape], without a copy."""
         if "stride" not in self.spec:
             return self.arrays
         stride, windows = self.spec["stride"], {}
+        count = _fitting(len(self.arrays["tokens"]), self.spec)
         for name, column in self.spec["arrays"].items():
             stream = self.arrays[name][column.first :]
             step = stream.strides[0]
             windows[name] = np.lib.stride_tricks.as_strided(
-                stream, (len(self), *column.shape), (stride * step, step), writeable=False
+                stream, (count, *column.shape), (stride * step, step), writeable=False
             )
         return windows
 
@@ -175,6 +178,8 @@ class Source:
     def gather(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, NDArray[Any]]:
         """Return the examples `indices` ([batch]) stacked along a new first axis."""
         rows, columns = np.asarray(indices), self.spec["arrays"]
+        if self.taken is not None:
+            rows = self.taken[rows]
         return {
             name: examples[rows].astype(columns[name].dtype, copy=False)
             for name, examples in self._examples.items()
@@ -245,4 +250,33 @@ def _windows(split: str, arrays: dict[str, NDArray[Any]], spec: Spec) -> int:
             f"data.length is {length}, longer than the {split} split of {len(tokens)} tokens"
             f" (longest: {len(tokens) - 1})"
         )
-    return (len(tokens) - length - 1) // spec["stride"] + 1
+    return _fitting(len(tokens), spec)
+
+
+def _fitting(tokens: int, spec: Spec) -> int:
+    """How many windows of a spec, and the token after each, are in so many tokens."""
+    return (tokens - spec["length"] - 1) // spec["stride"] + 1
+
+
+def cut(source: Source, unique: int) -> Source:
+    """Return `source`, of the train split, with at most `unique` tokens or images; 0 is all.
+
+    They are whole examples from anywhere in it, the same for every seed of a run, and a smaller cut
+    is part of a larger one: so that what a run repeats is like what it is scored on. Other splits
+    come back as they are.
+
+    Raises:
+        UserError: when there are not so many.
+    """
+    if not unique or source.split != "train":
+        return source
+    if unique > source.spec["unique"]:
+        raise UserError(
+            f"data.unique is {unique}; the train split has {source.spec['unique']} "
+            f"{source.spec['unit']}, and 0 takes them all"
+        )
+    amount = source.spec["amount"]
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(source))
+    taken = order[: unique // amount]
+    spec = {**source.spec, "unique": len(taken) * amount}
+    return dataclasses.replace(source, spec=spec, taken=taken)

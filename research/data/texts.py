@@ -29,7 +29,8 @@ from research.errors import UserError
 # tokenizer: byte, bpe, wordpiece, unigram or the path of a tokenizer.json; vocab: its size, the
 # separator among it, which "byte" does not read.
 # filters: which documents are left out (`research.data.filters`), in this order.
-DEFAULTS = {"length": 128, "tokenizer": "byte", "vocab": 4096, "filters": ()}
+# unique: how many tokens of the train split are read, again and again; 0: all (`source.cut`).
+DEFAULTS = {"length": 128, "tokenizer": "byte", "vocab": 4096, "filters": (), "unique": 0}
 AT_ONCE = 2**22  # bytes of documents that are encoded together
 
 Documents = Callable[[Config], Iterator[tuple[str | None, bytes]]]
@@ -68,8 +69,13 @@ class TextSource:
 
 
 def check(data: Config) -> None:
-    """Raise UserError for windows of no length, or a tokenizer that cannot be."""
+    """Raise UserError for windows of no length, for none of them, or a tokenizer that cannot be."""
     check_least(data, "length")
+    if data["unique"] and data["unique"] < data["length"]:
+        raise UserError(
+            f"data.unique is {data['unique']}; expected 0, for all tokens, or a window of "
+            f"{data['length']} of them at least"
+        )
     tokenizers.check(data)
     filters.check(data["filters"])
 

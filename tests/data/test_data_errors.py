@@ -37,6 +37,8 @@ WRONG = [
     ("fashion_mnist", {"resolution": 64}, r"fashion_mnist has 8, 16, 28 and 32 \(nearest: 32\)"),
     ("python_stdlib", {"include_tests": 1}, "data.include_tests is 1; expected bool"),
     ("python_stdlib", {"files": ("no/such/*",)}, r"data.files: no source file of .* no/such/\*"),
+    ("python_stdlib", {"unique": 127}, "data.unique is 127; expected 0, .* a window of 128"),
+    ("python_stdlib", {"unique": -1}, "data.unique is -1; expected 0"),
     ("python_stdlib", {"name": "pyton_stdlib"}, r"did you mean 'python_stdlib'\?"),
     ("python_stdlib", {"name": "zzzz"}, "data.name is 'zzzz', which is neither python_stdlib"),
     ("python_stdlib", {"name": None}, "data.name is missing; it is one of python_stdlib"),

@@ -1,5 +1,6 @@
 """Batch k is a function of (seed, k), whoever asks for it."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research import data
-from research.data.source import images, open_split, text
+from research.data.source import cut, images, open_split, text
 from research.errors import UserError
 
 
@@ -95,6 +96,25 @@ def test_the_last_window_ends_inside_the_text(tokens, windows):
     source = stream(np.arange(tokens, dtype=np.uint8), 9)
     assert len(source) == windows
     assert source[-1]["tokens"].max() < tokens
+
+
+def test_a_cut_is_whole_windows_from_anywhere_and_part_of_a_larger_one():
+    whole = stream(np.arange(201, dtype=np.uint8), 10)
+    small, large = (cut(whole, unique) for unique in (49, 120))
+    assert [(len(each), each.spec["unique"]) for each in (small, large)] == [(4, 40), (12, 120)]
+    firsts = [each.gather(range(len(each)))["tokens"][:, 0].tolist() for each in (small, large)]
+    assert firsts[1][:4] == firsts[0] and len({*firsts[1]}) == 12
+    assert max(firsts[1]) > 120  # not the beginning of the text
+    seen = [batch["tokens"][:, 0] for batch in itertools.islice(data.batches(small, 2, 0), 4)]
+    for epoch in np.array(seen).reshape(2, 4):
+        assert sorted(epoch) == sorted(firsts[0])
+    assert small[-1]["tokens"].tolist() == list(range(firsts[0][3], firsts[0][3] + 11))
+    assert cut(whole, 0) is whole
+    held = dataclasses.replace(whole, split="validation")
+    assert cut(held, 49) is held
+    with pytest.raises(UserError, match="data.unique is 201; the train split has 200 tokens"):
+        cut(whole, 201)
+    assert len(cut(numbered(7), 5)) == 5  # images, too
 
 
 def test_evaluation_visits_each_example_once_and_masks_the_filling():

@@ -49,6 +49,19 @@ def letters(about, windows):
     ]
 
 
+def test_each_source_is_cut_to_its_own_unique_tokens(mixed):
+    mixed.own["high"]["unique"], mixed.weights = 80, (0.5, 0.5)
+    source = data.load(mixed, "train")
+    found = data.tally(source, 8, 0, 20)["sources"]
+    assert found["low"]["unique"] > found["high"]["unique"] == 80 and found["high"]["epochs"] > 7
+    drawn = [next(data.batches(source, 64, 0, start_step=k)) for k in range(4)]
+    rows = np.concatenate([batch["tokens"][batch["source"] == 1] for batch in drawn])
+    assert len(np.unique(rows, axis=0)) == 10
+    mixed.unique = 160  # of each that does not say
+    found = data.tally(data.load(mixed, "train"), 8, 0, 20)["sources"]
+    assert [each["unique"] for each in found.values()] == [160, 80]
+
+
 @pytest.mark.parametrize("tokenizer", ["byte", "bpe"])
 def test_an_example_is_of_the_source_that_the_batch_says(mixed, tokenizer):
     mixed.tokenizer, mixed.vocab = tokenizer, 300

@@ -171,8 +171,9 @@ def view(
     parts = []
     for label, size, end in zip(data["sources"], sizes, accumulate(sizes), strict=True):
         own = {name: array[end - size : end] for name, array in arrays.items()}
+        unique = component(data, label)["unique"]
         try:
-            parts.append(source.open_split(split, own, inner, *about))
+            parts.append(source.cut(source.open_split(split, own, inner, *about), unique))
         except UserError as error:
             raise UserError(f"source {label!r} of the mixture: {error}") from error
     last = data["weights_end"] or data["weights"]
