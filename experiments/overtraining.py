@@ -3,10 +3,10 @@
 Question: at 5 to 1,000 tokens a parameter, do losses at one ratio fall with compute by one exponent
 whatever the ratio is, while the constant in front grows with it?
 Cost: 1.2e13 FLOPs in 26 trials (trunks shared), about 6 minutes on two cores.
-Expected: the reducible loss is (a M^eta + b M^-eta) C^-eta at M tokens a parameter: lines of loss
-against compute are parallel, at a distance that the ratio says, for 5 to 640 tokens a parameter
-(Gadre et al. 2024, equation 4 and figure 2). This is Chinchilla's law with alpha = beta: a fit of
-that one says whether the two differ.
+Expected: the reducible loss is (a M^eta + b M^-eta) C^-eta at M tokens a parameter: lines of its
+log against that of compute are parallel, at a distance that the ratio says, for 5 to 640 tokens a
+parameter (Gadre et al. 2024, equation 4 and figure 2; eta = .136 on RedPajama, half the power of
+size or data). This is Chinchilla's law with alpha = beta: a fit of that one says whether they are.
 
 The largest run of each width is of some 2e12 FLOPs, so that 1,000 tokens a parameter are the
 narrowest's, and read the text 1.3 times.
@@ -15,11 +15,11 @@ narrowest's, and read the text 1.3 times.
         --data tokens --loss loss
     python -m research fit experiments/overtraining.csv --law chinchilla --params params \
         --data tokens --loss loss
-    python -m research power experiments/overtraining.csv --loss loss --over flops --by arm \
+    python -m research power experiments/overtraining.csv --loss loss --over flops --by ratio \
         --where "ratio <= 40"
 
-At the size of a pod: widths of 256 to 1,024 and `MOST` times 262,144 in a copy of this file, on a
-source of 300 billion tokens or more.
+At the size of a pod: `SIZES` times 16, `MOST` times 65,536 and `BATCH` times 256 in a copy of this
+file, on a source of 4 billion tokens or more.
 """
 
 from ml_collections import ConfigDict
@@ -55,7 +55,6 @@ def get_trials(part: str) -> list[dict]:
     sizes = {size: _parameters(part, size) for size in SIZES}
     return [
         {
-            "arm": f"ratio_{ratio}",
             "size": size,
             "train.steps": round(ratio * parameters / (BATCH * LENGTH)),
             "seed": 0,

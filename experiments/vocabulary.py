@@ -2,23 +2,26 @@
 
 Question: with bytes, and with byte pairs of 512 to 4,096 tokens, what does a text model reach for
 its FLOPs at two widths; where is the best vocabulary at each budget; and does it grow with compute?
-Cost: 3.6e13 FLOPs in 36 trials (trunks shared), and 4e12 of scores, about 9 minutes on two cores.
+Cost: 3.1e13 FLOPs in 32 trials (trunks shared), and 2.6e12 of scores, about 10 minutes on two
+cores.
 Expected: each budget has a best vocabulary. More tokens spell more bytes each, so that a step sees
-more text; but the tables and the head grow, and their rows are seen less often. The best one grows
-with compute, more slowly than the rest of the network: its parameters as N^.83 of the others'
-(Tao et al. 2024, section 4.1 and table 1), so with sizes that follow C^.5 by C^.4 or so.
+more text; but the tables and the head grow, and their rows are seen less often. The parameters of
+the best one grow with compute more slowly than the others: as C^.42 where those do as C^.50 (Tao et
+al. 2024, section 4.1; .84 by derivatives, 4.2). At the ladder's two layers the width is then C^.25,
+and the number of tokens C^.17: 1.6 times as many for the largest budget as for the smallest.
 
 Windows are 128 tokens whatever these spell, as in that paper: a larger vocabulary sees more bytes
 of context. Scores read the whole validation split, since windows of other tokens hold other text.
 
-    python -m research compare runs/vocabulary --arms byte,bpe_512
+    python -m research compare runs/vocabulary --arms byte,bpe_1024
+    python -m research compare runs/vocabulary --arms bpe_1024,bpe_4096
     python -m research isoflop experiments/vocabulary.csv --params vocab --data tokens \
         --flops flops --loss loss --where "size == 32"
     python -m research fit experiments/vocabulary.csv --law vocabulary --params inner \
         --data tokens --loss loss --column vocabulary_parameters=tables
 
-At the size of a pod: `GRID` at widths of 512 and 2,048 with budgets times 65,536 in a copy of this
-file, vocabularies of 4,096 to 131,072, and a source of text as large.
+At the size of a pod: widths times 16, budgets times 65,536, a batch of 2,048 and vocabularies of
+4,096 to 131,072 in a copy of this file, on a source as large.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +41,7 @@ BYTES = 256
 # By width: the vocabularies, and the budgets.
 GRID = {
     32: ((BYTES, 512, 1024, 2048, 4096), (2e11, 4e11, 8e11, 1.6e12)),
-    64: ((BYTES, 1024, 2048, 4096), (4e11, 8e11, 1.6e12, 3.2e12)),
+    64: ((BYTES, 1024, 2048, 4096), (8e11, 1.6e12, 3.2e12)),
 }
 
 
