@@ -11,14 +11,15 @@ larger beta in larger models, which use context better (Xiong et al. 2023, figur
 
 Loss by position is `by_position`'s, a score an octave: of one octave all lengths may be compared,
 where the loss of whole windows has more early positions the shorter these are. All lengths score
-the same 262,144 bytes. At equal tokens longer windows cost more FLOPs, by attention alone.
+the same 262,144 bytes; the last octave of a length is one position, and noisy. At equal tokens
+longer windows cost more FLOPs, by attention alone.
 
     python -m research power experiments/context.csv --loss loss --over length --by size \
         --where "position == 0"
     python -m research fit experiments/context.csv --law m2 --data length --loss loss \
         --where "position == 0 and size == 64"
     python -m research power experiments/context.csv --loss loss --over position --by size \
-        --where "length == 512 and position > 0"
+        --where "length == 512 and position > 0 and position < 512"
 
 At the size of a pod: `LENGTHS` times 64, `SIZES` times 16 and `TOKENS` times 256 in a copy of this
 file, with config.hardware.attention="splash" and mesh.sequence devices a window.
