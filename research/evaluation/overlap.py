@@ -47,11 +47,14 @@ def measure(config: Any, params: Any) -> dict[str, intervals.Estimate]:
     drawn = np.asarray(sample(config, params, jax.random.key(0), count))
     train, held = (data.load(config.data, split) for split in ("train", "validation"))
     batch = next(data.eval_batches(held, min(count, len(held)), count))
-    return overlaps(train.arrays["tokens"], drawn, batch["tokens"][:, : drawn.shape[1]])
+    read = train.arrays["tokens"]
+    if train.taken is not None:  # data.unique: only these windows were read
+        read = train.gather(np.arange(len(train)))["tokens"]
+    return overlaps(read, drawn, batch["tokens"][:, : drawn.shape[1]])
 
 
 def overlaps(train: NDArray, drawn: NDArray, held: NDArray) -> dict[str, intervals.Estimate]:
-    """The shares of n-grams of `drawn` and `held` [texts, length] in the stream `train`."""
+    """The shares of n-grams of `drawn` and `held` [texts, length] in `train`, stream or windows."""
     found = {}
     for n in LENGTHS:
         of_drawn, of_held = shares(train, [drawn, held], n)

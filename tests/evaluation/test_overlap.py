@@ -23,6 +23,19 @@ def test_shares_are_those_of_a_set_of_all_runs(monkeypatch, piece):
         assert found[0][0] == 1
 
 
+def test_a_run_over_the_border_of_two_windows_was_never_read():
+    windows = np.arange(48).reshape(2, 24)
+    (found,) = overlap.shares(
+        windows,
+        [
+            np.arange(16, 32)[None],
+        ],
+        8,
+    )
+    (within,) = overlap.shares(windows, [np.arange(24, 40)[None]], 8)
+    assert found.tolist() == [2 / 9] and within.tolist() == [1]
+
+
 def test_what_is_copied_is_found_whatever_the_tokens():
     train = np.arange(300, dtype=np.uint16) * 7 % 1000
     copied, other = train[None, 100:164].astype(np.int32), train[None, 63::-1]
