@@ -162,6 +162,10 @@ def config(family: str, source: str, **chosen: Any) -> ConfigDict:
                 examples=2048,
                 every_steps=0,  # of a run, scored along it too; 0: only at its end
                 steps=(),  # ... and at these
+                # Of "longer": windows that are read, () for 1, 2, 4 and 8 times data.length; and
+                # ways of `model.rotary_scaling` to read those beyond it in, too.
+                lengths=(),
+                scalings=(),
             ),
             # Parameters that a run begins with: those of `run`, a folder, whose path matches one
             # of `parts`; `reference` fills the frozen ones of a family that has any.

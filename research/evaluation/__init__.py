@@ -45,6 +45,7 @@ EVALUATORS = {
     "choice": "research.evaluation.choice",
     "completion": "research.evaluation.completion",
     "docstrings": "research.evaluation.docstrings",
+    "longer": "research.evaluation.longer",
     "overlap": "research.evaluation.overlap",
 }
 PROTOCOL = ("score_kinds", "update", "finish")
