@@ -9,6 +9,10 @@ VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 
+# A sweep that is run again trains nothing twice, so that a stopped `make studies-ar` goes on.
+STUDIES_AR := shape_text vocabulary experts repetition overtraining context \
+  length_generalisation pixel_resolutions emergence mixers mixture_law
+
 # Stamps: an environment is rebuilt when its Python changes, refilled when a requirements file does.
 MADE := $(VENV)/.made-$(VERSION)
 INSTALLED := $(VENV)/.installed
@@ -16,10 +20,10 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo book test slow bench dryrun coverage soak lint format notebooks python
+.PHONY: help demo studies-ar book test slow bench dryrun coverage soak lint format notebooks python
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "  with PYTHON=python3.12 another Python (now $(PYTHON)), with WORKERS=4 more processes (now $(WORKERS))"
 
 demo: $(INSTALLED)  ## sweep the quickstart study, fit its laws, write its report (about 12 minutes on 2 cores)
@@ -28,6 +32,10 @@ demo: $(INSTALLED)  ## sweep the quickstart study, fit its laws, write its repor
 
 book: $(INSTALLED)  ## write book.html, one page of every study, its law and its figure (about 20 seconds)
 	$(RUN) -m research book --out book.html
+
+studies-ar: $(INSTALLED)  ## run the eleven studies of autoregressive models, one after another (at most 90 minutes on 2 cores)
+	set -e; for study in $(STUDIES_AR); do \
+	  $(RUN) -m research sweep --config experiments/$$study.py --workdir runs --workers $(WORKERS); done
 
 test: $(INSTALLED_DEV)  ## run the tests (at most 15 minutes on 2 cores)
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)

@@ -2,7 +2,7 @@
 
 Question: of transformers over pixels, one after another, of glyphs at 8x8, 16x16 and 32x32, with
 which power of compute does the loss fall at each resolution, and how does the best size grow?
-Cost: 1.4e13 FLOPs in 31 trials (trunks shared), about 9 minutes on two cores. A window of 32x32 is
+Cost: 1.4e13 FLOPs in 31 trials (trunks shared), about 8 minutes on two cores. A window of 32x32 is
 1,024 pixels, most of whose FLOPs are attention's at these sizes, so it has the fewest points.
 Expected by the literature: what is above the floor falls as C^-.19 at 8x8, C^-.16 at 16x16 and
 C^-.10 at 32x32 of photographs (Henighan et al. 2020, table 1), and the best size grows as about

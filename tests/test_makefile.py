@@ -37,8 +37,8 @@ def installed(tmp_path: Path) -> list[str]:
 
 
 def test_help_lists_every_target():
-    described = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
-    listed = re.findall(r"^  make ([a-z]+) ", make().stdout, re.M)
+    described = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+    listed = re.findall(r"^  make ([a-z-]+) ", make().stdout, re.M)
     assert listed == described
     assert {"help", "demo", "test", "bench", "lint", "notebooks"} <= set(listed)
 
@@ -47,6 +47,14 @@ def test_a_complete_environment_is_left_alone(installed):
     for target in ("demo", "test", "bench", "lint", "notebooks"):
         commands = make("-n", target, *installed).stdout
         assert "pip" not in commands and "venv --clear" not in commands, commands
+
+
+def test_every_study_of_autoregressive_models_is_swept_once(installed):
+    commands = make("-n", "studies-ar", "WORKERS=3", *installed).stdout
+    names = re.search(r"for study in ([\w ]+); do", commands)
+    assert names and len(set(names[1].split())) == len(names[1].split()) == 11
+    assert "sweep --config experiments/$study.py --workdir runs --workers 3; done" in commands
+    assert "set -e;" in commands  # a study that fails is not passed over
 
 
 def test_changed_requirements_are_installed_again(installed):
