@@ -15,7 +15,7 @@ the loss (Gadre et al. 2024, equation 5) once it leaves chance.
     python -m research fit emergence.csv --loss "1 - choice_body" --column loss=loss \\
         --law loss_to_error --choices 4
     python -m research power emergence.csv --loss likelihood --over loss
-    python -m research power emergence.csv --loss "-log(forced)" --over likelihood \
+    python -m research power emergence.csv --loss="-log(forced)" --over likelihood \
         --where "forced > 0"
 """
 

@@ -5,11 +5,10 @@ as a function of its share; and does a law fitted on four small rungs predict it
 and at a larger network?
 Cost: 1.9e13 FLOPs in 46 trials, about 7 minutes on two cores.
 Expected by the literature: the loss of a domain is c + k exp(t r) in the share r of the domain
-itself, at one size and horizon (Ye et al. 2024, equation 7; their errors at unseen ratios are some
-tenths of a percent), and nested with laws of steps and of sizes it predicts the ratios of a larger
-run. Here c and k fall with the same power of compute along the ladder: LAW, which at one compute is
-theirs. Code helps code: without any C++ its loss is far below that of a network that learned
-nothing.
+itself, at one size and horizon (Ye et al. 2024, equation 7), and nested with laws of steps and of
+sizes it predicts the losses, and the best ratio, of a larger run. Here c and k fall with the same
+power of compute along the ladder: LAW, which at one compute is theirs. Code helps code: without any
+C++ its loss is far below that of a network that learned nothing.
 
     python -m research fit mixture_law.csv --law mixture:2 --loss loss --column r_1=share \\
         --where "domain == 'cpp_headers' and size == 48"

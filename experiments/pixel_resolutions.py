@@ -5,12 +5,13 @@ which power of compute does the loss fall at each resolution, and how does the b
 Cost: 1.4e13 FLOPs in 31 trials (trunks shared), about 8 minutes on two cores. A window of 32x32 is
 1,024 pixels, most of whose FLOPs are attention's at these sizes, so it has the fewest points.
 Expected by the literature: what is above the floor falls as C^-.19 at 8x8, C^-.16 at 16x16 and
-C^-.10 at 32x32 of photographs (Henighan et al. 2020, table 1), and the best size grows as about
-C^.64 at each: the larger the image, the slower. Small networks of long windows fall off the law,
-they say, and these are of 1e4 to 1e5 parameters; here the floor may not be identified.
+C^-.10 at 32x32 of photographs (Henighan et al. 2020): the larger the image, the slower. The best
+size grows as C^.64 at 8x8, and with nearly the same exponent elsewhere. Small networks of long
+windows fall off the law, they say, and these are of 1e4 to 1e5 parameters.
 
     python -m research fit runs/pixel_resolutions --law frontier
-    python -m research power pixel_resolutions.csv --loss best --over budget --by part
+    python -m research power pixel_resolutions.csv --loss loss --over flops --by part \
+        --where "best == 1"
 """
 
 from ml_collections import ConfigDict

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from research import config, cost, study
 from research.__main__ import main
 from research.dryrun import laptop
+from research.scaling import laws
 
 # All but the contest, which is what its recipes' studies are held to (tests/test_golf.py).
 FILES = sorted(set(Path("experiments").glob("[!_]*.py")) - {Path("experiments/golf.py")})
@@ -61,6 +63,18 @@ def test_quickstart_is_the_study_it_claims_to_be(flags):
         assert min(min(steps) for steps in horizons.values()) >= 150
         assert {trial.config.seed for trial in chosen} == {0, 1}
         assert len({trial.config.train.batch_size for trial in chosen}) == 1
+
+
+def test_the_law_of_mixtures_is_that_of_ye_at_one_compute():
+    """c = E + A C^-alpha and k = B C^-alpha; another compute moves them by one factor."""
+    law, ye = laws.get("experiments/mixture_law.py"), laws.mixture(2)
+    given = {"E": 1.2, "A": 300.0, "B": 500.0, "alpha": 0.25, "t": -6.0}
+    shares = np.array([0.0, 0.35, 1.0])
+    for compute in (1e10, 16e10):
+        loss = law.loss(given, C=np.full(3, compute), r=shares)
+        fall = compute**-0.25
+        own = {"c": 1.2 + 300 * fall, "k": 500 * fall, "t_1": -6.0}
+        np.testing.assert_allclose(loss, ye.loss(own, r_1=shares), rtol=1e-6)
 
 
 def test_dry_run_prices_every_trial_and_runs_none(flags, data_folder, tmp_path, capsys):
