@@ -12,7 +12,8 @@ table has no vector. Without positions a causal network is as good within the wi
 longer than rotary alone (Yang et al. 2025, arXiv 2501.18795). Rotary positions scaled by as much as
 the window grew hold without training anew, YaRN best, then NTK, then linear (Peng et al. 2024).
 
-    python -m research power length_generalisation.csv --loss loss --over length
+    python -m research power length_generalisation.csv --loss loss --over length --over budget \
+        --where "kind == 'window' and arm != 'learned'"
 """
 
 from ml_collections import ConfigDict
