@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from experiments import mixers
 from research import config, cost, study
 from research.__main__ import main
 from research.dryrun import laptop
@@ -63,6 +64,16 @@ def test_quickstart_is_the_study_it_claims_to_be(flags):
         assert min(min(steps) for steps in horizons.values()) >= 150
         assert {trial.config.seed for trial in chosen} == {0, 1}
         assert len({trial.config.train.batch_size for trial in chosen}) == 1
+
+
+@pytest.mark.slow
+def test_steps_of_mixers_are_their_budgets():
+    from research import cost
+
+    for trial in study.load("experiments/mixers.py", num_devices=1, prepared=False).trials:
+        step = cost.ledger(trial.config).step_flops
+        assert mixers.STEP_FLOPS[trial.config.arm][trial.config.size] == step
+        assert trial.config.train.steps == round(trial.config.budget / step)
 
 
 def test_the_law_of_mixtures_is_that_of_ye_at_one_compute():
