@@ -11,10 +11,11 @@ constants, of networks a hundred times as large and more, 2, 8 and 32 experts ar
 falls as G^-.58, and the gap to dense networks does not close (Krajewski et al. 2024, equation 9).
 
 Nobody is dropped. A position passes G experts of 1 / G of the dense perceptron's hidden units, of
-E G in all: G is the granularity, E the expansion. G is 2 at least, as weights sum to 1: one expert
-alone would teach its router nothing. The optimizer is AdamW, at the ladder's rates of it: Muon's
-products for each expert's matrices, of a batch as small as these, cost as many FLOPs again as the
-forward pass, and at equal FLOPs that would be what is compared.
+E G in all: G is the granularity, E the expansion. G is 2 at least, whose weights sum to 1: one
+expert alone would be weighed by its probability, another thing to compare. The optimizer is AdamW,
+at the ladder's rates of it: Muon's products for each expert's matrices, of a batch as small as
+these, cost as many FLOPs again as the forward pass, and at equal FLOPs that would be what is
+compared.
 
     python -m research compare runs/experts --arms dense,e8
     python -m research compare runs/experts --arms e8,e8g8

@@ -13,7 +13,8 @@ class Routing(NamedTuple):
     """What a router decides of every position, before anyone asks whether there is room.
 
     Attributes:
-        weight_BxLxP: of the P = experts_per_token experts of a position; they sum to 1.
+        weight_BxLxP: of the P = experts_per_token experts of a position; they sum to 1, but one
+            expert alone weighs its score.
         expert_BxLxP: which they are, the favourite first.
         probability_BxLxE: how much of a position each expert would have, which sums to 1.
     """
@@ -48,9 +49,14 @@ def check(config: ConfigDict) -> None:
 def favourites(
     model: Any, score_BxLxE: jax.Array, probability_BxLxE: jax.Array, bias_E: jax.Array | None
 ) -> Routing:
-    """The experts of the highest scores; a bias counts for choosing them, not for their weights."""
+    """The experts of the highest scores; a bias counts for choosing them, not for their weights.
+
+    One expert alone is weighed by its score, as a weight of 1 would teach the router nothing
+    (Switch; Fedus, Zoph & Shazeer 2021, equation 2); several share 1 by theirs.
+    """
     liked_BxLxE = score_BxLxE if bias_E is None else score_BxLxE + bias_E
     _, expert_BxLxP = jax.lax.top_k(liked_BxLxE, model.experts_per_token)
     weight_BxLxP = jnp.take_along_axis(score_BxLxE, expert_BxLxP, -1)
-    weight_BxLxP /= weight_BxLxP.sum(-1, keepdims=True) + 1e-20  # all scores may round to 0
+    if model.experts_per_token > 1:
+        weight_BxLxP /= weight_BxLxP.sum(-1, keepdims=True) + 1e-20  # all scores may round to 0
     return Routing(weight_BxLxP, expert_BxLxP, probability_BxLxE)

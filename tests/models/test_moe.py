@@ -172,6 +172,8 @@ def test_a_bias_is_for_choosing_and_is_steered_by_no_loss():
     )
     assert chosen.expert_BxLxP.tolist() == [[[1, 2]]]
     np.testing.assert_allclose(chosen.weight_BxLxP, [[[0.8, 0.2]]], rtol=1e-6)
+    alone = token_choice.favourites(model(experts_per_token=1, num_experts=3), score, score, None)
+    assert alone.weight_BxLxP.item() == 0.5  # not 1, by which the router would learn nothing
 
     keys: dict[str, Any] = dict(num_experts=4, experts_per_token=1, capacity_factor=0.0)
     steered, plain = (model(balance_rate=rate, **keys) for rate in (1.0, 0.0))
