@@ -15,6 +15,7 @@ seven axes, the slowest network first:
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -84,6 +85,26 @@ def sizes(wanted: ConfigDict, num_devices: int) -> dict[str, int]:
     return dict(zip(AXES, filled, strict=True))
 
 
+def split_cores() -> None:
+    """Make each core a device of its own, so that rows are drawn side by side on a CPU.
+
+    It has to come before JAX counts its devices; a number that somebody gave already stays.
+    """
+    given = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    config: Any = jax.config
+    if config.jax_num_cpu_devices < 0 and not given:
+        config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def for_rows(wanted: ConfigDict, rows: int) -> Sequence[Any]:
+    """This machine's devices, or where all are replicas, as many as share `rows` evenly."""
+    devices = jax.devices()
+    replicas = wanted.data == -1 and all(wanted[axis] == 1 for axis in AXES if axis != "data")
+    if not replicas or jax.process_count() > 1:
+        return devices
+    return devices[: max(n for n in range(1, len(devices) + 1) if rows % n == 0)]
+
+
 def make(wanted: ConfigDict, devices: Any = None) -> Mesh:
     """Return a mesh with the axes `AXES`.
 
@@ -110,6 +131,12 @@ def on_tpu() -> bool:
     """Whether the mesh in force is made of TPUs, which may not be this machine's."""
     kind = jax.sharding.get_abstract_mesh().abstract_device
     return kind is not None and kind.platform == "tpu"
+
+
+def on_cpu() -> bool:
+    """Whether the mesh in force is made of CPUs; where there is none, whether this machine is."""
+    kind = jax.sharding.get_abstract_mesh().abstract_device
+    return (jax.default_backend() if kind is None else kind.platform) == "cpu"
 
 
 def spec(names: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from research import data, families, processes, run_tokenizer, trained
+from research import data, families, mesh, processes, run_tokenizer, trained
 from research.data import sound
 from research.data.tokenizers import Bytes, Tokenizer
 from research.errors import UserError, nearest
@@ -188,6 +188,7 @@ def add_arguments(parser) -> None:
 
 def run(args) -> int:
     """Sample and say where the file is; or go on from prompts, and say what was given and drawn."""
+    mesh.split_cores()
     if args.prompt is None and args.prompts is None:
         _refuse_text_options(args)
         print(
@@ -206,8 +207,10 @@ def run(args) -> int:
     given = _read_prompts(Path(args.prompts)) if args.prompts else [args.prompt]
     prompts = [str(each) for each in given for _ in range(num)]
     others = dict(beam=args.beam, guess_by=args.guess_by, guesses=args.guesses)
+    alone = args.beam or args.guess_by  # prompts are continued one after another
+    rows = 1 if alone else min(len(prompts), continuing.ROWS)
     found = continuing.write(
-        continuing.open_run(args.run), prompts, options.settings(args, **others)
+        continuing.open_run(args.run, rows), prompts, options.settings(args, **others)
     )
     for number, each in enumerate(found, start=1):
         print(f"given {number}: {each.prompt}\ndrawn {number}: {each.text}\n")

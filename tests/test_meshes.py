@@ -121,3 +121,11 @@ def test_several_processes(single, data_folder, tmp_path, monkeypatch, count, ma
     for make in makes:
         with np.load(tmp_path / f"{make.__name__}.npz") as found:
             assert_same([found[f"arr_{index}"] for index in range(len(found))], single(make))
+
+
+def test_rows_share_as_many_devices_as_divide_them():
+    """All of eight or a part; where a mesh splits anything else, all."""
+    wanted = mesh.default_mesh()
+    assert [len(mesh.for_rows(wanted, rows)) for rows in (16, 12, 7, 1)] == [8, 6, 7, 1]
+    wanted.tensor = 2
+    assert len(mesh.for_rows(wanted, 1)) == 8

@@ -18,8 +18,9 @@ def complete(
     A prompt that is too long for config.data.length loses its beginning.
     """
     tokenizer = data.tokenizer(config.data) or Bytes()
-    network = families.load(config.family).drawn_from(config, params)
-    engine = Engine(network, config.evaluation.batch_size, config.data.length)
+    rows = config.evaluation.batch_size
+    network = families.load(config.family).drawn_from(config, params, rows)
+    engine = Engine(network, rows, config.data.length)
     most = config.data.length - new_tokens
 
     def ends(tokens: list[int]) -> int | None:

@@ -314,7 +314,7 @@ def sample(
         key, label_key = jax.random.split(key)
         label = pixels.classes(config.model, label_key, num)
     first = np.zeros((num, 1), int) if label is None else np.asarray(label)[:, None]
-    engine = Engine(drawn_from(config, params), num, length + bool(shape))
+    engine = Engine(drawn_from(config, params, num), num, length + bool(shape))
     count, drawing = engine.length - 1, Drawing(config.sampling.temperature)
     rows = generate(engine, first.tolist(), count, drawing, seed=int(jax.random.bits(key)))
     tokens_BxL = np.array([row.tokens for row in rows], np.int32)
@@ -356,8 +356,9 @@ def empty(config: ConfigDict, batch: int, length: int, dtype: Any = None, paddin
     return head(config).empty_cache(config.model, config.hardware, batch, length, dtype, padding)
 
 
-def drawn_from(config: ConfigDict, params: common.Params, devices: Any = None) -> Network:
-    """The network as an engine of `research.sampling` asks for it, laid out on `devices`."""
+def drawn_from(config: ConfigDict, params: common.Params, rows: int = 1) -> Network:
+    """The network as an engine of `research.sampling` asks for it, laid out for so many `rows`."""
+    devices = mesh.for_rows(config.hardware.mesh, rows)
     of, grid = head(config), mesh.make(config.hardware.mesh, devices)
     params = jax.device_put(params, mesh.shardings(grid, axes(config), params))
     forgets = hasattr(of, "forgets") and of.forgets(config.model, config.hardware)

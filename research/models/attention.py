@@ -5,6 +5,7 @@ What other attentions share with it stands here, too: who stands where, the kind
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ from ml_collections.config_dict import placeholder
 from research.errors import UserError
 from research.mesh import constrain
 from research.models import attention_cache, kernels, positions
+from research.models.attention_cache import Cache
 from research.models.common import Dense, Norm, look_up, parameter, residual_scale
 from research.models.kernels import KERNELS, Places, Rule
 from research.models.positions import POSITIONS
@@ -107,7 +109,7 @@ def check_heads(config: ConfigDict) -> None:
         )
 
 
-def empty_cache(model: Any, batch: int, length: int, dtype: Any) -> attention_cache.Cache:
+def empty_cache(model: Any, batch: int, length: int, dtype: Any) -> Cache:
     """Room for the keys and values of `length` positions: what a later position needs of them."""
     each = (model.num_kv_heads or model.num_heads, model.width // model.num_heads)
     kept = {"key": each, "value": each}
@@ -172,9 +174,18 @@ def _places(
     )
 
 
-def cached(where: Where, batch: int) -> jax.Array:
-    """The positions of what joins a cache, [B, L]."""
-    return jnp.broadcast_to(where.positions, (batch, where.positions.shape[-1]))
+def attended(cache: Any, where: Where, new: Cache, attend_to: Callable) -> tuple[Any, Any]:
+    """`attend_to` of the `new` keys and values, after all that a cache holds; and the next cache.
+
+    Args:
+        new: arrays [B, N, L, K] by name.
+        attend_to: (arrays [B, N, S, K] by name, positions [B, S] or None without a cache) -> any.
+    """
+    if cache is None:
+        return attend_to(new, None), None
+    batch = len(next(iter(new.values())))
+    at = jnp.broadcast_to(where.positions, (batch, where.positions.shape[-1]))
+    return attention_cache.attended(cache, at, new, attend_to)
 
 
 class Attention(nn.Module):
@@ -218,14 +229,13 @@ class Attention(nn.Module):
         q_GxBxNxLxK, k_BxNxLxK = turned(model, where, q_GxBxNxLxK, k_BxNxLxK)
         q_BxNxRxK = q_GxBxNxLxK.transpose(1, 2, 3, 0, 4).reshape(batch, kv_heads, -1, head_dim)
         q_BxNxRxK = constrain(q_BxNxRxK, "batch", "heads", "length", None)
-        at = None
-        if cache is not None:
-            new = {"key": k_BxNxLxK, "value": v_BxNxLxK}
-            cache, seen, at = attention_cache.join(cache, cached(where, batch), new)
-            k_BxNxLxK, v_BxNxLxK = seen["key"], seen["value"]
-        y, normaliser_BxNxR = attend(
-            model, self.causal, self.kernel, q_BxNxRxK, k_BxNxLxK, v_BxNxLxK, where, at
-        )
+
+        def attend_to(seen, at):
+            key, value = seen["key"], seen["value"]
+            return attend(model, self.causal, self.kernel, q_BxNxRxK, key, value, where, at)
+
+        new = {"key": k_BxNxLxK, "value": v_BxNxLxK}
+        (y, normaliser_BxNxR), cache = attended(cache, where, new, attend_to)
         y = constrain(y, "batch", "heads", "length", None)
         y = y.reshape(batch, kv_heads, length, groups, head_dim)
         if model.sink_logits:

@@ -6,7 +6,7 @@ last positions that a later one can see, the oldest first. As int8 it keeps a sc
 largest feature is 127 of it: what is read back is at most half of that scale away.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from jax import numpy as jnp
 from research import mesh
 
 Cache = dict[str, jax.Array]
+FEWEST = 64  # slots below which none are left unread
 
 
 def empty(
@@ -38,52 +39,65 @@ def empty(
     return cache
 
 
-def join(cache: Cache, positions_BxL: jax.Array, new: Cache) -> tuple[Cache, Cache, jax.Array]:
-    """Take the next L positions in.
+def attended(
+    cache: Cache, positions_BxL: jax.Array, new: Cache, attend: Callable[[Cache, jax.Array], Any]
+) -> tuple[Any, Cache]:
+    """Take the next L positions in, and let them attend.
 
     Args:
         new: arrays [B, N, L, K] by name.
+        attend: of all that those positions may see, themselves included, by name [B, N, S, K], and
+            of where it stands, [B, S].
 
     Returns:
-        the next cache; all that those positions may attend to, themselves included, by name
-        [B, N, S, K]; and where it stands, [B, S].
+        what `attend` does, and the next cache.
     """
-    whole = {name: x.dtype for name, x in new.items()}
     arrays = {"position": positions_BxL}
     for name, x in new.items():
         arrays |= _narrow(name, x) if f"{name}_scale" in cache else {name: x}
-    joined, kept = {}, {}
-    for name, x in arrays.items():
-        axis = 1 if name == "position" else 2
-        if "used" in cache:
-            joined[name] = kept[name] = _written(cache[name], x, cache["used"], axis)
-        else:
-            joined[name] = jnp.concatenate([cache[name], x.astype(cache[name].dtype)], axis)
-            slots = cache[name].shape[axis]
-            kept[name] = lax.slice_in_dim(
-                joined[name], joined[name].shape[axis] - slots, None, axis=axis
-            )
-    if "used" in cache:
-        kept["used"] = cache["used"] + positions_BxL.shape[1]
-    seen = {
-        name: _wide(joined, name, dtype)
-        if f"{name}_scale" in joined
-        else joined[name].astype(dtype)
-        for name, dtype in whole.items()
+    arrays = {name: x.astype(cache[name].dtype) for name, x in arrays.items()}
+
+    def seen(joined):
+        wide = {name: _wide(joined, name, x.dtype) for name, x in new.items()}
+        return attend(wide, joined["position"])
+
+    if "used" not in cache:
+        joined = {n: jnp.concatenate([cache[n], x], _slots(x)) for n, x in arrays.items()}
+        most = cache["position"].shape[1]
+        return seen(joined), {name: _part(x, -most, None) for name, x in joined.items()}
+    used = cache["used"]
+    joined = {
+        name: lax.dynamic_update_slice_in_dim(cache[name], x, used, _slots(x))
+        for name, x in arrays.items()
     }
-    return kept, seen, joined["position"]
+    used += positions_BxL.shape[1]
+    return _up_to(used, joined, seen), {**joined, "used": used}
 
 
-def _written(old: jax.Array, new: jax.Array, used: jax.Array, axis: int) -> jax.Array:
-    """`old` with `new` from `used` on, in place.
+def _up_to(used: jax.Array, joined: Cache, seen: Callable[[Cache], Any]) -> Any:
+    """`seen` of the first slots: all, or the fewest of a half, a quarter, ... that hold `used`.
 
-    A single example has no axis meanwhile, as products see it on one device: what XLA would reshape
-    in between it would write twice, each time into a copy.
+    On a CPU, whose time is that of reading; elsewhere a branch may cost more than it saves.
     """
-    new = new.astype(old.dtype)
-    if old.ndim == 4 and len(old) == 1 and mesh.size(*mesh.AXES) == 1:
-        return lax.dynamic_update_slice_in_dim(old[0], new[0], used, 1)[None]
-    return lax.dynamic_update_slice_in_dim(old, new, used, axis)
+    sizes = [joined["position"].shape[1]]
+    while sizes[-1] >= 2 * FEWEST and mesh.on_cpu():
+        sizes.append(-(-sizes[-1] // 2))
+    branches = [
+        lambda joined, size=size: seen({name: _part(x, 0, size) for name, x in joined.items()})
+        for size in sizes
+    ]
+    if len(sizes) == 1:
+        return branches[0](joined)
+    return lax.switch(sum(used <= size for size in sizes[1:]), branches, joined)
+
+
+def _slots(x: jax.Array) -> int:
+    """Which axis they are."""
+    return 1 if x.ndim == 2 else 2
+
+
+def _part(x: jax.Array, start: int, stop: int | None) -> jax.Array:
+    return x[:, start:stop] if x.ndim == 2 else x[:, :, start:stop]
 
 
 def _narrow(name: str, x: jax.Array) -> Cache:
@@ -94,4 +108,6 @@ def _narrow(name: str, x: jax.Array) -> Cache:
 
 
 def _wide(cache: Cache, name: str, dtype: Any) -> jax.Array:
-    return (cache[name].astype(jnp.float32) * cache[f"{name}_scale"]).astype(dtype)
+    """What stands under `name`, as it was given."""
+    x, scale = cache[name], cache.get(f"{name}_scale")
+    return (x if scale is None else x.astype(jnp.float32) * scale).astype(dtype)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research.errors import UserError
 from research.mesh import constrain
 from research.models import attention, attention_cache
-from research.models.attention import IN_ORDER, Where, attend, cached, turned
+from research.models.attention import IN_ORDER, Where, attend, attended, turned
 from research.models.common import Dense, Norm, parameter, residual_scale
 
 PARTS = attention.PARTS
@@ -71,15 +71,16 @@ class DifferentialAttention(nn.Module):
             q_BxNxLx2xK = Norm("rmsnorm", name="query_norm")(q_BxNxLx2xK)
             k_BxNxLx2xK = Norm("rmsnorm", name="key_norm")(k_BxNxLx2xK)
         queries = turned(model, where, *(q_BxNxLx2xK[..., i, :] for i in range(2)))
-        keys, at = turned(model, where, *(k_BxNxLx2xK[..., i, :] for i in range(2))), None
-        if cache is not None:
-            new = {"first": keys[0], "second": keys[1], "value": v_BxNxLxV}
-            cache, seen, at = attention_cache.join(cache, cached(where, batch), new)
-            keys, v_BxNxLxV = [seen["first"], seen["second"]], seen["value"]
-        y, taken = (
-            attend(model, self.causal, self.kernel, q, k, v_BxNxLxV, where, at)[0]
-            for q, k in zip(queries, keys, strict=True)
-        )
+        first, second = turned(model, where, *(k_BxNxLx2xK[..., i, :] for i in range(2)))
+
+        def attend_to(seen, at):
+            return [
+                attend(model, self.causal, self.kernel, q, seen[name], seen["value"], where, at)[0]
+                for q, name in zip(queries, ("first", "second"), strict=True)
+            ]
+
+        new = {"first": first, "second": second, "value": v_BxNxLxV}
+        (y, taken), cache = attended(cache, where, new, attend_to)
         y_BxNxLxV = y - self._share(head_dim).astype(y.dtype) * taken
         y_BxNxLxV = Norm("rmsnorm", name="head_norm")(y_BxNxLxV) * (1 - START)
         y_BxLxD = y_BxNxLxV.swapaxes(1, 2).reshape(batch, length, width)

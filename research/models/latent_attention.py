@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research.errors import UserError
 from research.mesh import constrain, gathered
 from research.models import attention, attention_cache
-from research.models.attention import IN_ORDER, Where, attend, cached, turned
+from research.models.attention import IN_ORDER, Where, attend, attended, turned
 from research.models.common import Dense, Norm, parameter, residual_scale
 
 PARTS = attention.PARTS
@@ -107,17 +107,18 @@ class LatentAttention(nn.Module):
             y_BxHxLxV, _ = attend(model, self.causal, self.kernel, q, k, v_BxHxLxV, where)
         else:
             new = {"latent": jnp.concatenate([c_BxLxC[:, None], r_Bx1xLxK], -1)}
-            cache, seen, at = attention_cache.join(cache, cached(where, batch), new)
-            k_Bx1xSxC = seen["latent"]
             q = jnp.einsum("bhlk,chk->blhc", q_nope, w_k_CxHxK)
             q = jnp.concatenate([q, q_turning.swapaxes(1, 2)], -1)
             # Scores are scaled by the root of a key's features, which here are others.
             q *= ((latent + turning) / (nope + turning)) ** 0.5
             q_Bx1xRxC = q.reshape(batch, 1, length * heads, latent + turning)
-            y, _ = attend(
-                model, self.causal, self.kernel, q_Bx1xRxC, k_Bx1xSxC, k_Bx1xSxC[..., :latent],
-                where, at,
-            )  # fmt: skip
+
+            def attend_to(seen, at):
+                k_Bx1xSxC = seen["latent"]
+                given = q_Bx1xRxC, k_Bx1xSxC, k_Bx1xSxC[..., :latent], where, at
+                return attend(model, self.causal, self.kernel, *given)[0]
+
+            y, cache = attended(cache, where, new, attend_to)
             y_BxLxHxC = y.reshape(batch, length, heads, latent)
             y_BxHxLxV = jnp.einsum("blhc,chv->bhlv", y_BxLxHxC, w_v_CxHxV)
         y_BxLxO = y_BxHxLxV.swapaxes(1, 2).reshape(batch, length, heads * value)

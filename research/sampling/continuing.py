@@ -20,6 +20,7 @@ from research.sampling.generate import Continuation, generate
 
 SEPARATOR = 0  # between documents, and before the first
 CACHES = {"": None, "int8": jnp.int8}
+ROWS = 16  # prompts that are continued together
 
 
 class Settings(NamedTuple):
@@ -63,8 +64,8 @@ class Writer(NamedTuple):
     tokenizer: Tokenizer
 
 
-def open_run(folder: str | Path) -> Writer:
-    """Load a run whose tokens are text.
+def open_run(folder: str | Path, rows: int = 1) -> Writer:
+    """Load a run whose tokens are text, to continue `rows` of them at a time.
 
     Raises:
         UserError: when there is no such run, its tokens are no text, or it predicts none in order.
@@ -75,7 +76,7 @@ def open_run(folder: str | Path) -> Writer:
     if tokenizer is None or not hasattr(family, "drawn_from"):
         raise UserError(f"{folder} is no run on text, so it has nothing to write after a prompt")
     config, params = trained.load(folder)
-    return Writer(config, family.drawn_from(config, params), tokenizer)
+    return Writer(config, family.drawn_from(config, params, rows), tokenizer)
 
 
 def write(
@@ -132,7 +133,7 @@ def _rows(
         return _by_beams(writer, tokens, settings, context, dtype, ends)
     if settings.guess_by:
         return _by_guesses(writer, tokens, settings, context, dtype, ends)
-    engine = Engine(writer.network, min(len(tokens), 16), context, dtype)
+    engine = Engine(writer.network, min(len(tokens), ROWS), context, dtype)
     return generate(
         engine, tokens, settings.tokens, settings.drawing,
         seed=settings.seed, ends=ends, told=told,

@@ -1,9 +1,9 @@
 """Tokens one after another from caches of static shape, by two compiled programs.
 
-One reads `CHUNK` positions of every row's prompt at a time, one draws up to `BLOCK` tokens of every
-row. Prompts of different lengths stand flush right, with padding before them that nothing sees, so
-the two serve prompts of any length; numbers of `Drawing` are arguments. What a row draws depends on
-its own key and position, not on the rows beside it.
+One reads a chunk of every row's prompt at a time, one draws up to `BLOCK` tokens of every row.
+Prompts of different lengths stand flush right, with padding before them that nothing sees, so the
+two serve prompts of any length; numbers of `Drawing` are arguments. What a row draws depends on its
+own key and position, not on the rows beside it.
 """
 
 import functools
@@ -21,7 +21,7 @@ from research.errors import UserError
 from research.sampling import drawing as drawings
 from research.sampling.drawing import Drawing
 
-CHUNK = 64  # positions of a prompt that are read at once
+CHUNK = 64  # positions of a prompt that are read at once; half where there are several
 BLOCK = 16  # tokens that are drawn before somebody looks at them
 
 
@@ -91,16 +91,25 @@ class Engine:
             dtype: of the cache, such as int8; None is that of products.
         """
         self.network, self.batch, self.length = network, batch, length
-        self.chunk = min(CHUNK, length)
+        self.chunk = min(CHUNK if batch == 1 else CHUNK // 2, length)
         self.slots = length + self.chunk - 1  # with the padding before a prompt
         self._dtype = dtype
         self.read_chunk, self.draw_block = programs_of(network)
         self.used = 0
 
+        self._start = jax.jit(
+            self._empty, out_shardings=jax.tree.map(self._place, jax.eval_shape(self._empty))
+        )
+
     def start(self) -> State:
         """Rows that have read nothing."""
+        self.used = 0
+        with self.on_grid():
+            return self._start()
+
+    def _empty(self) -> State:
         rows = (self.batch, self.network.vocab_size)
-        empty = State(
+        return State(
             cache=self.network.empty(
                 self.network.config, self.batch, self.length, self._dtype, self.chunk - 1
             ),
@@ -108,17 +117,14 @@ class Engine:
             logits=jnp.zeros(rows, jnp.float32),
             seen=jnp.zeros(rows, bool),
         )
-        self.used = 0
-        with self.on_grid():
-            return jax.tree.map(self._placed, empty)
 
-    def _placed(self, leaf: jax.Array) -> jax.Array:
+    def _place(self, leaf: Any) -> NamedSharding:
         """Rows over the replicas, heads of keys over tensor."""
         names = ("batch", "heads", None, None)[: leaf.ndim] if leaf.ndim != 2 else ("batch", None)
         names = (*names, *(None,) * (leaf.ndim - len(names)))
         if not leaf.ndim or leaf.shape[0] != self.batch:
             names = (None,) * leaf.ndim
-        return jax.device_put(leaf, NamedSharding(self.network.grid, mesh.spec(names, leaf.shape)))
+        return NamedSharding(self.network.grid, mesh.spec(names, leaf.shape))
 
     def read(self, state: State, prompts: Sequence[Sequence[int]]) -> State:
         """Read one prompt a row, of any lengths."""
@@ -198,12 +204,10 @@ def _programs(key: Any, held: programs.Carried) -> tuple[Callable, Callable]:
 
     def draw_block(params, state, drawing, key_B, count, allowed_BxV):
         batch, vocab_size = state.logits.shape
-        shapes = jax.tree.map(jnp.shape, state.cache)
         allowed_BxV &= jnp.arange(vocab_size) < symbols
 
         def one(carry):
             index, state, tokens, logs = carry
-            state = state._replace(cache=_unmerged(state.cache, shapes))
             keys = jax.vmap(jax.random.fold_in)(key_B, state.position)
             logits_BxV = drawings.repeated(state.logits, drawing, state.seen)
             logits_BxV = jnp.where(allowed_BxV, logits_BxV, -jnp.inf)
@@ -214,32 +218,21 @@ def _programs(key: Any, held: programs.Carried) -> tuple[Callable, Callable]:
                 config, params, token_B[:, None], state.position[:, None], state.cache
             )
             seen = state.seen.at[rows, token_B].set(True)
-            state = State(_merged(cache), state.position + 1, after_BxV, seen)
+            state = State(cache, state.position + 1, after_BxV, seen)
             return index + 1, state, tokens.at[:, index].set(token_B), logs.at[:, index].set(log_B)
 
-        state = state._replace(cache=_merged(state.cache))
         start = (0, state, jnp.zeros((batch, BLOCK), jnp.int32), jnp.zeros((batch, BLOCK)))
         _, state, tokens, logs = jax.lax.while_loop(lambda carry: carry[0] < count, one, start)
-        return state._replace(cache=_unmerged(state.cache, shapes)), tokens, logs
+        return state, tokens, logs
 
     return jax.jit(read_chunk, donate_argnums=1), jax.jit(draw_block, donate_argnums=1)
 
 
-def _merged(cache: Any) -> Any:
-    """A cache of one row without its axis, [N, S, K], as products read it on one device.
-
-    A loop that carries it otherwise writes it twice a token, each time into a copy: XLA's in-place
-    update does not look through a reshape.
-    """
-    if mesh.size(*mesh.AXES) > 1:
-        return cache
-    return jax.tree.map(lambda x: x[0] if x.ndim == 4 and len(x) == 1 else x, cache)
-
-
-def _unmerged(cache: Any, shapes: Any) -> Any:
-    return jax.tree.map(lambda x, shape: x.reshape(shape), cache, shapes)
-
-
 def row_keys(seed: int, rows: Sequence[int]) -> jax.Array:
     """The key of each row, by its number."""
-    return jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.array(rows))
+    return _row_keys(np.uint32(seed % 2**32), np.array(rows))
+
+
+@jax.jit
+def _row_keys(seed: jax.Array, rows_B: jax.Array) -> jax.Array:
+    return jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(rows_B)

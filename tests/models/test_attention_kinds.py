@@ -95,10 +95,30 @@ def test_a_narrow_cache_is_near():
     x = jax.random.normal(KEY, (2, 3, 5, 8))
     cache = attention_cache.empty({"key": (3, 8)}, 2, 5, None, jnp.int8)
     at = jnp.broadcast_to(jnp.arange(5), (2, 5))
-    _, seen, _ = attention_cache.join(cache, at, {"key": x})
+    seen, _ = attention_cache.attended(cache, at, {"key": x}, lambda seen, at: seen)
     bound = np.abs(np.asarray(x)).max(-1, keepdims=True) / 254
     off = np.abs(np.asarray(seen["key"] - x))
     assert np.all(off <= bound * (1 + 1e-5)) and off.max() > 0
+
+
+def test_a_cache_is_read_as_far_as_it_is_filled(monkeypatch):
+    """Of 16 slots the first 2, 4, 8 or all are read, and what is read is all there is."""
+    monkeypatch.setattr(attention_cache, "FEWEST", 2)
+    x_1x1x16x4 = jax.random.normal(KEY, (1, 1, 16, 4))
+    cache = attention_cache.empty({"key": (1, 4)}, 1, 16, None, jnp.float32)
+
+    @jax.jit
+    def add(cache, at, x):
+        def attend(seen, at):
+            return (seen["key"] * (at >= 0)[:, None, :, None]).sum(2), seen["key"].shape[2]
+
+        return attention_cache.attended(cache, at, {"key": x}, attend)
+
+    for used in range(1, 17):
+        at = jnp.full((1, 1), used - 1)
+        (total, read), cache = add(cache, at, x_1x1x16x4[:, :, used - 1 : used])
+        np.testing.assert_allclose(total, x_1x1x16x4[:, :, :used].sum(2), rtol=1e-5, atol=1e-6)
+        assert read == max(2, 1 << (used - 1).bit_length())
 
 
 def test_a_pattern_scanned_is_the_pattern_in_a_line(whole):

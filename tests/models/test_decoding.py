@@ -29,7 +29,7 @@ def tiny(vocab=5, seed=0, **model):
 
 
 def engine_of(config, params, batch, length=16, **keys):
-    network = autoregressive.drawn_from(config, params, jax.devices()[:1])
+    network = autoregressive.drawn_from(config, params)
     return Engine(network, batch, length, **keys)
 
 
