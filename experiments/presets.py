@@ -1,7 +1,7 @@
 """What does a published decoder need, and how does it learn here?
 
-Question: by name, what does a model of GPT-2, Llama, Mistral, Mixtral, Pythia or Chinchilla's
-table cost on a slice, and does its shape learn? `research/presets.py` has the table.
+Question: by name, what does a model of GPT-2, Llama, Mistral, Mixtral, Pythia, DeepSeek-V3 or
+Chinchilla's table cost on a slice, and does its shape learn? `research/presets.py` has the table.
 
     python -m research dryrun --config experiments/presets.py:llama3_8b --topology v5e:16x16
     python -m research train --config experiments/presets.py:pythia_14m --workdir runs/pythia \

@@ -108,7 +108,19 @@ def _chinchilla(width: int, num_heads: int, depth: int) -> Preset:
     return Preset(CHINCHILLA | heads(width, depth, num_heads), 2048, total)
 
 
+# DeepSeek-AI 2024 (arXiv 2412.19437), as it was trained at first, without the token beyond the
+# next. Its experts are also chosen by groups and weigh 2.5 in all, which these do not.
+DENSE, SPARSE = f"channel=mlp,mlp_ratio={18_432 / 7168:.7f}", "channel=moe"
+DEEPSEEK_V3 = PLAIN | heads(7168, 61, 128) | dict(
+    pattern=(DENSE,) * 3 + (SPARSE,) * 58, vocab_size=129_280,
+    mixer="latent", latent_dim=512, query_latent_dim=1536, nope_dim=128, rotary_dim=64,
+    value_dim=128, channel="moe", router="sigmoid", num_experts=256, experts_per_token=8,
+    shared_experts=1, mlp_ratio=2048 / 7168, activation="swiglu", capacity_factor=0.0,
+    balance_rate=1.0, balance_weight=1e-4,
+)  # fmt: skip
+
 PRESETS = {
+    "deepseek_v3": Preset(DEEPSEEK_V3, 4096, 671_026_419_200),
     "gpt2": _gpt2(768, 12, 124_439_808),
     "gpt2_medium": _gpt2(1024, 24, 354_823_168),
     "gpt2_large": _gpt2(1280, 36, 774_030_080),

@@ -22,10 +22,13 @@ def total(preset) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes_of))
 
 
-NAMES = [name for name in presets.PRESETS if not name.startswith("chinchilla")]
+NAMES = [name for name in presets.PRESETS if not name.startswith(("chinchilla", "deepseek"))]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "chinchilla_44m", "chinchilla_16183m"])
+LONG = pytest.param("deepseek_v3", marks=pytest.mark.slow)  # 61 layers, of two kinds
+
+
+@pytest.mark.parametrize("name", [*NAMES, "chinchilla_44m", "chinchilla_16183m", LONG])
 def test_parameters_are_as_published(name):
     assert total(presets.load(name)) == presets.load(name).total
 
