@@ -1,4 +1,4 @@
-"""`make bench`: how fast this machine trains, each row beside its goal. Nothing here is a test.
+"""`make bench`: how fast this machine trains and draws, each row beside its goal. No tests here.
 
 make bench                      # a few minutes
 make bench ARGS='--seconds 20'  # longer windows, for a busy machine
@@ -179,6 +179,8 @@ def main() -> None:
     train_step(LARGE, options.seconds, "at least 55%")
     pinned_workers(SMALL, options.seconds)
     compile_times()
+    # In a process of its own, where each core may be a device.
+    subprocess.run([sys.executable, "-m", "tests.bench.decode"], check=True)
     if options.sweep:
         sweep()
 
