@@ -2,21 +2,32 @@
 
 Question: at 5 to 1,000 tokens a parameter, do losses at one ratio fall with compute by one exponent
 whatever the ratio is, while the constant in front grows with it?
-Cost: 1.2e13 FLOPs in 26 trials (trunks shared), about 6 minutes on two cores.
-Expected: the reducible loss is (a M^eta + b M^-eta) C^-eta at M tokens a parameter: lines of its
-log against that of compute are parallel, at a distance that the ratio says, for 5 to 640 tokens a
-parameter (Gadre et al. 2024, equation 4 and figure 2; eta = .136 on RedPajama, half the power of
-size or data). This is Chinchilla's law with alpha = beta: a fit of that one says whether they are.
+Cost: 1.2e13 FLOPs in 26 trials (trunks shared), about 6 minutes on two cores. The runs are in
+overtraining.csv. The largest run of each width is of some 2e12 FLOPs, so that 1,000 tokens a
+parameter are the narrowest's, and read the text 1.3 times.
+Expected, as found: the reducible loss is (a M^eta + b M^-eta) C^-eta at M tokens a parameter, one
+exponent for all ratios (Gadre et al. 2024, equation 4 and figure 2; eta = .136 on RedPajama).
 
-The largest run of each width is of some 2e12 FLOPs, so that 1,000 tokens a parameter are the
-narrowest's, and read the text 1.3 times.
+- The law holds to 1.9% (standard deviation of the residuals), and these do not go with the ratio:
+  their means at each ratio are within .8% of zero. eta is .249 [.157, .307] and the floor 1.27 bits
+  a byte [.63, 1.48]. The constant is least at 13 tokens a parameter, and 1.6 times that at 1,000.
+- Above that floor the loss falls with compute as ^-.21, ^-.24, ^-.26, ^-.25, ^-.24 and ^-.24 at 5,
+  10, 20, 40, 80 and 160 tokens a parameter: those intervals all meet.
+- Chinchilla's law has alpha .58 [.18, .88] and beta .50 [.31, .62]: they may be one, as the law
+  wants, but its floor is not identified, and so far apart are their ends that it is no sharp test.
+- A fit of the runs to 160 tokens a parameter says too little for those at 320 to 1,000, by 1.6 to
+  4.1%, the more the longer, though all are inside its intervals. It has a lower floor, 1.08: four
+  widths do not tell a floor from an exponent.
+
+Literature: agrees with Gadre et al. 2024 in parallel lines whose distance the ratio says. The
+exponent is nearly twice theirs, of models 1,000 times as large and more.
 
     python -m research fit experiments/overtraining.csv --law overtraining --params params \
         --data tokens --loss loss
     python -m research fit experiments/overtraining.csv --law chinchilla --params params \
         --data tokens --loss loss
-    python -m research power experiments/overtraining.csv --loss loss --over flops --by ratio \
-        --where "ratio <= 40"
+    python -m research power experiments/overtraining.csv --loss "loss - 1.27" --over flops \
+        --by ratio --where "ratio <= 160"
 
 At the size of a pod: `SIZES` times 16, `MOST` times 65,536 and `BATCH` times 256 in a copy of this
 file, on a source of 4 billion tokens or more.
@@ -35,6 +46,11 @@ PARTS = {
         "data_unit": "tokens",
     }
 }
+ANSWERS = (
+    "fit --law overtraining --params params --data tokens --loss loss",
+    "fit --law chinchilla --params params --data tokens --loss loss",
+    "power --loss 'loss - 1.27' --over flops --by ratio --where 'ratio <= 160'",
+)
 SIZES = (16, 24, 32, 48)
 RATIOS = (5, 10, 20, 40, 80, 160, 320, 640, 1000)  # tokens a parameter, all parameters counted
 MOST = 2.5e12  # FLOPs of a run, as 6 N D
