@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -72,3 +73,64 @@ def test_the_critical_batch_grows_as_the_loss_falls(capsys):
     narrow, wide = found("--target", "3.05")
     assert 8 < narrow["value"] < 15 and 12 < wide["low"] < narrow["high"]
     assert found()[1]["value"] > wide["value"]
+
+
+def losses(table, *columns):
+    """The loss by values of the columns, as `losses[a, b]`."""
+    return pd.read_csv(f"experiments/{table}.csv").set_index(list(columns)).loss.to_dict()
+
+
+def test_runs_of_all_ratios_follow_one_law():
+    """At the docstring's parameters: a fit by the lab takes ten seconds."""
+    runs = pd.read_csv("experiments/overtraining.csv")
+    ratio, flops = runs.tokens / runs.params, 6 * runs.params * runs.tokens
+    eta = 0.249
+    law = 1.271 + (182.2 * ratio**eta + 663.2 * ratio**-eta) * flops**-eta
+    off = np.log(runs.loss / law)
+    assert off.std() < 0.0195 and off.groupby(runs.ratio).mean().abs().max() < 0.008
+    # Lines are parallel above the floor: slopes from 10 to 160 tokens a parameter are like another.
+    own = runs[runs.ratio.between(10, 160)].assign(above=np.log(runs.loss - 1.27))
+    slopes = [np.polyfit(np.log(rows.flops), rows.above, 1)[0] for _, rows in own.groupby("ratio")]
+    assert -0.27 < min(slopes) and max(slopes) < -0.23
+
+
+def test_short_convolutions_and_lstms_take_less_compute_than_attention(capsys):
+    command = ["compare", "experiments/mixers.csv", "--params", "params", "--data", "data"]
+    command += ["--flops", "flops", "--loss", "loss", "--arms", "attention,convolution,lstm,mamba2"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["comparisons"]
+    convolution, lstm, mamba2 = (each["multiplier"] for each in found)
+    assert convolution["low"] > 1.3 and lstm["low"] > 1.1 and mamba2["high"] < 1
+    assert found[0]["trend"]["high"] < 0
+
+
+def test_likelihood_falls_with_the_loss_and_nothing_else_does_at_once(capsys):
+    runs = pd.read_csv("experiments/emergence.csv")
+    assert runs.loss.rank().corr(runs.likelihood.rank()) > 0.95
+    assert not runs.completion.any() and not runs.forced.any()
+    spaces = runs[runs.loss > 2.124]  # all that they write, to the last of 73 bytes
+    assert spaces.distance.nunique() == 1 and runs[runs.loss < 1.9].distance.max() < 52
+    assert runs.choice_body.between(0.21, 0.30).all() and runs.choice_name.min() > 0.3
+    command = ["power", "experiments/emergence.csv", "--loss", "likelihood", "--over", "loss"]
+    assert main([*command, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["arms"]
+    assert found["loss"]["low"] < 1 < found["loss"]["high"]
+
+
+def test_four_passes_are_nearly_as_good_as_new_text_and_many_more_harm():
+    loss = losses("repetition", "arm", "size", "tokens")
+    passes = {"small": {4: 2**18, 16: 2**20, 64: 2**22}, "middle": {4: 2**20, 16: 2**22}}
+    cost = {
+        (arm, size, times): loss[arm, size, tokens] - loss["all", size, tokens]
+        for arm, own in passes.items()
+        for times, tokens in own.items()
+        for size in (16, 32, 48)
+    }
+    assert all(0.018 < value < 0.061 for (*_, times), value in cost.items() if times == 4)
+    assert cost["middle", 16, 16] < 0.03 and cost["small", 48, 16] > 0.6
+    least = {
+        size: min(passes["small"], key=lambda times: loss["small", size, passes["small"][times]])
+        for size in (16, 32, 48)
+    }
+    assert least == {16: 64, 32: 16, 48: 4}
+    assert loss["small", 48, 2**22] - loss["small", 48, 2**18] > 1.5
