@@ -4,16 +4,30 @@ Question: four shapes of nearly equal parameters, from 64 times as wide as deep 
 same at four times the parameters: how far apart are their losses at equal FLOPs, how many times the
 FLOPs of the ladder's two layers does one layer, do four and eight need, and does the best depth
 grow with the size?
-Cost: 2.0e13 FLOPs in 36 trials (trunks shared), about 9 minutes on two cores.
-Expected: at a fixed number of parameters outside of the tables the shape hardly matters: the ratio
-of width to depth may vary 40-fold, and 6 layers of 4,288 are within 3% of 48 of 1,600 (Kaplan et
-al. 2020, section 3.1 and figure 5); but one layer is worse than all others (their figure 6). Layers
-pay up to the log of the width to base 3, which is 3 to 4 here, and are no better than width beyond
-(Levine et al. 2020): eight should lose, by less at the larger size.
+Cost: 2.0e13 FLOPs in 36 trials (trunks shared), about 9 minutes on two cores. The runs are in
+shape_text.csv.
+Expected, as found: between two and four layers the shape hardly matters, and the deeper gains with
+the size; one layer and eight are worse. Two layers need these times the FLOPs of the other shape at
+equal loss, by `compare shape_text.csv`, 95% intervals:
 
-    python -m research compare runs/shape_text --arms depth_2,depth_1
-    python -m research compare runs/shape_text --arms depth_2,depth_4
-    python -m research compare runs/shape_text --arms depth_2,depth_8
+- at some 210,000 parameters in layers, losses of 3.1 to 2.1 bits a byte: one layer .87 [.80, .94],
+  four 1.12 [1.06, 1.17], eight .91 [.83, .99];
+- at the better of both sizes, which is the small one but for four layers at the end: one .83 [.69,
+  .99], four .92 [.80, 1.06], eight .60 [.47, .76]. No trend can be told from one.
+
+At equal FLOPs two and four layers are within 2.6% of loss at both sizes. Four are better at the
+larger, by 1.9 to 2.6%, and worse by .4 to 1.9% at the smaller: the best depth grows with the size.
+Eight at 24 wide begin 14% behind and end 3.4% behind; at 48 wide they are 1.3 to 2.7% behind. One
+layer falls behind as compute grows, from 0 to 3.6% and from 1.3 to 4.3%. A second seed, at the
+smallest budget alone, is off by .2 to .7%. FLOPs count heads and tables, of which deep networks
+have less, so that they take more steps of as many parameters.
+
+Literature: agrees with Kaplan et al. 2020 (section 3.1) that shapes in between are within 3% and
+that one layer is worse, and with Levine et al. 2020, by whose log of the width to base 3 layers pay
+up to 2.9 to 4.4 here: eight lose, by less where the network is wider, and four gain.
+
+    python -m research compare experiments/shape_text.csv --arms depth_2,depth_1,depth_4,depth_8 \
+        --params params --data tokens --flops flops --loss loss --where "inner > 100000"
 
 At the size of a pod: widths times 16, `BUDGETS` times 65,536 and a batch of 2,048 in a copy of this
 file; FLOPs go with the square of parameters, so the numbers of steps stay.
@@ -32,6 +46,12 @@ PARTS = {
         "data_unit": "tokens",
     }
 }
+ANSWERS = (
+    "compare --arms depth_2,depth_1,depth_4,depth_8 --params params --data tokens --flops flops"
+    " --loss loss --where 'inner > 100000'",
+    "compare --arms depth_2,depth_1,depth_4,depth_8 --params params --data tokens --flops flops"
+    " --loss loss",
+)
 # By depth, the widths of some 50,000 and some 210,000 parameters in layers.
 SHAPES = {1: (64, 128), 2: (48, 96), 4: (32, 64), 8: (24, 48)}
 BUDGETS = (2e11, 4e11, 8e11, 1.6e12)
