@@ -134,3 +134,30 @@ def test_four_passes_are_nearly_as_good_as_new_text_and_many_more_harm():
     }
     assert least == {16: 64, 32: 16, 48: 4}
     assert loss["small", 48, 2**22] - loss["small", 48, 2**18] > 1.5
+
+
+def test_four_layers_gain_with_the_size_and_one_and_eight_lose():
+    runs = pd.read_csv("experiments/shape_text.csv").query("seed == 0")
+    loss = runs.assign(large=runs.inner > 1e5).set_index(["large", "depth", "budget"]).loss
+    small, large = (
+        loss[size].unstack("depth").pipe(lambda own: own.div(own[2], axis=0) - 1)
+        for size in (False, True)
+    )
+    assert small[4].between(0, 0.02).all() and large[4].between(-0.027, -0.018).all()
+    assert (small[8] > 0.03).all() and large[8].between(0.01, 0.03).all()
+    assert small[1].iloc[-1] > 0.03 and large[1].is_monotonic_increasing and (large[1] > 0.01).all()
+
+
+def test_a_longer_window_pays_to_128_bytes_and_more_the_larger_the_network():
+    loss = losses("context", "size", "length", "position")
+    gains = []
+    for size in (24, 48, 64):
+        whole = {length: loss[size, length, 0] for length in (16, 32, 64, 128, 256, 512)}
+        assert min(whole, key=whole.get) == 128
+        gains.append(1 - whole[128] / whole[16])
+        early = [loss[size, length, 8] for length in (64, 128, 256, 512)]
+        assert early == sorted(early)
+        flat = [loss[size, 512, position] for position in (32, 64, 128, 256)]
+        assert max(flat) / min(flat) - 1 < 0.015
+        assert all(loss[size, 512, octave] - loss[size, 128, octave] > 0.09 for octave in (32, 64))
+    assert gains == sorted(gains) and gains[0] > 0.05 and gains[-1] > 0.11
