@@ -20,7 +20,7 @@ exponent for all ratios (Gadre et al. 2024, equation 4 and figure 2; eta = .136 
   widths do not tell a floor from an exponent.
 
 Literature: agrees with Gadre et al. 2024 in parallel lines whose distance the ratio says. The
-exponent is nearly twice theirs, of models 1,000 times as large and more.
+exponent is nearly twice theirs, of models a hundred times as large and more.
 
     python -m research fit experiments/overtraining.csv --law overtraining --params params \
         --data tokens --loss loss
