@@ -35,8 +35,8 @@ losses rise where both fall.
         --where "position == 8"
 
 Loss by position is `by_position`'s, a score an octave, named by its first position. All lengths
-score the same 262,144 bytes; the last octave of a length is one position, and noisy. At equal
-tokens longer windows cost more FLOPs, by attention alone.
+score the same 262,144 bytes; the last octave of a length is one position, and noisy. The FLOPs
+of a run stand in its row of position 0. At equal tokens longer windows cost more, by attention.
 
 At the size of a pod: `LENGTHS` times 64, `SIZES` times 16 and `TOKENS` times 256 in a copy of this
 file, with config.hardware.attention="splash" and mesh.sequence devices a window.
