@@ -161,3 +161,16 @@ def test_a_longer_window_pays_to_128_bytes_and_more_the_larger_the_network():
         assert max(flat) / min(flat) - 1 < 0.015
         assert all(loss[size, 512, octave] - loss[size, 128, octave] > 0.09 for octave in (32, 64))
     assert gains == sorted(gains) and gains[0] > 0.05 and gains[-1] > 0.11
+
+
+def test_alibi_holds_in_longer_windows_and_of_rotary_yarn_breaks_least(capsys):
+    command = ["power", "experiments/length_generalisation.csv", *RATES[:2], "--over", "length"]
+    command += ["--over", "budget", "--where", "kind == 'window' and arm != 'learned'", "--json"]
+    assert main(command) == 0
+    arms = json.loads(capsys.readouterr().out)["arms"]
+    found = {row["arm"]: row["length"] for row in arms}
+    assert found["alibi"]["high"] < 0
+    assert all(each["low"] > 0.05 for arm, each in found.items() if arm != "alibi")
+    order = ["rotary_yarn", "rotary_ntk", "rotary", "rotary_linear"]
+    assert order == sorted(order, key=lambda arm: found[arm]["value"])
+    assert found["none"]["high"] < found["rotary"]["low"] < found["none_in_two"]["value"]
