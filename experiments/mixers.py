@@ -25,9 +25,9 @@ is cheap wins; every arm has the rates of attention, and smear, itself a convolu
 horizons of one trunk as independent, one seed each. Two sizes and eightfold compute tell a constant
 and hardly an exponent.
 
-Literature: disagrees with Kaplan et al. 2020, figure 7, where LSTMs fall behind: here they lead,
-which longer windows and larger networks may turn. Agrees with Yang et al. 2025 (arXiv 2412.06464)
-in the order of the gated delta rule, Mamba-2 and delta's hybrid, by less than is certain.
+Literature: partly: not as in Kaplan et al. 2020, figure 7, where LSTMs fall behind: here they lead,
+which longer windows and larger networks may turn. As in Yang et al. 2025 (arXiv 2412.06464) the
+gated delta rule is ahead of Mamba-2, by less than is certain, and its hybrid ahead of it.
 
     python -m research compare mixers.csv --params params --data data --flops flops --loss loss \\
         --arms attention,gated_delta,mamba2,delta_hybrid,mamba2_hybrid,lstm,convolution

@@ -9,8 +9,9 @@ Expected, as found: a token's worth decays as exp(-repeats / R_D*) (Muennighoff 
 equations 5 and 6, who have 15.4). Of runs of at most 16 passes R_D* is 18 [6.5, 36]; with those of
 64 it is 12 [3.5, 20]. R_N*, by which surplus parameters decay, is not identified.
 
-- Four passes cost .02 to .06 bits a byte against as many tokens never seen before, at losses of 2.1
-  to 3.1: 1 to 2%. One pass of 65,536 bytes costs -.02 to .02, which is the scatter of a seed.
+- Four passes cost .02 to .06 bits a byte against as many tokens never seen before, .6 to 2.3% of
+  the loss. One pass of a set costs -.02 to .05: so much is the scatter of seeds and sets, and what
+  four passes cost can hardly be told from it.
 - What 16 passes cost depends on the set and the size, by a factor of 24: .03, .07 and .09 bits at
   16, 32 and 48 wide for 262,144 bytes, and .12, .30 and .61 for 65,536. The law has no such term,
   and misses by 12% (scatter) with all runs.

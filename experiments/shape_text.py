@@ -12,8 +12,8 @@ equal loss, by `compare shape_text.csv`, 95% intervals:
 
 - at some 210,000 parameters in layers, losses of 3.1 to 2.1 bits a byte: one layer .87 [.80, .94],
   four 1.12 [1.06, 1.17], eight .91 [.83, .99];
-- at the better of both sizes, which is the small one but for four layers at the end: one .83 [.69,
-  .99], four .92 [.80, 1.06], eight .60 [.47, .76]. No trend can be told from one.
+- at the better of both sizes, which is the small one at all of these budgets: one .83 [.69, .99],
+  four .92 [.80, 1.06], eight .60 [.47, .76]. No trend with compute can be told from none.
 
 At equal FLOPs two and four layers are within 2.6% of loss at both sizes. Four are better at the
 larger, by 1.9 to 2.6%, and worse by .4 to 1.9% at the smaller: the best depth grows with the size.

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from research.__main__ import main
+from research.scaling import laws
 
 RATES = ["--loss", "loss", "--rate", "rate", "--over"]
 
@@ -134,6 +135,21 @@ def test_four_passes_are_nearly_as_good_as_new_text_and_many_more_harm():
     }
     assert least == {16: 64, 32: 16, 48: 4}
     assert loss["small", 48, 2**22] - loss["small", 48, 2**18] > 1.5
+
+
+def test_a_repeated_token_is_worth_less_by_the_pass_as_muennighoff_have_it():
+    """At the lab's other parameters of runs to 16 passes, whose fit takes a minute."""
+    runs = pd.read_csv("experiments/repetition.csv").query("epochs < 17")
+    columns = {"N": "params", "D": "tokens", "U": "unique"}
+    values = {name: runs[column].to_numpy(float) for name, column in columns.items()}
+    own = {"E": 0.7404, "A": 39.78, "B": 38.8, "alpha": 0.3726, "beta": 0.2761, "R_N_star": 3.114}
+
+    def off(passes):
+        law = laws.MUENNIGHOFF.function(own | {"R_D_star": passes}, values)
+        return np.abs(np.log(runs.loss / law)).mean()
+
+    assert off(18.4) < 0.0155 and min(off(6.5), off(36)) > off(18.4) + 0.001
+    assert off(3) > 2 * off(18.4)
 
 
 def test_four_layers_gain_with_the_size_and_one_and_eight_lose():
