@@ -106,7 +106,7 @@ def rewound(cache: Any, count: jax.Array, before_Bx1: jax.Array) -> Any:
 
 def apart(model: Any, params: Params) -> Params:
     """The parameters, each layer's by themselves, as a loop over positions reads them."""
-    blocks = transformer.apart(params["stack"]["blocks"], model)
+    blocks = [*transformer.apart(params["stack"]["blocks"], model)]
     return {**params, "stack": {**params["stack"], "blocks": blocks}}
 
 

@@ -7,6 +7,7 @@ of each entry of the pattern lie together, under its number.
 """
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -152,11 +153,16 @@ def empty_cache(
     return found
 
 
-def apart(blocks: Any, model: Any) -> list[Any]:
-    """The parameters of each layer: read so, nothing is cut out of a stack at each use."""
-    tree = blocks if model.pattern else {"0": blocks}
-    rows = [(tree[str(entry)], row) for entry, row, _ in by_layer(model)]
-    return [jax.tree.map(lambda leaf, row=row: leaf[row], each) for each, row in rows]
+def apart(blocks: Any, model: Any, first: int = 0) -> Iterator[Any]:
+    """The parameters of each layer from the `first` on, cut out of the stacks that they lie in."""
+    stacks = _stacks(blocks, model)
+    for entry, row, _ in by_layer(model)[first:]:
+        yield jax.tree.map(lambda leaf, row=row: leaf[row], stacks[entry])
+
+
+def _stacks(blocks: Any, model: Any) -> list[Any]:
+    """The stacked parameters of each entry of the pattern, whose names order as texts do."""
+    return [blocks[str(e)] for e in range(len(layers(model)))] if model.pattern else [blocks]
 
 
 class Block(nn.Module):
@@ -285,65 +291,67 @@ class Stack(nn.Module):
             Block(each, self.causal, hardware.attention, dtype, parent=None)
             for each in layers(model)
         ]
-
-        def init(key):
-            drawn = {}
-            for entry, block in enumerate(blocks):
-                own = jax.random.fold_in(key, entry) if model.pattern else key
-                keys = jax.random.split(own, -(-(model.depth - entry) // len(blocks)))
-                stacked = jax.vmap(lambda key, b=block: b.init(key, x, *given)["params"])(keys)
-                drawn[str(entry)] = nn.meta.add_axis(stacked, 0, {nn.PARTITION_NAME: "layers"})
-            return drawn if model.pattern else drawn["0"]
-
-        found: Any = declared(self, "blocks", init)
+        found: Any = declared(self, "blocks", _drawn, model, blocks, x, given)
         if self.is_initializing():  # nobody reads what new layers make of an example
             return x, {}, cache
         stages, straight = size("stage"), hardware.unroll >= model.depth or cache is not None
-
-        def run(entry, layer, x, given, cache=(None, None)):
-            def body(layer, x, given, cache):
-                y: Any = blocks[entry].apply({"params": layer}, x, *given, cache)
-                return y
-
-            if hardware.remat != "none":
-                policy = REMAT_POLICIES[hardware.remat]
-                body = jax.checkpoint(body, policy=policy, prevent_cse=straight and stages == 1)
-            return body(layer, x, given, cache)
-
+        barrier = straight and stages == 1
+        runs = [_runner(block, hardware.remat, barrier) for block in blocks]
         if stages > 1 and cache is None:
-            turns = hardware.microbatches or stages
-            one = lambda *a: run(0, *a)[:2]  # noqa: E731
+            turns, one = hardware.microbatches or stages, lambda *layer: runs[0](*layer)[:2]
             x, measures = pipeline.run(one, found, x, given, stages, turns)
             return x, jax.tree.map(lambda m: m / model.depth, measures), None
-        rows: list[Any] = []
-        kept: list[Any] = []
-        own: Any = found if isinstance(found, list) else None
-        entries: Any = found if model.pattern else {"0": found}
-        scanned = 0 if straight else model.depth // len(blocks)  # rounds of the pattern
-        if scanned:
+        rounds, measured = 0 if straight else model.depth // len(blocks), []
+        if rounds:
+            stacks = jax.tree.map(lambda leaf: leaf[:rounds], _stacks(found, model))
+            round_of = lambda x, entries: _in_line(runs, entries, x, given)[:2]  # noqa: E731
+            x, measured = jax.lax.scan(round_of, x, stacks)
+        rest = found if isinstance(found, list) else apart(found, model, rounds * len(blocks))
+        x, others, kept = _in_line(runs, rest, x, given, cache)
+        return x, _means(measured + others), None if cache is None else kept
 
-            def round_of(x, layers):
-                measured = []
-                for entry, layer in enumerate(layers):
-                    x, row, _ = run(entry, layer, x, given)
-                    measured.append(row)
-                return x, measured
 
-            first = [
-                jax.tree.map(lambda w: w[:scanned], entries[str(e)]) for e in range(len(blocks))
-            ]
-            x, measured = jax.lax.scan(round_of, x, first)
-            rows += measured
-        for index, (entry, row, _) in enumerate(by_layer(model)):
-            if row < scanned:
-                continue
-            layer = own[index] if own else jax.tree.map(lambda w, r=row: w[r], entries[str(entry)])
-            x, measured, after = run(
-                entry, layer, x, given, cache[index] if cache else (None, None)
-            )
-            rows.append(measured)
-            kept.append(after)
-        return x, _means(rows), None if cache is None else kept
+def _drawn(key: jax.Array, model: Any, blocks: list[Block], x: jax.Array, given: tuple) -> Any:
+    """New parameters of all layers, a block an entry of the pattern; stacked, entry by entry."""
+    drawn = {}
+    for entry, block in enumerate(blocks):
+        entry_key = jax.random.fold_in(key, entry) if model.pattern else key
+        keys = jax.random.split(entry_key, -(-(model.depth - entry) // len(blocks)))
+        stacked = jax.vmap(lambda key, b=block: b.init(key, x, *given)["params"])(keys)
+        drawn[str(entry)] = nn.meta.add_axis(stacked, 0, {nn.PARTITION_NAME: "layers"})
+    return drawn if model.pattern else drawn["0"]
+
+
+def _runner(block: Block, remat: str, barrier: bool) -> Callable:
+    """`block` as a function of its parameters, x, what is `given` beside x, and its cache.
+
+    The backward pass computes again what `remat` does not keep; outside of a scan only a `barrier`
+    stops XLA from merging the two computations into one.
+    """
+
+    def run(layer, x, given, cache=(None, None)):
+        y: Any = block.apply({"params": layer}, x, *given, cache)
+        return y
+
+    if remat == "none":
+        return run
+    return jax.checkpoint(run, policy=REMAT_POLICIES[remat], prevent_cse=barrier)
+
+
+def _in_line(
+    runs: list[Callable], layers: Iterable[Any], x: jax.Array, given: tuple, caches: Any = None
+) -> tuple[jax.Array, list[dict[str, jax.Array]], list[Any]]:
+    """x after `layers` from the pattern's first entry on; what each measures, and what it keeps.
+
+    `runs` has a `_runner` an entry.
+    """
+    measured, kept = [], []
+    for index, layer in enumerate(layers):
+        cache = caches[index] if caches else (None, None)
+        x, measures, after = runs[index % len(runs)](layer, x, given, cache)
+        measured.append(measures)
+        kept.append(after)
+    return x, measured, kept
 
 
 def _means(rows: list[dict[str, jax.Array]]) -> dict[str, jax.Array]:
