@@ -11,19 +11,12 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
-from ml_collections.config_dict import placeholder
 
 from research.models import logit_head, pixels
-from research.models.attention import IN_ORDER, Where
 from research.models.masked_conv import ALL, BEFORE, UNTIL, MaskedConv
 
-check, positions = pixels.check_network, pixels.length
+check, positions, default_model = pixels.check_network, pixels.length, pixels.default_model
 check_hardware, logits, nats = logit_head.check_hardware, logit_head.logits, logit_head.nats
-
-
-def default_model() -> dict[str, Any]:
-    """Keys of `config.model`; `depth` counts layers after the first, `width` is the paper's p."""
-    return dict(depth=placeholder(int), width=placeholder(int), first_window=7, window=3)
 
 
 def build(model: FrozenConfigDict, hardware: ConfigDict) -> "GatedPixelCnn":
@@ -37,19 +30,13 @@ def gate(y_BxHxWxI: jax.Array) -> jax.Array:
     return jnp.tanh(value) * jax.nn.sigmoid(opening)
 
 
-class GatedPixelCnn(nn.Module):
-    """Features of each dimension [B, H W C, width / C], from a class and an image as tokens."""
+class GatedPixelCnn(pixels.PixelNetwork):
+    """Gated layers of the image, `width` the paper's p."""
 
-    model: FrozenConfigDict
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, tokens_BxL: jax.Array, where: Where = IN_ORDER, cache: None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array], None]:
-        del where
+    @nn.nowrap
+    def features(self, tokens_BxL: jax.Array, image_BxHxWxC: jax.Array) -> jax.Array:
         model, channels = self.model, self.model.image_shape[-1]
-        above = left = pixels.seen(model, tokens_BxL)
+        above = left = image_BxHxWxC
         for layer in range(model.depth + 1):
             gated = GatedLayer(model, layer == 0, self.dtype, name=f"layer_{layer}")
             above, left = gated(above, left, tokens_BxL)
@@ -64,9 +51,7 @@ class GatedPixelCnn(nn.Module):
             dtype=self.dtype,
             name="out",
         )
-        x = jax.nn.relu(out(jax.nn.relu(logit_head.from_last_layer(left))))
-        logit_head.declare(self, model.vocab_size, model.width // channels)
-        return pixels.by_position(x, channels), {}, cache
+        return jax.nn.relu(out(jax.nn.relu(logit_head.from_last_layer(left))))
 
 
 class GatedLayer(nn.Module):

@@ -5,25 +5,16 @@ above and more to the right than the windows climb is never seen: the blind spot
 `gated_pixelcnn` has not.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
-from ml_collections.config_dict import placeholder
 
 from research.models import logit_head, pixels
-from research.models.attention import IN_ORDER, Where
 from research.models.masked_conv import BEFORE, UNTIL, MaskedConv
 
-check, positions = pixels.check_network, pixels.length
+check, positions, default_model = pixels.check_network, pixels.length, pixels.default_model
 check_hardware, logits, nats = logit_head.check_hardware, logit_head.logits, logit_head.nats
-
-
-def default_model() -> dict[str, Any]:
-    """Keys of `config.model`; `depth` counts residual blocks, `width` is the paper's 2h."""
-    return dict(depth=placeholder(int), width=placeholder(int), first_window=7, window=3)
 
 
 def build(model: FrozenConfigDict, hardware: ConfigDict) -> "PixelCnn":
@@ -31,17 +22,11 @@ def build(model: FrozenConfigDict, hardware: ConfigDict) -> "PixelCnn":
     return PixelCnn(model, jnp.dtype(hardware.compute_dtype))
 
 
-class PixelCnn(nn.Module):
-    """Features of each dimension [B, H W C, width / C], from a class and an image as tokens."""
+class PixelCnn(pixels.PixelNetwork):
+    """Masked convolutions of the image, `width` the paper's 2h."""
 
-    model: FrozenConfigDict
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, tokens_BxL: jax.Array, where: Where = IN_ORDER, cache: None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array], None]:
-        del where
+    @nn.nowrap
+    def features(self, tokens_BxL: jax.Array, image_BxHxWxC: jax.Array) -> jax.Array:
         model, channels = self.model, self.model.image_shape[-1]
 
         def conv(name, features, window, axes, sees=UNTIL, **how):
@@ -50,8 +35,7 @@ class PixelCnn(nn.Module):
             how |= dict(channels=channels, dtype=self.dtype, name=name)
             return MaskedConv(features, rows, columns, sees, axes=axes, **how)
 
-        image = pixels.seen(model, tokens_BxL)
-        x = conv("in", model.width, model.first_window, ("input", "embed"), BEFORE)(image)
+        x = conv("in", model.width, model.first_window, ("input", "embed"), BEFORE)(image_BxHxWxC)
         x = pixels.add_class(self, model, tokens_BxL, x)
         for layer in range(model.depth):
             half, inner = model.width // 2, ("embed", "mlp")
@@ -61,6 +45,4 @@ class PixelCnn(nn.Module):
             up = conv(f"up_{layer}", model.width, 1, ("mlp", "embed"), scale=0.0)
             x = x + up(jax.nn.relu(y))
         x = logit_head.from_last_layer(x)
-        x = jax.nn.relu(conv("out", model.width, 1, ("embed", "mlp"))(jax.nn.relu(x)))
-        logit_head.declare(self, model.vocab_size, model.width // channels)
-        return pixels.by_position(x, channels), {}, cache
+        return jax.nn.relu(conv("out", model.width, 1, ("embed", "mlp"))(jax.nn.relu(x)))

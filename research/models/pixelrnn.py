@@ -11,22 +11,15 @@ import flax.linen as nn
 import jax
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
-from ml_collections.config_dict import placeholder
 
 from research.mesh import gathered
 from research.models import logit_head, pixels
-from research.models.attention import IN_ORDER, Where
 from research.models.common import parameter
 from research.models.masked_conv import BEFORE, UNTIL, MaskedConv
 from research.models.numerics import conv
 
-check, positions = pixels.check_network, pixels.length
+check, positions, default_model = pixels.check_network, pixels.length, pixels.default_model
 check_hardware, logits, nats = logit_head.check_hardware, logit_head.logits, logit_head.nats
-
-
-def default_model() -> dict[str, Any]:
-    """Keys of `config.model`; `depth` counts layers, `width` is the paper's 2h."""
-    return dict(depth=placeholder(int), width=placeholder(int), first_window=7, window=3)
 
 
 def build(model: FrozenConfigDict, hardware: ConfigDict) -> "PixelRnn":
@@ -34,24 +27,17 @@ def build(model: FrozenConfigDict, hardware: ConfigDict) -> "PixelRnn":
     return PixelRnn(model, jnp.dtype(hardware.compute_dtype))
 
 
-class PixelRnn(nn.Module):
-    """Features of each dimension [B, H W C, width / C], from a class and an image as tokens."""
+class PixelRnn(pixels.PixelNetwork):
+    """Row LSTMs of the image, `width` the paper's 2h."""
 
-    model: FrozenConfigDict
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, tokens_BxL: jax.Array, where: Where = IN_ORDER, cache: None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array], None]:
-        del where
+    @nn.nowrap
+    def features(self, tokens_BxL: jax.Array, image_BxHxWxC: jax.Array) -> jax.Array:
         model, channels = self.model, self.model.image_shape[-1]
         reach, here = model.first_window // 2, (0, 0)
         how: dict[str, Any] = dict(channels=channels, dtype=self.dtype)
         axes = ("input", "embed")
         window: Any = ((-reach, 0), (-reach, reach), BEFORE)
-        image = pixels.seen(model, tokens_BxL)
-        x = MaskedConv(model.width, *window, axes=axes, **how, name="in")(image)
+        x = MaskedConv(model.width, *window, axes=axes, **how, name="in")(image_BxHxWxC)
         x = pixels.add_class(self, model, tokens_BxL, x)
         for layer in range(model.depth):
             y = RowLstm(model.width // 2, model.window, **how, name=f"rows_{layer}")(x)
@@ -61,8 +47,7 @@ class PixelRnn(nn.Module):
             x = x + MaskedConv(model.width, here, here, UNTIL, **how_up)(y)
         x, how["axes"] = logit_head.from_last_layer(x), ("embed", "mlp")
         x = MaskedConv(model.width, here, here, UNTIL, **how, name="out")(jax.nn.relu(x))
-        logit_head.declare(self, model.vocab_size, model.width // channels)
-        return pixels.by_position(jax.nn.relu(x), channels), {}, cache
+        return jax.nn.relu(x)
 
 
 class RowLstm(nn.Module):

@@ -6,16 +6,20 @@ none, so that a network reads the class and all dimensions but the last, and pre
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import numpy as np
 from jax import numpy as jnp
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.mesh import constrain
+from research.models import logit_head
+from research.models.attention import IN_ORDER, Where
 from research.models.common import look_up, parameter
 
 LEVELS = 256  # of the data
@@ -59,8 +63,17 @@ def check_data(config: ConfigDict, spec: dict[str, Any]) -> None:
         )
 
 
+def default_model() -> dict[str, Any]:
+    """Keys of `config.model` of a masked network, whose windows are pixels across, and odd.
+
+    `depth` counts its layers after the first convolution, residual blocks or Row LSTMs; `width`
+    features of a pixel go from one to the next, of which each channel has an equal part.
+    """
+    return dict(depth=placeholder(int), width=placeholder(int), first_window=7, window=3)
+
+
 def check_network(config: ConfigDict) -> None:
-    """Raise UserError where a convolutional network cannot be built."""
+    """Raise UserError where a masked network cannot be built."""
     model = config.model
     if len(model.image_shape) != 3:
         raise UserError(
@@ -125,7 +138,24 @@ def add_class(
     return x_BxHxWxI + look_up(table, tokens_BxL[:, :1], x_BxHxWxI.dtype)[:, :, None]
 
 
-def by_position(x_BxHxWxI: jax.Array, channels: int) -> jax.Array:
-    """Features of each dimension [B, H W C, I / C], from those of pixels, channel by channel."""
-    x_BxLxD = x_BxHxWxI.reshape(len(x_BxHxWxI), -1, x_BxHxWxI.shape[-1] // channels)
-    return constrain(x_BxLxD, "batch", "length", None)
+class PixelNetwork(nn.Module):
+    """Features of each dimension [B, H W C, width / C], from a class and an image as tokens.
+
+    A subclass has `features` of (tokens [B, L], what is seen of the image [B, H, W, C]): those of
+    each pixel [B, H, W, width], its channels' one after another, of which none sees its own level.
+    """
+
+    model: FrozenConfigDict
+    dtype: Any
+    features: ClassVar[Callable[..., jax.Array]]
+
+    @nn.compact
+    def __call__(
+        self, tokens_BxL: jax.Array, where: Where = IN_ORDER, cache: None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array], None]:
+        del where
+        x_BxHxWxI = self.features(tokens_BxL, seen(self.model, tokens_BxL))
+        width = self.model.width // self.model.image_shape[-1]
+        logit_head.declare(self, self.model.vocab_size, width)
+        x_BxLxD = x_BxHxWxI.reshape(len(x_BxHxWxI), -1, width)
+        return constrain(x_BxLxD, "batch", "length", None), {}, cache
