@@ -193,6 +193,11 @@ def places(config: ConfigDict, batch: dict) -> Where:
     return Where(index - first_BxL, jnp.cumsum(begins_BxL, 1))
 
 
+def _window(config: ConfigDict, batch: dict) -> tuple[jax.Array, Where, int]:
+    """What an objective is told: tokens, where they stand, and how many the data have."""
+    return tokens_of(config, batch), places(config, batch), vocab_size(config.data) or 0
+
+
 def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array, step: jax.Array):
     """Mean nats a token of the batch, and the penalty that parts ask for.
 
@@ -201,8 +206,7 @@ def loss(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array,
     "bits_per_byte", by the bytes of the batch (of each micro-batch, then their mean).
     """
     del step
-    where = places(config, batch)
-    task = objective(config).task(config, tokens_of(config, batch), where, key)
+    task = objective(config).task(config, *_window(config, batch), key)
     nats_BxL, measures, further = _nats(config, params, task)
     weights = _weights(batch, task)
     nats_BxL = nats_BxL if weights is None else nats_BxL * weights
@@ -232,7 +236,7 @@ def _reached(where: Where, length: int, steps: int) -> jax.Array:
 def score(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """Bits of the batch, and of how many bytes or tokens; batch["weights"] weigh both."""
     del key
-    tasks = objective(config).scored(config, tokens_of(config, batch), places(config, batch))
+    tasks = objective(config).scored(config, *_window(config, batch))
     return {name: _scored(config, params, batch, task) for name, task in tasks.items()}
 
 
@@ -291,7 +295,7 @@ def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
 def activations(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:
     """The stream after the last block, [B, L, D], and the logits, [B, L, V], of a batch."""
     del key
-    tasks = objective(config).scored(config, tokens_of(config, batch), places(config, batch))
+    tasks = objective(config).scored(config, *_window(config, batch))
     task = next(iter(tasks.values()))
     x_BxLxD, (read_BxLxD, *_) = common.stream(network(config), params, task.read_BxL, task.where)
     return {"stream": x_BxLxD, "output": head(config).logits(config, params, read_BxLxD)}

@@ -45,7 +45,7 @@ def reach(config, params, table="embedding"):
     """Which of tokens 0 ... 7, each once, each position's output depends on, [L, L]."""
     tokens = jnp.arange(8)[None]
     task = next(iter(autoregressive.objective(config).scored(
-        config, jnp.append(tokens, 0)[None], Where()).values()))  # fmt: skip
+        config, jnp.append(tokens, 0)[None], Where(), 8).values()))  # fmt: skip
 
     def out(table):
         network = autoregressive.network(config)
@@ -63,7 +63,7 @@ def test_a_prefix_is_read_both_ways():
     expected[:4, :4] = True
     np.testing.assert_array_equal(seen, expected)
     tokens = jax.random.randint(KEY, (3, 9), 0, 8)
-    (task,) = prefix.scored(config, tokens, Where()).values()
+    (task,) = prefix.scored(config, tokens, Where(), 8).values()
     np.testing.assert_array_equal(task.weights_BxL[0], [0, 0, 0, 1, 1, 1, 1, 1])
     one = made(objective="prefix", prefix_length=1)
     plain = made()
@@ -75,7 +75,7 @@ def test_a_prefix_is_read_both_ways():
 
 def test_the_weights_of_a_random_prefix_are_one_on_average():
     tokens = jnp.zeros((4_000, 9), jnp.int32)
-    task = prefix.task(made(objective="prefix"), tokens, Where(), KEY)
+    task = prefix.task(made(objective="prefix"), tokens, Where(), 8, KEY)
     assert float(task.weights_BxL.mean()) == pytest.approx(1, abs=0.03)
     np.testing.assert_array_equal((task.weights_BxL > 0).sum(1), 9 - task.where.open.sum(1))
 
@@ -85,7 +85,7 @@ def test_the_weights_of_a_random_prefix_are_one_on_average():
 def test_a_window_with_its_middle_last_has_every_token_once(seed, length):
     config = made(length=length, objective="infilling", infilling_rate=1.0)
     tokens = np.random.default_rng(seed).integers(0, 8, (4, length + 1))
-    task = infilling.task(config, jnp.asarray(tokens), Where(), jax.random.key(seed))
+    task = infilling.task(config, jnp.asarray(tokens), Where(), 8, jax.random.key(seed))
     for row, text in enumerate(tokens):
         read = [int(task.read_BxL[row, 0]), *task.targets_BxL[row].tolist()]
         assert read[0] == 8 and read.count(9) == read.count(10) == 1
@@ -117,7 +117,7 @@ def test_hidden_tokens_are_seen_from_both_sides():
     config = made(objective="masked", causal=False, smear=False, mask_rate=0.5)
     assert reach(config, perturbed(config)).all()
     tokens = jnp.full((500, 9), 3)
-    task = masked.task(config, tokens, Where(), KEY)
+    task = masked.task(config, tokens, Where(), 8, KEY)
     chosen = np.asarray(task.weights_BxL) > 0
     assert chosen.mean() == pytest.approx(0.5, abs=0.03)
     assert float(task.weights_BxL.mean()) == pytest.approx(1, abs=0.06)
@@ -125,7 +125,7 @@ def test_hidden_tokens_are_seen_from_both_sides():
     assert (read[~chosen] == 3).all()
     shares = [(read[chosen] == 8).mean(), np.isin(read[chosen], (0, 1, 2, 4, 5, 6, 7)).mean()]
     np.testing.assert_allclose(shares, [0.8, 0.1 * 7 / 8], atol=0.03)
-    (scored,) = masked.scored(config, tokens, Where()).values()
+    (scored,) = masked.scored(config, tokens, Where(), 8).values()
     assert ((np.asarray(scored.read_BxL) == 8) == (np.asarray(scored.weights_BxL) > 0)).all()
     assert autoregressive.score_kinds(config)["masked"]["kind"] == "estimate"
 
@@ -204,7 +204,7 @@ def test_what_follows_a_prefix_sums_to_one():
             3, 4, network=network, objective="prefix", prefix_length=3, positions="learned"
         )
         params = perturbed(config)
-        where = next(iter(prefix.scored(config, tokens, Where()).values())).where
+        where = next(iter(prefix.scored(config, tokens, Where(), 8).values())).where
         run = jax.jit(lambda p, c=config, w=where: autoregressive.cross_entropy(c, p, tokens, w)[0])
         nats = run(params)[:, 2:].sum(1)
         assert float(jnp.exp(-nats).sum()) == pytest.approx(1, abs=1e-5)

@@ -2,12 +2,14 @@
 
 An objective is a module with
 
-    task(config, tokens, where, key) -> Task of a batch that is trained on
-    scored(config, tokens, where) -> {name: Task} of one that is scored, the main one first
+    task(config, tokens, where, symbols, key) -> Task of a batch that is trained on
+    scored(config, tokens, where, symbols) -> {name: Task} of one that is scored, the main one first
     KINDS -> {name: kind of score}; a name's unit has "of ..." after it where UNITS says so
 
-and, where it needs them, default_model(), check(config), EXTRA, how many tokens of its own it has
-beyond the data's, and CAUSAL = False where a position may see what comes after it.
+of int tokens [B, L + 1], the first of which is only read, `where` the L that are read stand, and
+how many `symbols` the data have. Where it needs them it has default_model(), check(config), EXTRA,
+how many tokens of its own come after those, and CAUSAL = False where a position may see what comes
+after it.
 """
 
 from typing import Any, NamedTuple

@@ -38,13 +38,13 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def task(config: Any, tokens: jax.Array, where: Where, key: Any) -> Task:
+def task(config: Any, tokens: jax.Array, where: Where, symbols: int, key: Any) -> Task:
     """Some windows in another order, cut at two places that are uniform."""
     chosen, cut = jax.random.split(key)
     batch, kept = len(tokens), tokens.shape[1] - EXTRA
     cuts_Bx2 = jnp.sort(jax.random.randint(cut, (batch, 2), 1, kept), 1)
-    turned = _turned(config, tokens, where, cuts_Bx2)
-    plain = next_token.task(config, tokens, where, None)
+    turned = _turned(tokens, where, symbols, cuts_Bx2)
+    plain = next_token.task(config, tokens, where, symbols, None)
     which_Bx1 = jax.random.uniform(chosen, (batch, 1)) < config.model.infilling_rate
     in_order = jnp.arange(1, tokens.shape[1])
     return Task(
@@ -56,18 +56,18 @@ def task(config: Any, tokens: jax.Array, where: Where, key: Any) -> Task:
     )
 
 
-def scored(config: Any, tokens: jax.Array, where: Where) -> dict[str, Task]:
+def scored(config: Any, tokens: jax.Array, where: Where, symbols: int) -> dict[str, Task]:
     """From left to right; and the middle third of a window given the two others."""
     kept = tokens.shape[1] - EXTRA
     first, last = kept // 3, kept - kept // 3
     cuts_Bx2 = jnp.broadcast_to(jnp.array([first, last]), (len(tokens), 2))
-    turned = _turned(config, tokens, where, cuts_Bx2)
+    turned = _turned(tokens, where, symbols, cuts_Bx2)
     middle = (turned.origin_BxL > first) & (turned.origin_BxL <= last)
-    plain = next_token.task(config, tokens, where, None)
+    plain = next_token.task(config, tokens, where, symbols, None)
     return {"likelihood": plain, "middle": turned._replace(weights_BxL=1.0 * middle)}
 
 
-def _turned(config: Any, tokens: jax.Array, where: Where, cuts_Bx2: jax.Array) -> Task:
+def _turned(tokens: jax.Array, where: Where, symbols: int, cuts_Bx2: jax.Array) -> Task:
     """<prefix> p <suffix> s <middle> m of each window's predicted tokens, but for the last two.
 
     Raises:
@@ -78,9 +78,6 @@ def _turned(config: Any, tokens: jax.Array, where: Where, cuts_Bx2: jax.Array) -
             "config.model.objective='infilling' cuts windows, which must be of one text each: set "
             "config.model.documents_apart=False"
         )
-    from research import data
-
-    said = data.vocab_size(config.data) or 0  # the first of the three tokens
     kept = tokens.shape[1] - EXTRA
     at = jnp.arange(tokens.shape[1])
     first_Bx1, last_Bx1 = cuts_Bx2[:, :1], cuts_Bx2[:, 1:]
@@ -93,7 +90,7 @@ def _turned(config: Any, tokens: jax.Array, where: Where, cuts_Bx2: jax.Array) -
     )
     origin += 1  # the first token of a window is only read elsewhere
     own = (at == 0) | (at == suffix_Bx1) | (at == middle_Bx1)
-    which = said + 1 * (at == suffix_Bx1) + 2 * (at == middle_Bx1)
+    which = symbols + 1 * (at == suffix_Bx1) + 2 * (at == middle_Bx1)
     origin = jnp.where(own, -1, origin)
     texts = jnp.take_along_axis(tokens, jnp.maximum(origin, 0), 1)
     turned = jnp.where(own, which, texts).astype(jnp.int32)

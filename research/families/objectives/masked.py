@@ -34,32 +34,26 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"config.model.mask_rate={rate} must be between 0 and 1")
 
 
-def task(config: Any, tokens: jax.Array, where: Where, key: Any) -> Task:
+def task(config: Any, tokens: jax.Array, where: Where, symbols: int, key: Any) -> Task:
     """Tokens to predict, of which 8 in 10 are hidden; each weighs 1 / mask_rate."""
     which, how, other = jax.random.split(key, 3)
     text = tokens[:, 1:]
     chosen = jax.random.uniform(which, text.shape) < config.model.mask_rate
-    turn, symbols = jax.random.uniform(how, text.shape), _symbols(config)
+    turn = jax.random.uniform(how, text.shape)
     drawn = jax.random.randint(other, text.shape, 0, symbols)
     seen = jnp.where(turn < 0.8, symbols, jnp.where(turn < 0.9, drawn, text))
-    return _of(config, text, where, chosen, seen, 1 / config.model.mask_rate)
+    return _of(text, where, chosen, seen, 1 / config.model.mask_rate)
 
 
-def scored(config: Any, tokens: jax.Array, where: Where) -> dict[str, Task]:
+def scored(config: Any, tokens: jax.Array, where: Where, symbols: int) -> dict[str, Task]:
     """Tokens at the places that one draw has for every window, all hidden."""
     text = tokens[:, 1:]
     uniform = jax.random.uniform(jax.random.key(0), text.shape[1:])
     # At least one token, however short a window is.
     chosen = uniform <= jnp.maximum(jnp.sort(uniform)[0], config.model.mask_rate)
-    hidden = jnp.full_like(text, _symbols(config))
-    return {"masked": _of(config, text, where, jnp.broadcast_to(chosen, text.shape), hidden, 1.0)}
+    hidden = jnp.full_like(text, symbols)
+    return {"masked": _of(text, where, jnp.broadcast_to(chosen, text.shape), hidden, 1.0)}
 
 
-def _of(config: Any, text: Any, where: Where, chosen: Any, seen: Any, scale: float) -> Task:
+def _of(text: Any, where: Where, chosen: Any, seen: Any, scale: float) -> Task:
     return Task(jnp.where(chosen, seen, text), text, where, scale * chosen)
-
-
-def _symbols(config: Any) -> int:
-    from research import data
-
-    return data.vocab_size(config.data) or 0

@@ -39,7 +39,7 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def task(config: Any, tokens: jax.Array, where: Where, key: Any) -> Task:
+def task(config: Any, tokens: jax.Array, where: Where, symbols: int, key: Any) -> Task:
     """After a prefix of 1 to L tokens, all as likely; each prediction weighs 2 L / (L + 1)."""
     length = tokens.shape[1] - 1
     if config.model.prefix_length:
@@ -51,7 +51,7 @@ def task(config: Any, tokens: jax.Array, where: Where, key: Any) -> Task:
     return _after(tokens, where, prefix_B, scale)
 
 
-def scored(config: Any, tokens: jax.Array, where: Where) -> dict[str, Task]:
+def scored(config: Any, tokens: jax.Array, where: Where, symbols: int) -> dict[str, Task]:
     """After the first half, or the prefix that all have."""
     prefix = config.model.prefix_length or tokens.shape[1] // 2
     return {"likelihood": _after(tokens, where, jnp.full(len(tokens), prefix), 1.0)}
