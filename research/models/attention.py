@@ -18,7 +18,7 @@ from research.errors import UserError
 from research.mesh import constrain
 from research.models import attention_cache, kernels, positions
 from research.models.attention_cache import Cache
-from research.models.common import Dense, Norm, look_up, parameter, residual_scale
+from research.models.common import Dense, Norm, look_up, parameter, residual_map
 from research.models.kernels import KERNELS, Places, Rule
 from research.models.positions import POSITIONS
 from research.parts import load
@@ -248,9 +248,7 @@ class Attention(nn.Module):
         if model.attention_gate:
             gate = Dense((width,), ("embed", "heads"), model.bias, dtype=self.dtype, name="gate")
             y_BxLxD *= jax.nn.sigmoid(gate(x_BxLxD))
-        scale = residual_scale(model)
-        out = Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")
-        return out(y_BxLxD), cache
+        return residual_map(model, width, self.dtype)(y_BxLxD), cache
 
     def _looked_up(self, tokens_BxL: jax.Array, kv_heads: int, head_dim: int) -> jax.Array:
         """The values that each token has in this layer whatever is around it, [B, N, L, K]."""

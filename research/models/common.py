@@ -158,6 +158,13 @@ class Dense(nn.Module):
         return y
 
 
+def residual_map(
+    model: Any, width: int, dtype: Any, axis: str = "heads", name: str = "out"
+) -> Dense:
+    """The map from a branch's features, split by `axis`, into the residual stream."""
+    return Dense((width,), (axis, "embed"), model.bias, residual_scale(model), dtype, name=name)
+
+
 class Conv(nn.Module):
     """Convolution of x [B, *space, I] to [B, *places, features], over any number of axes.
 

@@ -12,7 +12,7 @@ from ml_collections import FrozenConfigDict
 
 from research.mesh import constrain
 from research.models.attention import IN_ORDER, Where
-from research.models.common import Dense, residual_scale
+from research.models.common import Dense, residual_map
 from research.models.recurrence import CausalConvolution, check_window, directed
 
 check = check_window
@@ -48,8 +48,7 @@ class GatedConvolution(nn.Module):
         admit, show, y_BxLxD = (wide[:, :, each] for each in range(3))
         convolve = CausalConvolution(model.conv_window, ("mlp",), self.dtype, name="conv")
         y_BxLxD, taps = convolve(admit * y_BxLxD, where, cache and cache["taps"])
-        scale = residual_scale(model)
-        out = Dense((width,), ("mlp", "embed"), model.bias, scale, self.dtype, name="out")
+        out = residual_map(model, width, self.dtype, "mlp")
         return out(show * y_BxLxD), None if cache is None else {"taps": taps}
 
 

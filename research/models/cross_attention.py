@@ -9,7 +9,7 @@ from ml_collections import FrozenConfigDict
 
 from research.mesh import constrain
 from research.models.attention import Where, attend
-from research.models.common import Dense, Norm, residual_scale
+from research.models.common import Dense, Norm, residual_map
 
 
 class CrossAttention(nn.Module):
@@ -44,6 +44,4 @@ class CrossAttention(nn.Module):
         where = Where(jnp.arange(length))
         y, _ = attend(plain, False, "dense", q_BxNxLxK, k_BxNxSxK, v_BxNxSxK, where, places)
         y_BxLxD = y.swapaxes(1, 2).reshape(batch, length, width)
-        scale = residual_scale(model)
-        out = Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")
-        return out(y_BxLxD)
+        return residual_map(model, width, self.dtype)(y_BxLxD)

@@ -15,7 +15,7 @@ from research.errors import UserError
 from research.mesh import constrain
 from research.models import attention, attention_cache
 from research.models.attention import IN_ORDER, Where, attend, attended, turned
-from research.models.common import Dense, Norm, parameter, residual_scale
+from research.models.common import Dense, Norm, parameter, residual_map
 
 PARTS = attention.PARTS
 NARROW = True  # its cache may be
@@ -84,9 +84,7 @@ class DifferentialAttention(nn.Module):
         y_BxNxLxV = y - self._share(head_dim).astype(y.dtype) * taken
         y_BxNxLxV = Norm("rmsnorm", name="head_norm")(y_BxNxLxV) * (1 - START)
         y_BxLxD = y_BxNxLxV.swapaxes(1, 2).reshape(batch, length, width)
-        scale = residual_scale(model)
-        out = Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")
-        return out(y_BxLxD), cache
+        return residual_map(model, width, self.dtype)(y_BxLxD), cache
 
     def _share(self, head_dim: int) -> jax.Array:
         """lambda (eq. 2), one number a layer."""

@@ -15,7 +15,7 @@ from ml_collections.config_dict import placeholder
 from research.errors import UserError
 from research.mesh import constrain
 from research.models.attention import IN_ORDER, Where
-from research.models.common import Dense, Norm, residual_scale
+from research.models.common import Dense, Norm, residual_map
 from research.models.linear_recurrence import check_chunk, recur
 from research.models.recurrence import (
     CausalConvolution,
@@ -82,7 +82,7 @@ class GatedDelta(nn.Module):
         model, kept = self.model, real(where)
         batch, length, width = x_BxLxD.shape
         heads, ratio = model.num_heads, model.value_ratio
-        cache = cache or {"state": None, "taps": None}
+        given, cache = cache is not None, cache or dict.fromkeys(("state", "taps"))
         wide = Dense(
             (heads, 2 + 2 * ratio, width // heads),
             ("embed", *HEADS),
@@ -113,10 +113,8 @@ class GatedDelta(nn.Module):
         o = constrain(o_BxNxLxU.swapaxes(1, 2), "batch", None, "heads", None)
         o = Norm("rmsnorm", name="out_norm")(o).astype(self.dtype)
         y_BxLxI = (o * jax.nn.silu(gate.reshape(o.shape))).reshape(batch, length, -1)
-        scale = residual_scale(model)
-        out = Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")
-        given = cache["state"] is not None
-        return out(y_BxLxI), {"state": state, "taps": taps} if given else None
+        y_BxLxD = residual_map(model, width, self.dtype)(y_BxLxI)
+        return y_BxLxD, {"state": state, "taps": taps} if given else None
 
 
 def build(model: FrozenConfigDict, causal: bool, kernel: str, dtype: Any) -> nn.Module:

@@ -17,7 +17,7 @@ from research.errors import UserError
 from research.mesh import constrain, gathered
 from research.models import attention, attention_cache
 from research.models.attention import IN_ORDER, Where, attend, attended, turned
-from research.models.common import Dense, Norm, parameter, residual_scale
+from research.models.common import Dense, Norm, parameter, residual_map
 
 PARTS = attention.PARTS
 NARROW = True  # its cache may be
@@ -122,9 +122,7 @@ class LatentAttention(nn.Module):
             y_BxLxHxC = y.reshape(batch, length, heads, latent)
             y_BxHxLxV = jnp.einsum("blhc,chv->bhlv", y_BxLxHxC, w_v_CxHxV)
         y_BxLxO = y_BxHxLxV.swapaxes(1, 2).reshape(batch, length, heads * value)
-        scale = residual_scale(model)
-        out = Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")
-        return out(y_BxLxO), cache
+        return residual_map(model, width, self.dtype)(y_BxLxO), cache
 
     def _dense(self, features: int, axis: str, name: str) -> Dense:
         return Dense((features,), ("embed", axis), dtype=self.dtype, name=name)

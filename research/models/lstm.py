@@ -14,7 +14,7 @@ from ml_collections import FrozenConfigDict
 
 from research.mesh import constrain, gathered
 from research.models.attention import IN_ORDER, Where
-from research.models.common import Dense, parameter, residual_scale
+from research.models.common import Dense, parameter, residual_map
 from research.models.numerics import dot
 from research.models.recurrence import directed, real, runs
 
@@ -69,8 +69,7 @@ class LSTM(nn.Module):
         state = empty_cache(self.model, batch, 0, self.dtype) if cache is None else cache
         state, hidden_LxBxD = lax.scan(step, state, by_position)
         y_BxLxD = constrain(hidden_LxBxD.swapaxes(0, 1), "batch", None, "mlp")
-        bias, scale = self.model.bias, residual_scale(self.model)
-        out = Dense((width,), ("mlp", "embed"), bias, scale, self.dtype, name="out")
+        out = residual_map(self.model, width, self.dtype, "mlp")
         return out(y_BxLxD), None if cache is None else state
 
 

@@ -16,7 +16,7 @@ from ml_collections.config_dict import placeholder
 from research import config as configs
 from research.mesh import constrain
 from research.models.attention import IN_ORDER, Where
-from research.models.common import Dense, Norm, parameter, residual_scale
+from research.models.common import Dense, Norm, parameter, residual_map
 from research.models.linear_recurrence import check_chunk, recur
 from research.models.recurrence import (
     CausalConvolution,
@@ -113,9 +113,7 @@ class Mamba2(nn.Module):
         o_BxLxNxU = o_BxNxLxU.swapaxes(1, 2) + share_N[:, None] * v_BxLxNxU
         o_BxLxNxU = constrain(o_BxLxNxU.astype(self.dtype), "batch", None, "heads", None)
         y = Norm("rmsnorm", name="out_norm")(o_BxLxNxU * jax.nn.silu(gate_BxLxNxU))
-        scale = residual_scale(model)
-        out = Dense((width,), ("heads", "embed"), model.bias, scale, self.dtype, name="out")
-        y_BxLxD = out(y.reshape(batch, length, -1))
+        y_BxLxD = residual_map(model, width, self.dtype)(y.reshape(batch, length, -1))
         return y_BxLxD, {"state": state, "values": values, "keys": keys} if given else None
 
 

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research.errors import UserError
 from research.mesh import constrain
-from research.models.common import ACTIVATIONS, GATED, Dense, activate, residual_scale
+from research.models.common import ACTIVATIONS, GATED, Dense, activate, residual_map
 from research.parts import check_choice
 
 
@@ -51,8 +51,7 @@ class MLP(nn.Module):
 
         gate_BxLxF = up("gate") if model.activation in GATED else None
         y_BxLxF = activate(model.activation, up("up"), gate_BxLxF)
-        scale = residual_scale(model)
-        down = Dense((width,), ("mlp", "embed"), model.bias, scale, self.dtype, name="down")
+        down = residual_map(model, width, self.dtype, "mlp", "down")
         return down(y_BxLxF), {}, cache
 
 
