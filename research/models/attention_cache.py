@@ -92,11 +92,12 @@ def _up_to(used: jax.Array, joined: Cache, seen: Callable[[Cache], Any]) -> Any:
 
 
 def _slots(x: jax.Array) -> int:
-    """Which axis they are."""
+    """The axis of x on which slots are: 1 of [B, S], 2 of [B, N, S, K]."""
     return 1 if x.ndim == 2 else 2
 
 
 def _part(x: jax.Array, start: int, stop: int | None) -> jax.Array:
+    """Slots of x from `start` on, all or up to `stop`."""
     return x[:, start:stop] if x.ndim == 2 else x[:, :, start:stop]
 
 
@@ -108,6 +109,6 @@ def _narrow(name: str, x: jax.Array) -> Cache:
 
 
 def _wide(cache: Cache, name: str, dtype: Any) -> jax.Array:
-    """What stands under `name`, as it was given."""
+    """What is kept under `name` as [..., K] of `dtype`, codes of int8 times their scale."""
     x, scale = cache[name], cache.get(f"{name}_scale")
     return (x if scale is None else x.astype(jnp.float32) * scale).astype(dtype)

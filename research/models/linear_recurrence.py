@@ -17,6 +17,7 @@ chunk solves a triangular system (the UT transform of Yang et al. 2024, arXiv 24
 Everything here is in float32: a state adds up all that was ever written.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -52,7 +53,7 @@ def recur(
     state_BxNxKxU: jax.Array | None = None,
     chunk: int = 32,
 ) -> tuple[jax.Array, jax.Array]:
-    """What every position reads, o [B, N, L, U], and the state after the last one.
+    """What every position reads, o [B, N, L, U], and the state after the last one, [B, N, K, U].
 
     Args:
         q_BxNxLxK, k_BxNxLxK: of each head, or [B, 1, L, K] for all of them.
@@ -64,13 +65,7 @@ def recur(
     """
     (batch, heads, length, _), features = v_BxNxLxU.shape, k_BxNxLxK.shape[-1]
     chunk = min(chunk, 1 << (length - 1).bit_length())
-
-    def cut(x: jax.Array, axis: int = 2, mode: str = "constant") -> jax.Array:
-        """Axis `axis` as [Z, Q], filled up at its end: what writes nothing changes no state."""
-        pad = [(0, -length % chunk if each == axis else 0) for each in range(x.ndim)]
-        x = jnp.pad(x, pad, mode=mode) if length % chunk else x
-        return x.reshape(*x.shape[:axis], -1, chunk, *x.shape[axis + 1 :])
-
+    cut = functools.partial(_in_chunks, chunk)
     q, k, v = (cut(x.astype(jnp.float32)) for x in (q_BxNxLxK, k_BxNxLxK, v_BxNxLxU))
     total_BxNxZxQ = jnp.cumsum(cut(log_decay_BxNxL.astype(jnp.float32)), -1)
     between = total_BxNxZxQ[..., :, None] - total_BxNxZxQ[..., None, :]
@@ -103,6 +98,14 @@ def recur(
     states, u = (jnp.moveaxis(x, 0, 2) for x in found)
     o = before_BxNxZxQ[..., None] * (q @ states) + (left_BxNxZxQxQ * (q @ k.mT)) @ u
     return o.reshape(batch, heads, -1, v.shape[-1])[:, :, :length], state_BxNxKxU
+
+
+def _in_chunks(chunk: int, x: jax.Array, axis: int = 2, mode: str = "constant") -> jax.Array:
+    """The `axis` of positions as [Z, Q], filled up: what writes nothing changes no state."""
+    missing = -x.shape[axis] % chunk
+    pad = [(0, missing if each == axis else 0) for each in range(x.ndim)]
+    x = jnp.pad(x, pad, mode=mode) if missing else x
+    return x.reshape(*x.shape[:axis], -1, chunk, *x.shape[axis + 1 :])
 
 
 @jax.custom_vjp

@@ -30,9 +30,9 @@ def check(config: ConfigDict) -> None:
 
 
 class MLP(nn.Module):
-    """x [..., D] through one hidden layer, which `GATED` ones gate. Measures and caches nothing.
+    """x [..., D] through one hidden layer, gated where the activation is one of `GATED`.
 
-    Nor do positions matter to it.
+    It measures nothing, keeps nothing in a cache and asks for no positions.
     """
 
     model: FrozenConfigDict

@@ -27,12 +27,7 @@ def _on_stages(x: jax.Array, axis: int) -> jax.Array:
 
 
 def run(
-    block: Callable,
-    layers: Any,
-    x: jax.Array,
-    given: Any,
-    stages: int,
-    microbatches: int,
+    block: Callable, layers: Any, x: jax.Array, given: Any, stages: int, microbatches: int
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Return `block` applied layer after layer, and the sums over layers of what it measures.
 

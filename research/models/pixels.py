@@ -64,10 +64,10 @@ def check_data(config: ConfigDict, spec: dict[str, Any]) -> None:
 
 
 def default_model() -> dict[str, Any]:
-    """Keys of `config.model` of a masked network, whose windows are pixels across, and odd.
+    """Keys of `config.model` of a masked network; its windows are pixels across, odd numbers.
 
-    `depth` counts its layers after the first convolution, residual blocks or Row LSTMs; `width`
-    features of a pixel go from one to the next, of which each channel has an equal part.
+    `depth` counts its layers after the first convolution, be they residual blocks or Row LSTMs.
+    `width` features of a pixel go from one to the next, of which each channel has an equal part.
     """
     return dict(depth=placeholder(int), width=placeholder(int), first_window=7, window=3)
 

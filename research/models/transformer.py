@@ -161,20 +161,21 @@ def apart(blocks: Any, model: Any, first: int = 0) -> Iterator[Any]:
 
 
 def _stacks(blocks: Any, model: Any) -> list[Any]:
-    """The stacked parameters of each entry of the pattern, whose names order as texts do."""
+    """The stacked parameters of each entry of the pattern, in its order: "10" comes after "9"."""
     return [blocks[str(e)] for e in range(len(layers(model)))] if model.pattern else [blocks]
 
 
 class Block(nn.Module):
-    """x + mixer(norm(x)), then x + channel(norm(x)); modulated by `condition` when given.
+    """A layer: x [B, L, D] + mixer(norm(x)), then x + channel(norm(x)).
 
-    Norms may be elsewhere (`NORM_PLACES`), and both branches read one x where they are `parallel`.
+    Norms stand where `model.norm_place` says; with `model.parallel` both branches read the same x.
 
-    With a condition [B, D], each branch is shifted, scaled and gated by adaLN-zero: the gates
-    start at zero, so the block starts as the identity. With `beside`, arrays like x by name, it
-    first adds to x learned multiples of them. With a memory it looks into that, too, between its
-    branches. Also returns what the channel part measures, and
-    the cache that both parts make of the one given.
+    A condition [B, D] shifts, scales and gates each branch by adaLN-zero; its gates start at zero,
+    so that the block starts as the identity. Of `beside`, arrays like x by name, learned multiples
+    are added to x first. A memory [B, S, D] is looked into between the branches. None does nothing.
+
+    Returns x, what the channel part measures, by name, and the pair of caches, of the mixer and of
+    the channel part, that follows the one given.
     """
 
     model: FrozenConfigDict
@@ -194,16 +195,10 @@ class Block(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model = self.model
         if beside:
-            names = sorted(beside)  # the order that a tree's transformations give a dict
-            first = jnp.array([1.0, *(BESIDE[name] for name in names)])
-            shares = parameter(self, "residual", lambda *_: first, (None,), first.shape)
-            shares = shares.astype(self.dtype)
-            x_BxLxD *= shares[0]
-            for share, name in zip(shares[1:], names, strict=True):
-                x_BxLxD += share * beside[name]
-        mixer, channel = (part(_SELF, key, model) for key in ("mixer", "channel"))
-        mixer = mixer.build(model, self.causal, self.attention, self.dtype)
-        channel = channel.build(model, self.dtype)
+            x_BxLxD = self._with_beside(x_BxLxD, beside)
+        mixer_part, channel_part = (part(_SELF, key, model) for key in ("mixer", "channel"))
+        mixer = mixer_part.build(model, self.causal, self.attention, self.dtype)
+        channel = channel_part.build(model, self.dtype)
         affine = condition_BxD is None
         if condition_BxD is not None:
             axes = ("embed", None, "modulation")
@@ -240,17 +235,27 @@ class Block(nn.Module):
             cross = CrossAttention(model, self.dtype, name="cross")
             x_BxLxD = x_BxLxD + cross(norm("cross_norm", x_BxLxD), memory_BxSxD)
         read_BxLxD = read_BxLxD if model.parallel else x_BxLxD
-        y_BxLxD, rest = branch(
+        y_BxLxD, (measures, passed) = branch(
             1, "mlp", read_BxLxD, lambda y: channel(y, cache[1], where.positions)
         )
         x_BxLxD = x_BxLxD + y_BxLxD
         if place == "post":
             x_BxLxD = norm("mlp_norm", x_BxLxD)
-        measures, passed = rest
-        if measures and hasattr(part(_SELF, "channel", model), "penalty"):
-            penalty = part(_SELF, "channel", model).penalty(model, measures)
-            measures = {**measures, "penalty": penalty}
+        if measures and hasattr(channel_part, "penalty"):
+            measures = {**measures, "penalty": channel_part.penalty(model, measures)}
         return x_BxLxD, measures, (mixed, passed)
+
+    @nn.nowrap
+    def _with_beside(self, x_BxLxD: jax.Array, beside: dict[str, jax.Array]) -> jax.Array:
+        """A learned multiple of x and of each array `beside` it, summed."""
+        names = sorted(beside)  # the order that a tree's transformations give a dict
+        first = jnp.array([1.0, *(BESIDE[name] for name in names)])
+        shares = parameter(self, "residual", lambda *_: first, (None,), first.shape)
+        shares = shares.astype(self.dtype)
+        x_BxLxD *= shares[0]
+        for share, name in zip(shares[1:], names, strict=True):
+            x_BxLxD += share * beside[name]
+        return x_BxLxD
 
 
 class Stack(nn.Module):
@@ -298,14 +303,15 @@ class Stack(nn.Module):
         barrier = straight and stages == 1
         runs = [_runner(block, hardware.remat, barrier) for block in blocks]
         if stages > 1 and cache is None:
-            turns, one = hardware.microbatches or stages, lambda *layer: runs[0](*layer)[:2]
-            x, measures = pipeline.run(one, found, x, given, stages, turns)
+            turns = hardware.microbatches or stages
+            x, measures = pipeline.run(
+                lambda *each: runs[0](*each)[:2], found, x, given, stages, turns
+            )
             return x, jax.tree.map(lambda m: m / model.depth, measures), None
         rounds, measured = 0 if straight else model.depth // len(blocks), []
         if rounds:
             stacks = jax.tree.map(lambda leaf: leaf[:rounds], _stacks(found, model))
-            round_of = lambda x, entries: _in_line(runs, entries, x, given)[:2]  # noqa: E731
-            x, measured = jax.lax.scan(round_of, x, stacks)
+            x, measured = jax.lax.scan(lambda x, e: _in_line(runs, e, x, given)[:2], x, stacks)
         rest = found if isinstance(found, list) else apart(found, model, rounds * len(blocks))
         x, others, kept = _in_line(runs, rest, x, given, cache)
         return x, _means(measured + others), None if cache is None else kept

@@ -47,7 +47,14 @@ class Settings(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A prompt and what came after it; `text` ends before what stopped it."""
+    """A prompt and what came after it.
+
+    Attributes:
+        text: ends before what stopped it.
+        tokens: all that were drawn, with those that ended it.
+        log_probabilities: of each token, in nats; none where a search or guesses found them.
+        ended: whether a stop or the document's end did; else it is as long as it was to be.
+    """
 
     prompt: str
     text: str
