@@ -104,6 +104,10 @@ VERBS = {
         "go on with what is typed, by a finished run on text",
         "python -m research chat --run runs/one --temperature 0.8 --tokens 48",
     ),
+    "speculation": (
+        "say how much faster a sweep's smaller runs, which guess ahead, make its larger ones",
+        "python -m research speculation runs/emergence --out speculation.csv",
+    ),
     "data": ("prepare and describe data", "python -m research data python_stdlib glyphs"),
 }
 
@@ -195,7 +199,7 @@ def _delegate(verb: str, words: list[str]) -> int:
     rooms |= {"sample": "research.sample", "watch": "research.run.watch"}
     rooms |= {"golf": "research.golf.command", "evaluate": "research.evaluate"}
     rooms |= {"export": "research.hub.command", "chat": "research.sampling.chat"}
-    rooms |= {"book": "research.report.book"}
+    rooms |= {"book": "research.report.book", "speculation": "research.speculation"}
     command = import_module(rooms.get(verb, f"research.scaling.commands.{verb}"))
     parser = _parser(verb)
     if hasattr(command, "EXAMPLE"):

@@ -22,16 +22,20 @@ from research.sampling.generate import check as check_prompts
 
 
 class Speculated(NamedTuple):
-    """What was drawn, in how many passes of the large network, each of which guessed `guesses`."""
+    """What was drawn, and what that took.
+
+    Attributes:
+        tokens: as many as were asked for; the last pass may have drawn more.
+        passes: of the large network, each of which looked at `guesses` of the small one.
+        held: guesses that were accepted; with one token more a pass they are all that was drawn.
+        judged: those, and the first of each pass that was not: nobody judges what comes after it.
+    """
 
     tokens: list[int]
     passes: int
     guesses: int
-
-    @property
-    def accepted(self) -> float:
-        """Guesses that held, a pass."""
-        return len(self.tokens) / self.passes - 1
+    held: int
+    judged: int
 
 
 def check(large: Engine, small: Engine, guesses: int) -> None:
@@ -83,11 +87,12 @@ def speculate(
     run = _program(*engines.carried(large.network, small.network), guesses, count)
     params = tuple(engine.network.params for engine in (large, small))
     with large.on_grid():
-        tokens, passes = run(
+        tokens, drawn, passes, judged = run(
             params, tuple(state.cache for state in states), np.int32(len(prompt) - 1),
             np.int32(prompt[-1]), drawing, jax.random.key(seed),
         )  # fmt: skip
-    return Speculated(np.asarray(tokens)[:count].tolist(), int(passes), guesses)
+    tokens, passes = np.asarray(tokens)[:count].tolist(), int(passes)
+    return Speculated(tokens, passes, guesses, int(drawn) - passes, int(judged))
 
 
 def verdict(
@@ -125,7 +130,7 @@ def _program(key: Any, carried: programs.Carried, guesses: int, count: int) -> C
         return jnp.where(drawing.temperature > 0, cut, best)[..., : network.symbols]
 
     def one_pass(params, drawing, base, carry):
-        (kept, guessing), position, token, done, tokens, passes = carry
+        (kept, guessing), position, token, done, tokens, passes, judged = carry
         key = jax.random.fold_in(base, passes)
 
         def guess(carry, index):
@@ -154,13 +159,17 @@ def _program(key: Any, carried: programs.Carried, guesses: int, count: int) -> C
             large.rewound(kept, guesses - held, last),
             small.rewound(guessing, guesses - held, last),
         )
-        return caches, position + held + 1, after, done + held + 1, tokens, passes + 1
+        judged += jnp.minimum(held + 1, guesses)
+        return caches, position + held + 1, after, done + held + 1, tokens, passes + 1, judged
 
     def run(params, caches, position, token, drawing, key):
         step = functools.partial(one_pass, params, drawing, key)
         tokens = jnp.zeros(count + guesses + 1, jnp.int32)
-        start = (caches, position, token, jnp.int32(0), tokens, jnp.int32(0))
-        *_, tokens, passes = jax.lax.while_loop(lambda carry: carry[3] < count, step, start)
-        return tokens, passes
+        none = jnp.int32(0)
+        start = (caches, position, token, none, tokens, none, none)
+        _, _, _, drawn, tokens, passes, judged = jax.lax.while_loop(
+            lambda carry: carry[3] < count, step, start
+        )
+        return tokens, drawn, passes, judged
 
     return jax.jit(run)

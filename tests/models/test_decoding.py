@@ -11,7 +11,7 @@ from scipy import stats
 from research.errors import UserError
 from research.families import autoregressive
 from research.models import common, decoder
-from research.sampling import beam, drawing, speculative
+from research.sampling import beam, drawing, speculative, speedup
 from research.sampling import engine as engines
 from research.sampling.drawing import Drawing
 from research.sampling.engine import Engine
@@ -276,18 +276,34 @@ def test_the_verdict_on_guesses_is_exact():
     assert np.mean(held > 0) == pytest.approx(overlap, abs=0.015)
 
 
+def greedy_counts(small, prompt, text, count, guesses):
+    """Passes, guesses, how many of these held and were judged, where `text` is the likeliest."""
+    right = whole(*small, [prompt + text])[0].argmax(-1)[len(prompt) - 1 :]
+    passes = held = judged = at = 0
+    while at < count:
+        own = 0
+        while own < guesses and right[at + own] == text[at + own]:
+            own += 1
+        passes, held, judged = passes + 1, held + own, judged + min(own + 1, guesses)
+        at += own + 1
+    return passes, guesses, held, judged
+
+
 def test_speculation_draws_what_the_large_network_would():
     """Greedy to the token, in fewer passes when the small one is the large one; and by chance."""
     large, small = tiny(depth=1), tiny(depth=1, seed=9)
     target = engine_of(*large, 1, 24)
-    (greedy,) = generate(target, [[2, 1, 3]], 9, Drawing(0))
+    (greedy,) = generate(target, [[2, 1, 3]], 9 + 3, Drawing(0))
     for guesser in (small, large):
         drawn = speculative.speculate(
             target, engine_of(*guesser, 1, 24), [2, 1, 3], 9, Drawing(0), guesses=3
         )
-        assert drawn.tokens == greedy.tokens
+        assert drawn.tokens == greedy.tokens[:9]
+        assert drawn[1:] == greedy_counts(guesser, [2, 1, 3], greedy.tokens, 9, 3)
         if guesser is large:
-            assert drawn.passes == 3 and drawn.accepted == 2  # 4, 4 and 1 of 9 tokens
+            assert (drawn.passes, drawn.held, drawn.judged) == (3, 9, 9)
+    gain = speedup.measure(target, target, [[2, 1, 3]] * 2, 9, (3,), Drawing(0))
+    assert gain.alpha[:2] == (1, (1, 1)) and gain.judged == 18 and gain.looks[0].tokens == 4
     _, each = continuations(*large, [2, 1, 3], 2)
     pair = target, engine_of(*small, 1, 24)
     caches = tuple(engine.read(engine.start(), [[2, 1]]).cache for engine in pair)
