@@ -16,12 +16,34 @@ RATES = ["--loss", "loss", "--rate", "rate", "--over"]
 def asked(capsys):
     """The JSON that a verb prints of rows of a table in experiments/, by arm."""
 
-    def ask(verb, table, *words, part):
-        command = [verb, f"experiments/{table}.csv", *words, "--where", f"part == '{part}'"]
+    def ask(verb, table, *words, part, also="True"):
+        rows = f"part == '{part}' and {also}"
+        command = [verb, f"experiments/{table}.csv", *words, "--where", rows]
         assert main([*command, "--json"]) == 0
         return {row["arm"]: row for row in json.loads(capsys.readouterr().out)["arms"]}
 
     return ask
+
+
+def test_guesses_hold_by_the_size_of_the_guesser(asked):
+    """The large network's size hardly moves alpha; the clock's gain is by it alone, and none."""
+
+    def powers(loss):
+        words = ("--loss", loss, "--over", "small_params", "--over", "large_params")
+        return asked("power", "speculation", *words, part="text", also="guesses == 2")[""]
+
+    held, clock, flops = map(powers, ("1 - alpha", "measured", "expected_by_flops"))
+    assert held["small_params"]["high"] < -0.15 and abs(held["large_params"]["value"]) < 0.1
+    assert clock["large_params"]["low"] > 0.15 and abs(clock["small_params"]["value"]) < 0.06
+    assert flops["large_params"]["low"] > 0.15 and flops["small_params"]["high"] < -0.1
+    pairs = pd.read_csv("experiments/speculation.csv")
+    assert pairs.measured.max() < 1 and 2.3 < pairs.expected_by_flops.max() < 2.4
+    assert (pairs.expected_tokens / pairs.tokens_a_look).between(0.97, 1.06).all()
+    two = pairs[pairs.guesses == 2]
+    x = np.stack([np.ones(10), 2**two.small_loss, 2**two.large_loss], 1)
+    (_, small, large), (left,), *_ = np.linalg.lstsq(x, two.alpha, rcond=None)
+    assert left < 0.03 * ((two.alpha - two.alpha.mean()) ** 2).sum()
+    assert small == pytest.approx(-0.069, abs=5e-4) and large == pytest.approx(0.043, abs=5e-4)
 
 
 @pytest.mark.parametrize("part", ["text", "images"])
