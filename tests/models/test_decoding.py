@@ -278,7 +278,8 @@ def test_the_verdict_on_guesses_is_exact():
 
 def greedy_counts(small, prompt, text, count, guesses):
     """Passes, guesses, how many of these held and were judged, where `text` is the likeliest."""
-    right = whole(*small, [prompt + text])[0].argmax(-1)[len(prompt) - 1 :]
+    config, params = small
+    right = whole(config, params, [prompt + text])[0].argmax(-1)[len(prompt) - 1 :]
     passes = held = judged = at = 0
     while at < count:
         own = 0
