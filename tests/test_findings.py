@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments import mixture_law
 from research.__main__ import main
 from research.scaling import laws
 
@@ -212,3 +213,22 @@ def test_alibi_holds_in_longer_windows_and_of_rotary_yarn_breaks_least(capsys):
     order = ["rotary_yarn", "rotary_ntk", "rotary", "rotary_linear"]
     assert order == sorted(order, key=lambda arm: found[arm]["value"])
     assert found["none"]["high"] < found["rotary"]["low"] < found["none_in_two"]["value"]
+
+
+def test_a_law_of_mixtures_holds_between_them_and_is_low_for_the_larger_run():
+    runs = pd.read_csv("experiments/mixture_law.csv")
+    between = {"python_stdlib": (1.9979, 0.7313, -2.438), "cpp_headers": (2.1798, 0.01217, 4.18)}
+    overall = {
+        "python_stdlib": {"E": 0.0002, "A": 50.32, "B": 13.78, "alpha": 0.11608, "t": -3.276},
+        "cpp_headers": {"E": 0.0002, "A": 91.01, "B": 0.2386, "alpha": 0.13565, "t": 5.001},
+    }
+    for domain, (c, k, t) in between.items():
+        own = runs[runs.domain == domain]
+        rung = own[own["size"] == 48].set_index("share").loss
+        off = rung / (c + k * np.exp(t * rung.index)) - 1
+        missing = 0.0 if domain == "python_stdlib" else 1.0
+        assert off[off.index.isin([0.125, 0.25, 0.5, 0.75, 0.875])].abs().max() < 0.0035
+        assert 0.1 < off[missing] < 0.18
+        far = own[own["size"] == 64]
+        law = mixture_law.LAW.loss(overall[domain], C=far.flops.to_numpy(), r=far.share.to_numpy())
+        assert (law / far.groupby("share").loss.transform("mean") - 1).between(-0.053, -0.036).all()
