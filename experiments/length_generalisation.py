@@ -28,7 +28,8 @@ Depth 4, 48 wide, windows of 64, without smear.
 Literature: partly: as Press et al. 2022 (figure 1) for ALiBi, sinusoids and rotary positions, and
 Peng et al. 2024 for YaRN, but linear scaling without training anew fails. No positions break later
 than rotary (Kazemnejad et al. 2023), but are not as good within the window (Haviv et al. 2022) in
-networks so small, and hybrids hold no longer, unlike those of Yang et al. 2025 (arXiv 2501.18795).
+networks so small. Hybrids hold no longer, unlike those of Yang et al. 2025 (arXiv 2501.18795),
+whose rotary layers see a window alone.
 
     python -m research power length_generalisation.csv --loss loss --over length --over budget \
         --where "kind == 'window' and arm != 'learned'"
