@@ -21,7 +21,11 @@ def flags(data_folder) -> list[str]:
     return [f"--config.data.folder={data_folder}"]
 
 
-LARGE = ("recipe_text", "recipe_images")  # whose many shapes each take a second to count
+# Whose many shapes each take a second to count.
+LARGE = (
+    "recipe_text", "recipe_images", "shape_text", "vocabulary", "experts", "mixers",
+    "length_generalisation", "pixel_resolutions", "emergence", "mixture_law",
+)  # fmt: skip
 
 
 def marked(file):

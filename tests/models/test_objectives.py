@@ -231,3 +231,10 @@ def test_what_does_not_go_together_is_one_line(flags, said):
     flags = ["--config.size=32", *(f"--config.model.{flag}" for flag in flags)]
     with pytest.raises(UserError, match=said):
         study.load_config("experiments/quickstart.py:text", flags, prepared=False)
+
+
+@pytest.mark.parametrize("objective", ["prefix", "infilling", "masked"])
+def test_images_are_predicted_in_order(objective):
+    flags = [f"--config.model.objective={objective}", "--config.size=16", "--config.budget=1e10"]
+    with pytest.raises(UserError, match=f"'{objective}' is of text; images have 'next_token'"):
+        study.load_config("experiments/pixel_resolutions.py:pixels_8", flags, prepared=False)

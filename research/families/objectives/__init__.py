@@ -15,7 +15,9 @@ after it.
 from typing import Any, NamedTuple
 
 import jax
+from ml_collections import ConfigDict
 
+from research.errors import UserError
 from research.models.attention import Where
 
 OBJECTIVES = {
@@ -42,3 +44,12 @@ class Task(NamedTuple):
     where: Where
     weights_BxL: Any = None
     origin_BxL: Any = None
+
+
+def refuse_images(config: ConfigDict) -> None:
+    """Raise UserError for images, whose dimensions are predicted one after another alone."""
+    if config.model.image_shape:
+        raise UserError(
+            f"config.model.objective={config.model.objective!r} is of text; images have "
+            "'next_token' alone"
+        )

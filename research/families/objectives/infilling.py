@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 
 from research.errors import UserError
-from research.families.objectives import Task, next_token
+from research.families.objectives import Task, next_token, refuse_images
 from research.models.attention import Where
 
 EXTRA = 3  # tokens that say what begins: prefix, suffix, middle
@@ -27,7 +27,8 @@ def default_model() -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raise UserError for a rate that is none, or windows too short to cut."""
+    """Raise UserError for images, a rate that is none, or windows too short to cut."""
+    refuse_images(config)
     rate = config.model.infilling_rate
     if not 0 < rate <= 1:
         raise UserError(f"config.model.infilling_rate={rate} must be above 0 and at most 1")

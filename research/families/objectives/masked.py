@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 
 from research.errors import UserError
-from research.families.objectives import Task
+from research.families.objectives import Task, refuse_images
 from research.models.attention import Where
 
 EXTRA = 1  # the token that hides others
@@ -28,7 +28,8 @@ def default_model() -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raise UserError for a rate that hides none or all."""
+    """Raise UserError for images, or a rate that hides none or all."""
+    refuse_images(config)
     rate = config.model.mask_rate
     if not 0 < rate < 1:
         raise UserError(f"config.model.mask_rate={rate} must be between 0 and 1")

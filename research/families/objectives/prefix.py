@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict
 
 from research.errors import UserError
-from research.families.objectives import Task
+from research.families.objectives import Task, refuse_images
 from research.models.attention import Where
 
 KINDS = {"likelihood": "exact"}
@@ -25,7 +25,8 @@ def default_model() -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raise UserError for a prefix that leaves nothing to predict, or a look-up that sees ahead."""
+    """Raise UserError for images, a prefix that leaves nothing, or a kernel that has no prefix."""
+    refuse_images(config)
     model, length = config.model, config.data.length
     if not 0 <= model.prefix_length <= length:
         raise UserError(
