@@ -72,8 +72,6 @@ def test_quickstart_is_the_study_it_claims_to_be(flags):
 
 @pytest.mark.slow
 def test_steps_of_mixers_are_their_budgets():
-    from research import cost
-
     for trial in study.load("experiments/mixers.py", num_devices=1, prepared=False).trials:
         step = cost.ledger(trial.config).step_flops
         assert mixers.STEP_FLOPS[trial.config.arm][trial.config.size] == step
