@@ -207,11 +207,9 @@ def run(args) -> int:
     given = _read_prompts(Path(args.prompts)) if args.prompts else [args.prompt]
     prompts = [str(each) for each in given for _ in range(num)]
     others = dict(beam=args.beam, guess_by=args.guess_by, guesses=args.guesses)
-    alone = args.beam or args.guess_by  # prompts are continued one after another
-    rows = 1 if alone else min(len(prompts), continuing.ROWS)
-    found = continuing.write(
-        continuing.open_run(args.run, rows), prompts, options.settings(args, **others)
-    )
+    together = 1 if args.beam or args.guess_by else len(prompts)  # those go one after another
+    writer = continuing.open_run(args.run, together)
+    found = continuing.write(writer, prompts, options.settings(args, **others))
     for number, each in enumerate(found, start=1):
         print(f"given {number}: {each.prompt}\ndrawn {number}: {each.text}\n")
     if args.out and processes.first():

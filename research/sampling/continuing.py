@@ -64,15 +64,16 @@ class Written(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """A run that continues text."""
+    """A run that continues text, of as many prompts together as `rows`."""
 
     config: ConfigDict
     network: Network
     tokenizer: Tokenizer
+    rows: int = 1
 
 
-def open_run(folder: str | Path, rows: int = 1) -> Writer:
-    """Load a run whose tokens are text, to continue `rows` of them at a time.
+def open_run(folder: str | Path, prompts: int = 1) -> Writer:
+    """Load a run whose tokens are text, laid out to continue so many at a time, at most `ROWS`.
 
     Raises:
         UserError: when there is no such run, its tokens are no text, or it predicts none in order.
@@ -83,7 +84,8 @@ def open_run(folder: str | Path, rows: int = 1) -> Writer:
     if tokenizer is None or not hasattr(family, "drawn_from"):
         raise UserError(f"{folder} is no run on text, so it has nothing to write after a prompt")
     config, params = trained.load(folder)
-    return Writer(config, family.drawn_from(config, params, rows), tokenizer)
+    rows = min(prompts, ROWS)
+    return Writer(config, family.drawn_from(config, params, rows), tokenizer, rows)
 
 
 def write(
@@ -140,7 +142,7 @@ def _rows(
         return _by_beams(writer, tokens, settings, context, dtype, ends)
     if settings.guess_by:
         return _by_guesses(writer, tokens, settings, context, dtype, ends)
-    engine = Engine(writer.network, min(len(tokens), ROWS), context, dtype)
+    engine = Engine(writer.network, writer.rows, context, dtype)
     return generate(
         engine, tokens, settings.tokens, settings.drawing,
         seed=settings.seed, ends=ends, told=told,

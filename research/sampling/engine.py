@@ -96,7 +96,6 @@ class Engine:
         self._dtype = dtype
         self.read_chunk, self.draw_block = programs_of(network)
         self.used = 0
-
         self._start = jax.jit(
             self._empty, out_shardings=jax.tree.map(self._place, jax.eval_shape(self._empty))
         )
@@ -119,11 +118,9 @@ class Engine:
         )
 
     def _place(self, leaf: Any) -> NamedSharding:
-        """Rows over the replicas, heads of keys over tensor."""
-        names = ("batch", "heads", None, None)[: leaf.ndim] if leaf.ndim != 2 else ("batch", None)
-        names = (*names, *(None,) * (leaf.ndim - len(names)))
-        if not leaf.ndim or leaf.shape[0] != self.batch:
-            names = (None,) * leaf.ndim
+        """Rows over the replicas; what has them and more axes than two has heads, over tensor."""
+        has_rows = leaf.shape[:1] == (self.batch,)
+        names = ("batch", "heads" if leaf.ndim > 2 else None)[: leaf.ndim] if has_rows else ()
         return NamedSharding(self.network.grid, mesh.spec(names, leaf.shape))
 
     def read(self, state: State, prompts: Sequence[Sequence[int]]) -> State:

@@ -35,7 +35,7 @@ def writer():
     config = shapes.autoregressive(vocab=5, length=32, depth=1)
     network = autoregressive.drawn_from(config, perturbed(config))
     letters: Any = Letters()
-    return continuing.Writer(config, network, letters)
+    return continuing.Writer(config, network, letters, 2)
 
 
 PLAIN = Settings(tokens=20, seed=4)
@@ -74,7 +74,7 @@ def test_beams_and_guesses_write_too(writer, monkeypatch):
     """A run that guesses for itself, greedily, writes what it would; a narrow cache nearly so."""
     greedy = PLAIN._replace(drawing=Drawing(0), tokens=8)
     (expected,) = continuing.write(writer, ["aé"], greedy)
-    monkeypatch.setattr(continuing, "open_run", lambda folder, rows=1: writer)
+    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1: writer)
     (guessed,) = continuing.write(writer, ["aé"], greedy._replace(guess_by="itself"))
     assert guessed.text == expected.text
     (best,) = continuing.write(writer, ["aé"], greedy._replace(beam=3))
@@ -101,7 +101,7 @@ def test_what_cannot_be_written_is_one_line(writer, change, said):
 
 
 def test_the_verb_says_what_was_given_and_what_was_drawn(writer, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(continuing, "open_run", lambda folder, rows=1: writer)
+    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1: writer)
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
     prompts.write_text("aa\né\n")
     words = ["sample", "--run", "r", "--prompts", str(prompts), "--tokens", "5"]
@@ -133,7 +133,7 @@ def test_a_chat_goes_on_from_all_that_was_said(writer, monkeypatch, capsys):
         asked.extend(prompts)
         return original(writer, prompts, *rest)
 
-    monkeypatch.setattr(continuing, "open_run", lambda folder, rows=1: writer)
+    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1: writer)
     monkeypatch.setattr(continuing, "write", write)
     monkeypatch.setattr("sys.stdin", io.StringIO("a\né\n\naé\n" + 50 * "a" + "\n"))
     assert main(["chat", "--run", "r", "--tokens", "6", "--temperature", "0.5"]) == 0
