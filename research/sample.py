@@ -20,14 +20,18 @@ from research.run import storage
 from research.sampling import continuing, options
 
 
-def sample_run(folder: str | Path, num: int, seed: int = 0, class_name: str = "") -> np.ndarray:
+def sample_run(
+    folder: str | Path, num: int, seed: int = 0, class_name: str = "", text: str = ""
+) -> np.ndarray:
     """Draw `num` samples: tokens [num, length] int32, or images [num, height, width, channels].
 
     Args:
         class_name: of the data, of which all samples are to be; "" draws among them.
+        text: that the sounds say; "" draws among those of the data.
 
     Raises:
-        UserError: when the folder holds no run, `num` is below 1, or there is no such class.
+        UserError: when the folder holds no run, `num` is below 1, there is no such class, or
+            nothing that says a text.
     """
     if num < 1:
         raise UserError(f"--num {num} must be at least 1")
@@ -35,6 +39,8 @@ def sample_run(folder: str | Path, num: int, seed: int = 0, class_name: str = ""
         raise UserError(f"--seed {seed} must be from 0 to {2**32 - 1}")
     settings = trained.settings(folder)
     given = {"label": _label(settings, class_name, num)} if class_name else {}
+    if text:
+        given["beginning"] = _beginning(settings, text, num)
     _check_memory(num, settings)
     settings, params = trained.load(folder)
     return families.load(settings.family).sample(
@@ -55,6 +61,17 @@ def _label(settings: ConfigDict, class_name: str, num: int) -> np.ndarray:
         few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise UserError(f"--class {class_name!r} is not one of {few}{nearest(class_name, names)}")
     return np.full(num, names.index(class_name), np.int32)
+
+
+def _beginning(settings: ConfigDict, text: str, num: int) -> np.ndarray:
+    """The tokens of a text that each of `num` examples begins with, [num, G].
+
+    Raises:
+        UserError: for a run on data without such.
+    """
+    if (found := data.beginnings(settings.data, [text])) is None:
+        raise UserError(f"--text {text!r}: this run's examples begin with no text")
+    return found.repeat(num, 0)
 
 
 def _check_memory(num: int, settings: ConfigDict) -> None:
@@ -129,6 +146,7 @@ def write(
     seed: int = 0,
     out: str | Path | None = None,
     class_name: str = "",
+    text: str = "",
 ) -> Path:
     """Sample a run and write the file: samples.txt, .png or .wav in its folder unless `out`.
 
@@ -141,7 +159,7 @@ def write(
     suffixes = [".wav"] if rate else [suffix for key, suffix in keys.items() if key in settings]
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
-    samples = sample_run(folder, num, seed, class_name)
+    samples = sample_run(folder, num, seed, class_name, text)
     suffix, content = _file(samples, rate, tokenizer)
     _check_suffix(out, [suffix])
     path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
@@ -173,6 +191,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--num", type=int, help="how many samples (default: 16; 1 of a prompt)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--class", dest="class_name", default="", help="of the data's classes")
+    parser.add_argument("--text", default="", help="that sounds say, where the run reads a text")
     parser.add_argument(
         "--out",
         help="file to write: .png for images, .wav for sound, .txt for text, .jsonl after prompts",
@@ -191,14 +210,13 @@ def run(args) -> int:
     mesh.split_cores()
     if args.prompt is None and args.prompts is None:
         _refuse_text_options(args)
-        print(
-            write(
-                args.run, 16 if args.num is None else args.num, args.seed, args.out, args.class_name
-            )
-        )
+        num = 16 if args.num is None else args.num
+        print(write(args.run, num, args.seed, args.out, args.class_name, args.text))
         return 0
     if args.class_name:
         raise UserError(f"--class {args.class_name}: prompts are of text, which has no classes")
+    if args.text:
+        raise UserError(f"--text {args.text!r}: a prompt is the text already")
     if args.out:
         _check_suffix(args.out, [".jsonl"])
     num = 1 if args.num is None else args.num

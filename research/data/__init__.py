@@ -5,7 +5,11 @@ source = load(data, "train")
 for batch in batches(source, batch_size=32, seed=0): ...
 """
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from research.data import sources, tokenizers
 from research.data.mixing import tally
@@ -19,6 +23,7 @@ __all__ = [
     "Source",
     "batch_shapes",
     "batches",
+    "beginnings",
     "bytes_per_token",
     "check",
     "default",
@@ -68,6 +73,15 @@ def vocab_size(data: Config) -> int | None:
     return (
         sources.load(data["name"]).outline(data).get("vocab_size") if known(data["name"]) else None
     )
+
+
+def beginnings(data: Config, texts: Sequence[str] = ()) -> NDArray[np.integer] | None:
+    """Tokens [N, G] of `texts`, by default of all there may be, where each example begins with one.
+
+    None where examples of `data` begin with no text.
+    """
+    source = sources.load(data["name"])
+    return source.beginnings(data, texts) if hasattr(source, "beginnings") else None
 
 
 def tokenizer(data: Config) -> tokenizers.Tokenizer | None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 LEVELS = 256
 MU = LEVELS - 1
-START = 0  # the token in front of a sound, which is only read
+START = 0  # the token in front of a sound, which is only read; text before it is above LEVELS
 PAUSE = 0.25  # seconds between sounds of one file
 
 
@@ -30,13 +30,16 @@ def decode(levels: NDArray[np.integer]) -> NDArray[np.float64]:
 
 
 def to_wav(tokens: NDArray[np.integer], rate: int) -> bytes:
-    """One WAV file, 16-bit, of sounds [num, length], their START left out, with pauses between.
+    """One WAV file, 16-bit, of sounds [num, length], with pauses between them.
+
+    What is before a sound, its START and perhaps a text, is left out.
 
     Args:
         rate: samples a second.
     """
     pause = np.zeros(round(PAUSE * rate))
-    parts = [part for row in tokens for part in (pause, decode(row[1:]))][1:]
+    sounds = [row[row < LEVELS][1:] for row in tokens]
+    parts = [part for levels in sounds for part in (pause, decode(levels))][1:]
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

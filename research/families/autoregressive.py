@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import mesh
-from research.data import bytes_per_token, spells_bytes, vocab_size
+from research.data import beginnings, bytes_per_token, spells_bytes, vocab_size
 from research.errors import UserError
 from research.families.objectives import OBJECTIVES, Task
 from research.models import common, pixels
@@ -118,6 +118,11 @@ def objective(config: ConfigDict) -> ModuleType:
 def extra_tokens(config: ConfigDict) -> int:
     """Tokens of the objective's own, whose numbers come after the data's."""
     return getattr(objective(config), "EXTRA", 0)
+
+
+def whole(config: ConfigDict) -> bool:
+    """Whether the tokens of a prompt see one another, so that it has to be read at once."""
+    return getattr(objective(config), "WHOLE", False)
 
 
 def head(config: ConfigDict) -> ModuleType:
@@ -307,19 +312,26 @@ def sample(
     key: jax.Array,
     num: int,
     label: jax.Array | None = None,
+    beginning: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw `num` sequences of config.data.length tokens, at config.sampling.temperature.
 
-    The first token is the separator 0 that opens every document. Of images it is their class,
-    `label` [num] or drawn uniformly, and what is returned are the images, uint8 [num, H, W, C].
+    The first token is the separator 0 that opens every document, or all of `beginning` [num, G],
+    drawn uniformly where the data have such. Of images it is their class, `label` [num] or drawn
+    uniformly, and what is returned are the images, uint8 [num, H, W, C].
     """
     length, shape = pixels.length(config), config.model.image_shape
     if shape and label is None:
         key, label_key = jax.random.split(key)
         label = pixels.classes(config.model, label_key, num)
     first = np.zeros((num, 1), int) if label is None else np.asarray(label)[:, None]
+    if beginning is None and (every := beginnings(config.data)) is not None:
+        key, text_key = jax.random.split(key)
+        beginning = every[np.asarray(jax.random.randint(text_key, (num,), 0, len(every)))]
+    if beginning is not None:
+        first = beginning
     engine = Engine(drawn_from(config, params, num), num, length + bool(shape))
-    count, drawing = engine.length - 1, Drawing(config.sampling.temperature)
+    count, drawing = engine.length - first.shape[1], Drawing(config.sampling.temperature)
     rows = generate(engine, first.tolist(), count, drawing, seed=int(jax.random.bits(key)))
     tokens_BxL = np.array([row.tokens for row in rows], np.int32)
     if shape:
@@ -334,14 +346,16 @@ def follow(
     positions_BxL: jax.Array,
     cache: Any,
     every: bool = False,
+    prompt: bool = False,
 ) -> tuple[jax.Array, Any]:
     """Logits of the token after the last of the next ones, [B, V], or after `every`; and the cache.
 
-    A network without a cache of its own is run on all tokens so far, which are kept by position.
+    Tokens of a `prompt` see one another where the objective has a prefix. A network without a
+    cache of its own is run on all tokens so far, which are kept by position.
     """
     own = hasattr(head(config), "empty_cache")
     if own:
-        where = Where(positions_BxL)
+        where = Where(positions_BxL, open=positions_BxL >= 0 if prompt and whole(config) else None)
         x_BxLxD, _, cache = common.apply(network(config), params, tokens_BxL, where, cache)
     else:
         rows_Bx1 = jnp.arange(len(tokens_BxL))[:, None]
@@ -365,7 +379,9 @@ def drawn_from(config: ConfigDict, params: common.Params, rows: int = 1) -> Netw
     devices = mesh.for_rows(config.hardware.mesh, rows)
     of, grid = head(config), mesh.make(config.hardware.mesh, devices)
     params = jax.device_put(params, mesh.shardings(grid, axes(config), params))
+    # A guess is checked with the prompt's last token, which the others would have had to see.
     forgets = hasattr(of, "forgets") and of.forgets(config.model, config.hardware)
+    forgets = forgets and not whole(config)
     return Network(
         config=config,
         grid=grid,
@@ -376,4 +392,5 @@ def drawn_from(config: ConfigDict, params: common.Params, rows: int = 1) -> Netw
         vocab_size=config.model.vocab_size,
         readable=max(config.model.vocab_size, config.model.num_classes),
         symbols=vocab_size(config.data) or config.model.vocab_size,
+        whole=whole(config),
     )

@@ -46,7 +46,8 @@ class Where(NamedTuple):
             cache, what is below 0 is padding before a text, which nothing sees.
         segments: int [B, L], which of several texts; texts do not see each other.
         tokens: int [B, L], what stands there, for layers that look their values up.
-        open: bool [B, L], what all positions see, also those before it: a prefix.
+        open: bool [B, L], what all positions see, also those before it: a prefix. Where there is a
+            cache, given at all it says that all that is there is so.
     """
 
     positions: Any = None
@@ -163,12 +164,13 @@ def _places(
     own = jnp.arange(length) if where.positions is None else where.positions
     segments = where.segments
     there = None if key_positions is None else key_positions >= 0
+    opened = where.open if where.open is None or there is None else there
     return Places(
         query=jnp.repeat(own, groups, -1),
         key=own if key_positions is None else key_positions,
         query_segment=None if segments is None else jnp.repeat(segments, groups, -1),
         key_segment=segments,
-        key_open=where.open,
+        key_open=opened,
         key_there=there,
         query_group=jnp.tile(jnp.arange(groups), length) if biased else None,
     )

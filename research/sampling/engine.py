@@ -32,8 +32,9 @@ class Network(NamedTuple):
         config: of the run.
         grid: the mesh of devices.
         params: as `follow` reads them, laid out on the devices.
-        follow: (config, params, tokens_BxL, positions_BxL, cache, every=False) -> (logits [B, V] of
-            the token after the last of them, or [B, L, V] after `every` one, cache).
+        follow: (config, params, tokens_BxL, positions_BxL, cache, every=False, prompt=False) ->
+            (logits [B, V] of the token after the last of them, or [B, L, V] after `every` one,
+            cache); tokens of a `prompt` may see one another.
         empty: (config, batch, length, dtype, padding) -> cache of `length` positions with room for
             as much padding before them.
         rewound: (cache, count, before_Bx1) -> the cache without the last `count` positions, which a
@@ -41,6 +42,7 @@ class Network(NamedTuple):
         vocab_size: of the logits.
         readable: tokens that may stand in a prompt.
         symbols: tokens of the data; what pads the vocabulary beyond them is never drawn.
+        whole: whether a prompt has to be read at once, since its tokens see those after them.
     """
 
     config: ConfigDict
@@ -52,6 +54,7 @@ class Network(NamedTuple):
     vocab_size: int
     readable: int
     symbols: int
+    whole: bool = False
 
 
 class State(NamedTuple):
@@ -91,7 +94,8 @@ class Engine:
             dtype: of the cache, such as int8; None is that of products.
         """
         self.network, self.batch, self.length = network, batch, length
-        self.chunk = min(CHUNK if batch == 1 else CHUNK // 2, length)
+        chunk = CHUNK if batch == 1 else CHUNK // 2
+        self.chunk = length if network.whole else min(chunk, length)
         self.slots = length + self.chunk - 1  # with the padding before a prompt
         self._dtype = dtype
         self.read_chunk, self.draw_block = programs_of(network)
@@ -194,7 +198,9 @@ def _programs(key: Any, held: programs.Carried) -> tuple[Callable, Callable]:
     def read_chunk(params, state, tokens_BxC, there_BxC):
         count_BxC = jnp.cumsum(there_BxC, 1)
         positions_BxC = jnp.where(there_BxC, state.position[:, None] + count_BxC - 1, -1)
-        logits_BxV, cache = follow(config, params, tokens_BxC, positions_BxC, state.cache)
+        logits_BxV, cache = follow(
+            config, params, tokens_BxC, positions_BxC, state.cache, prompt=True
+        )
         rows_Bx1 = jnp.arange(len(tokens_BxC))[:, None]
         seen = state.seen.at[rows_Bx1, tokens_BxC].max(there_BxC)
         return State(cache, state.position + count_BxC[:, -1], logits_BxV, seen)

@@ -48,8 +48,8 @@ def check(large: Engine, small: Engine, guesses: int) -> None:
         if engine.network.rewound is None:
             raise UserError(
                 "speculative decoding takes back what was guessed wrong, which windows, "
-                "recurrences and experts with a capacity cannot: use attention over the whole "
-                "context"
+                "recurrences, experts with a capacity and prompts read both ways cannot: use "
+                "attention over the whole context, and the past alone"
             )
     if large.network.symbols != small.network.symbols:
         raise UserError(

@@ -3,6 +3,7 @@
 import itertools
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +11,8 @@ from research import data, sample
 from research.data import sound
 from research.data.sources import speech, tones
 from research.errors import UserError
+from research.families import autoregressive
+from tests import shapes
 
 LEVELS = np.arange(256, dtype=np.uint8)
 
@@ -132,6 +135,38 @@ def test_a_name_is_spoken_and_lies_beside_its_sound(tmp_path, narrator):
     assert bytes(batch["text"][0]).rstrip(b"\0").decode() in speech.chosen(config.names)
     np.testing.assert_array_equal(batch["tokens"][0, :4000], [0, *narrator[1:]])
     assert np.all(batch["tokens"][0, 4000:] == 128)
+
+
+def test_a_text_may_stand_before_its_sound(tmp_path, narrator):
+    """As tokens beyond the levels, which a file of samples leaves out."""
+    config = spoken(tmp_path, rate=8000, length=4096, text_first=True)
+    batch = data.load(config, "train").gather([0])
+    assert batch["tokens"].shape == (1, 4097) and data.vocab_size(config) == 384
+    np.testing.assert_array_equal(batch["tokens"][0, :96], 256 + batch["text"][0].astype(int))
+    np.testing.assert_array_equal(batch["tokens"][0, 96:4096], [0, *narrator[1:]])
+    name = bytes(batch["text"][0]).rstrip(b"\0").decode()
+    np.testing.assert_array_equal(data.beginnings(config, [name]), batch["tokens"][:, :97])
+    assert len(data.beginnings(config)) == len(speech.chosen(config.names))
+    signal, _ = sound.from_wav(sound.to_wav(batch["tokens"], 8000))
+    np.testing.assert_array_equal(sound.encode(signal * 32768 / 32767), batch["tokens"][0, 97:])
+    assert data.beginnings(spoken(tmp_path)) is None and data.beginnings(small_tones()) is None
+    with pytest.raises(UserError, match="length is 96; with data.text_first it must be above"):
+        data.outline(spoken(tmp_path, length=96, text_first=True))
+
+
+def test_a_network_speaks_the_text_that_it_is_given():
+    """Its text first, by choice or drawn among the names; then the sound, of the window's rest."""
+    config = shapes.autoregressive(384, objective="prefix", prefix_length=97)
+    config.data = data.default("speech")
+    config.data.update(length=104, text_first=True, names=("LATIN *TH STROKE",))
+    params, key = autoregressive.init(config, jax.random.key(0)), jax.random.key(1)
+    every = data.beginnings(config.data)
+    drawn = autoregressive.sample(config, params, key, 4)
+    assert drawn.shape == (4, 104) and drawn.dtype == np.int32
+    assert all((row[:97] == every).all(1).any() for row in drawn)
+    text = data.beginnings(config.data, ["stroke"]).repeat(4, 0)
+    said = autoregressive.sample(config, params, key, 4, beginning=text)
+    np.testing.assert_array_equal(said[:, :97], text)
 
 
 def test_what_cannot_be_spoken_is_one_line(tmp_path, narrator, monkeypatch):

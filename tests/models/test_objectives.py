@@ -16,6 +16,8 @@ from research.families import autoregressive
 from research.families.objectives import infilling, masked, prefix
 from research.models import common
 from research.models.attention import Where
+from research.sampling.engine import Engine
+from research.sampling.generate import generate
 from tests import shapes
 from tests.models.test_attention_kinds import MIXED
 from tests.models.test_decoder import perturbed
@@ -210,9 +212,27 @@ def test_what_follows_a_prefix_sums_to_one():
         assert float(jnp.exp(-nats).sum()) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_prefix_is_read_both_ways_before_it_is_gone_on_from():
+    """Prompts of several lengths, side by side, go on as they are scored after such a prefix."""
+    config = shapes.autoregressive(5, 12, depth=2, num_heads=4, objective="prefix")
+    params, prompts = perturbed(config), [[1], [2, 3, 1, 0, 4], [0, 4, 2]]
+    engine = Engine(autoregressive.drawn_from(config, params), 3, 12)
+    for prompt, row in zip(prompts, generate(engine, prompts, 6), strict=True):
+        tokens = jnp.array([[*prompt, *row.tokens]])
+        config.model.prefix_length = len(prompt)
+        (task,) = prefix.scored(config, tokens, Where(), 5).values()
+        nats = jax.jit(
+            lambda p, t=tokens, w=task.where: autoregressive.cross_entropy(config, p, t, w)[0]
+        )(params)[0, len(prompt) - 1 :]
+        np.testing.assert_allclose(row.log_probabilities, -nats, atol=1e-5)
+        config.model.prefix_length = 0
+
+
 @pytest.mark.parametrize(
     "flags, said",
     [
+        (["objective=prefix", "attention=window"], "config.model.attention='window' sees a part"),
+        (["objective=prefix", "pattern=('attention=full','attention=sinks')"], "'sinks' sees a"),
         (["objective=mask"], "objective='mask' is not one of .*did you mean 'masked'"),
         (["objective=masked"], "objective='masked' needs config.model.causal=False"),
         (["causal=False"], "objective='next_token' needs config.model.causal=True"),

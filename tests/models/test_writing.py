@@ -114,6 +114,7 @@ def test_the_verb_says_what_was_given_and_what_was_drawn(writer, monkeypatch, tm
     for more, message in (
         (["--prompts", str(tmp_path / "none")], "No such file"),
         (["--prompt", "a", "--class", "b"], "prompts are of text, which has no classes"),
+        (["--prompt", "a", "--text", "b"], "a prompt is the text already"),
         (["--prompt", "a", "--out", "a.txt"], "need a name ending in .jsonl"),
         (["--prompt", "a", "--num", "0"], "--num 0 must be at least 1"),
         (["--tokens", "3"], "--tokens says how text goes on: give --prompt"),
@@ -153,3 +154,5 @@ def test_a_class_is_named(monkeypatch, tmp_path):
         sample._label(config, "dgo", 2)
     with pytest.raises(UserError, match="this run is given no class"):
         sample._label(shapes.diffusion(), "cat", 2)
+    with pytest.raises(UserError, match="--text 'cat': this run's examples begin with no text"):
+        sample._beginning(config, "cat", 2)

@@ -15,6 +15,8 @@ where `data` is its checked section of the config; and, where it needs them,
     words(identity) -> words for the name of the prepared folder
     view(split, arrays, spec, data, meta) -> a `research.data.source.Source`, where its examples are
         not what `open_split` makes of the arrays; `meta` is the pack's
+    beginnings(data, texts) -> tokens [N, G] of each text, by default of all there may be, that an
+        example begins with; None where these settings give examples without one
     ON_REQUEST = True where `python -m research data` prepares it only when it is asked for by name
 
 A source of text gives its documents instead of outline and fill (`research.data.texts`). Any other

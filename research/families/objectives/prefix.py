@@ -14,9 +14,11 @@ from ml_collections import ConfigDict
 from research.errors import UserError
 from research.families.objectives import Task, refuse_images
 from research.models.attention import Where
+from research.parts import layers
 
 KINDS = {"likelihood": "exact"}
 UNITS = {"likelihood": "after a prefix"}
+WHOLE = True  # a prompt is read at once: its tokens see one another
 
 
 def default_model() -> dict[str, Any]:
@@ -33,6 +35,12 @@ def check(config: ConfigDict) -> None:
             f"config.model.prefix_length={model.prefix_length} must be from 0 to "
             f"config.data.length={length}"
         )
+    for layer in layers(model) if "pattern" in model else ():
+        if layer.get("attention", "full") != "full":
+            raise UserError(
+                f"config.model.attention={layer.attention!r} sees a part of what is before it, and "
+                "a prefix is seen from everywhere: config.model.objective='prefix' needs 'full'"
+            )
     if config.hardware.attention == "splash":
         raise UserError(
             "config.hardware.attention='splash' has no word for a prefix that differs from example "
