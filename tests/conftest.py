@@ -1,6 +1,7 @@
 """Every test sees 8 CPU devices, one compilation cache, the same hypothesis examples each time."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -36,3 +37,10 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     return folder / "data"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_let_go() -> Iterator[None]:
+    """A process that keeps the programs of all modules compiles and frees others at a third."""
+    yield
+    jax.clear_caches()

@@ -24,7 +24,8 @@ def flags(data_folder) -> list[str]:
 # Whose many shapes each take a second to count.
 LARGE = (
     "recipe_text", "recipe_images", "shape_text", "vocabulary", "experts", "mixers",
-    "length_generalisation", "pixel_resolutions", "emergence", "mixture_law",
+    "length_generalisation", "pixel_resolutions", "emergence", "mixture_law", "pod_studies",
+    "recipe_gain", "transfer",
 )  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def assert_says_what_it_is(loaded, file):
             assert trial.branch_step in (0, *group[0].branches)
 
 
+@pytest.mark.slow
 def test_quickstart_is_the_study_it_claims_to_be(flags):
     """Sizes, spans, horizons and seeds, counted from the trials themselves."""
     loaded = study.load("experiments/quickstart.py", flags)

@@ -187,6 +187,24 @@ def test_four_layers_gain_with_the_size_and_one_and_eight_lose():
     assert small[1].iloc[-1] > 0.03 and large[1].is_monotonic_increasing and (large[1] > 0.01).all()
 
 
+def test_larger_glyphs_fall_faster_while_their_floor_is_inside(capsys):
+    table = "experiments/pixel_resolutions.csv"
+    words = ["--loss", "loss", "--over", "flops", "--by", "part", "--where", "best == 1", "--json"]
+    assert main(["power", table, *words]) == 0
+    powers = {row["arm"]: row["flops"] for row in json.loads(capsys.readouterr().out)["arms"]}
+    small, middle, large = (powers[f"pixels_{side}"] for side in (8, 16, 32))
+    assert large["high"] < middle["low"] < middle["high"] < small["low"] < small["high"] < 0
+    columns = ["--params", "params", "--data", "data", "--loss", "loss", "--json"]
+    rows = ["--where", "part == 'pixels_16'"]
+    assert main(["fit", table, "--law", "chinchilla", *columns, *rows]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 1.1 < found["intervals"]["E"][1] < 1.17
+    assert 0.36 < found["parameters"]["beta"] < 0.38
+    runs = pd.read_csv(table)
+    best = runs[runs.best == 1].groupby("part")["size"]
+    assert best.max().to_dict() == {"pixels_8": 48, "pixels_16": 32, "pixels_32": 16}
+
+
 def test_a_longer_window_pays_to_128_bytes_and_more_the_larger_the_network():
     loss = losses("context", "size", "length", "position")
     gains = []
@@ -200,6 +218,21 @@ def test_a_longer_window_pays_to_128_bytes_and_more_the_larger_the_network():
         assert max(flat) / min(flat) - 1 < 0.015
         assert all(loss[size, 512, octave] - loss[size, 128, octave] > 0.09 for octave in (32, 64))
     assert gains == sorted(gains) and gains[0] > 0.05 and gains[-1] > 0.11
+
+
+def test_experts_gain_at_every_size_and_least_at_the_largest(capsys):
+    """FLOPs of the dense network over those of 2, 8 and 32 times the parameters, at equal loss."""
+    columns = ["--params", "active", "--data", "tokens", "--flops", "flops", "--loss", "loss"]
+    times = {}
+    for size in (32, 64):
+        words = ["--arms", "dense,e2,e8,e32", "--where", f"size == {size}", "--json"]
+        assert main(["compare", "experiments/experts.csv", *columns, *words]) == 0
+        found = json.loads(capsys.readouterr().out)["comparisons"]
+        times[size] = {each["arms"][1]: each["multiplier"] for each in found}
+        middle = times[size]["e8"]["value"]
+        assert times[size]["e2"]["value"] < middle < times[size]["e32"]["value"] < 1.2 * middle
+    for arm, large in times[64].items():
+        assert times[32][arm]["low"] > large["value"] > large["low"] > 1, arm
 
 
 def test_alibi_holds_in_longer_windows_and_of_rotary_yarn_breaks_least(capsys):
