@@ -33,7 +33,7 @@ demo: $(INSTALLED)  ## sweep the quickstart study, fit its laws, write its repor
 book: $(INSTALLED)  ## write book.html, one page of every study, its law and its figure (about 20 seconds)
 	$(RUN) -m research book --out book.html
 
-studies-ar: $(INSTALLED)  ## run the eleven studies of autoregressive models, one after another (at most 90 minutes on 2 cores)
+studies-ar: $(INSTALLED)  ## run the eleven studies of autoregressive models, one after another (some 100 minutes on 2 cores)
 	set -e; for study in $(STUDIES_AR); do \
 	  $(RUN) -m research sweep --config experiments/$$study.py --workdir runs --workers $(WORKERS); done
 

@@ -38,8 +38,7 @@ Loss by position is `by_position`'s, a score an octave, named by its first posit
 score the same 262,144 bytes; the last octave of a length is one position, and noisy. The FLOPs
 of a run stand in its row of position 0. At equal tokens longer windows cost more, by attention.
 
-At the size of a pod: `LENGTHS` times 64, `SIZES` times 16 and `TOKENS` times 256 in a copy of this
-file, with config.hardware.attention="splash" and mesh.sequence devices a window.
+At the size of a pod: experiments/pod_studies.py:context.
 """
 
 from ml_collections import ConfigDict

@@ -36,6 +36,8 @@ whose rotary layers see a window alone.
 
 Rows of kind "octave" are by the first position of an octave in windows of 512, whose last is one
 position, and noisy. The FLOPs of a run stand in its row of 64 alone.
+
+At the size of a pod: experiments/pod_studies.py:length_generalisation.
 """
 
 from ml_collections import ConfigDict

@@ -31,6 +31,8 @@ gated delta rule is ahead of Mamba-2, by less than is certain, and its hybrid ah
 
     python -m research compare mixers.csv --params params --data data --flops flops --loss loss \\
         --arms attention,gated_delta,mamba2,delta_hybrid,mamba2_hybrid,lstm,convolution
+
+At the size of a pod: experiments/pod_studies.py:mixers.
 """
 
 from ml_collections import ConfigDict

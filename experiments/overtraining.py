@@ -29,8 +29,7 @@ exponent is nearly twice theirs, of models a hundred times as large and more.
     python -m research power experiments/overtraining.csv --loss "loss - 1.27" --over flops \
         --by ratio --where "ratio <= 160"
 
-At the size of a pod: `SIZES` times 16, `MOST` times 65,536 and `BATCH` times 256 in a copy of this
-file, on a source of 4 billion tokens or more.
+At the size of a pod: experiments/pod_studies.py:overtraining.
 """
 
 from ml_collections import ConfigDict

@@ -32,8 +32,7 @@ know by heart; beyond, losses rise, which their law cannot say.
     python -m research fit experiments/repetition.csv --law chinchilla --params params \
         --data tokens --loss loss --where "epochs <= 1"
 
-At the size of a pod: `SIZES` times 16, `UNIQUE`, `TOKENS` and `BATCH` times 256 in a copy of this
-file, on a source of a billion tokens or more.
+At the size of a pod: experiments/pod_studies.py:repetition.
 """
 
 from ml_collections import ConfigDict

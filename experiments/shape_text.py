@@ -29,8 +29,7 @@ up to 2.9 to 4.4 here: eight lose, by less where the network is wider, and four 
     python -m research compare experiments/shape_text.csv --arms depth_2,depth_1,depth_4,depth_8 \
         --params params --data tokens --flops flops --loss loss --where "inner > 100000"
 
-At the size of a pod: widths times 16, `BUDGETS` times 65,536 and a batch of 2,048 in a copy of this
-file; FLOPs go with the square of parameters, so the numbers of steps stay.
+At the size of a pod: experiments/pod_studies.py:shape_text.
 """
 
 from ml_collections import ConfigDict

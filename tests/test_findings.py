@@ -235,6 +235,27 @@ def test_experts_gain_at_every_size_and_least_at_the_largest(capsys):
         assert times[32][arm]["low"] > large["value"] > large["low"] > 1, arm
 
 
+def test_the_best_vocabulary_grows_with_compute(capsys):
+    table = "experiments/vocabulary.csv"
+    columns = ["--data", "tokens", "--flops", "flops", "--loss", "loss", "--json"]
+    arms = ["--arms", "bpe_1024,bpe_4096", "--params", "params"]
+    assert main(["compare", table, *arms, *columns]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["multiplier"]["low"] > 1 and found["trend"]["low"] > 0
+    assert 1.6 < found["multiplier"]["value"] < 1.7
+    rows = ["--params", "vocab", "--where", "size == 32 and vocab > 256"]
+    assert main(["isoflop", table, *rows, *columns]) == 0
+    found = json.loads(capsys.readouterr().out)
+    low, high = found["params_interval"]
+    assert 0.15 < low < found["params_exponent"] < high < 0.45
+    runs = pd.read_csv(table)
+    loss = runs.pivot_table(index=["size", "budget"], columns="vocab", values="loss")
+    best = loss.idxmin(axis=1)
+    assert best[32].to_list() == [2048, 2048, 4096, 4096]
+    assert best[64].to_list() == [2048, 4096, 4096]
+    assert (loss[256] > 1.1 * loss.min(axis=1)).all()
+
+
 def test_alibi_holds_in_longer_windows_and_of_rotary_yarn_breaks_least(capsys):
     command = ["power", "experiments/length_generalisation.csv", *RATES[:2], "--over", "length"]
     command += ["--over", "budget", "--where", "kind == 'window' and arm != 'learned'", "--json"]
