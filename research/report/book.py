@@ -27,6 +27,7 @@ what answers its question by ANSWERS = ("power --loss loss --over size", ...), v
 without their table; else the table's columns choose.
 """
 MOST_FIGURES = 6  # of a study
+POWERS = ("alpha", "eta", "t_1")  # what is asked of a law, whose floor comes first
 UNSAID = "not said"  # whether it agrees with the literature
 STATES = ("run here", "not run here", "published")  # the last: of a paper, reproduced
 
@@ -83,10 +84,11 @@ class Chapter:
 
     @property
     def law(self) -> tuple[str, Row] | None:
-        """The number that stands for a study, with its verb: the first, of a fit its alpha."""
-        rows = ((each.verb, row) for each in self.answers for row in each.rows)
-        known = [pair for pair in rows if pair[1].value is not None]
-        return next((pair for pair in known if pair[1].name == "alpha"), next(iter(known), None))
+        """The number that stands for a study, with its verb: its first, or the power of a fit."""
+        for each in self.answers:
+            if known := [row for row in each.rows if row.value is not None]:
+                return each.verb, next((row for row in known if row.name in POWERS), known[0])
+        return None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
