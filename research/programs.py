@@ -121,8 +121,9 @@ def fresh(config: ConfigDict, family: Any, params: Any) -> dict[str, Any]:
     state = {"params": params, "opt_state": init_optimizer(config, params)}
     if config.train.ema_decay:
         state["ema"] = jax.tree.map(jnp.copy, optim.trained(config, params))
-    if hasattr(family, "reference"):
-        state["reference"] = jax.tree.map(jnp.copy, family.reference(config, params))
+    kept = family.reference(config, params) if hasattr(family, "reference") else None
+    if kept is not None:
+        state["reference"] = jax.tree.map(jnp.copy, kept)
     return state
 
 

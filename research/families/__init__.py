@@ -19,8 +19,8 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     init_optimizer(config, params), update(config, state, batch, key, step, learning_rate)
         when its step is not one gradient of `loss`: two players, inner sampling chains
     reference(config, params) -> parameters that lie frozen beside the trained ones, made from
-        those that training begins with or filled by config.init_from.reference; `loss` then takes
-        them as `reference`
+        those that training begins with or filled by config.init_from.reference, or None; `loss`
+        then takes them as `reference`
     PARTS -> the parts it is made of, such as {"network": table} (`research.parts`)
     positions(config) -> how many positions the network processes for one example, where these
         are not the tokens of a text

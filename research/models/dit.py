@@ -12,6 +12,7 @@ from research.errors import UserError
 from research.mesh import constrain
 from research.models import transformer
 from research.models.common import Dense, Norm, parameter
+from research.models.conditions import Conditions
 from research.models.sinusoidal_positions import sinusoids
 from research.models.transformer import Stack
 
@@ -57,9 +58,9 @@ def positions(config: ConfigDict) -> int:
     return (height // config.model.patch_size) * (width // config.model.patch_size)
 
 
-def build(model: FrozenConfigDict, hardware: FrozenConfigDict) -> "DiT":
+def build(model: FrozenConfigDict, hardware: FrozenConfigDict, channels: int) -> "DiT":
     """The module of the family diffusion."""
-    return DiT(model, hardware)
+    return DiT(model, hardware, channels)
 
 
 def patchify(image_BxHxWxC: jax.Array, patch_size: int) -> jax.Array:
@@ -107,33 +108,33 @@ class TimeEmbedding(nn.Module):
 class DiT(nn.Module):
     """Prediction [B, H, W, out_channels] (float32), zero at initialisation, and its measures.
 
-    Inputs are the noisy image x_t [B, H, W, C], gamma = -log SNR [B] and, when
-    `model.num_classes` > 0, the label [B]; label `num_classes` means "no class" and is in
-    the table only when `model.class_dropout` > 0. `out_channels` 0 means as many as the image.
+    Inputs are the noisy image [B, H, W, C] and the `Conditions`, of which the label is given when
+    `model.num_classes` > 0; label `num_classes` means "no class" and is in the table only when
+    `model.class_dropout` > 0.
     """
 
     model: Any  # FrozenConfigDict
     hardware: Any  # FrozenConfigDict
-    out_channels: int = 0
+    out_channels: int
 
     @nn.compact
     def __call__(
-        self, xt_BxHxWxC: jax.Array, gamma_B: jax.Array, label_B: jax.Array | None
+        self, xt_BxHxWxC: jax.Array, given: Conditions
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         model, dtype = self.model, jnp.dtype(self.hardware.compute_dtype)
-        _, height, width, channels = xt_BxHxWxC.shape
+        _, height, width, _ = xt_BxHxWxC.shape
         patch, embed = model.patch_size, (model.width,)
         x = patchify(fourier_features(xt_BxHxWxC, model.fourier_features), patch)
         x_BxLxD = Dense(embed, ("input", "embed"), True, dtype=dtype, name="patches")(x)
         x_BxLxD += grid_positions(height // patch, width // patch, model.width).astype(dtype)
-        condition_BxD = TimeEmbedding(model, dtype, name="time")(gamma_B)
+        condition_BxD = TimeEmbedding(model, dtype, name="time")(given.gamma_B)
         if model.num_classes:
             rows, normal = (
                 model.num_classes + (model.class_dropout > 0),
                 nn.initializers.normal(0.02),
             )
             table = parameter(self, "label", normal, ("class", "embed"), (rows, *embed))
-            condition_BxD += table[label_B].astype(dtype)
+            condition_BxD += table[given.label_B].astype(dtype)
         stack = Stack(model, self.hardware, causal=False, name="stack")
         x_BxLxD, measures, _ = stack(x_BxLxD, condition_BxD)
         modulation = Dense(
@@ -141,7 +142,7 @@ class DiT(nn.Module):
         )(jax.nn.silu(condition_BxD))
         shift, scale = modulation[:, None, 0], modulation[:, None, 1]
         x_BxLxD = Norm(model.norm, affine=False, name="final_norm")(x_BxLxD) * (1 + scale) + shift
-        features = (patch * patch * (self.out_channels or channels),)
+        features = (patch * patch * self.out_channels,)
         x_BxLxD = constrain(x_BxLxD, "batch", "length", None)
         y = Dense(features, ("embed", "output"), True, 0.0, dtype, name="final")(x_BxLxD)
         return unpatchify(y, patch, height, width).astype(jnp.float32), measures

@@ -8,13 +8,14 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import norm
 
-from research.families.diffusion import bound, schedule
+from research.families.diffusion import bound, process, schedule
 
 VARIANCE = 2.5
 ENDS = (-13.3, 5.0)
+VP = process.Process()
 
 
-def exact_eps(x_t, gamma, label):
+def exact_eps(x_t, gamma, rows):
     """E[eps | x_t] for data N(0, VARIANCE)."""
     gamma = gamma[:, None]
     share = jax.nn.sigmoid(-gamma) * VARIANCE + jax.nn.sigmoid(gamma)
@@ -32,7 +33,7 @@ def expected_eps(x0):
     It reads the noise out of x_t, so what the bound then returns has no sampling error in it.
     """
 
-    def predict(x_t, gamma, label):
+    def predict(x_t, gamma, rows):
         gamma = gamma[:, None]
         alpha, sigma = jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
         images = jnp.tile(x0, (len(x_t) // len(x0), 1))
@@ -64,7 +65,7 @@ def test_bound_is_exact_on_gaussian_data(name, ends, monkeypatch):
     """Prior + reconstruction + diffusion is -log p(x) for every x, whatever the schedule."""
     monkeypatch.setattr(bound, "stratified_times", midpoints)
     path, key, gamma_max = schedule.make(name, *ends), jax.random.key(0), ends[1]
-    nats = bound.diffusion(expected_eps(IMAGES), path, IMAGES, None, key, time_samples=200_000)
+    nats = bound.diffusion(expected_eps(IMAGES), VP, path, IMAGES, key, time_samples=200_000)
     nats += bound.prior(IMAGES, gamma_max) + bound.reconstruction(IMAGES, ends[0])
     exact = IMAGES[:, 0] ** 2 / (2 * VARIANCE) + 0.5 * np.log(2 * np.pi * VARIANCE)
     last = VARIANCE * expit(-gamma_max) + expit(gamma_max)  # z_1 is N(0, last), taken for N(0, 1)
@@ -77,7 +78,7 @@ def monte_carlo(path, num_steps=0):
     """Mean diffusion term a dimension with the exact denoiser, all of it sampled."""
     data_key, key = jax.random.split(jax.random.key(0))
     x0 = VARIANCE**0.5 * jax.random.normal(data_key, (1024, 64))
-    nats = jax.jit(lambda: bound.diffusion(exact_eps, path, x0, None, key, 8, num_steps))()
+    nats = jax.jit(lambda: bound.diffusion(exact_eps, VP, path, x0, key, 8, num_steps))()
     return float(nats.mean() / 64)
 
 
@@ -118,12 +119,12 @@ def test_discrete_bound_falls_to_the_continuous_one():
 def test_every_image_gets_its_own_labels_and_times():
     """A denoiser wrong by its label shows in that image's nats alone."""
 
-    def predict(x_t, gamma, label):
-        return jnp.where(label[:, None] == 1, 1e3, 0.0) * jnp.ones_like(x_t)
+    def predict(x_t, gamma, rows):
+        return jnp.where(label[rows][:, None] == 1, 1e3, 0.0) * jnp.ones_like(x_t)
 
     label = jnp.array([0, 1, 0, 1])
     path = schedule.make("log_linear", *ENDS)
-    nats = bound.diffusion(predict, path, jnp.zeros((4, 8)), label, jax.random.key(0), 5)
+    nats = bound.diffusion(predict, VP, path, jnp.zeros((4, 8)), jax.random.key(0), 5)
     assert nats.shape == (4,) and np.array_equal(nats > 1e4, label == 1)
 
 
@@ -132,7 +133,7 @@ def test_many_times_cut_the_variance():
         path = schedule.make("log_linear", *ENDS)
         x0 = jnp.ones((4, 1024))
         keys = jax.random.split(jax.random.key(1), 32)
-        one = jax.jit(lambda key: bound.diffusion(exact_eps, path, x0, None, key, time_samples)[0])
+        one = jax.jit(lambda key: bound.diffusion(exact_eps, VP, path, x0, key, time_samples)[0])
         nats = jnp.stack([one(key) for key in keys])
         return float(nats.std())
 

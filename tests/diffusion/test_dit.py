@@ -11,7 +11,9 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research import cost, defaults, parts
 from research.data import source
 from research.families import diffusion
+from research.families.diffusion import denoiser
 from research.models import common, dit
+from research.models.conditions import Conditions
 from tests import shapes as tests_shapes
 
 # Peebles & Xie 2023, tables 1 and 4, on 32x32x4 latents: depth, width, heads, then for patch
@@ -67,9 +69,9 @@ def test_published_table(size, column):
     assert flops / 2e9 == pytest.approx(multiply_adds, abs=0.005001)
 
 
-def shapes(config, out_channels=0):
+def shapes(config, out_channels):
     module = dit.DiT(FrozenConfigDict(config.model), HARDWARE, out_channels)
-    _, inputs = diffusion.network(config)
+    _, inputs = denoiser.network(config)
     return jax.eval_shape(lambda: common.init(module, jax.random.key(0), *inputs))
 
 
@@ -83,7 +85,7 @@ def test_ledger_is_xlas_count():
     """Unrolled, XLA's count, which has norms and softmax in it too: a few per cent here."""
     config = small(width=128, image_shape=(16, 16, 3))
     config.hardware.unroll = 2
-    module, inputs = diffusion.network(config)
+    module, inputs = denoiser.network(config)
     params = jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0)))
     lowered = jax.jit(lambda p: common.apply(module, p, *inputs)).lower(params)
     whole = tests_shapes.diffusion()
@@ -109,7 +111,7 @@ def test_output_is_zero_at_the_start():
     gamma, label = jnp.array([-3.0, 2.0]), jnp.array([0, 2])
 
     def total(params):
-        output, _ = diffusion.apply(config, params, x_t, gamma, label)
+        output, _ = denoiser.apply(config, params, x_t, Conditions(gamma, label))
         return jnp.sum(output**2 + output), output
 
     gradient, output = jax.jit(jax.grad(total, has_aux=True))(params)
@@ -127,7 +129,7 @@ def test_output_depends_on_every_input_and_pixel():
     @jax.jit
     def output_and_reach(gamma, label):
         def corner(x_t):
-            output, _ = diffusion.apply(config, params, x_t, gamma, label)
+            output, _ = denoiser.apply(config, params, x_t, Conditions(gamma, label))
             return output[0, 0, 0, 0], output
 
         return jax.grad(corner, has_aux=True)(x_t)

@@ -29,16 +29,17 @@ def positions(config):
     return height * across
 
 
-def build(model, hardware):
-    return ConvNet(model, jnp.dtype(hardware.compute_dtype))
+def build(model, hardware, channels):
+    return ConvNet(model, channels, jnp.dtype(hardware.compute_dtype))
 
 
 class ConvNet(nn.Module):
     model: Any
+    channels: int
     dtype: Any
 
     @nn.compact
-    def __call__(self, xt_BxHxWxC, gamma_B, label_B):
+    def __call__(self, xt_BxHxWxC, given):
         width, groups = self.model.width, self.model.norm_groups
         square, half = (3, 3), (2, 2)
         # The width is split over fsdp where it comes in, over tensor where it goes out.
@@ -48,12 +49,12 @@ class ConvNet(nn.Module):
             return Conv(features, square, axes, bias=True, dtype=self.dtype, name=name, **how)
 
         time = Dense((2, width), (None, None, "mlp"), True, dtype=self.dtype, name="time")
-        place_Bx1 = ((gamma_B - self.model.gamma_min) / 18)[:, None]
+        place_Bx1 = ((given.gamma_B - self.model.gamma_min) / 18)[:, None]
         scale, shift = jnp.moveaxis(time(place_Bx1)[:, :, None, None], 1, 0)
         wide = conv("in", width, outer)(xt_BxHxWxC)
         x = conv("down", width, inner, strides=half)(jax.nn.silu(wide))
         x = Norm("groupnorm", groups=groups, name="norm")(x) * (1 + scale) + shift
         x = x + conv("depthwise", width, outer, groups=width)(jax.nn.silu(x))
         x = conv("up", width, inner, strides=half, transposed=True)(x) + wide
-        out = Conv(xt_BxHxWxC.shape[-1], square, ("embed", "output"), scale=0.0, name="out")
+        out = Conv(self.channels, square, ("embed", "output"), scale=0.0, name="out")
         return out(jax.nn.silu(x)).astype(jnp.float32), {}

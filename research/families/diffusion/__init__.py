@@ -1,12 +1,11 @@
 """Diffusion: a network that undoes Gaussian noise, scored by its variational bound.
 
-The family protocol over one language, gamma = -log SNR: `schedule` (the path), `process` (the
-forward process and what is predicted), `bound` (Kingma 2021) and `samplers`. The network is a part.
+The family protocol over one language, gamma = -log SNR: `schedule` (the path), `process` (the scale
+of noisy images and what is predicted), `denoiser` (the network), `objectives` (what it learns),
+`bound` (Kingma 2021), `samplers` and `drawing`. The network and the objective are parts.
 """
 
-import functools
 import sys
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -17,12 +16,18 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
-from research.families.diffusion import bound, process, samplers, schedule
+from research.families.diffusion import bound, denoiser, drawing, samplers, schedule
+from research.families.diffusion.denoiser import NETWORKS, make_process, make_schedule
+from research.families.diffusion.objectives import OBJECTIVES
+from research.families.diffusion.objectives.denoising import examples
+from research.families.diffusion.process import PREDICTIONS, SCALES
+from research.families.diffusion.step_schedules import STEP_SCHEDULES
+from research.families.diffusion.weightings import WEIGHTINGS
 from research.models import common
+from research.models.conditions import Conditions
 from research.parts import check_choice, part
 
 __all__ = [
-    "NETWORKS",
     "PARTS",
     "axes",
     "check",
@@ -33,19 +38,17 @@ __all__ = [
     "init",
     "loss",
     "positions",
+    "reference",
     "sample",
     "score",
     "score_kinds",
 ]
 
-# A network is a part (`research.parts`) with positions(config) and build(model, hardware) -> module
-# of (xt_BxHxWxC, gamma_B, label_B or None) -> (prediction_BxHxWxC in float32, measures).
-NETWORKS = {"dit": "research.models.dit"}
-PARTS = {"network": NETWORKS}
-WEIGHTINGS = ("simple", "bound")
+PARTS = {"network": NETWORKS, "objective": OBJECTIVES}
 # In the bound, a squared error e of x0 costs e exp(-gamma_min) / 2 nats: here, an error of 1% of
 # the range of pixels costs about a bit a dimension. That of v costs no more than that of eps.
 LEAST_GAMMA_OF_X0 = -8.0
+MOST_GAMMA_OF_EPS = 30.0  # beyond it x_t has no signal that float32 could tell from its noise
 
 
 def default_model() -> ConfigDict:
@@ -53,17 +56,22 @@ def default_model() -> ConfigDict:
     return ConfigDict(
         dict(
             network="dit",
+            objective="denoising",
             image_shape=placeholder(tuple),  # (height, width, channels)
             discrete=True,  # 8-bit pixels, not floats
             num_classes=0,  # 0: no label is given to the network
             class_dropout=0.0,  # share of labels hidden in training, for guidance
+            process="vp",
             prediction="eps",
+            data_std=1.0,  # of prediction "edm" and of scale_input
+            scale_input=False,  # the network sees images of unit variance
+            self_conditioning=False,  # the network sees its own guess of x_0
+            learned_variance=False,  # the network says how far a step back spreads
             schedule="log_linear",
             gamma_min=-13.3,
             gamma_max=5.0,
             gamma_mean=0.0,  # of schedule "normal"
             gamma_std=2.0,
-            loss_weighting="simple",
         )
     )
 
@@ -75,7 +83,7 @@ def default_train() -> dict[str, Any]:
 
 def default_sampling() -> ConfigDict:
     """Every key of `config.sampling`."""
-    return ConfigDict(dict(sampler="ddim", steps=50))
+    return ConfigDict(dict(sampler="ddim", steps=50, step_schedule="time", rho=7.0))
 
 
 def default_evaluation() -> ConfigDict:
@@ -89,19 +97,50 @@ def check(config: Any, spec: dict[str, Any]) -> None:
     Raises:
         UserError: naming the key, what was expected and the nearest valid choice.
     """
-    model = config.model
     for section, key, choices in (
-        ("model", "prediction", process.PREDICTIONS),
+        ("model", "prediction", PREDICTIONS),
+        ("model", "process", SCALES),
         ("model", "loss_weighting", WEIGHTINGS),
-        ("sampling", "sampler", samplers.NAMES),
+        ("sampling", "sampler", samplers.SAMPLERS),
+        ("sampling", "step_schedule", STEP_SCHEDULES),
     ):
-        check_choice(f"{section}.{key}", config[section][key], choices)
+        if key in config[section]:
+            check_choice(f"{section}.{key}", config[section][key], choices)
+    _check_data(config, spec)
+    _check_process(config.model)
+    for section, key, least in (
+        ("sampling", "steps", 1),
+        ("evaluation", "time_samples", 1),
+        ("evaluation", "time_steps", 0),
+    ):
+        if config[section][key] < least:
+            raise UserError(
+                f"config.{section}.{key}={config[section][key]} must be at least {least}"
+            )
+    make_schedule(config)
+
+
+def _check_process(model: Any) -> None:
+    """Raise UserError for a prediction that float32 cannot turn into a score or a sample."""
     if model.prediction == "x0" and model.gamma_min < LEAST_GAMMA_OF_X0:
         raise UserError(
             f"config.model.prediction='x0' with gamma_min={model.gamma_min}: the bound divides its "
             "error by sigma^2 there, which makes tens of bits of a good network; use 'v', which "
             f"is x0 preconditioned, or a gamma_min of at least {LEAST_GAMMA_OF_X0}"
         )
+    if model.prediction in ("eps", "score") and model.gamma_max > MOST_GAMMA_OF_EPS:
+        raise UserError(
+            f"config.model.prediction={model.prediction!r} with gamma_max={model.gamma_max}: where "
+            "there is no signal, noise says nothing of x_0 (Lin 2024); use 'v', or a gamma_max of "
+            f"at most {MOST_GAMMA_OF_EPS}"
+        )
+    if not model.data_std > 0:
+        raise UserError(f"config.model.data_std={model.data_std} must be positive")
+
+
+def _check_data(config: Any, spec: dict[str, Any]) -> None:
+    """Raise UserError for data that are no images, or others than the model's."""
+    model = config.model
     if "shape" not in spec:
         raise UserError(
             f"config.data.name={config.data.name!r} gives tokens; family 'diffusion' reads "
@@ -122,117 +161,46 @@ def check(config: Any, spec: dict[str, Any]) -> None:
             f"config.model.class_dropout={model.class_dropout} must be in [0, 1), and 0 for a "
             "model without classes"
         )
-    for section, key, least in (
-        ("sampling", "steps", 1),
-        ("evaluation", "time_samples", 1),
-        ("evaluation", "time_steps", 0),
-    ):
-        if config[section][key] < least:
-            raise UserError(
-                f"config.{section}.{key}={config[section][key]} must be at least {least}"
-            )
-    make_schedule(config)
 
 
-def make_schedule(config: Any) -> schedule.Schedule:
-    """The noise schedule that `config.model` names."""
-    model = config.model
-    ends = (model.gamma_min, model.gamma_max)
-    return schedule.make(model.schedule, *ends, model.gamma_mean, model.gamma_std)
-
-
-def network(config: Any) -> tuple[Any, tuple[Array, Array, Array | None]]:
-    """The Flax module that `config.model` names, and inputs of the right shapes to start it."""
-    model, found = FrozenConfigDict(config.model), _part(config)
-    image = jnp.zeros((1, *model.image_shape))
-    label = jnp.zeros(1, jnp.int32) if model.num_classes else None
-    return found.build(model, FrozenConfigDict(config.hardware)), (image, jnp.zeros(1), label)
-
-
-def _part(config: Any) -> ModuleType:
-    return part(sys.modules[__name__], "network", config.model)
+def objective(config: Any) -> Any:
+    """What the network learns: the part that `config.model.objective` names."""
+    return part(sys.modules[__name__], "objective", config.model)
 
 
 def init(config: Any, key: Array) -> common.Params:
     """Parameters as a nested dict; the network's output starts at zero."""
-    module, inputs = network(config)
+    module, inputs = denoiser.network(config)
     return common.init(module, key, *inputs)
 
 
 def axes(config: Any) -> common.Params:
     """Logical axis names of every parameter, a tree like `init`'s."""
-    module, inputs = network(config)
+    module, inputs = denoiser.network(config)
     return common.logical_axes(module, *inputs)
-
-
-def pixels(image: Array) -> Array:
-    """The data as the process sees it, float32: 8-bit levels to [-1, 1], floats as they are."""
-    if jnp.issubdtype(image.dtype, jnp.integer):
-        return bound.scale_levels(image)
-    return image.astype(jnp.float32)
-
-
-def apply(
-    config: Any, params: common.Params, x_t: Array, gamma: Array, label: Any
-) -> tuple[Array, dict[str, Array]]:
-    """The network's raw prediction, [batch, height, width, channels], and what it measures."""
-    module, _ = network(config)
-    return common.apply(module, params, x_t, gamma, label if config.model.num_classes else None)
-
-
-def predict_eps(config: Any, params: common.Params) -> bound.Predict:
-    """The noise the network sees in x_t, as a function of (x_t, gamma [batch], label)."""
-
-    def predict(x_t: Array, gamma: Array, label: Array | None) -> Array:
-        output, _ = apply(config, params, x_t, gamma, label)
-        return process.to_eps(config.model.prediction, output, x_t, gamma)
-
-    return predict
 
 
 def positions(config: Any) -> int:
     """Positions the network processes for one image."""
-    return _part(config).positions(config)
+    return denoiser.part(config).positions(config)
 
 
-def examples(batch: dict[str, Array]) -> Array:
-    """Weight of each row, [batch]: 1 for an example, 0 for padding."""
-    return batch.get("mask", jnp.ones(batch["image"].shape[0]))
+def reference(config: Any, params: common.Params) -> Any:
+    """Frozen parameters that the objective keeps beside the trained ones, or None."""
+    of = objective(config)
+    return of.reference(config, params) if hasattr(of, "reference") else None
 
 
 def loss(
-    config: Any, params: common.Params, batch: dict[str, Array], key: Array, step: Array
+    config: Any,
+    params: common.Params,
+    batch: dict[str, Array],
+    key: Array,
+    step: Array,
+    reference: Any = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Training loss of one batch and its metrics.
-
-    `simple` is the mean squared error of whatever the network predicts (Ho 2020, eq. 14);
-    `bound` is the variational bound in bits per dimension (Kingma 2021), one time per image.
-    The metric `bound` is that bound in either case, from the same times and noise.
-    """
-    del step
-    model, image, label_B = config.model, batch["image"], batch.get("label")
-    x0, path = pixels(image), make_schedule(config)
-    time_key, noise_key, drop_key = jax.random.split(key, 3)
-    if model.class_dropout:
-        hidden_B = jax.random.bernoulli(drop_key, model.class_dropout, x0.shape[:1])
-        label_B = jnp.where(hidden_B, model.num_classes, batch["label"])
-    times_B = process.stratified_times(time_key, x0.shape[:1])
-    gamma_B, weight_B = bound.diffusion_weight(path, times_B)
-    eps = jax.random.normal(noise_key, x0.shape)
-    x_t = process.add_noise(x0, eps, gamma_B)
-    output, measures = apply(config, params, x_t, gamma_B, label_B)
-    target = process.target(model.prediction, x0, eps, gamma_B)
-    error_B = jnp.mean((output - target) ** 2, axis=(1, 2, 3))
-
-    dims = x0[0].size
-    weight_B *= process.eps_error_weight(model.prediction, gamma_B)
-    fixed_B = bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
-    bits_B = (weight_B * error_B + fixed_B / dims) / np.log(2)
-    rows_B = examples(batch)
-    mean = functools.partial(jnp.average, weights=rows_B)
-    value = mean(error_B) if model.loss_weighting == "simple" else mean(bits_B)
-    value += measures.pop("penalty", 0.0)
-    return value, {"mse": mean(error_B), "bound": mean(bits_B), **measures}
+    """Training loss of one batch and its metrics, as the objective has it."""
+    return objective(config).loss(config, params, batch, key, step, reference)
 
 
 def score(
@@ -246,20 +214,14 @@ def score(
     schedule instead. Deterministic given `key`. With labels it bounds -log p(image | label).
     """
     model, image = config.model, batch["image"]
-    x0, num_steps = pixels(image), config.evaluation.time_steps
+    x0, num_steps = denoiser.pixels(image), config.evaluation.time_steps
     path = make_schedule(config)
     if num_steps == 0:
-        path = schedule.make("log_linear", model.gamma_min, model.gamma_max)
-    nats_B = bound.diffusion(
-        predict_eps(config, params),
-        path,
-        x0,
-        batch["label"] if model.num_classes else None,
-        key,
-        config.evaluation.time_samples,
-        num_steps,
-    )
-    nats_B += bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
+        path = schedule.make("log_linear", path.gammas[0], path.gammas[-1])
+    predict = denoiser.predict_eps(config, params, denoiser.label_of(config, batch))
+    samples = config.evaluation.time_samples
+    nats_B = bound.diffusion(predict, make_process(config), path, x0, key, samples, num_steps)
+    nats_B += bound.reconstruction(image, model.gamma_min) + bound.prior(x0, path.gammas[-1])
     rows_B = examples(batch)
     bits = {"total": jnp.sum(rows_B * nats_B) / np.log(2), "count": jnp.sum(rows_B) * x0[0].size}
     return {"bound": bits}
@@ -273,33 +235,19 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 def activations(
     config: Any, params: common.Params, batch: dict[str, Array], key: Array
 ) -> dict[str, Array]:
-    """The stream after the last block, [B, L, D], and the raw prediction, [B, H, W, C], of a batch.
+    """The stream after the last block, [B, L, D], and the raw output, [B, H, W, C], of a batch.
 
     The images are seen where signal and noise are equal.
     """
-    x0, (module, _) = pixels(batch["image"]), network(config)
-    gamma_B = jnp.zeros(len(x0))
-    x_t = process.add_noise(x0, jax.random.normal(key, x0.shape), gamma_B)
-    label_B = batch["label"] if config.model.num_classes else None
-    x_BxLxD, (output, _) = common.stream(module, params, x_t, gamma_B, label_B)
+    x0, (module, _) = denoiser.pixels(batch["image"]), denoiser.network(config)
+    gamma_B, of = jnp.zeros(len(x0)), make_process(config)
+    x_t = of.add_noise(x0, jax.random.normal(key, x0.shape), gamma_B)
+    seen = of.network_input(x_t, gamma_B)
+    if config.model.self_conditioning:
+        seen = jnp.concatenate([seen, jnp.zeros_like(x_t)], -1)
+    given = Conditions(gamma_B, denoiser.label_of(config, batch))
+    x_BxLxD, (output, _) = common.stream(module, params, seen, given)
     return {"stream": x_BxLxD, "output": output}
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def draw(config: Any, params: common.Params, key: Array, label: Array) -> Array:
-    """Samples for the given `label` [num] of a frozen config; see `sample`."""
-    noise_key, sample_key = jax.random.split(key)
-    model = config.model
-
-    def denoise(x_t: Array, gamma: Array) -> Array:
-        output, _ = apply(config, params, x_t, gamma, label)
-        x0 = process.to_x0(model.prediction, output, x_t, gamma)
-        return jnp.clip(x0, -1, 1) if model.discrete else x0  # the range pixels have (Ho 2020)
-
-    noise = jax.random.normal(noise_key, (len(label), *model.image_shape))
-    path, sampling = make_schedule(config), config.sampling
-    x0 = samplers.run(sampling.sampler, denoise, path, noise, sample_key, sampling.steps)
-    return bound.nearest_levels(x0) if model.discrete else x0
 
 
 def sample(
@@ -313,4 +261,4 @@ def sample(
     if label is None:
         label = jax.random.randint(label_key, (num,), 0, max(config.model.num_classes, 1))
     used = {part: config[part] for part in ("model", "hardware", "sampling")}
-    return np.asarray(draw(FrozenConfigDict(used), params, draw_key, label))
+    return np.asarray(drawing.draw(FrozenConfigDict(used), params, draw_key, label))

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from research.families.diffusion.process import add_noise, stratified_times
+from research.families.diffusion.process import Process, along, step_back, stratified_times
 from research.families.diffusion.schedule import Schedule
 
 LEVELS = 256
-Predict = Callable[[Array, Array, Array | None], Array]  # (x_t, gamma [batch], label) -> eps
+# (x_t of a process, gamma [batch], which of the images each is [batch]) -> eps
+Predict = Callable[[Array, Array, Array], Array]
 
 
 def scale_levels(levels: Array) -> Array:
@@ -91,11 +92,25 @@ def diffusion_weight(schedule: Schedule, times: Array, num_steps: int = 0) -> tu
     return gamma_t, 0.5 * num_steps * jnp.expm1(gamma_t - gamma_s)
 
 
+def step_divergence(gamma_t: Array, gamma_s: Array, x0: Array, guess: Array, place: Array) -> Array:
+    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) of one step back, nats a dimension, [batch].
+
+    p has the mean of q with the network's `guess` in the place of x_0, through which no gradient
+    passes, and the variance at `place` (Nichol 2021, eq. 4).
+    """
+    gamma_t, gamma_s = along(gamma_t, x0), along(gamma_s, x0)
+    share, true = step_back(gamma_t, gamma_s)
+    _, variance = step_back(gamma_t, gamma_s, place)
+    error = share * (x0 - jax.lax.stop_gradient(guess))
+    nats = 0.5 * (jnp.log(variance / true) + (true + error**2) / variance - 1)
+    return nats.mean(tuple(range(1, x0.ndim)))
+
+
 def diffusion(
     predict: Predict,
+    process: Process,
     schedule: Schedule,
     x0: Array,
-    label: Array | None,
     key: Array,
     time_samples: int = 1,
     num_steps: int = 0,
@@ -109,8 +124,8 @@ def diffusion(
     times = stratified_times(time_key, (time_samples, batch)).reshape(-1)
     gamma, weight = diffusion_weight(schedule, times, num_steps)
     repeated = jnp.tile(x0, (time_samples,) + (1,) * (x0.ndim - 1))
-    labels = None if label is None else jnp.tile(label, time_samples)
+    rows = jnp.tile(jnp.arange(batch), time_samples)
     eps = jax.random.normal(noise_key, repeated.shape)
-    error = predict(add_noise(repeated, eps, gamma), gamma, labels) - eps
+    error = predict(process.add_noise(repeated, eps, gamma), gamma, rows) - eps
     nats = weight * jnp.sum(error**2, axis=tuple(range(1, x0.ndim)))
     return nats.reshape(time_samples, batch).mean(0)

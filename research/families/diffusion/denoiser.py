@@ -1,0 +1,122 @@
+"""The network of a diffusion model, and what it says of a noisy image: its parts x_0 and eps."""
+
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import FrozenConfigDict
+
+from research.families.diffusion import bound, schedule
+from research.families.diffusion.process import Process
+from research.models import common
+from research.models.conditions import Conditions
+from research.parts import load
+
+# A network is a part (`research.parts`) with positions(config) and build(model, hardware, channels)
+# -> module of (x_BxHxWxI, conditions) -> (y_BxHxWx(channels) in float32, measures).
+NETWORKS = {"dit": "research.models.dit"}
+
+
+def part(config: Any) -> ModuleType:
+    """The module that `config.model.network` names."""
+    return load("model.network", config.model.network, NETWORKS)
+
+
+def make_schedule(config: Any) -> schedule.Schedule:
+    """The noise schedule that `config.model` names."""
+    model = config.model
+    ends = (model.gamma_min, model.gamma_max)
+    return schedule.make(model.schedule, *ends, model.gamma_mean, model.gamma_std)
+
+
+def make_process(config: Any) -> Process:
+    """The process that `config.model` names, and what of it the network predicts."""
+    model = config.model
+    return Process(model.process, model.prediction, model.data_std, model.scale_input)
+
+
+def network(config: Any) -> tuple[Any, tuple[Array, Conditions]]:
+    """The Flax module that `config.model` names, and inputs of the right shapes to start it."""
+    model = FrozenConfigDict(config.model)
+    *space, channels = model.image_shape
+    seen = jnp.zeros((1, *space, channels * (1 + model.self_conditioning)))
+    outputs = channels * (1 + model.learned_variance)
+    label = jnp.zeros(1, jnp.int32) if model.num_classes else None
+    module = part(config).build(model, FrozenConfigDict(config.hardware), outputs)
+    return module, (seen, Conditions(jnp.zeros(1), label))
+
+
+def pixels(image: Array) -> Array:
+    """The data as the process sees it, float32: 8-bit levels to [-1, 1], floats as they are."""
+    if jnp.issubdtype(image.dtype, jnp.integer):
+        return bound.scale_levels(image)
+    return image.astype(jnp.float32)
+
+
+def label_of(config: Any, batch: dict[str, Array]) -> Array | None:
+    """The classes of a batch that the network is given, [B]; None where it is given none."""
+    return batch["label"] if config.model.num_classes else None
+
+
+def apply(
+    config: Any, params: common.Params, x_t: Array, given: Conditions, guess: Array | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """The network's raw output, [B, H, W, channels or twice as many], and what it measures.
+
+    Args:
+        guess: of x_0, [B, H, W, C], which a network with `model.self_conditioning` is given beside
+            x_t (Chen 2022, Analog Bits, section 3.2); None is zero.
+    """
+    module, _ = network(config)
+    seen = make_process(config).network_input(x_t, given.gamma_B)
+    if config.model.self_conditioning:
+        guess = jnp.zeros_like(x_t) if guess is None else guess
+        seen = jnp.concatenate([seen, guess], -1)
+    return common.apply(module, params, seen, given)
+
+
+def predicted(config: Any, output: Array) -> tuple[Array, Array | None]:
+    """The network's output as its prediction and, where it is learned, the place of its variance.
+
+    The second, [B, H, W, C], is 1 at the largest variance of a step back and -1 at the smallest.
+    """
+    if not config.model.learned_variance:
+        return output, None
+    prediction, place = jnp.split(output, 2, -1)
+    return prediction, place
+
+
+def predict_x0(
+    config: Any, params: common.Params, x_t: Array, given: Conditions, guess: Array | None = None
+) -> Array:
+    """E[x_0 | x_t] as the network has it, [B, H, W, C]."""
+    output, _ = apply(config, params, x_t, given, guess)
+    return make_process(config).to_x0(predicted(config, output)[0], x_t, given.gamma_B)
+
+
+def predict_eps(config: Any, params: common.Params, label: Array | None) -> bound.Predict:
+    """The noise that the network sees in x_t, as `bound` asks for it.
+
+    A network that is conditioned on its own guess makes it from the same x_t first.
+    """
+    process = make_process(config)
+
+    def predict(x_t: Array, gamma: Array, rows: Array) -> Array:
+        given = Conditions(gamma, None if label is None else label[rows])
+        guess = None
+        if config.model.self_conditioning:
+            guess = predict_x0(config, params, x_t, given)
+        output, _ = apply(config, params, x_t, given, guess)
+        return process.to_eps(predicted(config, output)[0], x_t, gamma)
+
+    return predict
+
+
+def hide_labels(config: Any, key: Array, label: Array | None) -> Array | None:
+    """A share of labels [B] replaced by "no class", for classifier-free guidance (Ho 2022)."""
+    if label is None or not config.model.class_dropout:
+        return label
+    hidden_B = jax.random.bernoulli(key, config.model.class_dropout, label.shape)
+    return jnp.where(hidden_B, config.model.num_classes, label)

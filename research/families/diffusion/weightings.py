@@ -1,0 +1,73 @@
+"""What a squared error weighs in training, at each log-SNR.
+
+A weighting gives the weight of a squared error of eps, [batch], from (process, gamma, slope), where
+slope is d gamma / dt at the drawn time; None weighs the error of whatever the network predicts by 1
+(Ho 2020, eq. 14). `bound` and `sigmoid` divide by how often a log-SNR is drawn, so that their loss
+does not depend on the schedule (Kingma & Gao 2023); the others are as their papers have them, under
+the schedule's own density of times.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from research.errors import UserError
+from research.families.diffusion.process import Process
+
+Weigh = Callable[[Any, Process, Array, Array], Array]
+
+
+def default_model() -> dict[str, Any]:
+    """Its keys of `config.model`."""
+    return dict(
+        loss_weighting="simple",
+        min_snr=5.0,  # of "min_snr"
+        sigmoid_bias=0.0,  # of "sigmoid": the log-SNR below which errors count
+    )
+
+
+def _bound(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
+    """Bits of the variational bound (Kingma 2021, eq. 17)."""
+    return 0.5 * slope / np.log(2)
+
+
+def _sigmoid(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
+    """Less weight where there is little noise, sigmoid(bias - log SNR) (Kingma & Gao 2023)."""
+    return 0.5 * slope * jax.nn.sigmoid(model.sigmoid_bias + gamma)
+
+
+def _min_snr(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
+    """min(SNR, bound) on x_0, which is min(1, bound / SNR) on eps (Hang 2023, eq. 8)."""
+    return jnp.minimum(1.0, model.min_snr * jnp.exp(gamma))
+
+
+def _edm(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
+    """Unit weight on F: (noise^2 + std^2) / (noise std)^2 on x_0 (Karras 2022, table 1)."""
+    return 1 + jnp.exp(gamma) / process.data_std**2
+
+
+WEIGHTINGS: dict[str, Weigh | None] = {
+    "simple": None,
+    "bound": _bound,
+    "sigmoid": _sigmoid,
+    "min_snr": _min_snr,
+    "edm": _edm,
+}
+
+
+def check(model: Any) -> None:
+    """Raise UserError for constants that weigh nothing."""
+    if not model.min_snr > 0:
+        raise UserError(f"config.model.min_snr={model.min_snr} must be positive")
+
+
+def of_output(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
+    """The weight of a squared error of the network's output, [batch]."""
+    weigh = WEIGHTINGS[model.loss_weighting]
+    if weigh is None:
+        return jnp.ones_like(gamma)
+    return weigh(model, process, gamma, slope) * process.eps_error_weight(gamma)
