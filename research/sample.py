@@ -6,6 +6,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,52 +16,47 @@ from PIL import Image
 from research import data, families, mesh, processes, run_tokenizer, trained
 from research.data import sound
 from research.data.tokenizers import Bytes, Tokenizer
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.run import storage
-from research.sampling import continuing, options
+from research.sampling import continuing, image_options, options
 
 
 def sample_run(
-    folder: str | Path, num: int, seed: int = 0, class_name: str = "", text: str = ""
+    folder: str | Path,
+    num: int,
+    seed: int = 0,
+    class_name: str = "",
+    text: str = "",
+    images: argparse.Namespace | None = None,
 ) -> np.ndarray:
     """Draw `num` samples: tokens [num, length] int32, or images [num, height, width, channels].
 
     Args:
         class_name: of the data, of which all samples are to be; "" draws among them.
         text: that the sounds say; "" draws among those of the data.
+        images: the options of `research.sampling.image_options`.
 
     Raises:
-        UserError: when the folder holds no run, `num` is below 1, there is no such class, or
-            nothing that says a text.
+        UserError: when the folder holds no run, `num` is below 1, there is no such class, nothing
+            that says a text, or an option that the run cannot follow.
     """
     if num < 1:
         raise UserError(f"--num {num} must be at least 1")
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be from 0 to {2**32 - 1}")
     settings = trained.settings(folder)
-    given = {"label": _label(settings, class_name, num)} if class_name else {}
+    given: dict[str, Any] = {}
+    if class_name:
+        given["label"] = image_options.label(settings, class_name, num)
     if text:
         given["beginning"] = _beginning(settings, text, num)
+    if images and image_options.asked(images):
+        given |= image_options.apply(settings, images, num)
     _check_memory(num, settings)
-    settings, params = trained.load(folder)
+    _, params = trained.load(folder)
     return families.load(settings.family).sample(
         settings, params, jax.random.key(seed), num, **given
     )
-
-
-def _label(settings: ConfigDict, class_name: str, num: int) -> np.ndarray:
-    """The number of a class, [num].
-
-    Raises:
-        UserError: for a run that is given no class, or a name that is none (nearest named).
-    """
-    names = data.outline(settings.data).get("class_names", [])
-    if not settings.model.get("num_classes") or not names:
-        raise UserError(f"--class {class_name}: this run is given no class")
-    if class_name not in names:
-        few = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise UserError(f"--class {class_name!r} is not one of {few}{nearest(class_name, names)}")
-    return np.full(num, names.index(class_name), np.int32)
 
 
 def _beginning(settings: ConfigDict, text: str, num: int) -> np.ndarray:
@@ -147,6 +143,7 @@ def write(
     out: str | Path | None = None,
     class_name: str = "",
     text: str = "",
+    images: argparse.Namespace | None = None,
 ) -> Path:
     """Sample a run and write the file: samples.txt, .png or .wav in its folder unless `out`.
 
@@ -159,7 +156,7 @@ def write(
     suffixes = [".wav"] if rate else [suffix for key, suffix in keys.items() if key in settings]
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
-    samples = sample_run(folder, num, seed, class_name, text)
+    samples = sample_run(folder, num, seed, class_name, text, images)
     suffix, content = _file(samples, rate, tokenizer)
     _check_suffix(out, [suffix])
     path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
@@ -203,6 +200,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--beam", type=int, default=0, help="search by so many beams")
     parser.add_argument("--guess_by", default="", metavar="RUN", help="a smaller run guesses ahead")
     parser.add_argument("--guesses", type=int, default=4, help="so many tokens at once")
+    image_options.add_arguments(parser)
 
 
 def run(args) -> int:
@@ -211,12 +209,14 @@ def run(args) -> int:
     if args.prompt is None and args.prompts is None:
         _refuse_text_options(args)
         num = 16 if args.num is None else args.num
-        print(write(args.run, num, args.seed, args.out, args.class_name, args.text))
+        print(write(args.run, num, args.seed, args.out, args.class_name, args.text, args))
         return 0
     if args.class_name:
         raise UserError(f"--class {args.class_name}: prompts are of text, which has no classes")
     if args.text:
         raise UserError(f"--text {args.text!r}: a prompt is the text already")
+    if given := image_options.asked(args):
+        raise UserError(f"--{given[0]} says how images are drawn, and a prompt is of text")
     if args.out:
         _check_suffix(args.out, [".jsonl"])
     num = 1 if args.num is None else args.num

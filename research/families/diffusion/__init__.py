@@ -15,9 +15,11 @@ from jax import Array
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
+from research import families
 from research.errors import UserError
-from research.families.diffusion import bound, denoiser, drawing, samplers, schedule
+from research.families.diffusion import bound, denoiser, drawing, editing, samplers, schedule
 from research.families.diffusion.denoiser import NETWORKS, make_process, make_schedule
+from research.families.diffusion.guidance import Guidance
 from research.families.diffusion.objectives import OBJECTIVES
 from research.families.diffusion.objectives.denoising import examples
 from research.families.diffusion.process import PREDICTIONS, SCALES
@@ -45,6 +47,17 @@ __all__ = [
 ]
 
 PARTS = {"network": NETWORKS, "objective": OBJECTIVES}
+# What `sample` can be asked beside classes.
+REQUESTS = (
+    "path",
+    "strength",
+    "guide",
+    "away_B",
+    "image_BxHxWxC",
+    "mask_BxHxWx1",
+    "small_BxhxwxC",
+    "to_B",
+)
 # In the bound, a squared error e of x0 costs e exp(-gamma_min) / 2 nats: here, an error of 1% of
 # the range of pixels costs about a bit a dimension. That of v costs no more than that of eps.
 LEAST_GAMMA_OF_X0 = -8.0
@@ -83,7 +96,17 @@ def default_train() -> dict[str, Any]:
 
 def default_sampling() -> ConfigDict:
     """Every key of `config.sampling`."""
-    return ConfigDict(dict(sampler="ddim", steps=50, step_schedule="time", rho=7.0))
+    return ConfigDict(
+        dict(
+            sampler="ddim",
+            steps=50,
+            step_schedule="time",
+            rho=7.0,  # of step_schedule "edm"
+            guidance=1.0,  # 1 is none
+            guidance_interval=(),  # log-SNRs between which it is done; () is everywhere
+            guidance_rescale=0.0,
+        )
+    )
 
 
 def default_evaluation() -> ConfigDict:
@@ -117,7 +140,30 @@ def check(config: Any, spec: dict[str, Any]) -> None:
             raise UserError(
                 f"config.{section}.{key}={config[section][key]} must be at least {least}"
             )
+    check_guidance(config)
     make_schedule(config)
+
+
+def check_guidance(config: Any) -> None:
+    """Raise UserError for guidance that the run cannot have, or numbers that mean nothing."""
+    options, model = config.sampling, config.model
+    if options.guidance != 1 and not model.class_dropout:
+        raise UserError(
+            f"config.sampling.guidance={options.guidance} pushes away from images of no class, "
+            "which this run has not learned: it needs config.model.class_dropout above 0, such as "
+            "0.1, or another run to be pushed away from"
+        )
+    if not 0 <= options.guidance < np.inf:
+        raise UserError(f"config.sampling.guidance={options.guidance} must not be negative")
+    if not 0 <= options.guidance_rescale <= 1:
+        raise UserError(
+            f"config.sampling.guidance_rescale={options.guidance_rescale} must be from 0 to 1"
+        )
+    interval = options.guidance_interval
+    if interval and not (len(interval) == 2 and interval[0] < interval[1]):
+        raise UserError(
+            f"config.sampling.guidance_interval={interval} must be two log-SNRs, the lower first"
+        )
 
 
 def _check_process(model: Any) -> None:
@@ -251,14 +297,53 @@ def activations(
 
 
 def sample(
-    config: Any, params: common.Params, key: Array, num: int, label: Array | None = None
+    config: Any,
+    params: common.Params,
+    key: Array,
+    num: int,
+    label: Any = None,
+    path: bool = False,
+    strength: float = 1.0,
+    guide: tuple[Any, Any] | None = None,
+    **asked: Any,
 ) -> np.ndarray:
     """Draw images [num, height, width, channels], uint8 if the data are, else float32.
 
-    Classes are drawn uniformly unless `label` [num] is given.
+    Args:
+        label: classes [num]; drawn uniformly unless given.
+        path: from one noise to another, along the great circle.
+        strength: of the change of an image, the share of the steps that is walked.
+        guide: config and parameters of the run that guides.
+        asked: more of `drawing.Request`, images as the data have them.
     """
     label_key, draw_key = jax.random.split(key)
     if label is None:
         label = jax.random.randint(label_key, (num,), 0, max(config.model.num_classes, 1))
-    used = {part: config[part] for part in ("model", "hardware", "sampling")}
-    return np.asarray(drawing.draw(FrozenConfigDict(used), params, draw_key, label))
+    noise_key, sample_key = jax.random.split(draw_key)
+    noise = jax.random.normal(noise_key, (num, *config.model.image_shape))
+    noise = editing.between(noise[0], noise[-1], jnp.linspace(0, 1, num)) if path else noise
+    request, used, skipped = _request(config, label, strength, guide, asked)
+    if skipped == config.sampling.steps:
+        return np.asarray(asked["image_BxHxWxC"])
+    guide_config = None if guide is None else FrozenConfigDict(guide[0])
+    x0, _ = drawing.draw(used, params, noise, sample_key, request, guide_config, skipped)
+    return np.asarray(drawing.to_pixels(config, x0))
+
+
+def _request(
+    config: Any, label: Any, strength: float, guide: Any, asked: dict[str, Any]
+) -> tuple[drawing.Request, FrozenConfigDict, int]:
+    """What is asked of a walk, what of the config decides its program, and the steps left out."""
+    options = dict(config.sampling)
+    low, high = options.pop("guidance_interval") or (-np.inf, np.inf)
+    scale, rescale = options.pop("guidance"), options.pop("guidance_rescale")
+    pushed = Guidance(*map(jnp.float32, (scale, -high, -low, rescale)))
+    if scale == 1 and not (guide and hasattr(families.load(guide[0].family), "logits")):
+        pushed = None
+    images = {key: asked[key] for key in asked if asked[key] is not None}
+    for key in ("image_BxHxWxC", "small_BxhxwxC"):
+        if key in images:
+            images[key] = denoiser.pixels(jnp.asarray(images[key]))
+    request = drawing.Request(jnp.asarray(label), pushed, guide=guide and guide[1], **images)
+    used = FrozenConfigDict(dict(model=config.model, hardware=config.hardware, sampling=options))
+    return request, used, config.sampling.steps - round(strength * config.sampling.steps)

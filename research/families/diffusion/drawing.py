@@ -1,34 +1,114 @@
 """Images drawn from a diffusion model: its network as a sampler asks for it, and the walk."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from research.families.diffusion import bound, denoiser, samplers
-from research.families.diffusion.process import along
+from research import families
+from research.families.diffusion import bound, denoiser, editing, samplers
+from research.families.diffusion.guidance import Guidance, along_classifier, push
+from research.families.diffusion.process import Process, along
 from research.families.diffusion.samplers import Denoise, Denoised
 from research.families.diffusion.step_schedules import STEP_SCHEDULES
 from research.models import common
 from research.models.conditions import Conditions
 
 
-def denoise_of(config: Any, params: common.Params, label: Array | None) -> Denoise:
-    """The network as a sampler calls it, given the classes `label` [batch] or none."""
+class Request(NamedTuple):
+    """What is asked of images that are drawn together, all in the process's range; None is not.
+
+    Attributes:
+        label_B: their classes.
+        guidance: how strongly they are pushed.
+        away_B: from these classes (by default from none, `model.num_classes`).
+        guide: parameters of another run: a worse network to be pushed away from, or a classifier.
+        image_BxHxWxC: which is changed, by as much as the walk is long.
+        mask_BxHxWx1: 1 where it is drawn anew.
+        small_Bxhxwx1: what means of squares are to be.
+        to_B: the classes that the image's noise, found by its own, is drawn as.
+    """
+
+    label_B: Any = None
+    guidance: Guidance | None = None
+    away_B: Any = None
+    guide: Any = None
+    image_BxHxWxC: Any = None
+    mask_BxHxWx1: Any = None
+    small_BxhxwxC: Any = None
+    to_B: Any = None
+
+
+See = Callable[[Array, Array, Array, Any], Denoised]  # of (y, gamma_B, guess, label_B)
+
+
+def see(config: Any, params: common.Params) -> See:
+    """What the network says of y = x / alpha, given classes."""
     process = denoiser.make_process(config)
 
-    def denoise(y: Array, gamma_B: Array, guess: Array) -> Denoised:
+    def seen(y: Array, gamma_B: Array, guess: Array, label_B: Any) -> Denoised:
         x_t = y * along(process.scales(gamma_B)[0], y)
-        output, _ = denoiser.apply(config, params, x_t, Conditions(gamma_B, label), guess)
+        given = Conditions(gamma_B, label_B if config.model.num_classes else None)
+        output, _ = denoiser.apply(config, params, x_t, given, guess)
         prediction, place = denoiser.predicted(config, output)
         x0 = process.to_x0(prediction, x_t, gamma_B)
-        if config.model.discrete:
-            x0 = jnp.clip(x0, -1, 1)  # the range pixels have (Ho 2020)
         return Denoised(x0) if place is None else Denoised(x0, place)
 
+    return seen
+
+
+def denoise_of(config: Any, params: common.Params, asked: Request, guide: Any = None) -> Denoise:
+    """The network as a sampler calls it, guided as `asked`, of which it keeps what is known.
+
+    Args:
+        guide: the config of the run whose parameters are asked.guide.
+    """
+    own = see(config, params)
+
+    def denoise(y: Array, gamma_B: Array, guess: Array) -> Denoised:
+        found = _guided(config, own, asked, guide, y, gamma_B, guess)
+        # The range that pixels have (Ho 2020).
+        return found._replace(x0=jnp.clip(found.x0, -1, 1)) if config.model.discrete else found
+
+    if asked.mask_BxHxWx1 is not None:
+        keep = editing.keep_pixels(asked.image_BxHxWxC, asked.mask_BxHxWx1)
+        return editing.kept(denoise, keep)
+    if asked.small_BxhxwxC is not None:
+        factor = config.model.image_shape[0] // asked.small_BxhxwxC.shape[1]
+        return editing.kept(denoise, editing.keep_means(asked.small_BxhxwxC, factor))
     return denoise
+
+
+def _guided(
+    config: Any, own: See, asked: Request, guide: Any, y: Array, gamma_B: Array, guess: Array
+) -> Denoised:
+    """What the network says, pushed as `asked`; classes and their absence are one call of it."""
+    label_B, guidance = asked.label_B, asked.guidance
+    if guidance is None:
+        return own(y, gamma_B, guess, label_B)
+    if guide is None:
+        away_B = jnp.full_like(label_B, config.model.num_classes)
+        away_B = away_B if asked.away_B is None else asked.away_B
+        pairs = ((y, y), (gamma_B, gamma_B), (guess, guess), (label_B, away_B))
+        both = own(*(jnp.concatenate(pair) for pair in pairs))
+        good, bad = jnp.split(both.x0, 2)
+        place = both.place if isinstance(both.place, float) else both.place[: len(y)]
+        return Denoised(push(guidance, good, bad, gamma_B), place)
+    found = own(y, gamma_B, guess, label_B)
+    family = families.load(guide.family)
+    if hasattr(family, "logits"):
+
+        def log_probability(y: Array) -> Array:
+            x_t = y * along(Process().scales(gamma_B)[0], y)
+            logits = family.logits(guide, asked.guide, x_t, gamma_B)
+            return jnp.take_along_axis(jax.nn.log_softmax(logits), label_B[:, None], 1)[:, 0]
+
+        return found._replace(x0=along_classifier(guidance, log_probability, found.x0, y, gamma_B))
+    worse = see(guide, asked.guide)(y, gamma_B, guess, label_B)
+    return found._replace(x0=push(guidance, found.x0, worse.x0, gamma_B))
 
 
 def start(config: Any, noise: Array) -> Array:
@@ -37,16 +117,48 @@ def start(config: Any, noise: Array) -> Array:
     return noise * jnp.exp(-0.5 * jax.nn.log_sigmoid(-jnp.float32(last)))
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def draw(config: Any, params: common.Params, key: Array, label: Array) -> Array:
-    """Samples for the given `label` [num] of a frozen config, uint8 where the data are."""
-    noise_key, sample_key = jax.random.split(key)
-    model, sampling = config.model, config.sampling
-    noise = jax.random.normal(noise_key, (len(label), *model.image_shape))
-    denoise = denoise_of(config, params, label if model.num_classes else None)
+def make_gammas(config: Any) -> Array:
+    """-log SNRs of the walk, [steps + 1], falling."""
+    options = config.sampling
     path = denoiser.make_schedule(config)
-    gammas = STEP_SCHEDULES[sampling.step_schedule](path, sampling.steps, sampling)
-    y, _ = samplers.run(
-        sampling.sampler, denoise, start(config, noise), gammas, sample_key, sampling
-    )
-    return bound.nearest_levels(y) if model.discrete else y
+    return STEP_SCHEDULES[options.step_schedule](path, options.steps, options)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "guide", "skipped"))
+def draw(
+    config: Any,
+    params: common.Params,
+    noise: Array,
+    key: Array,
+    asked: Request,
+    guide: Any = None,
+    skipped: int = 0,
+) -> tuple[Array, Array]:
+    """x_0 of a frozen config [B, H, W, C] from standard normal `noise`, and as each step saw it.
+
+    Args:
+        guide: the frozen config of the run whose parameters are asked.guide.
+        skipped: steps of the walk that an image, with noise in it, stands for.
+    """
+    options, gammas = config.sampling, make_gammas(config)[skipped:]
+    denoise, name = denoise_of(config, params, asked, guide), options.sampler
+    y, image = start(config, noise), asked.image_BxHxWxC
+    if asked.to_B is not None:
+        y = editing.invert(denoise, image, gammas, options)
+        denoise, name = (
+            denoise_of(config, params, asked._replace(label_B=asked.to_B), guide),
+            "ddim",
+        )
+    elif image is not None:
+        known = image + jnp.exp(0.5 * gammas[0]) * noise
+        mask = asked.mask_BxHxWx1
+        y = jnp.where(mask > 0, y, known) if mask is not None and not skipped else known
+    y, seen = samplers.run(name, denoise, y, gammas, key, options)
+    if asked.mask_BxHxWx1 is not None:
+        y = jnp.where(asked.mask_BxHxWx1 > 0, y, image)
+    return y, seen
+
+
+def to_pixels(config: Any, x0: Array) -> Array:
+    """Images as the data have them: 8-bit levels, or floats."""
+    return bound.nearest_levels(x0) if config.model.discrete else x0

@@ -1,0 +1,73 @@
+"""Images made from images: what is known of one is kept, noise is found in it, noises are mixed.
+
+What is known of an image, A x_0 = a, is kept by putting it into every x_0 that the network sees,
+A^+ a + (1 - A^+ A) x_0 (Wang 2023, DDNM, eq. 12). Every sampler then carries the known part as it
+would carry a point mass, so that it has the right noise at each level: inpainting and outpainting,
+where A picks pixels, and super-resolution, where it takes means of squares.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from research.families.diffusion import samplers
+from research.families.diffusion.samplers import Denoise, Denoised
+
+Keep = Callable[[Array], Array]  # x_0 -> the x_0 with the same unknown part that has the known one
+
+
+def keep_pixels(image: Array, mask: Array) -> Keep:
+    """Pixels of `image` [B, H, W, C] where `mask` [B, H, W, 1] is 0; those at 1 are drawn."""
+    return lambda x0: jnp.where(mask > 0, x0, image)
+
+
+def keep_means(small: Array, factor: int) -> Keep:
+    """Means of squares of `factor` x `factor` pixels, which are `small` [B, h, w, C]."""
+    return lambda x0: x0 + enlarged(small - shrunk(x0, factor), factor)
+
+
+def shrunk(image: Array, factor: int) -> Array:
+    """Means of squares of factor x factor pixels, [B, H / factor, W / factor, C]."""
+    batch, height, width, channels = image.shape
+    squares = image.reshape(batch, height // factor, factor, width // factor, factor, channels)
+    return squares.mean((2, 4))
+
+
+def enlarged(image: Array, factor: int) -> Array:
+    """Each pixel as a square of factor x factor: the pseudo-inverse of `shrunk`."""
+    return image.repeat(factor, 1).repeat(factor, 2)
+
+
+def kept(denoise: Denoise, keep: Keep) -> Denoise:
+    """`denoise` of an image of which something is known."""
+
+    def known(y: Array, gamma_B: Array, guess: Array) -> Denoised:
+        seen = denoise(y, gamma_B, guess)
+        return seen._replace(x0=keep(seen.x0))
+
+    return known
+
+
+def invert(denoise: Denoise, image: Array, gammas: Array, options: Any) -> Array:
+    """The y at gammas[0] that DDIM leads to `image` (Song 2021, section 4.3): its steps backwards.
+
+    Args:
+        gammas: those of sampling, which fall.
+    """
+    y, _ = samplers.run("ddim", denoise, image, gammas[::-1], jax.random.key(0), options)
+    return y
+
+
+def between(first: Array, second: Array, shares: Array) -> Array:
+    """Noises on the great circle from `first` to `second` [...], [len(shares), ...] (Song 2021, D).
+
+    All of them have a standard normal's norm; a straight line would pass nearer to zero.
+    """
+    cosine = jnp.vdot(first, second) / (jnp.linalg.norm(first) * jnp.linalg.norm(second))
+    angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+    shares = shares.reshape((-1,) + (1,) * first.ndim)
+    parts = jnp.sin((1 - shares) * angle), jnp.sin(shares * angle)
+    return (parts[0] * first + parts[1] * second) / jnp.sin(angle)

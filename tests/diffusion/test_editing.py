@@ -1,0 +1,156 @@
+"""What is kept of an image, the noise found in it, and drawing by the whole family's `sample`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.families import diffusion
+from research.families.diffusion import denoiser, drawing, editing, samplers
+from research.families.diffusion.samplers import Denoised
+from tests.diffusion.test_diffusion_family import SHAPE, make_config, make_params
+
+NUM = 4
+
+
+@pytest.fixture(name="run", scope="module")
+def make_run():
+    """A network of random weights, which denoises nothing but says different things of classes."""
+    config = make_config(class_dropout=0.1)
+    config.family = "diffusion"
+    return config, make_params(config)
+
+
+@pytest.fixture(name="images", scope="module")
+def make_images():
+    return np.random.default_rng(3).integers(0, 256, (NUM, *SHAPE), dtype=np.uint8)
+
+
+def draw(run, **asked):
+    config, params = run
+    changed = config.copy_and_resolve_references()
+    for key in ("sampler", "guidance", "guidance_interval"):
+        if key in asked:
+            changed.sampling[key] = asked.pop(key)
+    label = asked.pop("label", jnp.arange(NUM) % 3)
+    return diffusion.sample(changed, params, jax.random.key(5), NUM, label, **asked)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_mask_of_nothing_keeps_the_image_and_one_of_all_keeps_none(run, images, sampler):
+    nothing, everything = np.zeros((NUM, 8, 8, 1)), np.ones((NUM, 8, 8, 1))
+    kept = draw(run, image_BxHxWxC=images, mask_BxHxWx1=nothing, sampler=sampler)
+    assert np.array_equal(kept, images)
+    drawn = draw(run, image_BxHxWxC=images, mask_BxHxWx1=everything, sampler=sampler)
+    assert np.array_equal(drawn, draw(run, sampler=sampler))
+
+
+def test_a_mask_of_half_keeps_the_other_half(run, images):
+    mask = np.zeros((NUM, 8, 8, 1))
+    mask[:, :, 4:] = 1
+    found = draw(run, image_BxHxWxC=images, mask_BxHxWx1=mask)
+    assert np.array_equal(found[:, :, :4], images[:, :, :4])
+    assert not np.array_equal(found[:, :, 4:], images[:, :, 4:])
+
+
+def test_strength(run, images):
+    assert np.array_equal(draw(run, image_BxHxWxC=images, strength=0.0), images)
+    halves = [draw(run, image_BxHxWxC=images, strength=s).astype(float) for s in (0.25, 1.0)]
+    near, far = (np.abs(each - images).mean() for each in halves)
+    assert 0 < near < far
+
+
+def test_means_are_those_asked_for(run):
+    small = np.random.default_rng(1).integers(60, 190, (NUM, 4, 4, 1), dtype=np.uint8)
+    found = draw(run, small_BxhxwxC=small)
+    means = editing.shrunk(jnp.asarray(found, jnp.float32), 2)
+    plain = editing.shrunk(jnp.asarray(draw(run), jnp.float32), 2)
+    # The last x_0 has the means; levels beyond black and white are cut, which moves them a bit.
+    assert np.abs(means - small).mean() < 3 < 20 < np.abs(plain - small).mean()
+
+
+def test_enlarged_is_the_pseudo_inverse():
+    small = jax.random.normal(jax.random.key(0), (2, 3, 5, 1))
+    assert np.allclose(editing.shrunk(editing.enlarged(small, 4), 4), small, atol=1e-6)
+    keep, x0 = editing.keep_means(small, 4), jax.random.normal(jax.random.key(1), (2, 12, 20, 1))
+    np.testing.assert_allclose(editing.shrunk(keep(x0), 4), small, atol=1e-6)
+    np.testing.assert_allclose(keep(keep(x0)), keep(x0), atol=1e-6)
+
+
+def test_guidance_of_scale_one_is_none(run):
+    plain = draw(run)
+    assert np.array_equal(plain, draw(run, guidance=1.0))
+    assert not np.array_equal(plain, draw(run, guidance=3.0))
+    outside = draw(run, guidance=3.0, guidance_interval=(50.0, 60.0))
+    assert np.abs(plain.astype(int) - outside.astype(int)).max() <= 1  # one call of twice the batch
+
+
+def test_pushed_away_from_itself_nothing_moves(run):
+    label = jnp.arange(NUM) % 3
+    found = draw(run, guidance=4.0, away_B=label)
+    assert np.abs(found.astype(int) - draw(run).astype(int)).max() <= 1
+    by_itself = draw(run, guidance=4.0, guide=run)
+    assert np.array_equal(by_itself, draw(run))
+
+
+def test_a_worse_run_pushes(run):
+    worse = (run[0], jax.tree.map(lambda leaf: 0.5 * leaf, run[1]))
+    assert not np.array_equal(draw(run, guidance=4.0, guide=worse), draw(run))
+
+
+def test_a_path_of_noises_keeps_their_norm():
+    first, second = jax.random.normal(jax.random.key(0), (2, 64, 64))
+    path = editing.between(first, second, jnp.linspace(0, 1, 5))
+    np.testing.assert_allclose(path[0], first, atol=1e-5)
+    np.testing.assert_allclose(path[-1], second, atol=1e-5)
+    norms = jnp.linalg.norm(path.reshape(5, -1), axis=1)
+    assert norms.std() < 0.02 * norms.mean()  # a straight line's middle has .71 of it
+
+
+def test_a_path_of_images_has_the_ends_of_its_noises(run):
+    label = jnp.zeros(NUM, jnp.int32)
+    path, apart = draw(run, path=True, label=label), draw(run, label=label)
+    assert np.array_equal(path[0], apart[0]) and np.array_equal(path[-1], apart[-1])
+    assert not np.array_equal(path[1], apart[1])
+
+
+def gaussian(y, gamma_B, guess):
+    """E[x_0 | y] for data N(0.5, 0.09)."""
+    share = 0.09 / (0.09 + jnp.exp(gamma_B))[:, None]
+    return Denoised(0.5 + share * (y - 0.5))
+
+
+def test_inversion_leads_back():
+    """There and back by many steps; the noise found is the flow map's, of variance s^2 + .09."""
+    image = 0.5 + 0.3 * jax.random.normal(jax.random.key(0), (6, 3))
+    gammas = jnp.linspace(5.0, -13.3, 801)
+    noise = editing.invert(gaussian, image, gammas, None)
+    slope = jnp.sqrt((0.09 + jnp.exp(5.0)) / (0.09 + jnp.exp(-13.3)))
+    np.testing.assert_allclose(noise, 0.5 + slope * (image - 0.5), rtol=0.02, atol=0.2)
+    back, _ = samplers.run("ddim", gaussian, noise, gammas, jax.random.key(0), None)
+    np.testing.assert_allclose(back, image, atol=1e-2)
+
+
+def test_a_transfer_to_its_own_class_is_nearly_the_image(run, images):
+    config, params = run
+    config = config.copy_and_resolve_references()
+    config.sampling.steps = 60
+    quiet = jax.tree.map(lambda leaf: 0.3 * leaf, params)
+    label = jnp.arange(NUM) % 3
+    asked = dict(image_BxHxWxC=images, to_B=label)
+    found = diffusion.sample(config, quiet, jax.random.key(0), NUM, label, **asked)
+    assert np.abs(found.astype(int) - images).mean() < 6
+    asked["to_B"] = (label + 1) % 3
+    other = diffusion.sample(config, quiet, jax.random.key(0), NUM, label, **asked)
+    assert not np.array_equal(other, found)
+
+
+def test_what_each_step_saw_is_returned(run):
+    config, params = run
+    key = jax.random.key(0)
+    request, used, _ = diffusion._request(config, jnp.zeros(2, jnp.int32), 1.0, None, {})
+    noise = jax.random.normal(key, (2, *SHAPE))
+    y, seen = drawing.draw(used, params, noise, key, request)
+    assert seen.shape == (config.sampling.steps, 2, *SHAPE) and float(jnp.abs(seen).max()) <= 1
+    left = np.exp(0.5 * denoiser.make_schedule(config).gammas[0])
+    assert float(jnp.abs(y - seen[-1]).max()) < 40 * left
