@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import io
 import json
 import os
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
 from research import data, families, mesh, processes, run_tokenizer, trained
 from research.data import sound
 from research.data.tokenizers import Bytes, Tokenizer
 from research.errors import UserError
 from research.run import storage
-from research.sampling import continuing, image_options, options
+from research.sampling import continuing, image_options, options, pictures
 
 
 def sample_run(
@@ -34,7 +32,8 @@ def sample_run(
     Args:
         class_name: of the data, of which all samples are to be; "" draws among them.
         text: that the sounds say; "" draws among those of the data.
-        images: the options of `research.sampling.image_options`.
+        images: the options of `research.sampling.image_options`; with a film of them, what each
+            step saw is returned, [steps, num, height, width, channels].
 
     Raises:
         UserError: when the folder holds no run, `num` is below 1, there is no such class, nothing
@@ -54,9 +53,9 @@ def sample_run(
         given |= image_options.apply(settings, images, num)
     _check_memory(num, settings)
     _, params = trained.load(folder)
-    return families.load(settings.family).sample(
-        settings, params, jax.random.key(seed), num, **given
-    )
+    family = families.load(settings.family)
+    draw = family.film if images and images.film else family.sample
+    return draw(settings, params, jax.random.key(seed), num, **given)
 
 
 def _beginning(settings: ConfigDict, text: str, num: int) -> np.ndarray:
@@ -115,27 +114,6 @@ def to_text(tokens: np.ndarray, tokenizer: Tokenizer | None = None) -> str:
     return ("\n" + "-" * 72 + "\n").join(block.replace("\0", "\n\n") for block in blocks) + "\n"
 
 
-def to_png(images: np.ndarray, scale: int = 4) -> bytes:
-    """Lay images on one grid, about square; floats are stretched from their own range to 8 bits."""
-    if images.dtype != np.uint8:
-        low, high = images.min(), images.max()
-        images = ((images - low) / max(high - low, 1e-9) * 255).round().astype(np.uint8)
-    num, height, width, channels = images.shape
-    columns = int(np.ceil(np.sqrt(num)))
-    rows = -(-num // columns)
-    grid = np.zeros((rows * columns, height + 1, width + 1, channels), np.uint8)
-    grid[:num, :height, :width] = images
-    grid = grid.reshape(rows, columns, height + 1, width + 1, channels).swapaxes(1, 2)
-    grid = grid.reshape(rows * (height + 1), columns * (width + 1), channels)
-    picture = Image.fromarray(grid[..., 0] if channels == 1 else grid)
-    picture = picture.resize(
-        (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
-    )
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def write(
     folder: str | Path,
     num: int,
@@ -154,12 +132,20 @@ def write(
     rate, keys = settings.get("rate"), {"resolution": ".png", "length": ".txt"}
     # A source of TFDS has both keys; sounds have a rate.
     suffixes = [".wav"] if rate else [suffix for key, suffix in keys.items() if key in settings]
+    film = images.film if images else None
+    suffixes = [".png", ".gif"] if film else suffixes
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
     samples = sample_run(folder, num, seed, class_name, text, images)
-    suffix, content = _file(samples, rate, tokenizer)
+    name = "film" if film else "samples"
+    if film and out and Path(out).suffix == ".gif":
+        suffix, content = ".gif", pictures.to_gif(samples)
+    elif film:
+        suffix, content = ".png", pictures.strip(samples, film)
+    else:
+        suffix, content = _file(samples, rate, tokenizer)
     _check_suffix(out, [suffix])
-    path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
+    path = Path(out) if out else storage.path(folder) / f"{name}{suffix}"
     if processes.first():
         storage.write(path, content)
     return path
@@ -170,7 +156,7 @@ def _file(
 ) -> tuple[str, bytes]:
     """The suffix and the content of a file of images, of sounds at `rate`, or of text."""
     if samples.ndim == 4:
-        return ".png", to_png(samples)
+        return ".png", pictures.to_png(samples)
     if rate:
         return ".wav", sound.to_wav(samples, rate)
     return ".txt", to_text(samples, tokenizer).encode()
@@ -191,7 +177,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--text", default="", help="that sounds say, where the run reads a text")
     parser.add_argument(
         "--out",
-        help="file to write: .png for images, .wav for sound, .txt for text, .jsonl after prompts",
+        help="file to write: .png for images (.gif with --film), .wav for sound, .txt for text, "
+        ".jsonl after prompts",
     )
     prompts = parser.add_mutually_exclusive_group()
     prompts.add_argument("--prompt", help="text to go on from, which is printed with what follows")

@@ -24,6 +24,7 @@ REQUESTS = {
     "to_class": "to_B",
     "strength": "strength",
     "interpolate": "path",
+    "film": "film",
 }
 
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mask", metavar="IMAGE", help="of --init: white is drawn anew, black stays")
     add("--enlarge", metavar="IMAGE", help="an image whose pixels are means of those drawn")
     add("--to_class", metavar="NAME", help="draws the noise of --init, found as --class, as this")
+    add("--film", type=int, metavar="N", help="N of the steps beside each other; all in a .gif")
     add("--interpolate", action="store_true", default=None, help="from one noise to another")
 
 
@@ -85,7 +87,8 @@ def apply(settings: ConfigDict, args: argparse.Namespace, num: int) -> dict[str,
 
 def requests(family: Any) -> list[str]:
     """The options of images that a family's `sample` can follow."""
-    return [name for name, own in REQUESTS.items() if own in getattr(family, "REQUESTS", ())]
+    known = (*getattr(family, "REQUESTS", ()), *(["film"] if hasattr(family, "film") else ()))
+    return [name for name, own in REQUESTS.items() if own in known]
 
 
 def label(settings: ConfigDict, name: str, num: int, option: str = "class") -> np.ndarray:
@@ -123,6 +126,8 @@ def _check_together(args: argparse.Namespace) -> None:
     ):
         if getattr(args, one) is not None and getattr(args, other) is not None:
             raise UserError(f"--{one} and --{other} cannot be had together")
+    if args.film is not None and args.film < 2:
+        raise UserError(f"--film {args.film} must be at least 2 steps")
     if args.strength is not None and not 0 <= args.strength <= 1:
         raise UserError(f"--strength {args.strength} must be from 0 to 1")
 

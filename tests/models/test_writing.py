@@ -11,7 +11,7 @@ from research import sample
 from research.__main__ import main
 from research.errors import UserError
 from research.families import autoregressive
-from research.sampling import continuing
+from research.sampling import continuing, image_options
 from research.sampling.continuing import Settings
 from research.sampling.drawing import Drawing
 from tests import shapes
@@ -148,11 +148,13 @@ def test_a_chat_goes_on_from_all_that_was_said(writer, monkeypatch, capsys):
 def test_a_class_is_named(monkeypatch, tmp_path):
     """By the data's own names; the nearest is named where it is none."""
     config = shapes.diffusion(num_classes=3)
-    monkeypatch.setattr(sample.data, "outline", lambda data: {"class_names": ["cat", "dog", "owl"]})
-    assert sample._label(config, "owl", 2).tolist() == [2, 2]
+    monkeypatch.setattr(
+        image_options.data, "outline", lambda data: {"class_names": ["cat", "dog", "owl"]}
+    )
+    assert image_options.label(config, "owl", 2).tolist() == [2, 2]
     with pytest.raises(UserError, match="'dgo' is not one of cat, dog, owl \\(did you mean 'dog'"):
-        sample._label(config, "dgo", 2)
+        image_options.label(config, "dgo", 2)
     with pytest.raises(UserError, match="this run is given no class"):
-        sample._label(shapes.diffusion(), "cat", 2)
+        image_options.label(shapes.diffusion(), "cat", 2)
     with pytest.raises(UserError, match="--text 'cat': this run's examples begin with no text"):
         sample._beginning(config, "cat", 2)

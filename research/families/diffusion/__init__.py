@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from research import families
 from research.errors import UserError
-from research.families.diffusion import bound, denoiser, drawing, editing, samplers, schedule
+from research.families.diffusion import bound, denoiser, samplers, schedule
 from research.families.diffusion.denoiser import NETWORKS, make_process, make_schedule
-from research.families.diffusion.guidance import Guidance
+from research.families.diffusion.drawing import REQUESTS, film, sample
 from research.families.diffusion.objectives import OBJECTIVES
 from research.families.diffusion.objectives.denoising import examples
 from research.families.diffusion.process import PREDICTIONS, SCALES
@@ -31,12 +30,14 @@ from research.parts import check_choice, part
 
 __all__ = [
     "PARTS",
+    "REQUESTS",
     "axes",
     "check",
     "default_evaluation",
     "default_model",
     "default_sampling",
     "default_train",
+    "film",
     "init",
     "loss",
     "positions",
@@ -47,17 +48,6 @@ __all__ = [
 ]
 
 PARTS = {"network": NETWORKS, "objective": OBJECTIVES}
-# What `sample` can be asked beside classes.
-REQUESTS = (
-    "path",
-    "strength",
-    "guide",
-    "away_B",
-    "image_BxHxWxC",
-    "mask_BxHxWx1",
-    "small_BxhxwxC",
-    "to_B",
-)
 # In the bound, a squared error e of x0 costs e exp(-gamma_min) / 2 nats: here, an error of 1% of
 # the range of pixels costs about a bit a dimension. That of v costs no more than that of eps.
 LEAST_GAMMA_OF_X0 = -8.0
@@ -294,56 +284,3 @@ def activations(
     given = Conditions(gamma_B, denoiser.label_of(config, batch))
     x_BxLxD, (output, _) = common.stream(module, params, seen, given)
     return {"stream": x_BxLxD, "output": output}
-
-
-def sample(
-    config: Any,
-    params: common.Params,
-    key: Array,
-    num: int,
-    label: Any = None,
-    path: bool = False,
-    strength: float = 1.0,
-    guide: tuple[Any, Any] | None = None,
-    **asked: Any,
-) -> np.ndarray:
-    """Draw images [num, height, width, channels], uint8 if the data are, else float32.
-
-    Args:
-        label: classes [num]; drawn uniformly unless given.
-        path: from one noise to another, along the great circle.
-        strength: of the change of an image, the share of the steps that is walked.
-        guide: config and parameters of the run that guides.
-        asked: more of `drawing.Request`, images as the data have them.
-    """
-    label_key, draw_key = jax.random.split(key)
-    if label is None:
-        label = jax.random.randint(label_key, (num,), 0, max(config.model.num_classes, 1))
-    noise_key, sample_key = jax.random.split(draw_key)
-    noise = jax.random.normal(noise_key, (num, *config.model.image_shape))
-    noise = editing.between(noise[0], noise[-1], jnp.linspace(0, 1, num)) if path else noise
-    request, used, skipped = _request(config, label, strength, guide, asked)
-    if skipped == config.sampling.steps:
-        return np.asarray(asked["image_BxHxWxC"])
-    guide_config = None if guide is None else FrozenConfigDict(guide[0])
-    x0, _ = drawing.draw(used, params, noise, sample_key, request, guide_config, skipped)
-    return np.asarray(drawing.to_pixels(config, x0))
-
-
-def _request(
-    config: Any, label: Any, strength: float, guide: Any, asked: dict[str, Any]
-) -> tuple[drawing.Request, FrozenConfigDict, int]:
-    """What is asked of a walk, what of the config decides its program, and the steps left out."""
-    options = dict(config.sampling)
-    low, high = options.pop("guidance_interval") or (-np.inf, np.inf)
-    scale, rescale = options.pop("guidance"), options.pop("guidance_rescale")
-    pushed = Guidance(*map(jnp.float32, (scale, -high, -low, rescale)))
-    if scale == 1 and not (guide and hasattr(families.load(guide[0].family), "logits")):
-        pushed = None
-    images = {key: asked[key] for key in asked if asked[key] is not None}
-    for key in ("image_BxHxWxC", "small_BxhxwxC"):
-        if key in images:
-            images[key] = denoiser.pixels(jnp.asarray(images[key]))
-    request = drawing.Request(jnp.asarray(label), pushed, guide=guide and guide[1], **images)
-    used = FrozenConfigDict(dict(model=config.model, hardware=config.hardware, sampling=options))
-    return request, used, config.sampling.steps - round(strength * config.sampling.steps)

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from ml_collections import FrozenConfigDict
 
 from research import families
 from research.families.diffusion import bound, denoiser, editing, samplers
@@ -42,6 +44,12 @@ class Request(NamedTuple):
     to_B: Any = None
 
 
+# What `sample` can be asked beside classes.
+REQUESTS = (
+    "path",
+    "strength",
+    *(each for each in Request._fields if each not in ("label_B", "guidance")),
+)
 See = Callable[[Array, Array, Array, Any], Denoised]  # of (y, gamma_B, guess, label_B)
 
 
@@ -162,3 +170,81 @@ def draw(
 def to_pixels(config: Any, x0: Array) -> Array:
     """Images as the data have them: 8-bit levels, or floats."""
     return bound.nearest_levels(x0) if config.model.discrete else x0
+
+
+def sample(
+    config: Any,
+    params: common.Params,
+    key: Array,
+    num: int,
+    label: Any = None,
+    path: bool = False,
+    strength: float = 1.0,
+    guide: tuple[Any, Any] | None = None,
+    **asked: Any,
+) -> np.ndarray:
+    """Draw images [num, height, width, channels], uint8 if the data are, else float32.
+
+    Args:
+        label: classes [num]; drawn uniformly unless given.
+        path: from one noise to another, along the great circle.
+        strength: of the change of an image, the share of the steps that is walked.
+        guide: config and parameters of the run that guides.
+        asked: more of `Request`, images as the data have them.
+    """
+    x0, _ = _walk(config, params, key, num, label, path, strength, guide, asked)
+    return np.asarray(to_pixels(config, x0))
+
+
+def film(config: Any, params: common.Params, key: Array, num: int, **asked: Any) -> np.ndarray:
+    """What each step of the same walk saw, [steps, num, height, width, channels]; see `sample`."""
+    asked = dict(label=None, path=False, strength=1.0, guide=None) | asked
+    given = [asked.pop(name) for name in ("label", "path", "strength", "guide")]
+    _, seen = _walk(config, params, key, num, *given, asked)
+    return np.asarray(to_pixels(config, seen))
+
+
+def _walk(
+    config: Any,
+    params: common.Params,
+    key: Array,
+    num: int,
+    label: Any,
+    path: bool,
+    strength: float,
+    guide: Any,
+    asked: dict[str, Any],
+) -> tuple[Array, Array]:
+    """x_0 of the images [num, H, W, C], and as each step saw it, [steps, num, H, W, C]."""
+    label_key, draw_key = jax.random.split(key)
+    if label is None:
+        label = jax.random.randint(label_key, (num,), 0, max(config.model.num_classes, 1))
+    noise_key, sample_key = jax.random.split(draw_key)
+    noise = jax.random.normal(noise_key, (num, *config.model.image_shape))
+    noise = editing.between(noise[0], noise[-1], jnp.linspace(0, 1, num)) if path else noise
+    request, used, skipped = _request(config, label, strength, guide, asked)
+    if skipped == config.sampling.steps:
+        images = denoiser.pixels(jnp.asarray(asked["image_BxHxWxC"]))
+        return images, images[None]
+    guide_config = None if guide is None else FrozenConfigDict(guide[0])
+    x0, seen = draw(used, params, noise, sample_key, request, guide_config, skipped)
+    return x0, seen
+
+
+def _request(
+    config: Any, label: Any, strength: float, guide: Any, asked: dict[str, Any]
+) -> tuple[Request, FrozenConfigDict, int]:
+    """What is asked of a walk, what of the config decides its program, and the steps left out."""
+    options = dict(config.sampling)
+    low, high = options.pop("guidance_interval") or (-np.inf, np.inf)
+    scale, rescale = options.pop("guidance"), options.pop("guidance_rescale")
+    pushed = Guidance(*map(jnp.float32, (scale, -high, -low, rescale)))
+    if scale == 1 and not (guide and hasattr(families.load(guide[0].family), "logits")):
+        pushed = None
+    images = {key: asked[key] for key in asked if asked[key] is not None}
+    for key in ("image_BxHxWxC", "small_BxhxwxC"):
+        if key in images:
+            images[key] = denoiser.pixels(jnp.asarray(images[key]))
+    request = Request(jnp.asarray(label), pushed, guide=guide and guide[1], **images)
+    used = FrozenConfigDict(dict(model=config.model, hardware=config.hardware, sampling=options))
+    return request, used, config.sampling.steps - round(strength * config.sampling.steps)

@@ -1,0 +1,143 @@
+"""What `sample` asks of a diffusion run: every option that cannot be followed is one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from research import config as configs
+from research import defaults, recipes, study, train
+from research.__main__ import main
+from research.run import record
+
+
+def save(folder: Path, name: str, pixels: np.ndarray, mode: str = "L") -> None:
+    Image.fromarray(pixels).convert(mode).save(folder / name)
+
+
+@pytest.fixture(name="runs", scope="module")
+def make_runs(tmp_path_factory, data_folder):
+    """Configs of runs that were never trained, and images of all sorts."""
+    folder = tmp_path_factory.mktemp("image_options")
+
+    def write(name, resolution=8, **model):
+        config = defaults.config("diffusion", "glyphs")
+        config.size, config.budget, config.recipe = 16, 1e11, "image_ladder"
+        config.data.update(folder=str(data_folder), resolution=resolution, label="style")
+        config.model.image_shape = (resolution, resolution, 1)
+        config.model.update(model)
+        complete = study.check(recipes.apply(config), prepared=False)
+        record.write_json(folder / name / "config.json", configs.to_plain(complete))
+
+    write("classes", num_classes=18, class_dropout=0.1)
+    write("certain", num_classes=18)
+    write("plain")
+    write("larger", resolution=16, num_classes=18, class_dropout=0.1)
+    square = np.full((8, 8), 100, np.uint8)
+    save(folder, "square.png", square)
+    save(folder, "colour.png", square, "RGB")
+    save(folder, "large.png", np.full((16, 16), 100, np.uint8))
+    save(folder, "odd.png", np.full((3, 3), 100, np.uint8))
+    save(folder, "half.png", np.full((4, 4), 90, np.uint8))
+    save(folder, "black.png", np.zeros((8, 8), np.uint8))
+    (folder / "text.png").write_text("no image")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "run, words, said",
+    [
+        ("classes", "--sampler dim", "sampling.sampler='dim' is not one of"),
+        ("classes", "--sampler dim", "did you mean 'ddim'"),
+        ("classes", "--steps 0", "config.sampling.steps=0 must be at least 1"),
+        ("classes", "--step_schedule tmie", "did you mean 'time'"),
+        ("classes", "--guidance -1", "must not be negative"),
+        ("certain", "--guidance 3", "needs config.model.class_dropout above 0"),
+        ("plain", "--guidance 3", "needs config.model.class_dropout above 0"),
+        ("plain", "--class DejaVuSans", "this run is given no class"),
+        ("classes", "--class DejaVuSerifs", "did you mean 'DejaVuSerif'"),
+        ("classes", "--guidance 2 --negative Arial", "--negative 'Arial' is not one of"),
+        ("classes", "--negative DejaVuSans", "--negative needs --guidance"),
+        ("classes", "--init nothing.png", "--init nothing.png: not an image that can be read"),
+        ("classes", "--init IN/text.png", "not an image that can be read"),
+        ("classes", "--init IN/large.png", "16x16 pixels, and this run's images have 8x8"),
+        ("classes", "--init IN/colour.png", "its mode is RGB, and L is needed"),
+        ("classes", "--mask IN/square.png", "--mask needs --init"),
+        ("classes", "--init IN/square.png --mask IN/odd.png", "--mask"),
+        ("classes", "--init IN/square.png --mask IN/colour.png", "its mode is RGB"),
+        ("classes", "--init IN/square.png --strength 1.5", "--strength 1.5 must be from 0 to 1"),
+        ("classes", "--strength 0.5", "--strength needs --init"),
+        ("classes", "--enlarge IN/odd.png", "3x3 pixels are no whole part of this run's 8x8"),
+        ("classes", "--enlarge IN/square.png", "no whole part"),
+        ("classes", "--init IN/square.png --enlarge IN/odd.png", "cannot be had together"),
+        ("classes", "--to_class DejaVuSans", "--to_class needs --init"),
+        ("classes", "--init IN/square.png --to_class DejaVuSans", "--to_class needs --class"),
+        (
+            "classes",
+            "--init IN/square.png --class DejaVuSans --to_class DejaVuSnas",
+            "--to_class 'DejaVuSnas' is not one of",
+        ),
+        ("classes", "--interpolate --init IN/square.png", "cannot be had together"),
+        ("classes", "--guidance 2 --guide_by IN/nothing", "not a run folder"),
+        ("classes", "--guidance 2 --guide_by IN/larger", "its config.model.image_shape is"),
+        ("classes", "--guidance 2 --guide_by IN/plain", "its config.model.num_classes is 0"),
+        ("classes", "--prompt a --guidance 2", "--guidance says how images are drawn"),
+        ("classes", "--temperature 0.5", "--temperature says how text goes on"),
+        ("classes", "--num 0", "--num 0 must be at least 1"),
+        ("classes", "--film 1", "--film 1 must be at least 2 steps"),
+        ("classes", "--out film.gif", "need a name ending in .png"),
+        ("classes", "", "no checkpoint that can be read"),
+    ],
+)
+def test_what_cannot_be_drawn(runs, capsys, run, words, said):
+    given = [word.replace("IN/", f"{runs}/") for word in words.split()]
+    assert main(["sample", "--run", str(runs / run), *given]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and said in lines[0], lines
+    assert not list((runs / run).glob("samples*"))
+
+
+@pytest.fixture(name="trained", scope="module")
+def make_trained(runs, tmp_path_factory):
+    """The run on classes after a few steps, whose images are noise."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    config = configs.from_plain(configs.read(runs / "classes"))
+    config.train.update(steps=4, warmup_steps=1, decay_steps=1, batch_size=8)
+    config.budget, config.sampling.num, config.sampling.steps = None, 0, 4
+    config.evaluation.update(examples=8, batch_size=8)
+    train.train(config, folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_what_can_be_drawn(runs, trained, tmp_path):
+    def draw(name, words=""):
+        out, given = tmp_path / name, words.replace("IN/", f"{runs}/").split()
+        assert main(["sample", "--run", str(trained), "--num", "4", "--out", str(out), *given]) == 0
+        with Image.open(out) as picture:
+            return np.asarray(picture), getattr(picture, "n_frames", 1)
+
+    plain = draw("plain.png", "--class DejaVuSans")[0]
+    assert np.array_equal(plain, draw("again.png", "--class DejaVuSans --guidance 1")[0])
+    for words in (
+        "--guidance 3",
+        "--guidance 3 --negative DejaVuSerif",
+        "--sampler ddpm",
+        "--step_schedule log_snr",
+        "--enlarge IN/half.png",
+    ):
+        assert not np.array_equal(plain, draw("other.png", f"--class DejaVuSans {words}")[0])
+    # A mask that is black keeps the image; so does a walk of no length.
+    same = draw("same.png", "--init IN/square.png --mask IN/black.png")[0]
+    assert np.array_equal(same, draw("still.png", "--init IN/square.png --strength 0")[0])
+    assert np.array_equal(same[:32, :32], np.full((32, 32), 100))
+    film = draw("film.png", "--class DejaVuSans --film 3")[0]
+    assert film.shape == (4 * 9 * 4, 3 * 9 * 4)
+    assert draw("film.gif", "--class DejaVuSans --film 3")[1] == 4
+    path = draw("path.png", "--class DejaVuSans --interpolate")[0]
+    assert np.array_equal(path[:32, :32], plain[:32, :32])
+    transfer = "--class DejaVuSans --to_class DejaVuSerif --init IN/square.png"
+    assert draw("transfer.png", transfer)[0].shape == plain.shape
+    guided = draw("guided.png", f"--class DejaVuSans --guidance 2 --guide_by {trained}")[0]
+    assert np.array_equal(guided, plain)
