@@ -136,7 +136,7 @@ def test_a_network_starts_uniform():
     tokens = jax.random.randint(KEY, (4, 9), 0, 16)
     batch = {"tokens": tokens, "mask": jnp.ones(4)}
     bits = score(config, fresh(config), batch)
-    assert float(bits["total"] / bits["count"]) == pytest.approx(4, abs=1e-6)
+    assert float(bits["total"] / bits["count"]) == pytest.approx(4, rel=1e-6)
 
 
 def test_masked_rows_do_not_count():
