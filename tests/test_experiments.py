@@ -119,7 +119,7 @@ def test_flags_win_over_axes_and_recipe(flags):
 
 
 def test_a_config_survives_its_json(flags):
-    original = study.load_config("experiments/quickstart.py:images", flags)
+    original = study.load_config("experiments/quickstart.py:images", flags, prepared=False)
     again = config.from_plain(config.to_plain(original))
     assert isinstance(again, ConfigDict) and again.to_dict() == original.to_dict()
     changed = config.to_plain(original)

@@ -134,7 +134,8 @@ def _call(function: Callable, words: tuple[str, ...], files: list[Path]) -> None
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY), number)
     # One device and one thread, as the workers of a sweep have.
-    os.environ |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": processes.THREADS}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {processes.THREADS}"
+    os.environ |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
     jax.config.update("jax_platforms", "cpu")  # JAX is imported, and has read its environment
     os.chdir(ROOT)
     logging.root.handlers.clear()

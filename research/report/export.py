@@ -46,6 +46,7 @@ def write_pictures(spec: dict, folder: Path, name: str) -> list[Path]:
     return [png, svg]
 
 
+@cache  # bundling takes seconds, whatever page it is for
 def javascript() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script, safe inside a <script> element."""
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(

@@ -139,7 +139,14 @@ def signal_sweep(name: str, step: int) -> str:
     )
 
 
-def test_stopping_a_sweep(undisturbed, workdir):
+ENDS = (("SIGINT", 5), ("SIGHUP", 7), ("SIGTERM", 9), ("SIGKILL", 12))
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [pytest.param(ENDS, marks=pytest.mark.slow, id="all"), pytest.param(ENDS[::3], id="two")],
+)
+def test_stopping_a_sweep(undisturbed, workdir, ends):
     """Ctrl-C, SIGTERM and the death of the sweep: the worker saves its state and ends."""
     folder = workdir / "tiny"
     trunk = folder / "chain-size16-trunk"
@@ -148,7 +155,7 @@ def test_stopping_a_sweep(undisturbed, workdir):
         spec = tiny.write(workdir, poison=poison)
         return tiny.research("sweep", "--config", spec, "--workdir", str(workdir), "--workers", "1")
 
-    for name, step in (("SIGINT", 5), ("SIGHUP", 7), ("SIGTERM", 9), ("SIGKILL", 12)):
+    for name, step in ends:
         code, out, err = sweep(signal_sweep(name, step))
         if name == "SIGKILL":
             assert (code, err) == (-signal.SIGKILL, [])

@@ -5,6 +5,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import filelock
 import markupsafe
 import pytest
 from PIL import Image
@@ -35,12 +36,20 @@ class Resources(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """A complete run folder with its report: (folder, ids of trials, html)."""
-    folder = tmp_path_factory.mktemp("runs") / "quickstart"
-    ids = write_study(folder)
-    page = command.write_report(folder)
-    return folder, ids, page.read_text()
+def report(data_folder):
+    """A complete run folder with its report, of all pytest workers: (folder, ids of trials, html).
+
+    No test changes what is in it.
+    """
+    home = data_folder.parent / "reports"
+    home.mkdir(exist_ok=True)
+    folder, names = home / "quickstart", home / "ids.json"
+    with filelock.FileLock(home / ".lock"):
+        if not names.exists():
+            ids = write_study(folder)
+            command.write_report(folder)
+            names.write_text(json.dumps(ids))
+    return folder, json.loads(names.read_text()), (folder / "report.html").read_text()
 
 
 @pytest.fixture(scope="module")
