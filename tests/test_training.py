@@ -12,7 +12,11 @@ from research.run import checkpoint
 from research.train import train
 from tests import shapes
 
-FAMILIES = {"autoregressive": shapes.autoregressive, "diffusion": shapes.diffusion}
+FAMILIES = {
+    "autoregressive": shapes.autoregressive,
+    "diffusion": shapes.diffusion,
+    "discrete_diffusion": shapes.discrete_diffusion,
+}
 
 
 @pytest.fixture(params=FAMILIES)

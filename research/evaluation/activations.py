@@ -13,7 +13,6 @@ from jax import numpy as jnp
 
 from research import families
 from research.errors import UserError
-from research.evaluation import validation
 
 NAMES = ("stream", "output")
 

@@ -7,7 +7,7 @@ is chance: the score then has an interval, of what endless draws on the same exa
 from typing import Any
 
 from research import families
-from research.evaluation.intervals import Z, Estimate
+from research.evaluation.intervals import Estimate, Z
 
 
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:

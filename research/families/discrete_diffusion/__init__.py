@@ -80,7 +80,7 @@ def default_sampling() -> ConfigDict:
     """Keys of `config.sampling` this family reads."""
     return ConfigDict(
         dict(
-            sampler="random",
+            sampler="ancestral",
             steps=0,  # calls of the network; 0: one for each token
             temperature=1.0,
             guidance=1.0,  # times the difference that a class makes; 1: as it is
@@ -97,7 +97,7 @@ def default_evaluation() -> ConfigDict:
 
 
 def check(config: Any, spec: dict[str, Any]) -> None:
-    """Raise UserError, naming the key, for what cannot be built or the data's `spec` does not fit."""
+    """Raise UserError, naming the key, for what cannot be built or does not fit the `spec`."""
     checks.check(config, spec, corruption(config))
 
 
@@ -338,7 +338,7 @@ def _filled(
         if settings.guidance != 1:
             plain = log_p(jnp.full_like(first_B, config.model.num_classes), read_BxL, share)
             found = plain + settings.guidance * (found - plain)
-        return jax.nn.log_softmax(found / settings.temperature)
+        return jax.nn.log_softmax(found / max(settings.temperature, 1e-6))
 
     blocks = block_order.count(config.model, length)
     steps = (settings.steps or length) // blocks

@@ -21,7 +21,7 @@ from research.families.discrete_diffusion.noise_levels import Level, mean_share
 HIDES = True  # there are hidden tokens, whose number is model.vocab_size
 TIMED = False  # the network sees how many are hidden
 BLOCKS = True  # each block may have a time of its own
-SAMPLERS = ("random", "confidence", "margin", "entropy", "remask")
+SAMPLERS = ("ancestral", "confidence", "margin", "entropy", "remask")
 
 
 def noisy(

@@ -13,7 +13,7 @@ from research.parts import check_choice
 RANGES = {
     "sampling": {
         "steps": (0, math.inf),
-        "temperature": (1e-6, math.inf),
+        "temperature": (0, math.inf),
         "choice_noise": (0, math.inf),
         "entropy_bound": (0, math.inf),
         "remask_share": (0, 1 + 1e-9),

@@ -3,7 +3,7 @@
     ancestral    draws p(x_s | x_t), the mean of q(x_s | x_t, x_0) over p(x_0 | x_t) (Austin 2021,
                  equation 4)
     tau_leaping  lets rates stand for a step: a token goes to y with chance R(x -> y) dt, at most
-                 once (Campbell 2022, section 4.3; Lou 2024, section 4.1); its last step is the other
+                 once (Campbell 2022, section 4.3); its last step is the other's
 
 They know no network: `predict(tokens_BxL, share)` gives log p of each clean token, [B, L, V]. What
 is given is put back after each step, which is no exact draw given it: a network trained on even

@@ -19,7 +19,7 @@ HIDES = False
 TIMED = True  # what is noise cannot be seen, so the network is told how much is
 BLOCKS = False
 SAMPLERS = ("ancestral", "tau_leaping")
-LEAST = 1e-7  # share of noise below which a rate cannot be told from infinity in float32
+LEAST = 1e-9  # share of noise below which a rate cannot be told from infinity in float32
 
 
 def noisy(

@@ -1,7 +1,7 @@
 """Drawing texts from which tokens are hidden: in which order, and how many at once.
 
-    random      as many as the schedule says, anywhere: one at a time this is ancestral sampling,
-                exact for a network with the true conditionals (Austin 2021; Zheng 2024)
+    ancestral   as many as the schedule says, anywhere: one at a time it is exact for a network with
+                the true conditionals (Austin 2021; Zheng 2024)
     confidence  first the draws that are likeliest (Chang 2022, MaskGIT, section 3.2)
     margin      first where the likeliest token is furthest from the next (Kim 2025, top-K margin)
     entropy     as many as keep what is lost by drawing them apart under a bound, the least entropy
@@ -19,7 +19,8 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
-UNKNOWN = -1  # a token that is to be drawn
+from research.sampling.filling import UNKNOWN
+
 Predict = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -57,7 +58,7 @@ def _ordered(settings, log_p_BxLxV, tokens_BxL, here_BxL, share, lower, key):
     stay_Bx1 = jnp.round(here_BxL.sum(1, keepdims=True) * lower)
     count_Bx1 = hidden_BxL.sum(1, keepdims=True) - stay_Bx1
     gumbel_BxL = jax.random.gumbel(order_key, tokens_BxL.shape)
-    if settings.sampler == "random":
+    if settings.sampler == "ancestral":
         first_BxL = gumbel_BxL
     elif settings.sampler == "confidence":
         first_BxL = jnp.take_along_axis(log_p_BxLxV, drawn_BxL[..., None], -1)[..., 0]
