@@ -42,6 +42,14 @@ def scores(config, params, given, count):
     return {name: np.asarray(x, np.float64) for name, x in run(keys).items()}
 
 
+def denoised(config, params, first, read, text, share=None):
+    """What the head reads, compiled."""
+    share = jnp.zeros(len(first)) if share is None else share
+    return jax.jit(functools.partial(discrete_diffusion.denoised, config))(
+        params, first, read, text, share
+    )[0]
+
+
 def exact_bits(config, params, given):
     """The bound of a masked network by every set of hidden tokens, each with its weight."""
     first, tokens = discrete_diffusion.window(config, given)
@@ -87,7 +95,7 @@ def test_training_and_scores_are_of_one_bound():
     loss, metrics = measured(config)
     np.testing.assert_allclose(loss / np.log(2), metrics["bound"], rtol=1e-5)
     assert metrics["bound"].mean() == pytest.approx(
-        exact, abs=4 * metrics["bound"].std() / 600**0.5
+        exact, abs=float(4 * metrics["bound"].std() / 600**0.5)
     )
     config.model.update(bound_weight=0.0, cross_entropy_weight=2.0)
     other, same = measured(config)
@@ -111,7 +119,8 @@ def test_blocks_of_one_token_are_the_decoder():
     )
     params = theirs | {"hidden": perturbed(config)["hidden"]}
     given = batch(config)
-    expected = autoregressive.score(plain, theirs, given, KEY)["likelihood"]
+    run = jax.jit(functools.partial(autoregressive.score, plain))
+    expected = run(theirs, given, KEY)["likelihood"]
     found = scores(config, params, given, 2)
     np.testing.assert_allclose(found["total"], float(expected["total"]), rtol=2e-6)
     assert (found["variance"] < 1e-8).all()
@@ -123,7 +132,7 @@ def test_a_block_sees_itself_and_all_before_it():
     params = perturbed(config)
     first, tokens = jnp.zeros(1, jnp.int32), jnp.array([[1, 2, 3, 4, 5, 6]])
 
-    def reach(both, draft, text):
+    def reach(draft, text):
         def out(table):
             x, _ = discrete_diffusion.denoised(
                 config, {**params, "embedding": table}, first, draft, text, jnp.zeros(1)
@@ -136,20 +145,23 @@ def test_a_block_sees_itself_and_all_before_it():
     hidden = jnp.full_like(tokens, 8)
     settled = np.repeat(np.repeat(np.tri(3, 3, -1, dtype=bool), 2, 0), 2, 1)
     # All drafts are hidden: what a prediction depends on are the texts of blocks before its own.
-    np.testing.assert_array_equal(reach(True, hidden, tokens)[:, 1:7], settled)
+    np.testing.assert_array_equal(reach(hidden, tokens)[:, 1:7], settled)
     same = settled | np.repeat(np.repeat(np.eye(3, dtype=bool), 2, 0), 2, 1)
-    np.testing.assert_array_equal(reach(False, tokens, None)[:, 1:7], same)
+    np.testing.assert_array_equal(reach(tokens, None)[:, 1:7], same)
     # As it is trained, so it is drawn: of the last block, by one copy or by two.
     draft = tokens.at[0, 4].set(8)
-    two, _ = discrete_diffusion.denoised(config, params, first, draft, tokens, jnp.zeros(1))
-    one, _ = discrete_diffusion.denoised(config, params, first, draft, None, jnp.zeros(1))
+    two, one = (denoised(config, params, first, draft, text) for text in (tokens, None))
     np.testing.assert_allclose(two[:, 4:], one[:, 4:], atol=1e-5)
 
 
 @pytest.mark.parametrize("attention", ["dense", "chunked"])
 def test_one_block_is_no_block(attention):
-    """A block that is the whole text, read twice, is masked diffusion, read once."""
-    config = shapes.discrete_diffusion(4, 6, smear=True)
+    """A block that is the whole text, read twice, is masked diffusion, read once.
+
+    Of one layer: in a second one what stands first has seen the draft, or nothing where it is
+    settled before all blocks.
+    """
+    config = shapes.discrete_diffusion(4, 6, smear=True, depth=1)
     params, given = perturbed(config), batch(config)
     whole = scores(config, params, given, 2)["total"]
     config.model.block_size, config.hardware.attention = 6, attention
@@ -161,8 +173,7 @@ def test_the_time_is_told_to_a_network_of_uniform_noise(condition):
     config = shapes.discrete_diffusion(4, 4, corruption="uniform", condition=condition)
     params, (first, tokens) = perturbed(config), discrete_diffusion.window(config, batch(config))
     found = [
-        discrete_diffusion.denoised(config, params, first, tokens, None, jnp.full(2, share))[0]
-        for share in (0.2, 0.7)
+        denoised(config, params, first, tokens, None, jnp.full(2, share)) for share in (0.2, 0.7)
     ]
     assert not np.allclose(found[0], found[1], atol=1e-3)
     assert "hidden" not in params
@@ -179,7 +190,7 @@ def test_weights_and_rows_that_do_not_count():
     weights = jnp.broadcast_to(jnp.array([0.0, 1, 0, 3]), (4, 4))
     spelled = jnp.broadcast_to(jnp.arange(4.0), (4, 4))
     assert scores(config, params, dict(given, weights=weights, bytes=spelled), 2)["count"][0] == 20
-    loss = functools.partial(discrete_diffusion.loss, config, params)
+    loss = jax.jit(functools.partial(discrete_diffusion.loss, config, params))
     heavy = loss(dict(given, weights=2 * jnp.ones((4, 4))), KEY, jnp.int32(0))[0]
     assert float(heavy) == pytest.approx(2 * float(loss(given, KEY, jnp.int32(0))[0]), rel=1e-5)
 
@@ -197,28 +208,24 @@ def test_guidance_moves_images_away_from_those_without_a_class():
     """The labels of some images are hidden in training; guided draws go by the difference."""
     config = images(class_dropout=0.5)
     params = perturbed(config)
-    params["class"] *= 30  # of one position in 17
+    params["head"] *= 20  # so that one position in 17 matters
     drawn = {}
     for guidance in (0.0, 1.0, 3.0):
         config.sampling.guidance = guidance
         found = [
-            discrete_diffusion.sample(config, params, KEY, 16, jnp.full(16, label))
+            discrete_diffusion.sample(config, params, KEY, 32, jnp.full(32, label))
             for label in (0, 1)
         ]
-        assert found[0].shape == (16, 4, 4, 1) and found[0].dtype == np.uint8
+        assert found[0].shape == (32, 4, 4, 1) and found[0].dtype == np.uint8
         drawn[guidance] = np.mean(found[0] != found[1])
     assert drawn[0.0] == 0 < drawn[1.0] < drawn[3.0]
-    plain = discrete_diffusion.denoised(
-        config, params, jnp.array([3]), jnp.zeros((1, 16), jnp.int32), None, jnp.zeros(1)
-    )
-    assert np.isfinite(plain[0]).all()
 
 
 def test_a_text_is_filled_in_around_what_is_given():
     config = shapes.discrete_diffusion(8, 6)
     params = perturbed(config)
     given = np.array([[-1, 3, -1, -1, 5, -1]] * 4)
-    for sampler in discrete_diffusion.corruption(config).SAMPLERS:
+    for sampler in ("ancestral", "entropy", "remask"):
         config.sampling.sampler = sampler
         found = discrete_diffusion.fill(config, params, KEY, np.zeros(4, int), given)
         assert (found[:, [1, 4]] == [3, 5]).all() and (found >= 0).all() and (found < 8).all()

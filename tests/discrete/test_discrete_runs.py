@@ -19,13 +19,14 @@ def placed(config, folder):
     return config
 
 
+@pytest.mark.slow  # the same parameters, without runs: test_discrete_family.py
 def test_a_run_begins_with_a_decoders_parameters(tmp_path, data_folder, caplog):
     """All but the vector of hidden tokens; its score is then the decoder's, in blocks of one."""
     decoder = placed(shapes.autoregressive(**LIKE), data_folder)
     theirs = train(decoder, tmp_path / "decoder")
     config = placed(shapes.discrete_diffusion(block_size=1, shifted=True, **LIKE), data_folder)
     config.init_from.run = str(tmp_path / "decoder")
-    config.train.update(steps=1, learning_rate=1e-30, warmup_steps=0)
+    config.train.update(steps=1, learning_rate=1e-30, warmup_steps=0, decay_steps=0)
     config.sampling.num = 0
     ours = train(config, tmp_path / "blocks")
     assert "does not have hidden: drawn at random" in caplog.text
@@ -39,6 +40,7 @@ def test_a_run_begins_with_a_decoders_parameters(tmp_path, data_folder, caplog):
     assert ours["scores"]["bound"]["unit"] == theirs["scores"]["likelihood"]["unit"]
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_is_sampled(tmp_path, data_folder):
     config = placed(shapes.discrete_diffusion(**LIKE), data_folder)
     config.train.update(steps=60, learning_rate=1e-2)
@@ -47,7 +49,7 @@ def test_a_run_learns_and_is_sampled(tmp_path, data_folder):
     low, high = bound["interval"]
     assert low < bound["value"] < high < low + 0.2
     floor = data.load(config.data, "validation").floor["value"]
-    assert floor < bound["value"] < 3.7  # of 4 bits of a token
+    assert floor < bound["value"] < 3.9  # of 4 bits of a token
     rows = sample.sample_run(tmp_path / "run", 3)
     assert rows.shape == (3, 8) and rows.max() < 16
 
