@@ -111,14 +111,14 @@ class Denoiser(Decoder):
         self, tokens_BxL: jax.Array, where: Where = IN_ORDER, share_B: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model, dtype = self.given, jnp.dtype(self.hardware.compute_dtype)
-        told = []
+        told: list[Any] = []
         if share_B is not None:
             times = FrozenConfigDict({**model, **TIMES})
             told.append(TimeEmbedding(times, dtype, name="time")(share_B))
         if model.num_classes:
             told.append(self._class(tokens_BxL[:, :1], dtype)[:, 0])
             tokens_BxL = tokens_BxL.at[:, 0].set(0)
-        condition = {CONDITIONS[model.condition]: sum(told)} if told else {}
+        condition: dict[str, Any] = {CONDITIONS[model.condition]: sum(told)} if told else {}
         return super().__call__(tokens_BxL, where, None, **condition)
 
     def vectors(self, table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: Any) -> jax.Array:

@@ -15,7 +15,7 @@ from research.data.tokenizers import Tokenizer
 from research.errors import UserError
 from research.sampling import beam, filling, speculative
 from research.sampling.drawing import Drawing
-from research.sampling.engine import Engine, Network
+from research.sampling.engine import Engine
 from research.sampling.filling import Filler
 from research.sampling.generate import Continuation, generate
 
@@ -68,7 +68,7 @@ class Writer(NamedTuple):
     """A run that continues text, of as many prompts together as `rows`."""
 
     config: ConfigDict
-    network: Network | Filler
+    network: Any  # a Network, or a Filler of whole windows
     tokenizer: Tokenizer
     rows: int = 1
 

@@ -22,9 +22,9 @@ class Level(NamedTuple):
         lower: h(s), of the step before; None in continuous time.
     """
 
-    share: jax.Array
-    slope: jax.Array
-    lower: jax.Array | None = None
+    share: Any
+    slope: Any
+    lower: Any = None
 
 
 def share(name: str, power: float, times: Any) -> Any:

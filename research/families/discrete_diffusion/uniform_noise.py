@@ -104,9 +104,9 @@ def in_steps(
     log_p_BxLxV: jax.Array, tokens_BxL: jax.Array, read_BxL: jax.Array, level: Level
 ) -> jax.Array:
     """Nats of all steps, [B, L]: those of the step in which a time lies, times their number."""
-    share, lower = level.share[..., None], level.lower[..., None]  # pyright: ignore
+    share, lower = level.share[..., None], level.lower[..., None]
     known_BxLxV = jnp.log(jax.nn.one_hot(tokens_BxL, log_p_BxLxV.shape[-1]))
     true_BxLxV = before(known_BxLxV, read_BxL, share, lower)
     ours_BxLxV = before(log_p_BxLxV, read_BxL, share, lower)
-    steps = level.slope / (level.share - level.lower)  # pyright: ignore
+    steps = level.slope / (level.share - level.lower)
     return steps * (jnp.exp(true_BxLxV) * (true_BxLxV - ours_BxLxV)).sum(-1)
