@@ -57,6 +57,12 @@ def diffusion(**hardware) -> ConfigDict:
     return _small(shapes.diffusion(num_heads=4, depth=4, patch_size=2), hardware)
 
 
+def blocks(**hardware) -> ConfigDict:
+    """A text read twice, as drafts and as it is, by a network that looks at the token before."""
+    model: dict[str, Any] = dict(num_heads=4, depth=4, block_size=4, smear=True)
+    return _small(shapes.discrete_diffusion(**model), hardware)
+
+
 def _small(config: ConfigDict, hardware: dict) -> ConfigDict:
     config.hardware.unroll = 1
     config.hardware.mesh.data = 1

@@ -38,9 +38,22 @@ def diffusion(**model) -> ConfigDict:
     return _trained(config)
 
 
+def discrete_diffusion(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
+    """The same decoder, made to see all of a window, on the same chain."""
+    config = defaults.config("discrete_diffusion", "markov", optimizer="adamw", **_parts(model))
+    config.recipe = "fixed"
+    shape = PLAIN | dict(depth=2, width=16, vocab_size=vocab)
+    config.model.update({key: shape[key] for key in shape if key in config.model} | model)
+    config.data.update(
+        length=length, vocab_size=vocab, order=1, tokens=4_000, validation_tokens=2_000
+    )
+    return _trained(config)
+
+
 def _parts(model: dict) -> dict[str, str]:
     named = (
         "network", "objective", "mixer", "channel", "attention", "positions", "router", "pattern",
+        "corruption",
     )  # fmt: skip
     return {key: model[key] for key in named if key in model}
 

@@ -10,6 +10,7 @@ import pytest
 from launch import processes
 from research import mesh
 from tests.layouts import (
+    blocks,
     dense,
     diffusion,
     dropless,
@@ -69,6 +70,12 @@ def test_axes_together(single, data_folder, make, layout):
 def test_tables_and_the_token_before_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(tables, jax.devices(), str(data_folder), **layout)
     assert_same(many, single(tables))
+
+
+@pytest.mark.parametrize("layout", [TOGETHER[i] for i in (1, 3, 7)], ids=named)
+def test_blocks_one_after_another_on_a_mesh(single, data_folder, layout):
+    many = loss_and_gradient(blocks, jax.devices(), str(data_folder), **layout)
+    assert_same(many, single(blocks))
 
 
 @pytest.mark.slow  # one layer alone: tests/models/test_moe.py

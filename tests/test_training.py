@@ -12,7 +12,11 @@ from research.run import checkpoint
 from research.train import train
 from tests import shapes
 
-FAMILIES = {"autoregressive": shapes.autoregressive, "diffusion": shapes.diffusion}
+FAMILIES = {
+    "autoregressive": shapes.autoregressive,
+    "diffusion": shapes.diffusion,
+    "discrete_diffusion": shapes.discrete_diffusion,
+}
 
 
 @pytest.fixture(params=FAMILIES)
@@ -39,6 +43,11 @@ def losses(config: ConfigDict, steps: int = 3) -> np.ndarray:
 GOLDEN = {
     "autoregressive": [[2.7725887, 0.7026162], [2.7493596, 0.8184264], [2.6991649, 0.7218189]],
     "diffusion": [[0.964608, 0.6307675], [0.9175618, 0.726356], [1.0269458, 0.6511294]],
+    "discrete_diffusion": [
+        [2.7725887, 0.8967052],
+        [2.7739322, 1.1994687],
+        [2.7269824, 0.9145746],
+    ],
 }
 
 

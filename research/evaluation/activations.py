@@ -13,7 +13,6 @@ from jax import numpy as jnp
 
 from research import families
 from research.errors import UserError
-from research.evaluation import validation
 
 NAMES = ("stream", "output")
 
@@ -43,5 +42,7 @@ def _squares(x: Any, mask_B: Any) -> dict[str, Any]:
 
 
 def finish(config: Any, sums: dict[str, dict[str, float]]) -> dict[str, float]:
-    found = validation.finish(config, sums)
-    return {f"activations_{name}": math.sqrt(square) for name, square in found.items()}
+    return {
+        f"activations_{name}": math.sqrt(each["total"] / each["count"])
+        for name, each in sums.items()
+    }

@@ -15,7 +15,8 @@ class Estimate(NamedTuple):
 
     Attributes:
         value: what was found on the examples.
-        interval: (low, high), where the score of endless examples of their kind is, at 95%.
+        interval: (low, high), where the score of endless examples of their kind is, at 95%; or,
+            of a score that is drawn, that of endless draws.
         examples: how many there were, if not as many as those of the batches.
         signature: of the tool that counted, its version and what it was told, if there was one.
     """

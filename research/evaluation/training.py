@@ -3,6 +3,7 @@
 from typing import Any
 
 from research.evaluation import validation
+from research.evaluation.intervals import Estimate
 
 SPLIT = "train"
 
@@ -15,6 +16,6 @@ def update(config: Any, params: Any, batch: dict, key: Any) -> dict[str, dict[st
     return validation.update(config, params, batch, key)
 
 
-def finish(config: Any, sums: dict[str, dict[str, float]]) -> dict[str, float]:
+def finish(config: Any, sums: dict[str, dict[str, float]]) -> dict[str, float | Estimate]:
     found = validation.finish(config, sums)
     return {f"training_{name}": value for name, value in found.items()}

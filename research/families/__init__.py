@@ -44,6 +44,7 @@ from research import mesh, parts
 FAMILIES = {
     "autoregressive": "research.families.autoregressive",
     "diffusion": "research.families.diffusion",
+    "discrete_diffusion": "research.families.discrete_diffusion",
 }
 PROTOCOL = ("default_model", "init", "loss", "score", "score_kinds", "sample")
 

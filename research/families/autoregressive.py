@@ -68,26 +68,18 @@ def default_sampling() -> ConfigDict:
 
 def check(config: ConfigDict, spec: dict) -> None:
     """Raise UserError for what the data's `spec` does not fit."""
-    data, model = config.data, config.model
+    model = config.model
     if config.sampling.temperature < 0:
         raise UserError(
             f"config.sampling.temperature={config.sampling.temperature} must not be negative"
         )
     _check_objective(config)
-    if "vocab_size" not in spec:
-        pixels.check_data(config, spec)
-        return
-    for key, none in (("image_shape", ()), ("num_classes", 0)):
-        if model[key]:
-            raise UserError(
-                f"config.model.{key}={model[key]} must be {none}: {data.name} gives no images"
-            )
-    extra = extra_tokens(config)
-    if model.vocab_size < spec["vocab_size"] + extra:
-        own = f" and the {extra} of config.model.objective={model.objective!r}" if extra else ""
+    pixels.check_data(config, spec)
+    extra, symbols = extra_tokens(config), spec.get("vocab_size", 0)
+    if extra and model.vocab_size < symbols + extra:
         raise UserError(
-            f"config.model.vocab_size={model.vocab_size} is too small for the "
-            f"{spec['vocab_size']} symbols of {data.name}{own}"
+            f"config.model.vocab_size={model.vocab_size} is too small for the {symbols} symbols of "
+            f"{config.data.name} and the {extra} of config.model.objective={model.objective!r}"
         )
 
 
@@ -280,21 +272,29 @@ def _of_targets(column_BxL: jax.Array, task: Task, none: float) -> jax.Array:
 
 
 def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
-    """Likelihood, of bytes where the source says how many a token spells; as the objective says.
-
-    That of an image at fewer levels than it has is of another image, as the unit says.
-    """
-    unit = "bits/byte" if spells_bytes(config.data) else "bits/token"
-    if config.model.image_shape:
-        fewer = config.model.vocab_size < pixels.LEVELS
-        unit = f"bits/dim of {config.model.vocab_size} levels" if fewer else "bits/dim"
-    elif "rate" in config.data:
-        unit = "bits/sample"
+    """Likelihood, in the `unit` of the data; as the objective says."""
     of, units = objective(config), getattr(objective(config), "UNITS", {})
     return {
-        name: {"unit": f"{unit} {units.get(name, '')}".rstrip(), "kind": kind, "better": "lower"}
+        name: {
+            "unit": f"{unit(config)} {units.get(name, '')}".rstrip(),
+            "kind": kind,
+            "better": "lower",
+        }
         for name, kind in of.KINDS.items()
     }
+
+
+def unit(config: ConfigDict) -> str:
+    """Bits of what: of bytes where the source says how many a token spells, else of tokens.
+
+    Those of an image at fewer levels than it has are of another image, as the unit says.
+    """
+    if config.model.image_shape:
+        fewer = config.model.vocab_size < pixels.LEVELS
+        return f"bits/dim of {config.model.vocab_size} levels" if fewer else "bits/dim"
+    if "rate" in config.data:
+        return "bits/sample"
+    return "bits/byte" if spells_bytes(config.data) else "bits/token"
 
 
 def activations(config: ConfigDict, params: common.Params, batch: dict, key: jax.Array) -> dict:

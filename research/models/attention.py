@@ -48,12 +48,18 @@ class Where(NamedTuple):
         tokens: int [B, L], what stands there, for layers that look their values up.
         open: bool [B, L], what all positions see, also those before it: a prefix. Where there is a
             cache, given at all it says that all that is there is so.
+        order: int [L] or [B, L], when a text comes to be: a position sees what has its own number,
+            and what has a lower one that is odd, which is settled; one that is even is a draft.
+        before: int [L], at which index stands what is before each in the text, where it is not the
+            one before; of networks that look there (`research.models.decoder`).
     """
 
     positions: Any = None
     segments: Any = None
     tokens: Any = None
     open: Any = None
+    order: Any = None
+    before: Any = None
 
 
 IN_ORDER = Where()
@@ -162,7 +168,7 @@ def _places(
 ) -> Places:
     """Places of `length` * `groups` rows and of the keys."""
     own = jnp.arange(length) if where.positions is None else where.positions
-    segments = where.segments
+    segments, order = where.segments, where.order
     there = None if key_positions is None else key_positions >= 0
     opened = where.open if where.open is None or there is None else there
     return Places(
@@ -173,6 +179,8 @@ def _places(
         key_open=opened,
         key_there=there,
         query_group=jnp.tile(jnp.arange(groups), length) if biased else None,
+        query_order=None if order is None else jnp.repeat(order, groups, -1),
+        key_order=order,
     )
 
 

@@ -114,7 +114,8 @@ class Decoder(nn.Module):
     """What the head reads, [B, L, D], from int tokens [B, L].
 
     Also returns what the stack measures and, given a cache (`empty_cache`), the next one: the
-    tokens then are those at `where.positions`, after all that the cache has seen.
+    tokens then are those at `where.positions`, after all that the cache has seen. A condition is
+    the stack's; `first_BxD` is added at the first position.
     """
 
     model: FrozenConfigDict
@@ -122,7 +123,12 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens_BxL: jax.Array, where: Where = IN_ORDER, cache: Any = None
+        self,
+        tokens_BxL: jax.Array,
+        where: Where = IN_ORDER,
+        cache: Any = None,
+        condition_BxD: jax.Array | None = None,
+        first_BxD: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
         model = self.model
         dtype = jnp.dtype(self.hardware.compute_dtype)
@@ -138,7 +144,7 @@ class Decoder(nn.Module):
             table = parameter(self, "class", nn.initializers.normal(1.0), axes, rows)
             class_BxLxD = look_up(table, jnp.where(at == 0, tokens_BxL, 0), dtype)
             tokens_BxL = jnp.where(at == 0, 0, tokens_BxL)
-        x_BxLxD = look_up(embedding_VxD, tokens_BxL, dtype)
+        x_BxLxD = self.vectors(embedding_VxD, tokens_BxL, dtype)
         within = at > 0  # a text, whose first token has none before it
         if cache is None:  # nor has that of a window, wherever it begins
             within &= index > 0
@@ -147,15 +153,20 @@ class Decoder(nn.Module):
         cache, before_Bx1 = cache or (None, jnp.zeros_like(tokens_BxL[:, :1]))
         before_BxL = jnp.concatenate([before_Bx1, tokens_BxL[:, :-1]], 1) * within
         if model.smear:
-            first_Bx1xD = look_up(embedding_VxD, before_Bx1, dtype)
-            before_BxLxD = jnp.concatenate([first_Bx1xD, x_BxLxD[:, :-1]], 1) * within[..., None]
-            x_BxLxD += self._smear(x_BxLxD) * before_BxLxD
+            if where.before is None:
+                earlier_Bx1xD = look_up(embedding_VxD, before_Bx1, dtype)
+                before_BxLxD = jnp.concatenate([earlier_Bx1xD, x_BxLxD[:, :-1]], 1)
+            else:
+                before_BxLxD = x_BxLxD[:, where.before]
+            x_BxLxD += self._smear(x_BxLxD) * before_BxLxD * within[..., None]
         if model.tie_embeddings and model.scale_embeddings:
             x_BxLxD *= model.width**0.5  # unit-variance inputs from a unit-logit head
         if hasattr(places.load(model), "embed"):
             x_BxLxD += places.load(model).embed(self, model, at)
         if class_BxLxD is not None:
             x_BxLxD += class_BxLxD * (at == 0)[..., None]
+        if first_BxD is not None:
+            x_BxLxD += first_BxD[:, None] * (at == 0)[..., None]
         beside = {}
         if model.bigram_rows:
             zeros, axes = nn.initializers.zeros, ("lookup", "embed")
@@ -166,7 +177,8 @@ class Decoder(nn.Module):
             where = where._replace(tokens=tokens_BxL)
         stack = Stack(model, self.hardware, model.causal, name="stack")
         given_BxLxD = x_BxLxD
-        x_BxLxD, measures, kept = stack(x_BxLxD, None, where, beside, cache)
+        where = where._replace(before=None)  # what else is there is split into micro-batches
+        x_BxLxD, measures, kept = stack(x_BxLxD, condition_BxD, where, beside, cache)
         if model.ahead and cache is None:
             measures = {**measures, "ahead": self._ahead(x_BxLxD, given_BxLxD, where, beside)}
         cache = None if cache is None else (kept, tokens_BxL[:, -1:])
@@ -177,6 +189,10 @@ class Decoder(nn.Module):
         if not model.tie_embeddings:
             parameter(self, "head", nn.initializers.zeros, ("logits", "embed"), shape)
         return constrain(x_BxLxD, "batch", "length", None), measures, cache
+
+    def vectors(self, table_VxD: jax.Array, tokens_BxL: jax.Array, dtype: Any) -> jax.Array:
+        """The vector of each token, [B, L, D]."""
+        return look_up(table_VxD, tokens_BxL, dtype)
 
     def _ahead(
         self, x_BxLxD: jax.Array, given_BxLxD: jax.Array, where: Where, beside: dict

@@ -38,6 +38,8 @@ class Places(NamedTuple):
         key_open: keys that all queries see, also those before them, [B, S]: of a prefix.
         key_there: whether there is a key at all, [B, S]: not in the empty part of a cache.
         query_group: which of its G heads a row is of, [R], where scores have a bias.
+        query_order, key_order: of a text that comes to be out of order, [R] and [S], or with
+            [B, ...] before; see `attention.Where`.
     """
 
     query: Any
@@ -47,6 +49,8 @@ class Places(NamedTuple):
     key_open: Any = None
     key_there: Any = None
     query_group: Any = None
+    query_order: Any = None
+    key_order: Any = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,10 @@ class Rule:
         seen = self.sees(places.query[..., :, None], places.key[..., None, :])
         if places.key_open is not None and seen is not None:
             seen = seen | places.key_open[..., None, :]
+        if places.query_order is not None:
+            row, column = places.query_order[..., :, None], places.key_order[..., None, :]
+            settled = (row == column) | ((row > column) & (column % 2 == 1))
+            seen = settled if seen is None else settled & seen
         if places.query_segment is not None:
             same = places.query_segment[..., :, None] == places.key_segment[..., None, :]
             seen = same if seen is None else same & seen
@@ -197,15 +205,15 @@ def _count(rows: int) -> int:
     return next(n for n in range(1, here + 1) if here % n == 0 and here // n <= ROWS)
 
 
-def _cut(places: Places, count: int) -> tuple[Any, Any, Any]:
-    """Positions, segments and groups of the rows of each of `count` chunks."""
-    of_rows = (places.query, places.query_segment, places.query_group)
+def _cut(places: Places, count: int) -> tuple[Any, ...]:
+    """Positions, segments, groups and order of the rows of each of `count` chunks."""
+    of_rows = (places.query, places.query_segment, places.query_group, places.query_order)
     return jax.tree.map(lambda x: strided(x, count, x.ndim - 1), of_rows)
 
 
-def _of_chunk(places: Places, of_rows: tuple[Any, Any, Any]) -> Places:
-    query, segment, group = of_rows
-    return places._replace(query=query, query_segment=segment, query_group=group)
+def _of_chunk(places: Places, of_rows: tuple[Any, ...]) -> Places:
+    query, segment, group, order = of_rows
+    return places._replace(query=query, query_segment=segment, query_group=group, query_order=order)
 
 
 def _chunked_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule):
@@ -331,7 +339,8 @@ def cudnn(
     groups, band = rows // length, rule.band
     query = q_BxNxRxK.reshape(batch, kv_heads, length, groups, head_dim).transpose(0, 2, 1, 3, 4)
     how: dict[str, Any] = {}
-    plain = places.key_segment is None and places.key_open is None
+    told = (places.key_segment, places.key_open, places.key_order)
+    plain = all(each is None for each in told)
     if plain and band == (None, None):
         pass
     elif plain and band is not None and rule.causal:

@@ -41,11 +41,14 @@ def length(config: ConfigDict) -> int:
 
 
 def check_data(config: ConfigDict, spec: dict[str, Any]) -> None:
-    """Raise UserError for a model that does not fit the images of the data's `spec`."""
+    """Raise UserError for a model that does not fit the tokens or images of the data's `spec`."""
     model, name = config.model, config.data.name
+    if "vocab_size" in spec:
+        _check_tokens(config, spec["vocab_size"])
+        return
     if not spec["discrete"]:
         raise UserError(
-            f"config.data.name={name!r} gives images of floats; family 'autoregressive' reads "
+            f"config.data.name={name!r} gives images of floats; family {config.family!r} reads "
             "8-bit ones, such as glyphs, or tokens, such as python_stdlib"
         )
     if tuple(model.image_shape) != spec["shape"]:
@@ -60,6 +63,20 @@ def check_data(config: ConfigDict, spec: dict[str, Any]) -> None:
         raise UserError(
             f"config.model.num_classes={model.num_classes} must be 0 or {spec['num_classes']}, "
             f"the classes of {name}"
+        )
+
+
+def _check_tokens(config: ConfigDict, symbols: int) -> None:
+    model, name = config.model, config.data.name
+    for key, none in (("image_shape", ()), ("num_classes", 0)):
+        if model[key]:
+            raise UserError(
+                f"config.model.{key}={model[key]} must be {none}: {name} gives no images"
+            )
+    if model.vocab_size < symbols:
+        raise UserError(
+            f"config.model.vocab_size={model.vocab_size} is too small for the {symbols} symbols of "
+            f"{name}"
         )
 
 

@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 from research import families, run_tokenizer, trained
 from research.data.tokenizers import Tokenizer
 from research.errors import UserError
-from research.sampling import beam, speculative
+from research.sampling import beam, filling, speculative
 from research.sampling.drawing import Drawing
-from research.sampling.engine import Engine, Network
+from research.sampling.engine import Engine
+from research.sampling.filling import Filler
 from research.sampling.generate import Continuation, generate
 
 SEPARATOR = 0  # between documents, and before the first
@@ -67,7 +68,7 @@ class Writer(NamedTuple):
     """A run that continues text, of as many prompts together as `rows`."""
 
     config: ConfigDict
-    network: Network
+    network: Any  # a Network, or a Filler of whole windows
     tokenizer: Tokenizer
     rows: int = 1
 
@@ -81,10 +82,13 @@ def open_run(folder: str | Path, prompts: int = 1) -> Writer:
     config = trained.settings(folder)
     family = families.load(config.family)
     tokenizer = run_tokenizer.load(folder)
-    if tokenizer is None or not hasattr(family, "drawn_from"):
+    draws, fills = hasattr(family, "drawn_from"), hasattr(family, "fill")
+    if tokenizer is None or not (draws or fills):
         raise UserError(f"{folder} is no run on text, so it has nothing to write after a prompt")
     config, params = trained.load(folder)
     rows = min(prompts, ROWS)
+    if not draws:
+        return Writer(config, Filler(config, params, family.fill, rows), tokenizer, rows)
     return Writer(config, family.drawn_from(config, params, rows), tokenizer, rows)
 
 
@@ -129,6 +133,8 @@ def _rows(
     writer: Writer, tokens: list[list[int]], settings: Settings, ends: Callable, told: Callable
 ) -> list[Continuation]:
     """Continuations of tokens, in the way that the settings ask for."""
+    if isinstance(writer.network, Filler):
+        return _by_filling(writer.network, tokens, settings, ends)
     context = settings.context or writer.config.data.length
     most = writer.config.model.get("max_length", context)
     if context > most:
@@ -147,6 +153,18 @@ def _rows(
         engine, tokens, settings.tokens, settings.drawing,
         seed=settings.seed, ends=ends, told=told,
     )  # fmt: skip
+
+
+def _by_filling(
+    filler: Filler, tokens: list[list[int]], settings: Settings, ends: Callable
+) -> list[Continuation]:
+    """What a network that sees all of a window puts after each prompt."""
+    others = ("context", "beam", "guess_by", "cache")
+    given = {name: getattr(settings, name) for name in others}
+    plain, drawing = Drawing(), settings.drawing._asdict()
+    given |= {k: v != getattr(plain, k) for k, v in drawing.items() if k != "temperature"}
+    filling.check(filler, tokens, settings.tokens, given)
+    return filling.continued(filler, tokens, settings.tokens, settings.drawing, settings.seed, ends)
 
 
 def _by_beams(
