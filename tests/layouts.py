@@ -57,6 +57,10 @@ def diffusion(**hardware) -> ConfigDict:
     return _small(shapes.diffusion(num_heads=4, depth=4, patch_size=2), hardware)
 
 
+def autoencoder(**hardware) -> ConfigDict:
+    return _small(shapes.autoencoder(bottleneck="vq", codebook_update="gradient"), hardware)
+
+
 def _small(config: ConfigDict, hardware: dict) -> ConfigDict:
     config.hardware.unroll = 1
     config.hardware.mesh.data = 1
