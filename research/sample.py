@@ -43,9 +43,10 @@ def sample_run(
         given["beginning"] = _beginning(settings, text, num)
     _check_memory(num, settings)
     settings, params = trained.load(folder)
-    return families.load(settings.family).sample(
+    samples = families.load(settings.family).sample(
         settings, params, jax.random.key(seed), num, **given
     )
+    return data.shown(settings.data, samples)
 
 
 def _label(settings: ConfigDict, class_name: str, num: int) -> np.ndarray:
@@ -155,8 +156,10 @@ def write(
     """
     settings = trained.settings(folder).data
     rate, keys = settings.get("rate"), {"resolution": ".png", "length": ".txt"}
-    # A source of TFDS has both keys; sounds have a rate.
+    # A source of TFDS has both keys; sounds have a rate, latents of images neither.
     suffixes = [".wav"] if rate else [suffix for key, suffix in keys.items() if key in settings]
+    if hasattr(data.sources.load(settings.name), "shown"):
+        suffixes = [".png"]
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
     samples = sample_run(folder, num, seed, class_name, text)

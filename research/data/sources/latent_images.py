@@ -1,0 +1,107 @@
+"""Latents of images, by a frozen autoencoder: one sample of each image's, encoded once.
+
+They are images of floats with the labels of those that the autoencoder learned, so that any family
+of such images learns them and need not know. `run` is the autoencoder's folder and `sha256` what it
+left there (`research.latents`), which a recipe writes into the config. What is drawn is decoded.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from research import cost, data, latents
+from research.data import source
+from research.data.pack import Writer
+from research.data.settings import SPLITS, Config
+from research.errors import UserError
+from research.run import record, storage
+
+DEFAULTS = {"run": "", "sha256": ""}
+ON_REQUEST = True  # it needs a run
+ROWS = 256  # that are encoded at once
+
+
+def check(given: Config) -> None:
+    """Raise UserError for a folder without an autoencoder, or with another one than was meant."""
+    if not given["run"]:
+        raise UserError(
+            f"data.run names no folder: {given['name']} needs that of a finished run of family "
+            "'autoencoder'"
+        )
+    latents.settings(given["run"], given["sha256"])
+
+
+def pins(given: Config) -> dict[str, Any]:
+    """The hash of the autoencoder."""
+    return {"sha256": latents.fingerprint(given["run"])} if given["run"] else {}
+
+
+def outline(given: Config) -> source.Spec:
+    """Float images of the latent's shape, and the labels of the images."""
+    config = latents.settings(given["run"], given["sha256"])
+    names = data.outline(config.data)["class_names"]
+    return source.images(latents.shape(config), names, discrete=False)
+
+
+def identity(given: Config) -> dict[str, Any]:
+    """The autoencoder, which says which data it reads."""
+    return {"sha256": given["sha256"] or latents.fingerprint(given["run"])}
+
+
+def fill(writer: Writer, given: Config) -> None:
+    """Write the latents of each split."""
+    frozen = latents.load(given["run"], given["sha256"])
+
+    def encode(params: Any, image: jax.Array, key: jax.Array) -> jax.Array:
+        return latents.encode(frozen.config, params, image, key)
+
+    for split, batch, label in encoded(writer, given, frozen, encode):
+        writer.append(split, "image", batch)
+        writer.append(split, "label", label)
+
+
+def encoded(
+    writer: Writer, given: Config, frozen: latents.Frozen, encode: Any
+) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int32]]]:
+    """(split, what `encode` of params, images and a key gives, labels) of every batch in turn.
+
+    `writer` is told the FLOPs that this takes, and that training the autoencoder took.
+    """
+    own, examples = frozen.config.data, 0
+    own.folder = given["folder"]
+    program = jax.jit(encode)
+    for number, split in enumerate(SPLITS):
+        found = data.load(own, split)
+        for start in range(0, len(found), ROWS):
+            batch = found.gather(np.arange(start, start + ROWS) % len(found))
+            key = jax.random.fold_in(jax.random.key(number), start)
+            kept = min(ROWS, len(found) - start)
+            each = np.asarray(program(frozen.params, batch["image"], key))[:kept]
+            yield split, each, batch["label"][:kept]
+        examples += len(found)
+    image = jax.ShapeDtypeStruct((1, *found.spec["shape"]), found.arrays["image"].dtype)
+    each = cost.count(encode, frozen.params, image, jax.random.key(0))
+    result = record.read_json(storage.path(given["run"]) / "result.json", dict[str, Any])
+    writer.facts["spent"] = {
+        "autoencoder": int(result["flops_spent"]),
+        "encoding": examples * sum(each.values()),
+    }
+
+
+def view(
+    split: str, arrays: dict[str, NDArray[Any]], spec: source.Spec, given: Config, meta: dict
+) -> source.Source:
+    """One split, which says what making it took."""
+    del given
+    found = source.open_split(split, arrays, spec, meta["fingerprint"])
+    return dataclasses.replace(found, spent=meta["spent"])
+
+
+def shown(given: Config, samples: NDArray[Any]) -> NDArray[Any]:
+    """Images of latents [num, h, w, C] that a model of them drew."""
+    config, params = latents.load(given["run"], given["sha256"])
+    return np.asarray(jax.jit(lambda p, z: latents.decode(config, p, z))(params, samples))
