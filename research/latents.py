@@ -15,6 +15,7 @@ folder holds another run. Latents are learned in one of two ways:
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -128,19 +129,25 @@ def decode(config: ConfigDict, params: Any, latent: Any) -> Any:
     return _of(config).decode(config, params, latent)
 
 
-def codes(config: ConfigDict, params: Any, image: Any) -> Any:
-    """The code of each place of images, int32 [B, h, w]."""
-    return _of(config).codes(config, params, image)
-
-
-def decode_codes(config: ConfigDict, params: Any, code: Any) -> Any:
-    """Images of codes [B, h, w]."""
-    return _of(config).decode_codes(config, params, code)
-
-
 def nats(config: ConfigDict, params: Any, image: Any, key: Any) -> tuple[Any, Any]:
     """A latent (or codes) of each image, and what bounds -log p(image) with its -log p, [B]."""
     return _of(config).latent_nats(config, params, image, key)
+
+
+def run(name: str, folder: str, sha256: str, *arrays: Any) -> Any:
+    """What the function `name` of the frozen run's family makes of `arrays`; compiled."""
+    frozen = load(folder, sha256)
+    return _program(name, folder, fingerprint(folder))(frozen.params, *arrays)
+
+
+@functools.lru_cache(maxsize=16)
+def _program(name: str, folder: str, sha256: str) -> Callable:
+    return jax.jit(function(name, _settings(folder, sha256)))
+
+
+def function(name: str, config: ConfigDict) -> Callable:
+    """The function `name` of the family of a frozen run's config, of its parameters and arrays."""
+    return functools.partial(getattr(_of(config), name), config)
 
 
 def reference(folder: str, sha256: str = "") -> Any:

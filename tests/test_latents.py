@@ -1,5 +1,6 @@
 """A frozen autoencoder under another family: in its step, or as data that were encoded once."""
 
+import functools
 import json
 import shutil
 from typing import Any
@@ -8,25 +9,22 @@ import jax
 import numpy as np
 import pytest
 
+from research import config as configs
 from research import cost, data, defaults, latents, recipes, sample, study, trained
 from research.errors import UserError
 from research.families import autoencoder
 from research.run import checkpoint
 from research.train import train
-from tests import shapes
-
-STEPS = 12
+from tests import frozen, shapes
+from tests.layouts import QUICK
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A folder with a finished run of each kind: kl, vq, and one of another family."""
+    """A folder with a finished run of each kind."""
     home = tmp_path_factory.mktemp("latents")
-    for kind in ("kl", "vq"):
-        keys = dict(codes=16) if kind == "vq" else {}
-        config = shapes.autoencoder(bottleneck=kind, **keys)
-        config.data.folder, config.train.steps = str(home / "data"), STEPS
-        train(config, home / kind)
+    frozen.write(home, "kl")
+    frozen.write(home, "vq", codes=16)
     return home
 
 
@@ -43,51 +41,89 @@ def of_latents(runs, family, source, kind, **keys) -> Any:
     return recipes.apply(config)
 
 
-def test_codes_are_tokens_that_an_autoregressive_family_learns(runs, tmp_path):
-    config = of_latents(runs, "autoregressive", "latent_codes", "vq")
-    assert config.data.length == 16 and config.data.sha256 == latents.fingerprint(str(runs / "vq"))
+@pytest.fixture(scope="module")
+def of_codes(runs):
+    return of_latents(runs, "autoregressive", "latent_codes", "vq")
+
+
+@pytest.fixture(scope="module")
+def of_floats(runs):
+    keys: dict[str, Any] = dict(image_shape=(4, 4, 4), discrete=False, patch_size=2)
+    return of_latents(runs, "diffusion", "latent_images", "kl", **keys)
+
+
+def encoder_flops(config) -> int:
+    """Of one image, what is before the decoder."""
+    found = cost.groups(cost.ledger(config).forward_flops)
+    return found["encoder"] + found.get("bottleneck", 0)
+
+
+def test_codes_are_tokens_after_their_class(runs, of_codes):
+    config, folder = of_codes, str(runs / "vq")
+    assert config.data.length == 16 and config.data.sha256 == latents.fingerprint(folder)
     assert config.model.vocab_size == 256  # of 16 codes and 4 classes, padded
-    frozen, own = latents.load(str(runs / "vq")), shapes.autoencoder().data
-    own.folder = config.data.folder
-    images, tokens = (data.load(each, "validation") for each in (own, config.data))
+    own, params = trained.load(folder)
+    images, tokens = (data.load(each, "validation") for each in (own.data, config.data))
     found, row = images.gather(np.arange(64)), tokens.gather(np.arange(64))["tokens"]
-    encode = jax.jit(lambda params, image: autoencoder.codes(frozen.config, params, image))
-    np.testing.assert_array_equal(row[:, 1:], encode(frozen.params, found["image"]).reshape(64, 16))
+    encode = jax.jit(functools.partial(autoencoder.codes, own), compiler_options=QUICK)
+    np.testing.assert_array_equal(row[:, 1:], encode(params, found["image"]).reshape(64, 16))
     np.testing.assert_array_equal(row[:, 0], 16 + found["label"])
-    result = train(config, tmp_path / "run")
-    forward = cost.ledger(shapes.autoencoder(bottleneck="vq", codes=16)).forward_flops
-    encoder = cost.groups(forward)["encoder"] + cost.groups(forward)["bottleneck"]
-    spent = json.loads((runs / "vq" / "result.json").read_text())["flops_spent"]
-    encoding = (200 + 2 * 64) * encoder
-    assert result["data"]["flops_spent"] == {"autoencoder": spent, "encoding": encoding}
+    encoding = (200 + 2 * 64) * encoder_flops(own)
+    assert tokens.spent == {"autoencoder": frozen.FLOPS, "encoding": encoding}
+    assert data.outline(config.data) == {key: tokens.spec[key] for key in data.outline(config.data)}
+    study.check(config)
+
+
+def test_classes_are_what_a_sample_begins_with(of_codes):
+    assert data.beginnings(of_codes.data)[:, 0].tolist() == [16, 17, 18, 19]
+    assert data.beginnings(of_codes.data, ["component 2"]).tolist() == [[18]]
+    with pytest.raises(UserError, match="'component 9' is not a class of the images .did you mean"):
+        data.beginnings(of_codes.data, ["component 9"])
+    unlabelled = of_codes.data.copy_and_resolve_references()
+    unlabelled.classes = False
+    assert data.beginnings(unlabelled) is None and data.outline(unlabelled)["vocab_size"] == 17
+
+
+def test_tokens_that_are_no_code_are_shown_as_the_last(of_codes):
+    rows = np.full((2, 17), 15, np.int32)
+    rows[1, 1:] = 200
+    shown = data.shown(of_codes.data, rows)
+    assert shown.shape == (2, 8, 8, 1) and shown.dtype == np.float32
+    np.testing.assert_array_equal(shown[0], shown[1])
+
+
+def test_latents_are_images_of_floats(runs, of_floats):
+    """A sample of each; shown, they are what the autoencoder makes of them."""
+    source = data.load(of_floats.data, "train")
+    z = source.arrays["image"]
+    assert z.shape == (200, 4, 4, 4) and z.dtype == np.float32
+    own, params = trained.load(runs / "kl")
+    image = data.load(own.data, "train").gather(np.arange(200))["image"]
+    mean = jax.jit(functools.partial(autoencoder.encode, own), compiler_options=QUICK)
+    away = z - mean(params, image)
+    assert np.abs(away.mean()) < 0.1 * away.std() and away.std() > 0.1
+    shown = data.shown(of_floats.data, z[:3])
+    decode = jax.jit(functools.partial(autoencoder.decode, own), compiler_options=QUICK)
+    np.testing.assert_allclose(shown, decode(params, z[:3]), atol=1e-5)
+    study.check(of_floats)
+
+
+@pytest.mark.slow
+def test_autoregression_learns_codes_and_draws_images(of_codes, tmp_path):
+    result = train(of_codes, tmp_path / "run")
+    assert result["data"]["flops_spent"]["autoencoder"] == frozen.FLOPS
     assert result["score"]["unit"] == "bits/token" and result["score"]["kind"] == "exact"
     drawn = sample.sample_run(tmp_path / "run", 3, text="component 2")
     assert drawn.shape == (3, 8, 8, 1) and drawn.dtype == np.float32
     assert sample.write(tmp_path / "run", 2).suffix == ".png"
-    with pytest.raises(UserError, match="'component 9' is not a class of the images"):
-        sample.sample_run(tmp_path / "run", 3, text="component 9")
 
 
-def test_tokens_that_are_no_code_are_shown_as_the_last(runs):
-    config = of_latents(runs, "autoregressive", "latent_codes", "vq")
-    rows = np.full((2, 17), 15, np.int32)
-    rows[1, 1:] = 200
-    shown = data.shown(config.data, rows)
-    np.testing.assert_array_equal(shown[0], shown[1])
-    unlabelled = config.data.copy_and_resolve_references()
-    unlabelled.classes = False
-    assert data.beginnings(unlabelled) is None and data.outline(unlabelled)["vocab_size"] == 17
-    assert data.beginnings(config.data)[:, 0].tolist() == [16, 17, 18, 19]
-
-
-def test_latents_are_images_of_floats_that_a_family_learns(runs, tmp_path):
-    keys: dict[str, Any] = dict(image_shape=(4, 4, 4), discrete=False, patch_size=2)
-    config = of_latents(runs, "diffusion", "latent_images", "kl", **keys)
-    source = data.load(config.data, "train")
-    z = source.arrays["image"]
-    assert z.shape == (200, 4, 4, 4) and z.dtype == np.float32
-    assert np.abs(z.mean((0, 1, 2))).max() < 0.5 and 0.5 < z.std() < 2  # of a few steps
-    train(config, tmp_path / "run")
+@pytest.mark.slow
+def test_diffusion_learns_latents_and_draws_images(of_floats, tmp_path):
+    config = of_floats.copy_and_resolve_references()
+    config.evaluation.evaluators = ("validation", "pixel_bound")
+    scores = train(config, tmp_path / "run")["scores"]
+    assert scores["pixel_bound"]["kind"] == "upper bound" and scores["pixel_bound"]["value"] > 0
     drawn = sample.sample_run(tmp_path / "run", 3)
     assert drawn.shape == (3, 8, 8, 1) and drawn.dtype == np.float32
 
@@ -105,39 +141,34 @@ def in_step(runs, kind="kl", **changes):
     return study.check(recipes.apply(config))
 
 
-def test_a_family_encodes_in_its_step_by_the_frozen_parameters(runs, tmp_path):
+def test_the_ledger_counts_an_encoder_in_the_step(runs):
+    """Forward alone, for nothing is learned through it."""
     config = in_step(runs)
     assert config.model.autoencoder_sha256 == latents.fingerprint(str(runs / "kl"))
-    result = train(config, tmp_path / "run")
-    kept, theirs = (
-        sum(float(np.abs(leaf).sum()) for leaf in jax.tree.leaves(tree))
-        for tree in (
-            _reference(tmp_path / "run"),
-            trained.load(runs / "kl")[1],
-        )
-    )
-    assert kept == pytest.approx(theirs, rel=1e-6)
-    encoder = cost.groups(cost.ledger(shapes.autoencoder()).forward_flops)["encoder"]
-    ledger = cost.ledger(config)
+    ledger, encoder = cost.ledger(config), encoder_flops(shapes.autoencoder())
     assert cost.groups(ledger.forward_flops) == {"encoder": encoder}
-    assert ledger.step_flops == 8 * encoder  # forward alone: nothing is learned through it
+    assert ledger.step_flops == 8 * encoder
+
+
+@pytest.mark.slow
+def test_a_family_encodes_by_the_parameters_that_are_frozen(runs, tmp_path):
+    result = train(in_step(runs), tmp_path / "run")
+    shape = jax.eval_shape(lambda: latents.reference(str(runs / "kl")))
+    kept = checkpoint.restore_newest(checkpoint.reader(tmp_path / "run" / "reference"), shape)
+    jax.tree.map(np.testing.assert_array_equal, kept[1], trained.load(runs / "kl")[1])
     assert result["scores"]["bound"]["kind"] == "upper bound"
     assert sample.sample_run(tmp_path / "run", 2).shape == (2, 8, 8, 1)
 
 
-def _reference(folder):
-    shapes_ = jax.eval_shape(lambda: latents.reference(str(folder.parent / "kl")))
-    found = checkpoint.restore_newest(checkpoint.reader(folder / "reference"), shapes_)
-    return found[1]
-
-
 def test_another_autoencoder_in_its_place_is_refused(runs, tmp_path):
-    """By whoever built on the one before: a source, a family, and a run that is sampled."""
+    """By whoever built on the one before: a source, a family, and a run that is to be sampled."""
     shutil.copytree(runs / "vq", tmp_path / "vq")
     shutil.copytree(runs / "data", tmp_path / "data")
     config = of_latents(tmp_path, "autoregressive", "latent_codes", "vq")
-    train(config, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(configs.to_plain(config)))
     toy = in_step(tmp_path, "vq")
+    assert trained.settings(tmp_path / "run").data.sha256 == toy.model.autoencoder_sha256
     shutil.rmtree(tmp_path / "vq")
     shutil.copytree(runs / "kl", tmp_path / "vq")
     for refused in (
@@ -183,8 +214,10 @@ def test_data_that_cannot_be_encoded_are_refused(runs, tmp_path):
 
 
 def test_a_run_of_another_family_encodes_nothing(tmp_path):
-    config = shapes.autoregressive()
-    config.data.folder, config.train.steps = str(tmp_path / "data"), 1
-    train(config, tmp_path / "text")
+    for name, content in (
+        ("config", configs.to_plain(shapes.autoregressive())),
+        ("result", {"status": "finished"}),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="of family 'autoregressive', which has no 'encode'"):
-        latents.settings(str(tmp_path / "text"))
+        latents.settings(str(tmp_path))

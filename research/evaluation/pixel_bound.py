@@ -7,6 +7,7 @@ likelihood or its bound. So what was learned of latents can be held against what
 pixels. One sample of each image's latent is seen.
 """
 
+import functools
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -53,14 +54,13 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 
 def measure(config: Any, params: Any) -> dict[str, float]:
     """The bound on `evaluation.examples` validation images."""
-    frozen, size = latents.load(config.data.run, config.data.sha256), config.evaluation.batch_size
-    program, (name, _) = programs.build(config), _main(config)
+    program, size, (name, _) = programs.build(config), config.evaluation.batch_size, _main(config)
     score = program.judge(families.load(config.family).score)
-    encode = jax.jit(lambda params, *given: latents.nats(frozen.config, params, *given))
+    encode = functools.partial(latents.run, "latent_nats", config.data.run, config.data.sha256)
     bits = dims = 0.0
-    for index, batch in enumerate(_images(config, frozen)):
+    for index, batch in enumerate(_images(config)):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), index))
-        latent, rest_B = jax.tree.map(np.asarray, encode(frozen.params, batch["image"], keys[0]))
+        latent, rest_B = jax.tree.map(np.asarray, encode(batch["image"], keys[0]))
         read = _source(config).of_latents(config.data, latent, batch["label"])
         read = processes.place(program.batch, read | {"mask": batch["mask"]}, size)
         bits += float(score(params, read, keys[1])[name]["total"])
@@ -69,9 +69,9 @@ def measure(config: Any, params: Any) -> dict[str, float]:
     return {"pixel_bound": bits / dims}
 
 
-def _images(config: Any, frozen: latents.Frozen) -> Iterator[dict[str, Any]]:
+def _images(config: Any) -> Iterator[dict[str, Any]]:
     """Batches of the images whose latents the validation data are."""
-    own = frozen.config.data
+    own = latents.settings(config.data.run, config.data.sha256).data
     own.folder = config.data.folder
     settings = config.evaluation
     return data.eval_batches(data.load(own, "validation"), settings.batch_size, settings.examples)

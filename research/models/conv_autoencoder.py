@@ -57,6 +57,11 @@ def factor(model: Any) -> int:
     return 2 ** (len(model.width_multiples) - 1)
 
 
+def widths_of(model: Any) -> list[int]:
+    """Channels of each resolution, the image's first."""
+    return [model.width * each for each in model.width_multiples]
+
+
 def latent_sides(model: Any) -> tuple[int, int]:
     """Height and width of the latent."""
     height, across, _ = model.image_shape
@@ -76,35 +81,39 @@ def build(
     return Encoder(model, dtype, features), Decoder(model, dtype, outputs)
 
 
-class Block(nn.Module):
-    """x and what two convolutions make of it, after a map of x where its width changes."""
+def _conv(module: Any, name: str, features: int, side: int, axes: tuple, **how: Any) -> Conv:
+    """A convolution of `module` with a square window and a bias."""
+    return Conv(features, (side, side), axes, bias=True, dtype=module.dtype, name=name, **how)
 
-    width: int
+
+class Block(nn.Module):
+    """x and what two convolutions make of it."""
+
     groups: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x_BxHxWxI: jax.Array) -> jax.Array:
-        def conv(name: str, axes: tuple, window: int = 3, scale: float = 1.0) -> Conv:
-            sides = (window, window)
-            return Conv(
-                self.width, sides, axes, bias=True, scale=scale, dtype=self.dtype, name=name
-            )
-
+        width = x_BxHxWxI.shape[-1]
         y = jax.nn.silu(Norm("groupnorm", groups=self.groups, name="first_norm")(x_BxHxWxI))
-        y = conv("first", ("embed", "mlp"))(y)
+        y = _conv(self, "first", width, 3, ("embed", "mlp"))(y)
         y = jax.nn.silu(Norm("groupnorm", groups=self.groups, name="second_norm")(y))
-        y = conv("second", ("mlp", "embed"), scale=0.5)(y)
-        if x_BxHxWxI.shape[-1] != self.width:
-            x_BxHxWxI = conv("skip", ("embed", "mlp"), window=1)(x_BxHxWxI)
+        y = _conv(self, "second", width, 3, ("mlp", "embed"), scale=0.5)(y)
         return constrain(x_BxHxWxI + y, "batch", None, None, None)
 
 
-def _ends(module: Any, x: jax.Array, features: int) -> jax.Array:
+def _blocks(module: Any, level: int, x: jax.Array) -> jax.Array:
+    """The residual blocks of a resolution."""
+    model = module.model
+    for index in range(model.depth):
+        x = Block(model.norm_groups, module.dtype, name=f"block_{level}_{index}")(x)
+    return x
+
+
+def _last(module: Any, x: jax.Array, features: int) -> jax.Array:
     """What a network gives of its last features, in float32."""
     x = jax.nn.silu(Norm("groupnorm", groups=module.model.norm_groups, name="last_norm")(x))
-    out = Conv(features, (3, 3), ("embed", "output"), bias=True, dtype=module.dtype, name="last")
-    return out(x).astype(jnp.float32)
+    return _conv(module, "last", features, 3, ("embed", "output"))(x).astype(jnp.float32)
 
 
 class Encoder(nn.Module):
@@ -116,16 +125,13 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, image_BxHxWxC: jax.Array) -> jax.Array:
-        model, dtype = self.model, self.dtype
-        widths = [model.width * each for each in model.width_multiples]
-        first, down = dict(bias=True, dtype=dtype), dict(bias=True, dtype=dtype, strides=(2, 2))
-        x = Conv(widths[0], (3, 3), ("input", "embed"), name="first", **first)(image_BxHxWxC)
+        widths, half = widths_of(self.model), dict(strides=(2, 2))
+        x = _conv(self, "first", widths[0], 3, ("input", "embed"))(image_BxHxWxC)
         for level, width in enumerate(widths):
             if level:
-                x = Conv(width, (4, 4), ("embed", "mlp"), name=f"down_{level}", **down)(x)
-            for index in range(model.depth):
-                x = Block(width, model.norm_groups, dtype, name=f"block_{level}_{index}")(x)
-        return _ends(self, x, self.features)
+                x = _conv(self, f"down_{level}", width, 4, ("embed", "mlp"), **half)(x)
+            x = _blocks(self, level, x)
+        return _last(self, x, self.features)
 
 
 class Decoder(nn.Module):
@@ -137,17 +143,11 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, latent_BxHxWxC: jax.Array) -> jax.Array:
-        model, dtype = self.model, self.dtype
-        widths = [model.width * each for each in model.width_multiples]
-        first, up = dict(bias=True, dtype=dtype), dict(bias=True, dtype=dtype, strides=(2, 2))
-        x = Conv(widths[-1], (3, 3), ("input", "embed"), name="first", **first)(latent_BxHxWxC)
+        widths, twice = widths_of(self.model), dict(strides=(2, 2), transposed=True)
+        x = _conv(self, "first", widths[-1], 3, ("input", "embed"))(latent_BxHxWxC)
         for level in reversed(range(len(widths))):
-            for index in range(model.depth):
-                x = Block(widths[level], model.norm_groups, dtype, name=f"block_{level}_{index}")(x)
+            x = _blocks(self, level, x)
             if level:  # a window of twice the stride covers every pixel equally often
-                up_to = Conv(
-                    widths[level - 1], (4, 4), ("embed", "mlp"), transposed=True,
-                    name=f"up_{level}", **up,
-                )  # fmt: skip
-                x = up_to(x)
-        return _ends(self, x, self.outputs)
+                width = widths[level - 1]
+                x = _conv(self, f"up_{level}", width, 4, ("embed", "mlp"), **twice)(x)
+        return _last(self, x, self.outputs)

@@ -20,6 +20,7 @@ where `data` is its checked section of the config; and, where it needs them,
     pins(data) -> keys of `data`, as long as they are empty, that say the state of what it reads
         from elsewhere, such as the hash of a run: another state is another config
     shown(data, samples) -> what samples that a family learned to draw stand for, such as images
+    of_latents(data, latent, label) -> a batch, without mask, of what `research.latents.nats` gives
     ON_REQUEST = True where `python -m research data` prepares it only when it is asked for by name
 
 A source of text gives its documents instead of outline and fill (`research.data.texts`). Any other

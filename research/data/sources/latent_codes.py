@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,16 +78,16 @@ def identity(given: Config) -> dict[str, Any]:
 
 def fill(writer: Writer, given: Config) -> None:
     """Write the codes of each split after what stands first."""
-    frozen = latents.load(given["run"], given["sha256"])
+    for split, code, label in latent_images.encoded(writer, given, "codes"):
+        writer.append(split, "tokens", of_latents(given, code, label)["tokens"])
 
-    def encode(params: Any, image: jax.Array, key: jax.Array) -> jax.Array:
-        del key
-        return latents.codes(frozen.config, params, image)
 
-    for split, code, label in latent_images.encoded(writer, given, frozen, encode):
-        first = latents.symbols(frozen.config) + label * given["classes"]
-        rows = np.concatenate([first[:, None], code.reshape(len(code), -1)], 1, dtype=np.int32)
-        writer.append(split, "tokens", rows)
+def of_latents(given: Config, latent: NDArray[Any], label: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The batch of codes [B, h, w] of images with these labels."""
+    first = latents.symbols(latents.settings(given["run"], given["sha256"]))
+    first_Bx1 = first + label[:, None] * given["classes"]
+    rows = [first_Bx1, latent.reshape(len(latent), -1)]
+    return {"tokens": np.concatenate(rows, 1, dtype=np.int32)}
 
 
 def beginnings(given: Config, texts: Sequence[str] = ()) -> NDArray[np.integer] | None:
@@ -110,8 +109,8 @@ def beginnings(given: Config, texts: Sequence[str] = ()) -> NDArray[np.integer] 
 
 def shown(given: Config, samples: NDArray[Any]) -> NDArray[Any]:
     """Images of tokens [num, 1 + length]; one that is no code is taken for the last one."""
-    config, params = latents.load(given["run"], given["sha256"])
+    config = latents.settings(given["run"], given["sha256"])
     height, across, _ = latents.shape(config)
     code = np.minimum(samples[:, -height * across :], latents.symbols(config) - 1)
     code = code.reshape(-1, height, across)
-    return np.asarray(jax.jit(lambda p, z: latents.decode_codes(config, p, z))(params, code))
+    return np.asarray(latents.run("decode_codes", given["run"], given["sha256"], code))

@@ -54,42 +54,40 @@ def identity(given: Config) -> dict[str, Any]:
 
 def fill(writer: Writer, given: Config) -> None:
     """Write the latents of each split."""
-    frozen = latents.load(given["run"], given["sha256"])
-
-    def encode(params: Any, image: jax.Array, key: jax.Array) -> jax.Array:
-        return latents.encode(frozen.config, params, image, key)
-
-    for split, batch, label in encoded(writer, given, frozen, encode):
+    for split, batch, label in encoded(writer, given, "encode", sampled=True):
         writer.append(split, "image", batch)
         writer.append(split, "label", label)
 
 
 def encoded(
-    writer: Writer, given: Config, frozen: latents.Frozen, encode: Any
+    writer: Writer, given: Config, name: str, sampled: bool = False
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int32]]]:
-    """(split, what `encode` of params, images and a key gives, labels) of every batch in turn.
+    """(split, what the autoencoder's function `name` gives, labels) of every batch in turn.
 
     `writer` is told the FLOPs that this takes, and that training the autoencoder took.
+
+    Args:
+        sampled: whether the function is given a key, too.
     """
-    own, examples = frozen.config.data, 0
+    frozen, examples = latents.load(given["run"], given["sha256"]), 0
+    own = frozen.config.data
     own.folder = given["folder"]
-    program = jax.jit(encode)
     for number, split in enumerate(SPLITS):
         found = data.load(own, split)
         for start in range(0, len(found), ROWS):
             batch = found.gather(np.arange(start, start + ROWS) % len(found))
             key = jax.random.fold_in(jax.random.key(number), start)
+            arrays = (batch["image"], key)[: 1 + sampled]
+            each = latents.run(name, given["run"], given["sha256"], *arrays)
             kept = min(ROWS, len(found) - start)
-            each = np.asarray(program(frozen.params, batch["image"], key))[:kept]
-            yield split, each, batch["label"][:kept]
+            yield split, np.asarray(each)[:kept], batch["label"][:kept]
         examples += len(found)
-    image = jax.ShapeDtypeStruct((1, *found.spec["shape"]), found.arrays["image"].dtype)
-    each = cost.count(encode, frozen.params, image, jax.random.key(0))
+    shape, dtype = data.batch_shapes(data.outline(own), 1)["image"]
+    of = latents.function(name, frozen.config)
+    flops = sum(cost.count(of, frozen.params, jax.ShapeDtypeStruct(shape, dtype)).values())
     result = record.read_json(storage.path(given["run"]) / "result.json", dict[str, Any])
-    writer.facts["spent"] = {
-        "autoencoder": int(result["flops_spent"]),
-        "encoding": examples * sum(each.values()),
-    }
+    spent = int(result["flops_spent"])
+    writer.facts["spent"] = {"autoencoder": spent, "encoding": examples * flops}
 
 
 def view(
@@ -101,7 +99,12 @@ def view(
     return dataclasses.replace(found, spent=meta["spent"])
 
 
+def of_latents(given: Config, latent: NDArray[Any], label: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The batch of latents [B, h, w, C] of images with these labels."""
+    del given
+    return {"image": latent, "label": label}
+
+
 def shown(given: Config, samples: NDArray[Any]) -> NDArray[Any]:
     """Images of latents [num, h, w, C] that a model of them drew."""
-    config, params = latents.load(given["run"], given["sha256"])
-    return np.asarray(jax.jit(lambda p, z: latents.decode(config, p, z))(params, samples))
+    return np.asarray(latents.run("decode", given["run"], given["sha256"], samples))
