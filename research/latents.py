@@ -20,9 +20,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research import families, trained
+from research import families, programs, trained
 from research.errors import UserError
 from research.run import record, storage
 
@@ -151,12 +152,12 @@ def function(name: str, config: ConfigDict) -> Callable:
 
 
 def reference(folder: str, sha256: str = "") -> Any:
-    """Parameters of the shapes of the frozen run's, for a family's `reference` to give.
+    """Zeros of the shapes of the frozen run's parameters, for a family's `reference` to give.
 
-    They are drawn at random, and config.init_from.reference puts the run's own in their place.
+    config.init_from.reference puts the run's own in their place.
     """
-    config = settings(folder, sha256)
-    return _of(config).init(config, jax.random.key(0))
+    shapes = programs.parameter_shapes(settings(folder, sha256))
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from research.data import source
 from research.data.pack import Writer
 from research.data.settings import Config
 from research.data.sources import latent_images
-from research.data.sources.latent_images import view
+from research.data.sources.latent_images import autoencoder, view
 from research.errors import UserError, nearest
 
 __all__ = ["view"]
@@ -28,8 +28,9 @@ ON_REQUEST = True
 
 def check(given: Config) -> None:
     """Raise UserError as `latent_images` does, and for an autoencoder that has no codes."""
-    latent_images.check(given)
-    config = latents.settings(given["run"])
+    if not given["run"]:
+        return
+    config = autoencoder(given)
     if not latents.symbols(config):
         raise UserError(
             f"data.run {given['run']} has config.model.bottleneck={config.model.bottleneck!r}, "
@@ -54,7 +55,7 @@ def pins(given: Config) -> dict[str, Any]:
 
 def outline(given: Config) -> source.Spec:
     """Tokens of an image in a row of its own, int32 [length + 1]."""
-    config = latents.settings(given["run"], given["sha256"])
+    config = autoencoder(given)
     length, classes = _length(config), len(_class_names(given))
     return {
         "length": length,
@@ -67,7 +68,7 @@ def outline(given: Config) -> source.Spec:
 
 def _class_names(given: Config) -> list[str]:
     """Names of what may stand first."""
-    config = latents.settings(given["run"], given["sha256"])
+    config = autoencoder(given)
     return data.outline(config.data)["class_names"] if given["classes"] else ["an image"]
 
 
@@ -84,7 +85,7 @@ def fill(writer: Writer, given: Config) -> None:
 
 def of_latents(given: Config, latent: NDArray[Any], label: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The batch of codes [B, h, w] of images with these labels."""
-    first = latents.symbols(latents.settings(given["run"], given["sha256"]))
+    first = latents.symbols(autoencoder(given))
     first_Bx1 = first + label[:, None] * given["classes"]
     rows = [first_Bx1, latent.reshape(len(latent), -1)]
     return {"tokens": np.concatenate(rows, 1, dtype=np.int32)}
@@ -103,13 +104,13 @@ def beginnings(given: Config, texts: Sequence[str] = ()) -> NDArray[np.integer] 
         if text not in names:
             raise UserError(f"{text!r} is not a class of the images{nearest(text, names)}")
     chosen = [names.index(text) for text in texts or names]
-    first = latents.symbols(latents.settings(given["run"], given["sha256"]))
+    first = latents.symbols(autoencoder(given))
     return first + np.array(chosen, np.int32)[:, None]
 
 
 def shown(given: Config, samples: NDArray[Any]) -> NDArray[Any]:
     """Images of tokens [num, 1 + length]; one that is no code is taken for the last one."""
-    config = latents.settings(given["run"], given["sha256"])
+    config = autoencoder(given)
     height, across, _ = latents.shape(config)
     code = np.minimum(samples[:, -height * across :], latents.symbols(config) - 1)
     code = code.reshape(-1, height, across)

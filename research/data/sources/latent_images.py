@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from research import cost, data, latents
@@ -27,12 +28,22 @@ ROWS = 256  # that are encoded at once
 
 def check(given: Config) -> None:
     """Raise UserError for a folder without an autoencoder, or with another one than was meant."""
+    if given["run"]:
+        autoencoder(given)
+
+
+def autoencoder(given: Config) -> ConfigDict:
+    """The config of the run that makes the latents.
+
+    Raises:
+        UserError: where none is named, or another is there than was meant.
+    """
     if not given["run"]:
         raise UserError(
             f"data.run names no folder: {given['name']} needs that of a finished run of family "
             "'autoencoder'"
         )
-    latents.settings(given["run"], given["sha256"])
+    return latents.settings(given["run"], given["sha256"])
 
 
 def pins(given: Config) -> dict[str, Any]:
@@ -42,14 +53,15 @@ def pins(given: Config) -> dict[str, Any]:
 
 def outline(given: Config) -> source.Spec:
     """Float images of the latent's shape, and the labels of the images."""
-    config = latents.settings(given["run"], given["sha256"])
+    config = autoencoder(given)
     names = data.outline(config.data)["class_names"]
     return source.images(latents.shape(config), names, discrete=False)
 
 
 def identity(given: Config) -> dict[str, Any]:
     """The autoencoder, which says which data it reads."""
-    return {"sha256": given["sha256"] or latents.fingerprint(given["run"])}
+    autoencoder(given)
+    return {"sha256": latents.fingerprint(given["run"])}
 
 
 def fill(writer: Writer, given: Config) -> None:
