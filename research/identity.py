@@ -10,8 +10,11 @@ from research import defaults, recipes
 from research.errors import UserError
 from research.run import record
 
-# What no number of a run depends on: where its arrays and its data lie, and what is kept of it.
-FREE = ("hardware.", "checkpoint.", "sampling.", "log_steps", "data.folder", "data.archive")
+# What no number of a run depends on: where its arrays and its data lie, and what is kept of it. Of
+# an autoencoder's folder data.sha256 says what it has to hold.
+FREE = (
+    "hardware.", "checkpoint.", "sampling.", "log_steps", "data.folder", "data.archive", "data.run",
+)  # fmt: skip
 BOUND = ("hardware.compute_dtype",)  # but for the precision of its products
 
 

@@ -147,6 +147,16 @@ def _fill_vocabulary(config: ConfigDict) -> None:
         config.model.vocab_size = -(-symbols // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 
+def _pin(config: ConfigDict) -> None:
+    """Write down the state of what data or family read from elsewhere, where nothing says it."""
+    for section, module in (
+        (config.data, data.sources.load(config.data.name)),
+        (config.model, families.load(config.family)),
+    ):
+        for key, value in module.pins(section).items() if hasattr(module, "pins") else ():
+            section[key] = section[key] or value
+
+
 class Recipe(NamedTuple):
     """A named recipe: its function, and the keys without which it has nothing to go by."""
 
@@ -182,6 +192,7 @@ def apply(config: ConfigDict) -> ConfigDict:
         )
     if "size" in recipe.needs and (config.size is None or config.size < 1):
         raise UserError(f"config.size is needed by recipe {config.recipe!r}: the width, at least 1")
+    _pin(config)
     _fill_vocabulary(config)
     rules.fill(config, recipe.fill)
     needed = [

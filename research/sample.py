@@ -55,7 +55,7 @@ def sample_run(
     _, params = trained.load(folder)
     family = families.load(settings.family)
     draw = family.film if images and images.film else family.sample
-    return draw(settings, params, jax.random.key(seed), num, **given)
+    return data.shown(settings.data, draw(settings, params, jax.random.key(seed), num, **given))
 
 
 def _beginning(settings: ConfigDict, text: str, num: int) -> np.ndarray:
@@ -130,8 +130,10 @@ def write(
     """
     settings = trained.settings(folder).data
     rate, keys = settings.get("rate"), {"resolution": ".png", "length": ".txt"}
-    # A source of TFDS has both keys; sounds have a rate.
+    # A source of TFDS has both keys; sounds have a rate, latents of images neither.
     suffixes = [".wav"] if rate else [suffix for key, suffix in keys.items() if key in settings]
+    if hasattr(data.sources.load(settings.name), "shown"):
+        suffixes = [".png"]
     film = images.film if images else None
     suffixes = [".png", ".gif"] if film else suffixes
     _check_suffix(out, suffixes)

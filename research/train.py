@@ -319,6 +319,7 @@ def _measures(run: Run, parts: Parts, begun: Begun, ran: int) -> dict[str, Any]:
             "epochs": examples / len(source),
             "fingerprint": source.fingerprint,
             **data.tally(source, settings.batch_size, config.seed, settings.steps),
+            **({"flops_spent": source.spent} if source.spent else {}),
         },
         "steps": settings.steps,
         "batch_size": settings.batch_size,

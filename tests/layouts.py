@@ -63,6 +63,10 @@ def blocks(**hardware) -> ConfigDict:
     return _small(shapes.discrete_diffusion(**model), hardware)
 
 
+def autoencoder(**hardware) -> ConfigDict:
+    return _small(shapes.autoencoder(bottleneck="vq", codebook_update="gradient"), hardware)
+
+
 def _small(config: ConfigDict, hardware: dict) -> ConfigDict:
     config.hardware.unroll = 1
     config.hardware.mesh.data = 1

@@ -50,10 +50,20 @@ def discrete_diffusion(vocab: int = 16, length: int = 8, **model) -> ConfigDict:
     return _trained(config)
 
 
+def autoencoder(**model) -> ConfigDict:
+    """Convolutions 8 wide to a latent of half the sides, on a Gaussian mixture of 8x8 floats."""
+    config = defaults.config("autoencoder", "gaussian_mixture", optimizer="adamw", **_parts(model))
+    config.recipe = "fixed"
+    config.data.update(resolution=8, images=200, validation_images=64)
+    config.model.update(dict(depth=1, width=8, image_shape=(8, 8, 1), discrete=False) | model)
+    return _trained(config)
+
+
 def _parts(model: dict) -> dict[str, str]:
     named = (
         "network", "objective", "mixer", "channel", "attention", "positions", "router", "pattern",
         "corruption",
+        "bottleneck",
     )  # fmt: skip
     return {key: model[key] for key in named if key in model}
 

@@ -10,6 +10,7 @@ import pytest
 from launch import processes
 from research import mesh
 from tests.layouts import (
+    autoencoder,
     blocks,
     dense,
     diffusion,
@@ -95,6 +96,18 @@ RECURRENT = [TOGETHER[2], *(pytest.param(TOGETHER[i], marks=pytest.mark.slow) fo
 def test_a_recurrence_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(recurrent, jax.devices(), str(data_folder), **layout)
     assert_same(many, single(recurrent))
+
+
+CONVOLUTIONS = [
+    TOGETHER[1],
+    *(pytest.param(TOGETHER[i], marks=pytest.mark.slow) for i in (2, 5, 9)),
+]
+
+
+@pytest.mark.parametrize("layout", CONVOLUTIONS, ids=named)
+def test_an_autoencoder_on_a_mesh(single, data_folder, layout):
+    many = loss_and_gradient(autoencoder, jax.devices(), str(data_folder), **layout)
+    assert_same(many, single(autoencoder))
 
 
 @pytest.mark.parametrize("axis", mesh.AXES)

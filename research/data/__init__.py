@@ -34,6 +34,7 @@ __all__ = [
     "load",
     "names",
     "outline",
+    "shown",
     "spells_bytes",
     "tally",
     "tokenizer",
@@ -82,6 +83,12 @@ def beginnings(data: Config, texts: Sequence[str] = ()) -> NDArray[np.integer] |
     """
     source = sources.load(data["name"])
     return source.beginnings(data, texts) if hasattr(source, "beginnings") else None
+
+
+def shown(data: Config, samples: NDArray[Any]) -> NDArray[Any]:
+    """What `samples`, as a family that learns `data` draws them, stand for: images of latents."""
+    source = sources.load(data["name"])
+    return source.shown(data, samples) if hasattr(source, "shown") else samples
 
 
 def tokenizer(data: Config) -> tokenizers.Tokenizer | None:

@@ -113,7 +113,8 @@ class Meta(TypedDict):
 
     `vocab_size` is one more than the largest token; older packs of bytes do not say it. `dropped`
     is how many documents were left out, by the reason; `sources`, of a mixture, how many tokens of
-    a split come from each of its sources, which follow one another.
+    a split come from each of its sources, which follow one another; `spent`, where a network made
+    the data, the FLOPs that it took, by what took them.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Meta(TypedDict):
     tokenizer: NotRequired[Trained]
     dropped: NotRequired[dict[str, record.Count]]
     sources: NotRequired[dict[str, list[record.Count]]]
+    spent: NotRequired[dict[str, record.Count]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -140,6 +140,7 @@ class Source:
         floor: what no model can beat, {"value", "unit", "kind", "source"}, where it is known.
         tokenizer: that made the tokens, {"kind", "vocab", "sha256", "key"}, where one was trained.
         taken: which of the examples that are stored are in it, [examples]; None for all.
+        spent: FLOPs that making the data took, by what took them, where a network made them.
     """
 
     split: str
@@ -149,6 +150,7 @@ class Source:
     floor: dict[str, Any] | None = None
     tokenizer: dict[str, Any] | None = None
     taken: NDArray[np.integer] | None = None
+    spent: dict[str, int] | None = None
 
     @functools.cached_property
     def _examples(self) -> dict[str, NDArray[Any]]:

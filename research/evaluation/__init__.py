@@ -43,10 +43,12 @@ EVALUATORS = {
     "by_source": "research.evaluation.by_source",
     "calibration": "research.evaluation.calibration",
     "choice": "research.evaluation.choice",
+    "codebook": "research.evaluation.codebook",
     "completion": "research.evaluation.completion",
     "docstrings": "research.evaluation.docstrings",
     "longer": "research.evaluation.longer",
     "overlap": "research.evaluation.overlap",
+    "pixel_bound": "research.evaluation.pixel_bound",
 }
 PROTOCOL = ("score_kinds", "update", "finish")
 

@@ -24,6 +24,8 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     PARTS -> the parts it is made of, such as {"network": table} (`research.parts`)
     positions(config) -> how many positions the network processes for one example, where these
         are not the tokens of a text
+    pins(model) -> keys of config.model, as long as they are empty, that say the state of what it
+        reads from elsewhere, such as the hash of a frozen run: another state is another config
     unread_flops(config) -> FLOPs of one example by name scope, where a loop of unknown length or
         a kernel hides them from the ledger (`research.cost`)
 
@@ -42,6 +44,7 @@ from ml_collections import ConfigDict
 from research import mesh, parts
 
 FAMILIES = {
+    "autoencoder": "research.families.autoencoder",
     "autoregressive": "research.families.autoregressive",
     "diffusion": "research.families.diffusion",
     "discrete_diffusion": "research.families.discrete_diffusion",

@@ -17,6 +17,10 @@ where `data` is its checked section of the config; and, where it needs them,
         not what `open_split` makes of the arrays; `meta` is the pack's
     beginnings(data, texts) -> tokens [N, G] of each text, by default of all there may be, that an
         example begins with; None where these settings give examples without one
+    pins(data) -> keys of `data`, as long as they are empty, that say the state of what it reads
+        from elsewhere, such as the hash of a run: another state is another config
+    shown(data, samples) -> what samples that a family learned to draw stand for, such as images
+    of_latents(data, latent, label) -> a batch, without mask, of what `research.latents.nats` gives
     ON_REQUEST = True where `python -m research data` prepares it only when it is asked for by name
 
 A source of text gives its documents instead of outline and fill (`research.data.texts`). Any other
@@ -41,6 +45,8 @@ SOURCES = {
     "markov": "research.data.sources.markov",
     "gaussian_mixture": "research.data.sources.gaussian_mixture",
     "tones": "research.data.sources.tones",
+    "latent_images": "research.data.sources.latent_images",
+    "latent_codes": "research.data.sources.latent_codes",
     "speech": "research.data.sources.speech",
 }
 FOREIGN = "research.data.sources.foreign"
