@@ -21,17 +21,23 @@ from research.sampling import continuing, options
 
 
 def sample_run(
-    folder: str | Path, num: int, seed: int = 0, class_name: str = "", text: str = ""
+    folder: str | Path,
+    num: int,
+    seed: int = 0,
+    class_name: str = "",
+    text: str = "",
+    ema: float | None = None,
 ) -> np.ndarray:
     """Draw `num` samples: tokens [num, length] int32, or images [num, height, width, channels].
 
     Args:
         class_name: of the data, of which all samples are to be; "" draws among them.
         text: that the sounds say; "" draws among those of the data.
+        ema: the relative width of the average of its weights that draws (`trained.load`).
 
     Raises:
-        UserError: when the folder holds no run, `num` is below 1, there is no such class, or
-            nothing that says a text.
+        UserError: when the folder holds no run, `num` is below 1, there is no such class, no such
+            average, or nothing that says a text.
     """
     if num < 1:
         raise UserError(f"--num {num} must be at least 1")
@@ -42,7 +48,7 @@ def sample_run(
     if text:
         given["beginning"] = _beginning(settings, text, num)
     _check_memory(num, settings)
-    settings, params = trained.load(folder)
+    settings, params = trained.load(folder, ema)
     return families.load(settings.family).sample(
         settings, params, jax.random.key(seed), num, **given
     )
@@ -147,6 +153,7 @@ def write(
     out: str | Path | None = None,
     class_name: str = "",
     text: str = "",
+    ema: float | None = None,
 ) -> Path:
     """Sample a run and write the file: samples.txt, .png or .wav in its folder unless `out`.
 
@@ -159,7 +166,7 @@ def write(
     suffixes = [".wav"] if rate else [suffix for key, suffix in keys.items() if key in settings]
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
-    samples = sample_run(folder, num, seed, class_name, text)
+    samples = sample_run(folder, num, seed, class_name, text, ema)
     suffix, content = _file(samples, rate, tokenizer)
     _check_suffix(out, [suffix])
     path = Path(out) if out else storage.path(folder) / f"samples{suffix}"
@@ -193,6 +200,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--class", dest="class_name", default="", help="of the data's classes")
     parser.add_argument("--text", default="", help="that sounds say, where the run reads a text")
     parser.add_argument(
+        "--ema", default="", metavar="WIDTH", help="of the average of its weights that draws"
+    )
+    parser.add_argument(
         "--out",
         help="file to write: .png for images, .wav for sound, .txt for text, .jsonl after prompts",
     )
@@ -208,10 +218,11 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Sample and say where the file is; or go on from prompts, and say what was given and drawn."""
     mesh.split_cores()
+    ema = trained.width(args.ema)
     if args.prompt is None and args.prompts is None:
         _refuse_text_options(args)
         num = 16 if args.num is None else args.num
-        print(write(args.run, num, args.seed, args.out, args.class_name, args.text))
+        print(write(args.run, num, args.seed, args.out, args.class_name, args.text, ema))
         return 0
     if args.class_name:
         raise UserError(f"--class {args.class_name}: prompts are of text, which has no classes")
@@ -226,7 +237,7 @@ def run(args) -> int:
     prompts = [str(each) for each in given for _ in range(num)]
     others = dict(beam=args.beam, guess_by=args.guess_by, guesses=args.guesses)
     together = 1 if args.beam or args.guess_by else len(prompts)  # those go one after another
-    writer = continuing.open_run(args.run, together)
+    writer = continuing.open_run(args.run, together, ema)
     found = continuing.write(writer, prompts, options.settings(args, **others))
     for number, each in enumerate(found, start=1):
         print(f"given {number}: {each.prompt}\ndrawn {number}: {each.text}\n")

@@ -117,7 +117,7 @@ def _one_line(folder: str | Path, held: Hold = NOBODY) -> Iterator[None]:
     except Exception as error:  # TensorStore's are ValueErrors, Orbax's of many kinds
         held.check()
         full = "No space left on device" in str(error)
-        reason = "No space left on device" if full else _said(error)
+        reason = "No space left on device" if full else said(error)
         raise UserError(f"cannot write {folder}: {reason}") from error
 
 
@@ -245,7 +245,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     """What an error says, in a line: Orbax's own are pages, those they came from are not."""
     return (str(_chain(error)[-1]).splitlines() or [type(error).__name__])[0][:200]
 
@@ -302,7 +302,7 @@ def restore_newest(
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds
             unreadable = _unreadable(_kept_in(checkpoints) / str(step))
-            broken, reason = _broken(error) and not unreadable, unreadable or _said(error)
+            broken, reason = _broken(error) and not unreadable, unreadable or said(error)
         if processes.all_agree(restored is not None) and restored:
             return step, *restored
         where = f"{_kept_in(checkpoints)}/{step}"
