@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ def load(folder: str | Path, ema: float | None = None) -> tuple[ConfigDict, dict
             nothing to make that average of.
     """
     found = newest(folder)
-    return found.config, parameters(found) if ema is None else average(found, ema)
+    return found.config, parameters(found) if ema is None else averages(found, [ema])[0]
 
 
 def newest(folder: str | Path) -> Trained:
@@ -102,16 +102,34 @@ def profiles(found: Trained) -> list[Profile]:
     return [Profile(step, width) for step in steps for width in widths]
 
 
-def average(found: Trained, width: float) -> Any:
-    """The parameters averaged over the relative `width` of the run up to its newest checkpoint.
+def averages(found: Trained, widths: Sequence[float]) -> list[Any]:
+    """The parameters averaged over each of the relative `widths` of the run to its checkpoint.
+
+    Each snapshot is read once; as many copies of the parameters are held as there are widths.
 
     Raises:
-        UserError: when what the run has stored does not give that width.
+        UserError: when what the run has stored does not give a width.
     """
     stored = profiles(found)
-    if not power_average.NARROWEST <= width <= power_average.WIDEST:
-        factors, error = np.zeros(0), math.inf
-    else:
+    names = [str(each) for each in found.config.train.ema_widths]
+    factors = np.array([_factors(found, stored, width) for width in widths], np.float32)
+    factors_SxNxW = factors.T.reshape(-1, len(names), len(widths))
+    steps = sorted({each.step for each in stored})
+    shapes = programs.build(found.config).state["averages"]
+    totals = [None] * len(widths)
+    for step, factors_NxW in zip(steps, factors_SxNxW, strict=True):
+        kept = found.state["averages"]
+        if step != found.step:
+            kept = snapshots.read(found.snapshots[step], step, shapes)
+        for name, each in zip(names, factors_NxW, strict=True):
+            totals = [_added(total, kept[name], x) for total, x in zip(totals, each, strict=True)]
+    return [processes.whole(optim.merged(total, found.state["params"])) for total in totals]
+
+
+def _factors(found: Trained, stored: list[Profile], width: float) -> np.ndarray:
+    """What the `stored` averages are multiplied by for a width, [S]."""
+    factors, error = np.zeros(len(stored)), math.inf
+    if power_average.NARROWEST <= width <= power_average.WIDEST:
         factors, error = power_average.coefficients(stored, Profile(found.step, width))
     if error > power_average.LIMIT:
         low, high = power_average.reach(stored, found.step)
@@ -119,25 +137,14 @@ def average(found: Trained, width: float) -> Any:
             f"--ema {width}: the averages that {found.folder} has stored give widths from "
             f"{low:.3g} to {high:.3g}; another needs another of config.train.ema_widths"
         )
-    factors = factors.reshape(-1, len(found.config.train.ema_widths))
-    names = [str(each) for each in found.config.train.ema_widths]
-    shapes = programs.build(found.config).state["averages"]
-    total = None
-    for step, row in zip(sorted({each.step for each in stored}), factors, strict=True):
-        if step == found.step:
-            averages = found.state["averages"]
-        else:
-            averages = snapshots.read(found.snapshots[step], step, shapes)
-        for name, factor in zip(names, np.float32(row), strict=True):
-            total = _added(total, averages[name], factor)
-    return processes.whole(optim.merged(total, found.state["params"]))
+    return factors
 
 
 @jax.jit
 def _added(total: Any, average: Any, factor: Any) -> Any:
     if total is None:
         return jax.tree.map(lambda x: factor * x, average)
-    return jax.tree.map(lambda sum_, x: sum_ + factor * x, total, average)
+    return jax.tree.map(lambda so_far, x: so_far + factor * x, total, average)
 
 
 def settings(folder: str | Path) -> ConfigDict:

@@ -7,6 +7,7 @@ on; that its score is a little too good for that is in no interval.
 """
 
 import csv
+import functools
 import io
 import math
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from research.run import storage
 
 FILE = "ema.csv"
 WIDTHS = 12  # of a scan, evenly in their logarithms
+HELD = 4  # averages at once
 RESAMPLES = 1000
 LAST = 0.0  # stands for the last weights, which nothing averages
 
@@ -87,13 +89,11 @@ def scan(folder: str | Path, config: ConfigDict) -> Scan:
     stored = trained.profiles(found)
     low, high = power_average.reach(stored, found.step)
     widths = np.geomspace(low, high, WIDTHS).clip(low, high).tolist()
-
-    def score(width: float) -> NDArray[np.float64]:
-        last = width == LAST
-        params = found.state["params"] if last else trained.average(found, width)
-        return _resampled(config, processes.whole(params), module, name)
-
-    scores_WxR = np.array([score(width) for width in (LAST, *widths)])
+    score = functools.partial(_resampled, config, module, name)
+    rows = [score(processes.whole(found.state["params"]))]
+    for first in range(0, len(widths), HELD):
+        rows += map(score, trained.averages(found, widths[first : first + HELD]))
+    scores_WxR = np.array(rows)
     sign = 1 if kind["better"] == "lower" else -1
     best_R = np.array([vertex(widths, sign * row) for row in scores_WxR[1:].T])
     errors = [power_average.coefficients(stored, Profile(found.step, w))[1] for w in widths]
@@ -106,7 +106,7 @@ def scan(folder: str | Path, config: ConfigDict) -> Scan:
 
 
 def _resampled(
-    config: ConfigDict, params: Any, module: ModuleType, name: str
+    config: ConfigDict, module: ModuleType, name: str, params: Any
 ) -> NDArray[np.float64]:
     """Score `name` of `params`, on all batches and then on each resample of them, [1 + R]."""
     batches = [found for found, _ in evaluation.statistics(config, params, module)]

@@ -11,9 +11,9 @@ from research import data, optim, programs, study, trained
 from research.errors import UserError
 from research.optim import power_average
 from research.optim.power_average import Profile, exponent, relative_width
-from research.run import snapshots
+from research.run import lease, snapshots
 from research.train import train
-from tests import tiny
+from tests import shapes, tiny
 
 WIDTHS = (0.05, 0.1)
 STEPS = 24
@@ -161,7 +161,7 @@ def test_a_width_of_a_run_is_the_average_of_its_weights(run):
         wanted = Profile(STEPS, width)
         error = power_average.coefficients(trained.profiles(found), wanted)[1]
         assert (error < 1e-6) == (width in WIDTHS)
-        made = jax.tree.leaves(trained.average(found, width))
+        made = jax.tree.leaves(trained.averages(found, [width])[0])
         for leaf, *states in zip(made, *path, strict=True):
             states = np.array(states, np.float64)
             expected = np.tensordot(weights(wanted, STEPS), states, 1)
@@ -236,9 +236,52 @@ def test_a_branch_has_the_averages_of_the_whole_run(tmp_path):
         both = (snapshots.read(each, step, shapes) for each in (home, left.snapshots[step]))
         jax.tree.map(np.testing.assert_array_equal, *both)
     for ours, theirs in zip(
-        *(jax.tree.leaves(trained.average(each, 0.2)) for each in (whole, left)), strict=True
+        *(jax.tree.leaves(trained.averages(each, [0.2])[0]) for each in (whole, left)), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-3)
     shutil.rmtree(folder / trunk.id)
     with pytest.raises(UserError, match="--ema 0.2: .* give widths from"):
         trained.load(folder / branch.id, 0.2)
+
+
+def averages_of(config):
+    """The averages after some steps, and the program that made them."""
+    program, seed = programs.build(config), jax.random.key(config.seed)
+    state, batches = program.init(seed), data.load(config.data, "train")
+    batches = data.batches(batches, config.train.batch_size, config.seed)
+    for index in range(6):
+        batch, rate = jax.device_put(next(batches), program.batch), np.float32(0.1)
+        state, _ = program.step(state, batch, seed, np.int32(index), rate)
+    return program, state["averages"]
+
+
+def test_averages_of_eight_devices_are_those_of_one(tmp_path, monkeypatch):
+    """Split over replicas, saved, and read back by one device."""
+    chosen = config(tmp_path, "--config.hardware.shard_optimizer=True")
+    _, many = averages_of(chosen)
+    leaves = jax.tree.leaves(many)
+    assert all(x.addressable_shards[0].data.size * 8 == x.size for x in leaves)
+    with snapshots.writer(tmp_path, chosen, (), lease.NOBODY) as keeper:
+        snapshots.save(keeper, 6, many, lease.NOBODY)
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *_: first)
+    program, one = averages_of(config(tmp_path))
+    read = snapshots.read(tmp_path / snapshots.FOLDER, 6, program.state["averages"])
+    for ours, saved, there in zip(*map(jax.tree.leaves, (one, many, read)), strict=True):
+        np.testing.assert_allclose(ours, saved, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(saved, there)
+        assert there.sharding.device_set == {*first}
+
+
+def test_averages_lie_as_their_parameters_do():
+    """Those that are trained, of a network of any family."""
+    for chosen in (shapes.autoregressive(), shapes.diffusion()):
+        chosen.train.update(ema_widths=WIDTHS, frozen=("embedding",))
+        chosen.hardware.mesh.update(data=1, fsdp=4, tensor=2)
+        state = programs.build(chosen).state
+        trained_ones = optim.trained(chosen, state["params"])
+        assert jax.tree.leaves(trained_ones) != [] and [*state["averages"]] == ["0.05", "0.1"]
+        for each in state["averages"].values():
+            assert jax.tree.structure(each) == jax.tree.structure(trained_ones)
+            for ours, theirs in zip(*map(jax.tree.leaves, (each, trained_ones)), strict=True):
+                assert (ours.shape, ours.sharding) == (theirs.shape, theirs.sharding)
