@@ -116,11 +116,12 @@ def averages(found: Trained, widths: Sequence[float]) -> list[Any]:
     factors_SxNxW = factors.T.reshape(-1, len(names), len(widths))
     steps = sorted({each.step for each in stored})
     shapes = programs.build(found.config).state["averages"]
+    readers = {home: checkpoint.reader(home) for home in {*found.snapshots.values()}}
     totals = [None] * len(widths)
     for step, factors_NxW in zip(steps, factors_SxNxW, strict=True):
         kept = found.state["averages"]
         if step != found.step:
-            kept = snapshots.read(found.snapshots[step], step, shapes)
+            kept = snapshots.read(readers[found.snapshots[step]], step, shapes)
         for name, each in zip(names, factors_NxW, strict=True):
             totals = [_added(total, kept[name], x) for total, x in zip(totals, each, strict=True)]
     return [processes.whole(optim.merged(total, found.state["params"])) for total in totals]

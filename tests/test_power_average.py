@@ -11,7 +11,7 @@ from research import data, optim, programs, study, trained
 from research.errors import UserError
 from research.optim import power_average
 from research.optim.power_average import Profile, exponent, relative_width
-from research.run import lease, snapshots
+from research.run import checkpoint, lease, snapshots
 from research.train import train
 from tests import shapes, tiny
 
@@ -192,7 +192,9 @@ def held(folder):
     """The bytes of every snapshot in a run's folder."""
     shapes = trained.newest(folder).state["averages"]
     steps = [int(path.name) for path in (folder / "averages").iterdir()]
-    states = {step: snapshots.read(folder / "averages", step, shapes) for step in steps}
+    states = {
+        step: snapshots.read(checkpoint.reader(folder / "averages"), step, shapes) for step in steps
+    }
     return {
         step: [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(each)]
         for step, each in states.items()
@@ -233,7 +235,10 @@ def test_a_branch_has_the_averages_of_the_whole_run(tmp_path):
     assert {home.parent.name for home in left.snapshots.values()} == {trunk.id, branch.id}
     shapes = whole.state["averages"]
     for step, home in whole.snapshots.items():
-        both = (snapshots.read(each, step, shapes) for each in (home, left.snapshots[step]))
+        both = (
+            snapshots.read(checkpoint.reader(each), step, shapes)
+            for each in (home, left.snapshots[step])
+        )
         jax.tree.map(np.testing.assert_array_equal, *both)
     for ours, theirs in zip(
         *(jax.tree.leaves(trained.averages(each, [0.2])[0]) for each in (whole, left)), strict=True
@@ -266,7 +271,8 @@ def test_averages_of_eight_devices_are_those_of_one(tmp_path, monkeypatch):
     first = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *_: first)
     program, one = averages_of(config(tmp_path))
-    read = snapshots.read(tmp_path / snapshots.FOLDER, 6, program.state["averages"])
+    reader = checkpoint.reader(tmp_path / snapshots.FOLDER)
+    read = snapshots.read(reader, 6, program.state["averages"])
     for ours, saved, there in zip(*map(jax.tree.leaves, (one, many, read)), strict=True):
         np.testing.assert_allclose(ours, saved, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(saved, there)

@@ -84,18 +84,21 @@ def kept(folder: Path, step: int, branch: tuple[str, int]) -> dict[int, Path]:
     }
 
 
-def read(folder: Path, step: int, shapes: Any) -> Any:
-    """The averages that `folder` holds of `step`, laid out as `shapes`.
+def read(reader: ocp.CheckpointManager, step: int, shapes: Any) -> Any:
+    """The averages after `step` steps, laid out as `shapes`.
+
+    Args:
+        reader: of the folder that has them (`checkpoint.reader`).
 
     Raises:
         UserError: when they cannot be read.
     """
     try:
-        return checkpoint.restore(checkpoint.reader(folder), step, shapes)[0]
+        return checkpoint.restore(reader, step, shapes)[0]
     except UserError:
         raise
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise UserError(
-            f"{folder / str(step)} cannot be read ({checkpoint.said(error)}); without it fewer "
-            "widths can be made: move it away and ask again"
+            f"{checkpoint.kept_in(reader)}/{step} cannot be read ({checkpoint.said(error)}): move "
+            "it away and ask again, though fewer widths may then be given"
         ) from error
