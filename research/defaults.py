@@ -19,6 +19,7 @@ RANGES = {  # [low, high) of keys outside config.train, by section
         "keep": (1, math.inf),
         "every_steps": (0, math.inf),
         "every_seconds": (0, math.inf),
+        "snapshots": (0, 65),
     },
     "sampling": {"num": (0, math.inf)},
     "hardware": {
@@ -171,7 +172,8 @@ def config(family: str, source: str, **chosen: Any) -> ConfigDict:
             # of `parts`; `reference` fills the frozen ones of a family that has any.
             init_from=dict(run="", parts=("*",), reference=""),
             sampling=dict(num=8),
-            checkpoint=dict(every_seconds=60.0, every_steps=0, keep=2),
+            # ... and snapshots of the averages of train.ema_widths, each time that steps double.
+            checkpoint=dict(every_seconds=60.0, every_steps=0, keep=2, snapshots=4),
             log_steps=20,
             hardware=hardware(),
         )

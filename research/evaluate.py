@@ -2,29 +2,44 @@
 
 from pathlib import Path
 
-from research import data, evaluation, processes, trained
+from ml_collections import ConfigDict
+
+from research import data, evaluation, processes, trained, width_scan
 from research.errors import UserError
 from research.evaluation import Scores
 from research.run import record
 
 
-def evaluate_run(folder: str | Path, names: tuple[str, ...], examples: int | None = None) -> Scores:
+def evaluate_run(
+    folder: str | Path,
+    names: tuple[str, ...],
+    examples: int | None = None,
+    ema: float | None = None,
+) -> Scores:
     """The scores of a run by the evaluators `names`, by its own if there are none.
 
     Args:
         examples: how many examples each evaluator sees; by default what the run's config says.
+        ema: the relative width of the average of its weights that is scored (`trained.load`).
 
     Raises:
-        UserError: when the folder holds no run, or an evaluator is unknown or cannot judge it.
+        UserError: when the folder holds no run, an evaluator is unknown or cannot judge it, or the
+            run has not kept that average.
     """
+    config = judged(folder, names, examples)
+    _, params = trained.load(folder, ema)
+    return evaluation.scores(config, params)
+
+
+def judged(folder: str | Path, names: tuple[str, ...], examples: int | None) -> ConfigDict:
+    """The config of a run, with evaluators and their examples as asked for."""
     if examples is not None and examples < 1:
         raise UserError(f"--examples {examples} must be at least 1")
     config = trained.settings(folder)
     config.evaluation.evaluators = names or config.evaluation.evaluators
     config.evaluation.examples = examples or config.evaluation.examples
     evaluation.check(config, data.outline(config.data))
-    _, params = trained.load(folder)
-    return evaluation.scores(config, params)
+    return config
 
 
 def table(scores: Scores) -> str:
@@ -56,6 +71,13 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--examples", type=int, help="of each evaluator; as in its config by default"
     )
+    parser.add_argument(
+        "--ema",
+        default="",
+        metavar="WIDTH",
+        help="score the average of its weights of this relative width, such as 0.07; 'best' scores "
+        f"all widths first and keeps the table as {width_scan.FILE} in its folder",
+    )
     parser.add_argument("--out", help="file to write, scores.json")
 
 
@@ -64,7 +86,13 @@ def run(args) -> int:
     names = tuple(name.strip() for name in args.evaluators.split(",") if name.strip())
     if args.out and Path(args.out).suffix != ".json":
         raise UserError(f"--out {args.out}: scores need a name ending in .json")
-    scores = evaluate_run(args.run, names, args.examples)
+    if args.ema == "best":
+        found = width_scan.scan(args.run, judged(args.run, names, args.examples))
+        print(width_scan.said(found), end="\n\n")
+        width = found.best
+    else:
+        width = trained.width(args.ema)
+    scores = evaluate_run(args.run, names, args.examples, width)
     print(table(scores))
     if args.out and processes.first():
         record.write_json(args.out, scores)

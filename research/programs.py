@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from research import families, mesh, optim
 from research.errors import UserError
 from research.models.common import undrawn
+from research.optim import power_average
 
 # What a program takes as an argument or never reads; runs that differ only here share it.
 ARGUMENTS = {
@@ -33,8 +34,8 @@ class Programs(NamedTuple):
     function of params, batch and key, whose first argument, the config, is given. For several runs
     at once, stack(*states) -> their states along a first axis, and together(states, batches, keys,
     indices, learning_rates) -> (states, metrics of each), of tuples that have an entry a run.
-    State is {"params", "opt_state"} and, when averaged, "ema"; "reference" where parameters lie
-    frozen beside the trained ones.
+    State is {"params", "opt_state"} and, when averaged, "ema", or "averages" of several lengths;
+    "reference" where parameters lie frozen beside the trained ones.
     """
 
     init: Callable
@@ -121,6 +122,8 @@ def fresh(config: ConfigDict, family: Any, params: Any) -> dict[str, Any]:
     state = {"params": params, "opt_state": init_optimizer(config, params)}
     if config.train.ema_decay:
         state["ema"] = jax.tree.map(jnp.copy, optim.trained(config, params))
+    if widths := config.train.ema_widths:
+        state["averages"] = power_average.begun(widths, optim.trained(config, params))
     kept = family.reference(config, params) if hasattr(family, "reference") else None
     if kept is not None:
         state["reference"] = jax.tree.map(jnp.copy, kept)
@@ -195,7 +198,7 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
         key = jax.random.fold_in(key, index)
         if working is not rest:
             state = jax.device_put(state, working)  # what is offloaded; nothing else moves
-        ema = state.pop("ema", None)
+        ema, averages = state.pop("ema", None), state.pop("averages", None)
         state, metrics = update(config, family, state, batch, key, index, learning_rate)
         if decay:
             # Early steps average over what there is: min(decay, (1 + t) / (10 + t)).
@@ -205,6 +208,9 @@ def _build(key: str, grid: jax.sharding.Mesh, carried: Carried) -> Programs:
                 ema,
                 optim.trained(config, state["params"]),
             )
+        if averages is not None:
+            new = optim.trained(config, state["params"])
+            state["averages"] = power_average.moved(averages, new, index)
         return state, metrics
 
     def together(states, *inputs):
@@ -276,7 +282,7 @@ def layout(config: ConfigDict, grid: Any, shapes: dict[str, Any], axes: Any) -> 
     working = mesh.shardings(grid, axes, shapes)
     if config.hardware.shard_optimizer:
         split = functools.partial(mesh.split_further, axes=("slice", "data"))
-        for part in {"opt_state", "ema"} & set(working):
+        for part in {"opt_state", "ema", "averages"} & set(working):
             working[part] = jax.tree.map(split, working[part], shapes[part])
     if not config.hardware.offload_optimizer:
         return working, working

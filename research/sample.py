@@ -25,6 +25,7 @@ def sample_run(
     seed: int = 0,
     class_name: str = "",
     text: str = "",
+    ema: float | None = None,
     images: argparse.Namespace | None = None,
 ) -> np.ndarray:
     """Draw `num` samples: tokens [num, length] int32, or images [num, height, width, channels].
@@ -32,12 +33,13 @@ def sample_run(
     Args:
         class_name: of the data, of which all samples are to be; "" draws among them.
         text: that the sounds say; "" draws among those of the data.
+        ema: the relative width of the average of its weights that draws (`trained.load`).
         images: the options of `research.sampling.image_options`; with a film of them, what each
             step saw is returned, [steps, num, height, width, channels].
 
     Raises:
-        UserError: when the folder holds no run, `num` is below 1, there is no such class, nothing
-            that says a text, or an option that the run cannot follow.
+        UserError: when the folder holds no run, `num` is below 1, there is no such class, no such
+            average, nothing that says a text, or an option that the run cannot follow.
     """
     if num < 1:
         raise UserError(f"--num {num} must be at least 1")
@@ -52,7 +54,7 @@ def sample_run(
     if images and image_options.asked(images):
         given |= image_options.apply(settings, images, num)
     _check_memory(num, settings)
-    _, params = trained.load(folder)
+    _, params = trained.load(folder, ema)
     family = families.load(settings.family)
     draw = family.film if images and images.film else family.sample
     return data.shown(settings.data, draw(settings, params, jax.random.key(seed), num, **given))
@@ -121,6 +123,7 @@ def write(
     out: str | Path | None = None,
     class_name: str = "",
     text: str = "",
+    ema: float | None = None,
     images: argparse.Namespace | None = None,
 ) -> Path:
     """Sample a run and write the file: samples.txt, .png or .wav in its folder unless `out`.
@@ -138,7 +141,7 @@ def write(
     suffixes = [".png", ".gif"] if film else suffixes
     _check_suffix(out, suffixes)
     tokenizer = run_tokenizer.load(folder) if ".txt" in suffixes else None
-    samples = sample_run(folder, num, seed, class_name, text, images)
+    samples = sample_run(folder, num, seed, class_name, text, ema, images)
     name = "film" if film else "samples"
     if film and out and Path(out).suffix == ".gif":
         suffix, content = ".gif", pictures.to_gif(samples)
@@ -178,6 +181,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--class", dest="class_name", default="", help="of the data's classes")
     parser.add_argument("--text", default="", help="that sounds say, where the run reads a text")
     parser.add_argument(
+        "--ema", default="", metavar="WIDTH", help="of the average of its weights that draws"
+    )
+    parser.add_argument(
         "--out",
         help="file to write: .png for images (.gif with --film), .wav for sound, .txt for text, "
         ".jsonl after prompts",
@@ -195,10 +201,12 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Sample and say where the file is; or go on from prompts, and say what was given and drawn."""
     mesh.split_cores()
+    ema = trained.width(args.ema)
     if args.prompt is None and args.prompts is None:
         _refuse_text_options(args)
         num = 16 if args.num is None else args.num
-        print(write(args.run, num, args.seed, args.out, args.class_name, args.text, args))
+        said = (args.class_name, args.text, ema, args)
+        print(write(args.run, num, args.seed, args.out, *said))
         return 0
     if args.class_name:
         raise UserError(f"--class {args.class_name}: prompts are of text, which has no classes")
@@ -215,7 +223,7 @@ def run(args) -> int:
     prompts = [str(each) for each in given for _ in range(num)]
     others = dict(beam=args.beam, guess_by=args.guess_by, guesses=args.guesses)
     together = 1 if args.beam or args.guess_by else len(prompts)  # those go one after another
-    writer = continuing.open_run(args.run, together)
+    writer = continuing.open_run(args.run, together, ema)
     found = continuing.write(writer, prompts, options.settings(args, **others))
     for number, each in enumerate(found, start=1):
         print(f"given {number}: {each.prompt}\ndrawn {number}: {each.text}\n")

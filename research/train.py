@@ -30,7 +30,7 @@ from research import (
 from research import config as configs
 from research.beginning import Begun, Branch
 from research.errors import Interrupted
-from research.run import checkpoint, files, lease, profiling, record
+from research.run import checkpoint, files, lease, profiling, record, snapshots
 from research.run.dashboards import Dashboards
 from research.run.goodput import Clock
 from research.run.heartbeat import seen
@@ -55,6 +55,7 @@ class Run:
     held: lease.Hold
     stop: Stop
     checkpoints: CheckpointManager
+    snapshots: snapshots.Keeper
     trace: profiling.Trace
     clock: Clock
 
@@ -143,6 +144,7 @@ def course(
         lease.holding(folder) as held,
         contextlib.nullcontext(asked) if asked else Stop() as stop,
         checkpoint.writer(folder / "checkpoints", permanent, keep, held) as checkpoints,
+        snapshots.writer(folder, config, branches, held) as kept,
         profiling.Trace(folder / "profile", steps) as trace,
     ):
         if over():
@@ -151,7 +153,7 @@ def course(
             growth.reopen(folder, end, held)
         clock = Clock(seen(folder))
         told = (config, folder, labels or {}, branches, beside)
-        run = Run(*told, held, stop, checkpoints, trace, clock)
+        run = Run(*told, held, stop, checkpoints, kept, trace, clock)
         parts = _parts(run)
         begun = beginning.state(config, folder, checkpoints, parts.program, branch, held)
         clock.go_on(begun.meta.get("clock") if begun.own else None)
@@ -230,6 +232,10 @@ def _loop(run: Run, parts: Parts, begun: Begun) -> Generator[together.Asked, Any
             progress.loss = row["loss"]
             if processes.first() and rivals.look_due(at, config.log_steps, settings.steps):
                 behind = rivals.behind(rows.rows, run.beside, settings.steps)
+        if done in run.snapshots.steps:
+            with clock.within("checkpoint"):
+                checkpoint.wait(run.checkpoints, run.held)
+                snapshots.save(run.snapshots, done, state["averages"], run.held)
         if save_due:
             run.held.check()
             with clock.within("checkpoint"):

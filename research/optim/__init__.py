@@ -33,7 +33,7 @@ from research.optim.settings import (
     complete_groups,
     default_train,
 )
-from research.optim.steps import begun, evaluated, init, micro_batches, trained, update
+from research.optim.steps import begun, evaluated, init, merged, micro_batches, trained, update
 
 __all__ = [
     "OPTIMIZERS",
@@ -49,6 +49,7 @@ __all__ = [
     "evaluated",
     "init",
     "learning_rate",
+    "merged",
     "micro_batches",
     "trained",
     "update",

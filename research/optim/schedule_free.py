@@ -27,10 +27,11 @@ def check(train):
     """Raise UserError for what averages or decays a second time."""
     if train.b1 == 0:
         raise UserError("config.train.b1=0.0 must be positive: gradients are taken off the average")
-    if train.schedule != "constant" or train.ema_decay:
+    if train.schedule != "constant" or train.ema_decay or train.ema_widths:
         raise UserError(
             f"config.train.optimizer='schedule_free' averages by itself, so schedule="
-            f"{train.schedule!r} and ema_decay={train.ema_decay} must be 'constant' and 0"
+            f"{train.schedule!r}, ema_decay={train.ema_decay} and ema_widths={train.ema_widths} "
+            "must be 'constant', 0 and ()"
         )
 
 

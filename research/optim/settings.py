@@ -12,7 +12,7 @@ from ml_collections.config_dict import placeholder
 from research import config as configs
 from research import families, parts
 from research.errors import UserError, nearest
-from research.optim import noise_scale, parametrization, roles, schedules
+from research.optim import noise_scale, parametrization, power_average, roles, schedules
 from research.optim.parametrization import PARAMETRIZATIONS
 
 OPTIMIZERS = {
@@ -60,6 +60,7 @@ def default_train() -> ConfigDict:
             clip_norm=1.0,
             cautious_decay=False,  # decay only what the update, too, brings nearer to 0
             ema_decay=0.0,  # 0: no average kept
+            ema_widths=(),  # of averages of which others are made later (`power_average`)
             noise_scale=0,  # parts of each batch whose gradients tell the noise; 0: not measured
             groups={},
             frozen=(),  # shell patterns as those of groups
@@ -138,6 +139,7 @@ def check(config: ConfigDict) -> None:
     configs.check_ranges(train.rates, "config.train.rates", dict.fromkeys(RATES, (0, math.inf)))
     schedules.check(train)
     noise_scale.check(train)
+    power_average.check(train.ema_widths)
     parametrization.check(config)
     _check_optimizer(train, "config.train", {})
     for name, group in train.groups.items():

@@ -45,7 +45,8 @@ def check(folder: Path) -> None:
         raise UserError(f"{folder}: several processes need gs:// or a folder that all share")
 
 
-def _kept_in(checkpoints: ocp.CheckpointManager) -> Path:
+def kept_in(checkpoints: ocp.CheckpointManager) -> Path:
+    """The folder of a manager, or the bucket of which it has a copy."""
     return (
         checkpoints.bucket
         if isinstance(checkpoints, Mirror)
@@ -117,7 +118,7 @@ def _one_line(folder: str | Path, held: Hold = NOBODY) -> Iterator[None]:
     except Exception as error:  # TensorStore's are ValueErrors, Orbax's of many kinds
         held.check()
         full = "No space left on device" in str(error)
-        reason = "No space left on device" if full else _said(error)
+        reason = "No space left on device" if full else said(error)
         raise UserError(f"cannot write {folder}: {reason}") from error
 
 
@@ -172,7 +173,7 @@ def save(
     content = json.loads(json.dumps(content))
     content["seal"] = record.digest(content)
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(content))
-    with _one_line(_kept_in(checkpoints), held):
+    with _one_line(kept_in(checkpoints), held):
         # TensorStore's threads fail noisily on a full disk, so they are not let on one.
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
         folder = str(checkpoints.directory)
@@ -189,7 +190,7 @@ def wait(checkpoints: ocp.CheckpointManager, held: Hold = NOBODY) -> None:
         UserError: when one cannot be written.
         Lost: when another process has taken the run.
     """
-    with _one_line(_kept_in(checkpoints), held):
+    with _one_line(kept_in(checkpoints), held):
         _finish(checkpoints)
 
 
@@ -206,7 +207,7 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, shapes: Any) -> tuple
         Damaged: when the content is not what was saved; Orbax raises its own for broken files.
         UserError: when it is a state of other arrays than `shapes`.
     """
-    where = f"{_kept_in(checkpoints)}/{step}"
+    where = f"{kept_in(checkpoints)}/{step}"
     for part in ("meta", "state"):
         if not (storage.path(where) / part).exists():
             raise Damaged(f"it has no {part}")
@@ -245,7 +246,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
     """What an error says, in a line: Orbax's own are pages, those they came from are not."""
     return (str(_chain(error)[-1]).splitlines() or [type(error).__name__])[0][:200]
 
@@ -301,11 +302,11 @@ def restore_newest(
         except UserError:
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            unreadable = _unreadable(_kept_in(checkpoints) / str(step))
-            broken, reason = _broken(error) and not unreadable, unreadable or _said(error)
+            unreadable = _unreadable(kept_in(checkpoints) / str(step))
+            broken, reason = _broken(error) and not unreadable, unreadable or said(error)
         if processes.all_agree(restored is not None) and restored:
             return step, *restored
-        where = f"{_kept_in(checkpoints)}/{step}"
+        where = f"{kept_in(checkpoints)}/{step}"
         if not processes.all_agree(restored is not None or broken):
             raise UserError(
                 f"cannot read checkpoint {where}: {reason}; nothing was changed: run again when it "
@@ -327,7 +328,7 @@ def tidy(
     Checkpoints after `start` are damaged, and their steps will be saved again: they are set aside.
     Of those up to it a process that was killed in its clean-up left too many, or a part of one.
     """
-    folder, steps = _kept_in(checkpoints), sorted(checkpoints.all_steps())
+    folder, steps = kept_in(checkpoints), sorted(checkpoints.all_steps())
     sound = [step for step in steps if step <= start]
     needless = {*sound[:-keep]} - {*permanent}
     gone = [step for step in steps if step > start or step in needless]

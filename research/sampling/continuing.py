@@ -73,8 +73,11 @@ class Writer(NamedTuple):
     rows: int = 1
 
 
-def open_run(folder: str | Path, prompts: int = 1) -> Writer:
+def open_run(folder: str | Path, prompts: int = 1, ema: float | None = None) -> Writer:
     """Load a run whose tokens are text, laid out to continue so many at a time, at most `ROWS`.
+
+    Args:
+        ema: the relative width of the average of its weights that writes (`trained.load`).
 
     Raises:
         UserError: when there is no such run, its tokens are no text, or it predicts none in order.
@@ -85,7 +88,7 @@ def open_run(folder: str | Path, prompts: int = 1) -> Writer:
     draws, fills = hasattr(family, "drawn_from"), hasattr(family, "fill")
     if tokenizer is None or not (draws or fills):
         raise UserError(f"{folder} is no run on text, so it has nothing to write after a prompt")
-    config, params = trained.load(folder)
+    config, params = trained.load(folder, ema)
     rows = min(prompts, ROWS)
     if not draws:
         return Writer(config, Filler(config, params, family.fill, rows), tokenizer, rows)

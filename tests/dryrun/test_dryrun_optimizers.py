@@ -61,3 +61,13 @@ def test_factors_of_moments_and_second_moments_of_neurons_are_less_than_a_moment
     (_, plain, _), (_, even, _) = (read(config_of("muon", neuron_b2=b2)) for b2 in (0.0, 0.9))
     # Of each of two layers: neurons of q, k, v and out, of up and of down.
     assert even - plain == 2 * (4 * 16 + 64 + 16)
+
+
+def test_averages_are_counted():
+    """A copy of the parameters for each width, between steps and of what a step is given."""
+    plain, averaged = (config_of("sgd", ema_widths=widths) for widths in ((), (0.05, 0.1)))
+    count, _, least = read(plain)
+    assert read(averaged)[2] - least == 2 * 4 * count
+    one = dict.fromkeys(plain.hardware.mesh, 1)
+    rests = [read_state(each).split(each, one)[0] for each in (plain, averaged)]
+    assert rests[1] - rests[0] == 2 * 4 * count
