@@ -48,12 +48,14 @@ class Where(NamedTuple):
         tokens: int [B, L], what stands there, for layers that look their values up.
         open: bool [B, L], what all positions see, also those before it: a prefix. Where there is a
             cache, given at all it says that all that is there is so.
+        there: bool [B, S], which positions of a memory are there; None is all of them.
     """
 
     positions: Any = None
     segments: Any = None
     tokens: Any = None
     open: Any = None
+    there: Any = None
 
 
 IN_ORDER = Where()

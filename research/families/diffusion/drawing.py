@@ -15,13 +15,13 @@ from research.models import common
 from research.models.conditions import Conditions
 
 
-def denoise_of(config: Any, params: common.Params, label: Array | None) -> Denoise:
-    """The network as a sampler calls it, given the classes `label` [batch] or none."""
+def denoise_of(config: Any, params: common.Params, known: Conditions) -> Denoise:
+    """The network as a sampler calls it, given what is `known` of the images."""
     process = denoiser.make_process(config)
 
     def denoise(y: Array, gamma_B: Array, guess: Array) -> Denoised:
         x_t = y * along(process.scales(gamma_B)[0], y)
-        output, _ = denoiser.apply(config, params, x_t, Conditions(gamma_B, label), guess)
+        output, _ = denoiser.apply(config, params, x_t, known._replace(gamma_B=gamma_B), guess)
         prediction, place = denoiser.predicted(config, output)
         x0 = process.to_x0(prediction, x_t, gamma_B)
         if config.model.discrete:
@@ -37,13 +37,13 @@ def start(config: Any, noise: Array) -> Array:
     return noise * jnp.exp(-0.5 * jax.nn.log_sigmoid(-jnp.float32(last)))
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def draw(config: Any, params: common.Params, key: Array, label: Array) -> Array:
-    """Samples for the given `label` [num] of a frozen config, uint8 where the data are."""
+@functools.partial(jax.jit, static_argnames=("config", "num"))
+def draw(config: Any, params: common.Params, key: Array, num: int, known: Conditions) -> Array:
+    """`num` samples of a frozen config, given what is `known` of each; uint8 where the data are."""
     noise_key, sample_key = jax.random.split(key)
     model, sampling = config.model, config.sampling
-    noise = jax.random.normal(noise_key, (len(label), *model.image_shape))
-    denoise = denoise_of(config, params, label if model.num_classes else None)
+    noise = jax.random.normal(noise_key, (num, *model.image_shape))
+    denoise = denoise_of(config, params, known)
     path = denoiser.make_schedule(config)
     gammas = STEP_SCHEDULES[sampling.step_schedule](path, sampling.steps, sampling)
     y, _ = samplers.run(
