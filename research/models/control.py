@@ -108,6 +108,8 @@ class ControlledStack(nn.Module):
         trunk: Any = declared(self, "blocks", drawn_layers, model, kinds[:1], x, given)
         few = FrozenConfigDict({**model, "depth": count})
         found: Any = declared(self, "control", _unchanged, few, kinds[1:], x, given)
+        if self.is_initializing():  # nobody reads what new layers make of an example
+            return x, {}, None
         straight = hardware.unroll >= model.depth
         runs = [runner(kind, hardware.remat, straight) for kind in kinds]
 
@@ -115,7 +117,7 @@ class ControlledStack(nn.Module):
             (x, copy), (own, change) = carry, layer
             kept = jax.tree.map(jax.lax.stop_gradient, own)
             block = jax.tree.map(jnp.add, kept, change["block"])
-            copy, _, added = runs[1]({"block": block, "out": change["out"]}, copy, given, ())
+            copy, _, added = runs[1]({"block": block, "out": change["out"]}, copy, given)
             x, measures, _ = runs[0](own, x, given)
             return (x + added, copy), measures
 

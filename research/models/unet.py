@@ -5,10 +5,12 @@ Its parts are those of DDPM (Ho et al. 2020, appendix B) and of ADM (Dhariwal & 
 (FiLM), and resolutions change by convolutions or inside of residual blocks.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
+from flax.core import unfreeze
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
@@ -36,7 +38,7 @@ def default_model() -> dict[str, Any]:
         channel_multipliers=(1, 2, 2),  # of the width, a level each; the next has half the pixels
         blocks_per_level=2,  # on the way down; one more on the way up
         attention_resolutions=(8,),  # heights of the levels that attend; the middle does anyway
-        head_width=32,  # features of a head; 0: one head
+        head_width=32,  # features of a head, at most: as many as divide channels; 0: one head
         qk_norm=False,
         resample="residual",
         told="film",
@@ -55,9 +57,14 @@ def check(config: ConfigDict) -> None:
     model = config.model
     check_choice("model.resample", model.resample, RESAMPLES)
     check_choice("model.told", model.told, TOLD)
-    for key in ("width", "blocks_per_level", "norm_groups"):
-        if model[key] < 1:
-            raise UserError(f"config.model.{key}={model[key]} must be at least 1")
+    for key, least in (
+        ("width", 1),
+        ("blocks_per_level", 1),
+        ("norm_groups", 1),
+        ("head_width", 0),
+    ):
+        if model[key] < least:
+            raise UserError(f"config.model.{key}={model[key]} must be at least {least}")
     multipliers = model.channel_multipliers
     if not multipliers or min(multipliers) < 1 or model.width % 2:
         raise UserError(
@@ -65,11 +72,11 @@ def check(config: ConfigDict) -> None:
             f"1, and config.model.width={model.width} even"
         )
     height, across, _ = model.image_shape
-    most = next(n for n in range(32, 0, -1) if not (height % 2 ** (n - 1) or across % 2 ** (n - 1)))
-    if len(multipliers) > most:
+    deepest = next(n for n in range(32, 0, -1) if math.gcd(height, across) % 2 ** (n - 1) == 0)
+    if len(multipliers) > deepest:
         raise UserError(
             f"config.model.channel_multipliers={multipliers} halve a {height}x{across} image "
-            f"{len(multipliers) - 1} times; nearest valid: {tuple(multipliers[:most])}"
+            f"{len(multipliers) - 1} times; nearest valid: {tuple(multipliers[:deepest])}"
         )
     for each in model.attention_resolutions:
         if each not in resolutions(model):
@@ -78,24 +85,8 @@ def check(config: ConfigDict) -> None:
                 f"config.model.attention_resolutions={model.attention_resolutions} has {each}, but "
                 f"the levels are {resolutions(model)} high; nearest valid: {near}"
             )
-    _check_heads(model)
     if model.time_features < 2 or model.time_features % 2:
         raise UserError(f"config.model.time_features={model.time_features} must be a multiple of 2")
-
-
-def _check_heads(model: ConfigDict) -> None:
-    """Raise UserError where heads do not divide the channels of a level that attends."""
-    for level, multiplier in enumerate(model.channel_multipliers):
-        last = level == len(model.channel_multipliers) - 1
-        width, size = model.width * multiplier, model.head_width
-        attends = last or resolutions(model)[level] in model.attention_resolutions
-        if attends and (size < 0 or (size and width % size)):
-            valid = [n for n in range(1, width + 1) if width % n == 0]
-            near = min(valid, key=lambda n: abs(n - size))
-            raise UserError(
-                f"config.model.head_width={size} does not divide the {width} channels of level "
-                f"{level}; nearest valid: {near}, or 0 for one head"
-            )
 
 
 def check_hardware(config: ConfigDict, machine: Machine) -> None:
@@ -125,10 +116,14 @@ def build(model: FrozenConfigDict, hardware: FrozenConfigDict, channels: int) ->
     return UNet(model, hardware, channels)
 
 
+def most(limit: int, channels: int) -> int:
+    """The largest number that divides `channels` and is not above `limit`."""
+    return next(n for n in range(min(limit, channels), 0, -1) if channels % n == 0)
+
+
 def norm(model: Any, name: str, x: jax.Array) -> jax.Array:
     """Group norm with as many groups as divide the channels, `norm_groups` at most."""
-    channels = x.shape[-1]
-    groups = next(n for n in range(min(model.norm_groups, channels), 0, -1) if channels % n == 0)
+    groups = most(model.norm_groups, x.shape[-1])
     return Norm("groupnorm", bias=True, epsilon=1e-5, groups=groups, name=name)(x)
 
 
@@ -193,7 +188,7 @@ class AttentionBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
-        heads = channels // self.model.head_width if self.model.head_width else 1
+        heads = channels // most(self.model.head_width or channels, channels)
         own = dict(num_heads=heads, positions="none", qk_norm=self.model.qk_norm)
         own |= dict(width=channels, bias=True, zero_outputs=True)
         plain = FrozenConfigDict({**attention.default_model(), **own})
@@ -300,7 +295,7 @@ class Trunk(nn.Module):
     def _steered(self, x: jax.Array, told_BxD: jax.Array, made: jax.Array, seen: list) -> Any:
         """What the decoder reads, with what the copy of the encoder adds."""
         dtype = jnp.dtype(self.hardware.compute_dtype)
-        own = self.variables["params"]["encoder"]
+        own = unfreeze(self.get_variable("params", "encoder"))
         change: Any = declared(self, "control", lambda _: jax.tree.map(jnp.zeros_like, own))
         kept = jax.tree.map(jax.lax.stop_gradient, nn.meta.unbox(own))
         copy = Encoder(self.model, self.hardware, parent=None)

@@ -38,15 +38,15 @@ def default_model() -> dict[str, Any]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raise UserError for blocks that have no mirror image, or patches that cannot be built."""
+    """Raise UserError for blocks without a mirror image, or patches that cannot be built."""
     model = config.model
     transformer.check(config)
     text_encoder.check(config)
     dit.check_patches(config)
-    if model.depth < 2 or model.depth % 2:
+    if model.depth < 2:
         raise UserError(
-            f"config.model.depth={model.depth} must be even, for there are as many blocks on "
-            f"either side of the middle one; nearest valid: {max(2, model.depth // 2 * 2)}"
+            f"config.model.depth={model.depth} must be at least 2, a block on either side of the "
+            "middle one"
         )
     plain = {"pattern": (), "residual_scalars": False}
     dit.check_plain(model, plain, "config.model.network='uvit', whose blocks are all alike")
@@ -100,7 +100,9 @@ class SkipBlock(nn.Module):
 
 
 class UStack(nn.Module):
-    """x [B, L, D] through half of the blocks, one more, and the other half with its skips.
+    """x [B, L, D] through half of `depth` blocks, one more, and the other half with its skips.
+
+    So there are `depth` of them where that is odd, and one more where it is even, as in their code.
 
     Parameters of a half lie together, with a leading layer axis; each half is one scan, or a
     straight line where `hardware.unroll` says so. Returns what the blocks measure, too.

@@ -9,12 +9,13 @@ import pytest
 from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from research import cost, families, mesh, parts, presets
+from research import cost, families, mesh, parts, presets, trained
 from research.data import source
 from research.errors import UserError
 from research.families import diffusion
 from research.families.diffusion import denoiser, image_conditions
 from research.models import axial_rotary, common
+from research.train import train
 from tests import shapes as tests_shapes
 
 SHAPE, WORDS, ROWS = (8, 8, 1), {"length": 4, "vocab_size": 6}, 4
@@ -305,13 +306,13 @@ def test_good_configs_pass(name):
         ("shared", "text_dropout", 1.0, r"text_dropout=1.0 must be in \[0, 1\)"),
         ("shared", "text_depth", 0, "text_depth=0 must be at least 1"),
         ("in_context", "num_heads", 8, "multiple of 4 features, got width/num_heads=2"),
-        ("uvit", "depth", 3, "depth=3 must be even.*nearest valid: 2"),
-        ("uvit", "pattern", ("mixer=lstm",), "pattern=.* must be .* for .*uvit"),
+        ("uvit", "depth", 1, "depth=1 must be at least 2"),
+        ("uvit", "pattern", ("attention=full",), "pattern=.* must be .* for .*uvit"),
         ("mmdit", "text_vocab", 0, "joins a text and an image.*or use network 'dit'"),
         ("mmdit", "norm_place", "post", "norm_place='post' must be 'pre'"),
         ("unet", "attention_resolutions", (5,), "has 5, .*nearest valid: 4"),
         ("unet", "channel_multipliers", (1, 1, 1, 1, 1), r"4 times; nearest valid: \(1, 1, 1, 1\)"),
-        ("unet", "head_width", 12, "head_width=12 does not divide the 16 .*nearest valid: 8"),
+        ("unet", "head_width", -1, "head_width=-1 must be at least 0"),
         ("unet", "resample", "residuals", "did you mean 'residual'"),
         ("unet", "told", "films", "did you mean 'film'"),
         ("unet", "text_vocab", 6, "reads no text: use dit, uvit or mmdit"),
@@ -350,3 +351,25 @@ def test_layers_that_do_not_go_round_are_refused(name):
     if name == "unet":
         with pytest.raises(UserError, match="attention='splash': .*use dense or chunked"):
             parts.check_hardware(diffusion, config, machine)
+
+
+@pytest.mark.slow
+def test_a_frozen_trunk_of_another_run_is_steered(tmp_path, data_folder):
+    """What `init_from.run` filled stays as it was; the copies' changes and their maps learn."""
+
+    def run(name, **changes):
+        config = tests_shapes.diffusion(**changes)
+        config.data.folder, config.sampling.num = str(data_folder), 0
+        return config, tmp_path / name
+
+    plain, first = run("trunk")
+    train(plain, first)
+    steered, second = run("steered", **CONTROL)
+    steered.init_from.run = str(first)
+    steered.train.frozen = ("patches/*", "time/*", "stack/blocks/*", "final*")
+    train(steered, second)
+    trunk, params = (trained.load(folder)[1] for folder in (first, second))
+    learned = {"hint": params.pop("hint"), "control": params["stack"].pop("control")}
+    jax.tree.map(np.testing.assert_array_equal, params, trunk)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(learned["hint"]))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(learned["control"]["block"]))

@@ -179,6 +179,11 @@ def _check_data(config: Any, spec: dict[str, Any]) -> None:
 def _check_text(config: Any, spec: dict[str, Any]) -> None:
     """Raise UserError for a text that the data do not have or the network does not read."""
     model, network = config.model, denoiser.part(config)
+    if model.text_vocab and "text" not in getattr(network, "READS", ()):
+        raise UserError(
+            f"config.model.network={model.network!r} reads no text: use dit, uvit or mmdit, or "
+            "config.model.text_vocab=0"
+        )
     if model.text_vocab and "text" not in spec:
         raise UserError(
             f"config.model.text_vocab={model.text_vocab}: {config.data.name!r} gives no text; "
@@ -191,11 +196,6 @@ def _check_text(config: Any, spec: dict[str, Any]) -> None:
                 f"config.model.{key}={model[key]} must be {of_data}, as the text of "
                 f"{config.data.name} is"
             )
-    if model.text_vocab and "text" not in getattr(network, "READS", ()):
-        raise UserError(
-            f"config.model.network={model.network!r} reads no text: use dit, uvit or mmdit, or "
-            "config.model.text_vocab=0"
-        )
     if not 0 <= model.text_dropout < 1 or (model.text_dropout and not model.text_vocab):
         raise UserError(
             f"config.model.text_dropout={model.text_dropout} must be in [0, 1), and 0 for a model "
