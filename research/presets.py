@@ -1,7 +1,8 @@
-"""Published decoders by name: their keys of `config.model`, context and number of parameters.
+"""Published networks by name: their keys of `config.model`, context and number of parameters.
 
-`experiments/presets.py` has a part for each. A new model is a line here; `LLAMA` and its like are
-what the models of one family share, and `PLAIN` leaves out what only our own recipe has.
+`PRESETS` are decoders, and `experiments/presets.py` has a part for each; `DENOISERS` are networks
+of diffusion. A new model is a line here; `LLAMA` and its like are what the models of one family
+share, and `PLAIN` leaves out what only our own recipe has.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from research import parts
 from research.errors import UserError, nearest
-from research.families import autoregressive
+from research.families import autoregressive, diffusion
 
 
 class Preset(NamedTuple):
@@ -25,6 +26,20 @@ class Preset(NamedTuple):
     model: dict[str, Any]
     length: int
     total: int
+
+
+class Denoiser(NamedTuple):
+    """A published network of diffusion.
+
+    Attributes:
+        model: its keys of `config.model` that differ from the defaults.
+        total: parameters, as published.
+        multiply_adds: of one image, as published in units of 1e9; None where nobody did.
+    """
+
+    model: dict[str, Any]
+    total: int
+    multiply_adds: float | None = None
 
 
 # What published decoders do not have; `zero_outputs` is how the default recipe begins.
@@ -157,6 +172,55 @@ PRESETS = {
 PRESETS |= {f"chinchilla_{name}m": _chinchilla(*shape) for name, *shape in TABLE_A9}
 
 
+# Peebles & Xie 2023, tables 1 and 4, on latents of 32x32x4, with learned variances: depth, width
+# and heads, then for patches of 8, 4 and 2 the trained parameters and the multiply-adds.
+DIT = dict(
+    network="dit", image_shape=(32, 32, 4), discrete=False, num_classes=1000, class_dropout=0.1,
+    learned_variance=True, time_features=256, positions="none",
+)  # fmt: skip
+DIT_TABLE = {
+    "s": (12, 384, 6, (33_142_016, 32_920_448, 32_865_056), (0.36, 1.41, 6.06)),
+    "b": (12, 768, 12, (130_869_248, 130_426_496, 130_315_808), (1.42, 5.57, 23.01)),
+    "l": (24, 1024, 16, (458_578_432, 457_988_224, 457_840_672), (5.01, 19.70, 80.70)),
+    "xl": (28, 1152, 16, (675_664_640, 675_000_704, 674_834_720), (7.39, 29.04, 118.62)),
+}
+DENOISERS = {
+    f"dit_{size}_{patch}": Denoiser(
+        DIT | heads(width, depth, num_heads) | dict(patch_size=patch), total, multiply_adds
+    )
+    for size, (depth, width, num_heads, *rest) in DIT_TABLE.items()
+    for patch, total, multiply_adds in zip((8, 4, 2), *rest, strict=True)
+}
+# Bao et al. 2023, table 1 (44, 131, 287 and 501 million), as their code builds them. Theirs have no
+# biases of queries, keys and values, 3 x width a block, which these have and `total` leaves out.
+UVIT = dict(network="uvit", positions="none")
+UVIT_LATENT = UVIT | dict(
+    image_shape=(32, 32, 4), discrete=False, num_classes=1000, class_dropout=0.1
+)
+# Ho et al. 2020, appendix B, on CIFAR-10; Dhariwal & Nichol 2021, on ImageNet at 64x64.
+DDPM = dict(
+    network="unet", image_shape=(32, 32, 3), width=128, channel_multipliers=(1, 2, 2, 2),
+    blocks_per_level=2, attention_resolutions=(16,), head_width=0, resample="convolution",
+    told="shift", time_features=128,
+)  # fmt: skip
+ADM = dict(
+    network="unet", image_shape=(64, 64, 3), width=192, channel_multipliers=(1, 2, 3, 4),
+    blocks_per_level=3, attention_resolutions=(32, 16, 8), head_width=64, time_features=192,
+    num_classes=1000, learned_variance=True,
+)  # fmt: skip
+DENOISERS |= {
+    "uvit_s_2": Denoiser(UVIT | heads(512, 12, 8) | dict(image_shape=(32, 32, 3)), 44_255_328),
+    "uvit_m_4": Denoiser(
+        UVIT | heads(768, 16, 12) | dict(image_shape=(64, 64, 3), patch_size=4, num_classes=1000),
+        130_940_292,
+    ),
+    "uvit_l_2": Denoiser(UVIT_LATENT | heads(1024, 20, 16), 286_763_172),
+    "uvit_h_2": Denoiser(UVIT_LATENT | heads(1152, 28, 16) | dict(final_conv=False), 500_832_016),
+    "ddpm_cifar10": Denoiser(DDPM, 35_746_307),
+    "adm_imagenet64": Denoiser(ADM, 295_904_454),
+}
+
+
 def load(name: str) -> Preset:
     """The preset `name`.
 
@@ -173,3 +237,16 @@ def model(chosen: dict[str, Any]) -> ConfigDict:
     found = ConfigDict(parts.keys(autoregressive, chosen))
     found.update(chosen)
     return found
+
+
+def denoiser(name: str) -> tuple[Denoiser, ConfigDict]:
+    """The network of diffusion `name`, and the whole `config.model` of it.
+
+    Raises:
+        UserError: for a name that is not in the table (nearest named).
+    """
+    if name not in DENOISERS:
+        raise UserError(f"{name!r} is no preset{nearest(name, DENOISERS)}: {', '.join(DENOISERS)}")
+    found = ConfigDict(parts.keys(diffusion, DENOISERS[name].model))
+    found.update(DENOISERS[name].model)
+    return DENOISERS[name], found

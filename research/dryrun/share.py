@@ -161,7 +161,12 @@ class Share:
 
 def _plain(model: ConfigDict) -> bool:
     """Whether all layers are alike, of attention, and nothing stands beside their stack."""
-    if model.network in ("encoder_decoder", "patches") or model.get("mixer") != "attention":
+    others = ("encoder_decoder", "patches", "uvit", "mmdit")
+    if model.network in others or model.get("mixer") != "attention":
+        return False
+    if model.get("text_vocab") or model.get("image_input") == "control":
+        return False
+    if model.get("condition", "adaln") != "adaln":
         return False
     return not (model.get("ahead") or model.get("pattern") or model.get("attention_gate"))
 

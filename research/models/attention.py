@@ -52,6 +52,7 @@ class Where(NamedTuple):
             and what has a lower one that is odd, which is settled; one that is even is a draft.
         before: int [L], at which index stands what is before each in the text, where it is not the
             one before; of networks that look there (`research.models.decoder`).
+        there: bool [B, S], which positions of a memory are there; None is all of them.
     """
 
     positions: Any = None
@@ -60,6 +61,7 @@ class Where(NamedTuple):
     open: Any = None
     order: Any = None
     before: Any = None
+    there: Any = None
 
 
 IN_ORDER = Where()

@@ -13,7 +13,7 @@ from research.models.common import Dense, Norm, residual_map
 
 
 class CrossAttention(nn.Module):
-    """x [B, L, D] and a memory [B, S, D], all of which each position sees, to [B, L, D].
+    """x [B, L, D] and a memory [B, S, D], of which each position sees what is there, to [B, L, D].
 
     It knows no positions: the memory has its own (Raffel et al. 2020, section 2.1).
     """
@@ -22,7 +22,9 @@ class CrossAttention(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x_BxLxD: jax.Array, memory_BxSxD: jax.Array) -> jax.Array:
+    def __call__(
+        self, x_BxLxD: jax.Array, memory_BxSxD: jax.Array, there_BxS: jax.Array | None = None
+    ) -> jax.Array:
         model = self.model
         (batch, length, width), heads = x_BxLxD.shape, self.model.num_heads
         head_dim = width // heads
@@ -41,6 +43,8 @@ class CrossAttention(nn.Module):
             k_BxNxSxK = Norm("rmsnorm", name="key_norm")(k_BxNxSxK)
         plain = FrozenConfigDict({**model, "attention": "full", "positions": "none"})
         places = jnp.arange(memory_BxSxD.shape[1])[None]
+        if there_BxS is not None:
+            places = jnp.where(there_BxS, places, -1)
         where = Where(jnp.arange(length))
         y, _ = attend(plain, False, "dense", q_BxNxLxK, k_BxNxSxK, v_BxNxSxK, where, places)
         y_BxLxD = y.swapaxes(1, 2).reshape(batch, length, width)

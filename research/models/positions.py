@@ -18,6 +18,7 @@ from research import parts
 
 POSITIONS = {
     "rotary": "research.models.rotary",
+    "axial_rotary": "research.models.axial_rotary",
     "alibi": "research.models.alibi",
     "learned": "research.models.learned_positions",
     "sinusoidal": "research.models.sinusoidal_positions",

@@ -7,7 +7,7 @@ of each entry of the pattern lie together, under its number.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -171,8 +171,10 @@ class Block(nn.Module):
     Norms stand where `model.norm_place` says; with `model.parallel` both branches read the same x.
 
     A condition [B, D] shifts, scales and gates each branch by adaLN-zero; its gates start at zero,
-    so that the block starts as the identity. Of `beside`, arrays like x by name, learned multiples
-    are added to x first. A memory [B, S, D] is looked into between the branches. None does nothing.
+    so that the block starts as the identity. One of [B, 6, D] is what all layers share of that
+    already, to which each adds its own (Chen et al. 2024, PixArt-alpha, section 2.3). Of `beside`,
+    arrays like x by name, learned multiples are added to x first. A memory [B, S, D] is looked into
+    between the branches. None does nothing.
 
     Returns x, what the channel part measures, by name, and the pair of caches, of the mixer and of
     the channel part, that follows the one given.
@@ -201,11 +203,7 @@ class Block(nn.Module):
         channel = channel_part.build(model, self.dtype)
         affine = condition_BxD is None
         if condition_BxD is not None:
-            axes = ("embed", None, "modulation")
-            modulation = Dense(
-                (6, x_BxLxD.shape[-1]), axes, True, 0.0, self.dtype, name="modulation"
-            )
-            modulation = modulation(jax.nn.silu(condition_BxD))[:, None]
+            modulation = self._modulation(condition_BxD)[:, None]
 
         place = model.norm_place
 
@@ -233,7 +231,7 @@ class Block(nn.Module):
             x_BxLxD = norm("attention_norm", x_BxLxD)
         if memory_BxSxD is not None:
             cross = CrossAttention(model, self.dtype, name="cross")
-            x_BxLxD = x_BxLxD + cross(norm("cross_norm", x_BxLxD), memory_BxSxD)
+            x_BxLxD = x_BxLxD + cross(norm("cross_norm", x_BxLxD), memory_BxSxD, where.there)
         read_BxLxD = read_BxLxD if model.parallel else x_BxLxD
         y_BxLxD, (measures, passed) = branch(
             1, "mlp", read_BxLxD, lambda y: channel(y, cache[1], where.positions)
@@ -244,6 +242,17 @@ class Block(nn.Module):
         if measures and hasattr(channel_part, "penalty"):
             measures = {**measures, "penalty": channel_part.penalty(model, measures)}
         return x_BxLxD, measures, (mixed, passed)
+
+    @nn.nowrap
+    def _modulation(self, condition: jax.Array) -> jax.Array:
+        """Shift, scale and gate of both branches, [B, 6, D]."""
+        shape = (6, condition.shape[-1])
+        if condition.ndim == 2:
+            axes = ("embed", None, "modulation")
+            modulation = Dense(shape, axes, True, 0.0, self.dtype, name="modulation")
+            return modulation(jax.nn.silu(condition))
+        own = parameter(self, "modulation", nn.initializers.zeros, (None, "norm"), shape)
+        return condition + own.astype(self.dtype)
 
     @nn.nowrap
     def _with_beside(self, x_BxLxD: jax.Array, beside: dict[str, jax.Array]) -> jax.Array:
@@ -296,12 +305,12 @@ class Stack(nn.Module):
             Block(each, self.causal, hardware.attention, dtype, parent=None)
             for each in layers(model)
         ]
-        found: Any = declared(self, "blocks", _drawn, model, blocks, x, given)
+        found: Any = declared(self, "blocks", drawn_layers, model, blocks, x, given)
         if self.is_initializing():  # nobody reads what new layers make of an example
             return x, {}, cache
         stages, straight = size("stage"), hardware.unroll >= model.depth or cache is not None
         barrier = straight and stages == 1
-        runs = [_runner(block, hardware.remat, barrier) for block in blocks]
+        runs = [runner(block, hardware.remat, barrier) for block in blocks]
         if stages > 1 and cache is None:
             turns = hardware.microbatches or stages
             x, measures = pipeline.run(
@@ -314,10 +323,12 @@ class Stack(nn.Module):
             x, measured = jax.lax.scan(lambda x, e: _in_line(runs, e, x, given)[:2], x, stacks)
         rest = found if isinstance(found, list) else apart(found, model, rounds * len(blocks))
         x, others, kept = _in_line(runs, rest, x, given, cache)
-        return x, _means(measured + others), None if cache is None else kept
+        return x, means(measured + others), None if cache is None else kept
 
 
-def _drawn(key: jax.Array, model: Any, blocks: list[Block], x: jax.Array, given: tuple) -> Any:
+def drawn_layers(
+    key: jax.Array, model: Any, blocks: Sequence[nn.Module], x: Any, given: tuple
+) -> Any:
     """New parameters of all layers, a block an entry of the pattern; stacked, entry by entry."""
     drawn = {}
     for entry, block in enumerate(blocks):
@@ -328,7 +339,7 @@ def _drawn(key: jax.Array, model: Any, blocks: list[Block], x: jax.Array, given:
     return drawn if model.pattern else drawn["0"]
 
 
-def _runner(block: Block, remat: str, barrier: bool) -> Callable:
+def runner(block: nn.Module, remat: str, barrier: bool) -> Callable:
     """`block` as a function of its parameters, x, what is `given` beside x, and its cache.
 
     The backward pass computes again what `remat` does not keep; outside of a scan only a `barrier`
@@ -349,7 +360,7 @@ def _in_line(
 ) -> tuple[jax.Array, list[dict[str, jax.Array]], list[Any]]:
     """x after `layers` from the pattern's first entry on; what each measures, and what it keeps.
 
-    `runs` has a `_runner` an entry.
+    `runs` has a `runner` an entry.
     """
     measured, kept = [], []
     for index, layer in enumerate(layers):
@@ -360,7 +371,7 @@ def _in_line(
     return x, measured, kept
 
 
-def _means(rows: list[dict[str, jax.Array]]) -> dict[str, jax.Array]:
+def means(rows: list[dict[str, jax.Array]]) -> dict[str, jax.Array]:
     """The mean of each measure over the layers that have it, a scalar or [layers] an entry."""
     found: dict[str, list[jax.Array]] = {}
     for row in rows:

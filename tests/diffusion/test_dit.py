@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from research import cost, defaults, parts
+from research import cost, defaults, parts, presets
 from research.data import source
 from research.families import diffusion
 from research.families.diffusion import denoiser
@@ -16,25 +16,7 @@ from research.models import common, dit
 from research.models.conditions import Conditions
 from tests import shapes as tests_shapes
 
-# Peebles & Xie 2023, tables 1 and 4, on 32x32x4 latents: depth, width, heads, then for patch
-# 8, 4, 2 the trainable parameters and the multiply-adds in units of 1e9.
-TABLE = {
-    "S": (12, 384, 6, (33_142_016, 32_920_448, 32_865_056), (0.36, 1.41, 6.06)),
-    "B": (12, 768, 12, (130_869_248, 130_426_496, 130_315_808), (1.42, 5.57, 23.01)),
-    "L": (24, 1024, 16, (458_578_432, 457_988_224, 457_840_672), (5.01, 19.70, 80.70)),
-    "XL": (28, 1152, 16, (675_664_640, 675_000_704, 674_834_720), (7.39, 29.04, 118.62)),
-}
-LATENT = (32, 32, 4)
 HARDWARE = FrozenConfigDict({**defaults.hardware(), "unroll": 1})
-
-
-def published(depth, width, heads, patch) -> Any:
-    """`config.model` of the paper's network; with learned variances it has 8 output channels."""
-    model = ConfigDict(parts.keys(diffusion, {}))
-    model.update(depth=depth, width=width, num_heads=heads, patch_size=patch, num_classes=1000)
-    model.update(class_dropout=0.1, qk_norm=False, activation="gelu", time_features=256)
-    model.update(fourier_features=(), image_shape=LATENT, discrete=False)
-    return FrozenConfigDict(model)
 
 
 def small(**changes) -> Any:
@@ -44,41 +26,20 @@ def small(**changes) -> Any:
     return ConfigDict(dict(model=model, hardware=dict(HARDWARE)))
 
 
-def of_table(size, column):
-    depth, width, heads, *rest = TABLE[size]
-    config = tests_shapes.diffusion()
-    config.model = ConfigDict(published(depth, width, heads, (8, 4, 2)[column]))
-    config.hardware.unroll = 1
-    return config, [row[column] for row in rest]
-
-
 def ledger_of(config):
     """The ledger on images of the shape that the network says."""
     return cost.Ledger(config, source.images(config.model.image_shape, "a", discrete=False))
 
 
-@pytest.mark.parametrize("size", TABLE)
-@pytest.mark.parametrize("column", range(3))
-def test_published_table(size, column):
-    """Parameters but those of the learned variances' four channels, and multiply-adds."""
-    config, (params, multiply_adds) = of_table(size, column)
-    ledger, features = ledger_of(config), (8, 4, 2)[column] ** 2 * 4
-    width = config.model.width
-    assert ledger.total_params + features * (width + 1) == params
-    flops = ledger.flops + 2 * ledger.tokens * features * width
-    assert flops / 2e9 == pytest.approx(multiply_adds, abs=0.005001)
-
-
-def shapes(config, out_channels):
-    module = dit.DiT(FrozenConfigDict(config.model), HARDWARE, out_channels)
-    _, inputs = denoiser.network(config)
-    return jax.eval_shape(lambda: common.init(module, jax.random.key(0), *inputs))
-
-
-def test_published_network_has_the_published_parameters():
-    config = ConfigDict(dict(model=dict(published(*TABLE["S"][:3], 2)), hardware=dict(HARDWARE)))
-    leaves = jax.tree.leaves(shapes(config, out_channels=8))
-    assert sum(leaf.size for leaf in leaves) == 32_865_056
+@pytest.mark.parametrize("name", [name for name in presets.DENOISERS if name.startswith("dit")])
+def test_published_table(name):
+    """Parameters and multiply-adds, with the outputs that say how far a step back spreads."""
+    published, model = presets.denoiser(name)
+    config = tests_shapes.diffusion()
+    config.model, config.hardware.unroll = model, 1
+    ledger = ledger_of(config)
+    assert ledger.total_params == published.total
+    assert ledger.flops / 2e9 == pytest.approx(published.multiply_adds, abs=0.005001)
 
 
 def test_ledger_is_xlas_count():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.families import diffusion
-from research.families.diffusion import denoiser, drawing, editing, samplers
+from research.families.diffusion import denoiser, drawing, editing, image_conditions, samplers
 from research.families.diffusion.samplers import Denoised
 from tests.diffusion.test_diffusion_family import SHAPE, make_config, make_params
 
@@ -63,17 +63,19 @@ def test_strength(run, images):
 def test_means_are_those_asked_for(run):
     small = np.random.default_rng(1).integers(60, 190, (NUM, 4, 4, 1), dtype=np.uint8)
     found = draw(run, small_BxhxwxC=small)
-    means = editing.shrunk(jnp.asarray(found, jnp.float32), 2)
-    plain = editing.shrunk(jnp.asarray(draw(run), jnp.float32), 2)
+    means = image_conditions.smaller(jnp.asarray(found, jnp.float32), 2)
+    plain = image_conditions.smaller(jnp.asarray(draw(run), jnp.float32), 2)
     # The last x_0 has the means; levels beyond black and white are cut, which moves them a bit.
     assert np.abs(means - small).mean() < 5 < 20 < np.abs(plain - small).mean()
 
 
 def test_enlarged_is_the_pseudo_inverse():
     small = jax.random.normal(jax.random.key(0), (2, 3, 5, 1))
-    assert np.allclose(editing.shrunk(editing.enlarged(small, 4), 4), small, atol=1e-6)
+    assert np.allclose(
+        image_conditions.smaller(image_conditions.larger(small, 4), 4), small, atol=1e-6
+    )
     keep, x0 = editing.keep_means(small, 4), jax.random.normal(jax.random.key(1), (2, 12, 20, 1))
-    np.testing.assert_allclose(editing.shrunk(keep(x0), 4), small, atol=1e-6)
+    np.testing.assert_allclose(image_conditions.smaller(keep(x0), 4), small, atol=1e-6)
     np.testing.assert_allclose(keep(keep(x0)), keep(x0), atol=1e-6)
 
 
@@ -148,7 +150,7 @@ def test_a_transfer_to_its_own_class_is_nearly_the_image(run, images):
 def test_what_each_step_saw_is_returned(run):
     config, params = run
     key = jax.random.key(0)
-    request, used, _ = drawing._request(config, jnp.zeros(2, jnp.int32), 1.0, None, {})
+    request, used, _ = drawing._request(config, jnp.zeros(2, jnp.int32), None, 1.0, None, {})
     noise = jax.random.normal(key, (2, *SHAPE))
     y, seen = drawing.draw(used, params, noise, key, request)
     assert seen.shape == (config.sampling.steps, 2, *SHAPE) and float(jnp.abs(seen).max()) <= 1

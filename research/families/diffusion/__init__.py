@@ -16,7 +16,13 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
-from research.families.diffusion import bound, denoiser, samplers, schedule
+from research.families.diffusion import (
+    bound,
+    denoiser,
+    image_conditions,
+    samplers,
+    schedule,
+)
 from research.families.diffusion.denoiser import NETWORKS, make_process, make_schedule
 from research.families.diffusion.drawing import REQUESTS, film, sample
 from research.families.diffusion.objectives import OBJECTIVES
@@ -68,6 +74,10 @@ def default_model() -> ConfigDict:
             prediction="eps",
             data_std=1.0,  # of prediction "edm" and of scale_input
             scale_input=False,  # the network sees images of unit variance
+            text_vocab=0,  # words that the network knows; 0: it is given no text
+            text_length=0,  # of the data's
+            text_dropout=0.0,  # share of texts hidden in training, for guidance
+            **image_conditions.default_model(),
             self_conditioning=False,  # the network sees its own guess of x_0
             learned_variance=False,  # the network says how far a step back spreads
             schedule="log_linear",
@@ -120,6 +130,8 @@ def check(config: Any, spec: dict[str, Any]) -> None:
         if key in config[section]:
             check_choice(f"{section}.{key}", config[section][key], choices)
     _check_data(config, spec)
+    _check_text(config, spec)
+    image_conditions.check(config.model, denoiser.part(config))
     _check_process(config.model)
     for section, key, least in (
         ("sampling", "steps", 1),
@@ -199,6 +211,33 @@ def _check_data(config: Any, spec: dict[str, Any]) -> None:
         )
 
 
+def _check_text(config: Any, spec: dict[str, Any]) -> None:
+    """Raise UserError for a text that the data do not have or the network does not read."""
+    model, network = config.model, denoiser.part(config)
+    if model.text_vocab and "text" not in getattr(network, "READS", ()):
+        raise UserError(
+            f"config.model.network={model.network!r} reads no text: use dit, uvit or mmdit, or "
+            "config.model.text_vocab=0"
+        )
+    if model.text_vocab and "text" not in spec:
+        raise UserError(
+            f"config.model.text_vocab={model.text_vocab}: {config.data.name!r} gives no text; "
+            "nearest valid: 0, or data with words"
+        )
+    text = spec["text"] if model.text_vocab else {"vocab_size": 0, "length": 0}
+    for key, of_data in (("text_vocab", text["vocab_size"]), ("text_length", text["length"])):
+        if model.text_vocab and model[key] != of_data:
+            raise UserError(
+                f"config.model.{key}={model[key]} must be {of_data}, as the text of "
+                f"{config.data.name} is"
+            )
+    if not 0 <= model.text_dropout < 1 or (model.text_dropout and not model.text_vocab):
+        raise UserError(
+            f"config.model.text_dropout={model.text_dropout} must be in [0, 1), and 0 for a model "
+            "without text"
+        )
+
+
 def objective(config: Any) -> Any:
     """What the network learns: the part that `config.model.objective` names."""
     return part(sys.modules[__name__], "objective", config.model)
@@ -254,7 +293,8 @@ def score(
     path = make_schedule(config)
     if num_steps == 0:
         path = schedule.make("log_linear", path.gammas[0], path.gammas[-1])
-    predict = denoiser.predict_eps(config, params, denoiser.label_of(config, batch))
+    known = denoiser.known(config, batch, jax.random.fold_in(key, 1))
+    predict = denoiser.predict_eps(config, params, known)
     samples = config.evaluation.time_samples
     nats_B = bound.diffusion(predict, make_process(config), path, x0, key, samples, num_steps)
     nats_B += bound.reconstruction(image, model.gamma_min) + bound.prior(x0, path.gammas[-1])
@@ -278,9 +318,6 @@ def activations(
     x0, (module, _) = denoiser.pixels(batch["image"]), denoiser.network(config)
     gamma_B, of = jnp.zeros(len(x0)), make_process(config)
     x_t = of.add_noise(x0, jax.random.normal(key, x0.shape), gamma_B)
-    seen = of.network_input(x_t, gamma_B)
-    if config.model.self_conditioning:
-        seen = jnp.concatenate([seen, jnp.zeros_like(x_t)], -1)
-    given = Conditions(gamma_B, denoiser.label_of(config, batch))
-    x_BxLxD, (output, _) = common.stream(module, params, seen, given)
+    given = denoiser.known(config, batch, jax.random.fold_in(key, 1))._replace(gamma_B=gamma_B)
+    x_BxLxD, (output, _) = common.stream(module, params, *denoiser.seen(config, x_t, given))
     return {"stream": x_BxLxD, "output": output}

@@ -8,15 +8,21 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import FrozenConfigDict
 
-from research.families.diffusion import bound, schedule
+from research.families.diffusion import bound, image_conditions, schedule
 from research.families.diffusion.process import Process
 from research.models import common
 from research.models.conditions import Conditions
 from research.parts import load
 
 # A network is a part (`research.parts`) with positions(config) and build(model, hardware, channels)
-# -> module of (x_BxHxWxI, conditions) -> (y_BxHxWx(channels) in float32, measures).
-NETWORKS = {"dit": "research.models.dit"}
+# -> module of (x_BxHxWxI, conditions) -> (y_BxHxWx(channels) in float32, measures). READS names
+# what else it can be given: "text", and "control", an image that steers it.
+NETWORKS = {
+    "dit": "research.models.dit",
+    "uvit": "research.models.uvit",
+    "mmdit": "research.models.mmdit",
+    "unet": "research.models.unet",
+}
 
 
 def part(config: Any) -> ModuleType:
@@ -41,11 +47,17 @@ def network(config: Any) -> tuple[Any, tuple[Array, Conditions]]:
     """The Flax module that `config.model` names, and inputs of the right shapes to start it."""
     model = FrozenConfigDict(config.model)
     *space, channels = model.image_shape
-    seen = jnp.zeros((1, *space, channels * (1 + model.self_conditioning)))
-    outputs = channels * (1 + model.learned_variance)
+    image, inputs = None, channels * (1 + model.self_conditioning)
+    if model.image_input == "control":
+        image = jnp.zeros((1, *space, image_conditions.channels(model)))
+    else:
+        inputs += image_conditions.channels(model)
     label = jnp.zeros(1, jnp.int32) if model.num_classes else None
+    text = jnp.zeros((1, model.text_length), jnp.int32) if model.text_vocab else None
+    outputs = channels * (1 + model.learned_variance)
     module = part(config).build(model, FrozenConfigDict(config.hardware), outputs)
-    return module, (seen, Conditions(jnp.zeros(1), label))
+    given = Conditions(jnp.zeros(1), label, text_BxS=text, image_BxHxWxC=image)
+    return module, (jnp.zeros((1, *space, inputs)), given)
 
 
 def pixels(image: Array) -> Array:
@@ -60,6 +72,22 @@ def label_of(config: Any, batch: dict[str, Array]) -> Array | None:
     return batch["label"] if config.model.num_classes else None
 
 
+def text_of(config: Any, batch: dict[str, Array]) -> Array | None:
+    """The tokens of the batch's texts that the network is given, [B, S]; None without."""
+    return batch["text"] if config.model.text_vocab else None
+
+
+def known(config: Any, batch: dict[str, Array], key: Array) -> Conditions:
+    """What the network is given of a batch whatever the noise: `gamma_B` is yet to be set."""
+    model, image = config.model, None
+    if model.image_condition != "none":
+        make = image_conditions.KINDS[model.image_condition].make
+        image = make(model, pixels(batch["image"]), key)
+    text = text_of(config, batch)
+    nothing: Any = None
+    return Conditions(nothing, label_of(config, batch), text_BxS=text, image_BxHxWxC=image)
+
+
 def apply(
     config: Any, params: common.Params, x_t: Array, given: Conditions, guess: Array | None = None
 ) -> tuple[Array, dict[str, Array]]:
@@ -70,11 +98,24 @@ def apply(
             x_t (Chen 2022, Analog Bits, section 3.2); None is zero.
     """
     module, _ = network(config)
-    seen = make_process(config).network_input(x_t, given.gamma_B)
+    return common.apply(module, params, *seen(config, x_t, given, guess))
+
+
+def seen(
+    config: Any, x_t: Array, given: Conditions, guess: Array | None = None
+) -> tuple[Array, Conditions]:
+    """What the network's module is called with: all that it sees as one image, and what it is told.
+
+    Args:
+        guess: of x_0, as `apply` takes it.
+    """
+    parts = [make_process(config).network_input(x_t, given.gamma_B)]
     if config.model.self_conditioning:
-        guess = jnp.zeros_like(x_t) if guess is None else guess
-        seen = jnp.concatenate([seen, guess], -1)
-    return common.apply(module, params, seen, given)
+        parts.append(jnp.zeros_like(x_t) if guess is None else guess)
+    if given.image_BxHxWxC is not None and config.model.image_input == "concatenate":
+        parts.append(given.image_BxHxWxC)
+        given = given._replace(image_BxHxWxC=None)
+    return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0], given
 
 
 def predicted(config: Any, output: Array) -> tuple[Array, Array | None]:
@@ -96,15 +137,15 @@ def predict_x0(
     return make_process(config).to_x0(predicted(config, output)[0], x_t, given.gamma_B)
 
 
-def predict_eps(config: Any, params: common.Params, label: Array | None) -> bound.Predict:
-    """The noise that the network sees in x_t, as `bound` asks for it.
+def predict_eps(config: Any, params: common.Params, known: Conditions) -> bound.Predict:
+    """The noise that the network sees in x_t, as `bound` asks for it, given what is `known`.
 
     A network that is conditioned on its own guess makes it from the same x_t first.
     """
     process = make_process(config)
 
     def predict(x_t: Array, gamma: Array, rows: Array) -> Array:
-        given = Conditions(gamma, None if label is None else label[rows])
+        given = jax.tree.map(lambda each: each[rows], known)._replace(gamma_B=gamma)
         guess = None
         if config.model.self_conditioning:
             guess = predict_x0(config, params, x_t, given)
@@ -120,3 +161,13 @@ def hide_labels(config: Any, key: Array, label: Array | None) -> Array | None:
         return label
     hidden_B = jax.random.bernoulli(key, config.model.class_dropout, label.shape)
     return jnp.where(hidden_B, config.model.num_classes, label)
+
+
+def hide(config: Any, key: Array, given: Conditions) -> Conditions:
+    """`given` with a share of labels and a share of texts hidden: "no class", and no text."""
+    label_B, text_BxS = hide_labels(config, key, given.label_B), given.text_BxS
+    if text_BxS is not None and config.model.text_dropout:
+        text_key = jax.random.fold_in(key, 1)
+        hidden_B = jax.random.bernoulli(text_key, config.model.text_dropout, text_BxS.shape[:1])
+        text_BxS = jnp.where(hidden_B[:, None], 0, text_BxS)
+    return given._replace(label_B=label_B, text_BxS=text_BxS)

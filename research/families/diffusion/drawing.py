@@ -11,7 +11,7 @@ from jax import Array
 from ml_collections import FrozenConfigDict
 
 from research import families
-from research.families.diffusion import bound, denoiser, editing, samplers
+from research.families.diffusion import bound, denoiser, editing, image_conditions, samplers
 from research.families.diffusion.guidance import Guidance, along_classifier, push
 from research.families.diffusion.process import Process, along
 from research.families.diffusion.samplers import Denoise, Denoised
@@ -24,17 +24,17 @@ class Request(NamedTuple):
     """What is asked of images that are drawn together, all in the process's range; None is not.
 
     Attributes:
-        label_B: their classes.
+        known: what the network is given of them: classes, texts, images beside the noisy one.
         guidance: how strongly they are pushed.
-        away_B: from these classes (by default from none, `model.num_classes`).
+        away_B: from these classes; by default from none, and from no text.
         guide: parameters of another run: a worse network to be pushed away from, or a classifier.
         image_BxHxWxC: which is changed, by as much as the walk is long.
         mask_BxHxWx1: 1 where it is drawn anew.
-        small_Bxhxwx1: what means of squares are to be.
+        small_BxhxwxC: what means of squares are to be.
         to_B: the classes that the image's noise, found by its own, is drawn as.
     """
 
-    label_B: Any = None
+    known: Conditions
     guidance: Guidance | None = None
     away_B: Any = None
     guide: Any = None
@@ -48,19 +48,18 @@ class Request(NamedTuple):
 REQUESTS = (
     "path",
     "strength",
-    *(each for each in Request._fields if each not in ("label_B", "guidance")),
+    *(each for each in Request._fields if each not in ("known", "guidance")),
 )
-See = Callable[[Array, Array, Array, Any], Denoised]  # of (y, gamma_B, guess, label_B)
+See = Callable[[Array, Array, Array, Conditions], Denoised]  # of (y, gamma_B, guess, known)
 
 
 def see(config: Any, params: common.Params) -> See:
-    """What the network says of y = x / alpha, given classes."""
+    """What the network says of y = x / alpha, given what is known."""
     process = denoiser.make_process(config)
 
-    def seen(y: Array, gamma_B: Array, guess: Array, label_B: Any) -> Denoised:
+    def seen(y: Array, gamma_B: Array, guess: Array, known: Conditions) -> Denoised:
         x_t = y * along(process.scales(gamma_B)[0], y)
-        given = Conditions(gamma_B, label_B if config.model.num_classes else None)
-        output, _ = denoiser.apply(config, params, x_t, given, guess)
+        output, _ = denoiser.apply(config, params, x_t, known._replace(gamma_B=gamma_B), guess)
         prediction, place = denoiser.predicted(config, output)
         x0 = process.to_x0(prediction, x_t, gamma_B)
         return Denoised(x0) if place is None else Denoised(x0, place)
@@ -94,29 +93,39 @@ def _guided(
     config: Any, own: See, asked: Request, guide: Any, y: Array, gamma_B: Array, guess: Array
 ) -> Denoised:
     """What the network says, pushed as `asked`; classes and their absence are one call of it."""
-    label_B, guidance = asked.label_B, asked.guidance
+    known, guidance = asked.known, asked.guidance
     if guidance is None:
-        return own(y, gamma_B, guess, label_B)
+        return own(y, gamma_B, guess, known)
     if guide is None:
-        away_B = jnp.full_like(label_B, config.model.num_classes)
-        away_B = away_B if asked.away_B is None else asked.away_B
-        pairs = ((y, y), (gamma_B, gamma_B), (guess, guess), (label_B, away_B))
-        both = own(*(jnp.concatenate(pair) for pair in pairs))
+        given = (y, gamma_B, guess, known)
+        others = (y, gamma_B, guess, _away(config, asked))
+        both = own(*jax.tree.map(lambda *pair: jnp.concatenate(pair), given, others))
         good, bad = jnp.split(both.x0, 2)
         place = both.place if isinstance(both.place, float) else both.place[: len(y)]
         return Denoised(push(guidance, good, bad, gamma_B), place)
-    found = own(y, gamma_B, guess, label_B)
+    found = own(y, gamma_B, guess, known)
     family = families.load(guide.family)
     if hasattr(family, "logits"):
 
         def log_probability(y: Array) -> Array:
             x_t = y * along(Process().scales(gamma_B)[0], y)
             logits = family.logits(guide, asked.guide, x_t, gamma_B)
-            return jnp.take_along_axis(jax.nn.log_softmax(logits), label_B[:, None], 1)[:, 0]
+            return jnp.take_along_axis(jax.nn.log_softmax(logits), known.label_B[:, None], 1)[:, 0]
 
         return found._replace(x0=along_classifier(guidance, log_probability, found.x0, y, gamma_B))
-    worse = see(guide, asked.guide)(y, gamma_B, guess, label_B)
+    worse = see(guide, asked.guide)(y, gamma_B, guess, known)
     return found._replace(x0=push(guidance, found.x0, worse.x0, gamma_B))
+
+
+def _away(config: Any, asked: Request) -> Conditions:
+    """What guidance pushes away from: another class, or none, and no text."""
+    known = asked.known
+    if known.label_B is not None:
+        none_B = jnp.full_like(known.label_B, config.model.num_classes)
+        known = known._replace(label_B=none_B if asked.away_B is None else asked.away_B)
+    if known.text_BxS is not None:
+        known = known._replace(text_BxS=jnp.zeros_like(known.text_BxS))
+    return known
 
 
 def start(config: Any, noise: Array) -> Array:
@@ -153,10 +162,8 @@ def draw(
     y, image = start(config, noise), asked.image_BxHxWxC
     if asked.to_B is not None:
         y = editing.invert(denoise, image, gammas, options)
-        denoise, name = (
-            denoise_of(config, params, asked._replace(label_B=asked.to_B), guide),
-            "ddim",
-        )
+        other = asked._replace(known=asked.known._replace(label_B=asked.to_B))
+        denoise, name = denoise_of(config, params, other, guide), "ddim"
     elif image is not None:
         known = image + jnp.exp(0.5 * gammas[0]) * noise
         mask = asked.mask_BxHxWx1
@@ -178,6 +185,7 @@ def sample(
     key: Array,
     num: int,
     label: Any = None,
+    text: Any = None,
     path: bool = False,
     strength: float = 1.0,
     guide: tuple[Any, Any] | None = None,
@@ -187,19 +195,20 @@ def sample(
 
     Args:
         label: classes [num]; drawn uniformly unless given.
+        text: tokens of a text [num, S]; by default none.
         path: from one noise to another, along the great circle.
         strength: of the change of an image, the share of the steps that is walked.
         guide: config and parameters of the run that guides.
         asked: more of `Request`, images as the data have them.
     """
-    x0, _ = _walk(config, params, key, num, label, path, strength, guide, asked)
+    x0, _ = _walk(config, params, key, num, label, text, path, strength, guide, asked)
     return np.asarray(to_pixels(config, x0))
 
 
 def film(config: Any, params: common.Params, key: Array, num: int, **asked: Any) -> np.ndarray:
     """What each step of the same walk saw, [steps, num, height, width, channels]; see `sample`."""
-    asked = dict(label=None, path=False, strength=1.0, guide=None) | asked
-    given = [asked.pop(name) for name in ("label", "path", "strength", "guide")]
+    plain = dict(label=None, text=None, path=False, strength=1.0, guide=None)
+    given = [asked.pop(name, plain[name]) for name in plain]
     _, seen = _walk(config, params, key, num, *given, asked)
     return np.asarray(to_pixels(config, seen))
 
@@ -210,6 +219,7 @@ def _walk(
     key: Array,
     num: int,
     label: Any,
+    text: Any,
     path: bool,
     strength: float,
     guide: Any,
@@ -222,7 +232,7 @@ def _walk(
     noise_key, sample_key = jax.random.split(draw_key)
     noise = jax.random.normal(noise_key, (num, *config.model.image_shape))
     noise = editing.between(noise[0], noise[-1], jnp.linspace(0, 1, num)) if path else noise
-    request, used, skipped = _request(config, label, strength, guide, asked)
+    request, used, skipped = _request(config, label, text, strength, guide, asked)
     if skipped == config.sampling.steps:
         images = denoiser.pixels(jnp.asarray(asked["image_BxHxWxC"]))
         return images, images[None]
@@ -232,7 +242,7 @@ def _walk(
 
 
 def _request(
-    config: Any, label: Any, strength: float, guide: Any, asked: dict[str, Any]
+    config: Any, label: Any, text: Any, strength: float, guide: Any, asked: dict[str, Any]
 ) -> tuple[Request, FrozenConfigDict, int]:
     """What is asked of a walk, what of the config decides its program, and the steps left out."""
     options = dict(config.sampling)
@@ -245,6 +255,22 @@ def _request(
     for key in ("image_BxHxWxC", "small_BxhxwxC"):
         if key in images:
             images[key] = denoiser.pixels(jnp.asarray(images[key]))
-    request = Request(jnp.asarray(label), pushed, guide=guide and guide[1], **images)
+    known = _known(config, jnp.asarray(label), text, images)
+    request = Request(known, pushed, guide=guide and guide[1], **images)
     used = FrozenConfigDict(dict(model=config.model, hardware=config.hardware, sampling=options))
     return request, used, config.sampling.steps - round(strength * config.sampling.steps)
+
+
+def _known(config: Any, label_B: Array, text: Any, images: dict[str, Any]) -> Conditions:
+    """What the network is given of images that are asked for, with `images` in its own range."""
+    model, num = config.model, len(label_B)
+    if text is None and model.text_vocab:
+        text = jnp.zeros((num, model.text_length), jnp.int32)
+    image = image_conditions.blank(model, num)
+    if model.image_condition == "low_resolution" and "small_BxhxwxC" in images:
+        image = image_conditions.larger(images["small_BxhxwxC"], model.image_factor)
+    if model.image_condition == "around" and "mask_BxHxWx1" in images:
+        image = image_conditions.masked(images["image_BxHxWxC"], images["mask_BxHxWx1"])
+    label = label_B if model.num_classes else None
+    unset: Any = None  # the noise, which changes along a walk
+    return Conditions(unset, label, text_BxS=text, image_BxHxWxC=image)

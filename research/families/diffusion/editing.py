@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from research.families.diffusion import samplers
+from research.families.diffusion.image_conditions import larger, smaller
 from research.families.diffusion.samplers import Denoise, Denoised
 
 Keep = Callable[[Array], Array]  # x_0 -> the x_0 with the same unknown part that has the known one
@@ -26,19 +27,7 @@ def keep_pixels(image: Array, mask: Array) -> Keep:
 
 def keep_means(small: Array, factor: int) -> Keep:
     """Means of squares of `factor` x `factor` pixels, which are `small` [B, h, w, C]."""
-    return lambda x0: x0 + enlarged(small - shrunk(x0, factor), factor)
-
-
-def shrunk(image: Array, factor: int) -> Array:
-    """Means of squares of factor x factor pixels, [B, H / factor, W / factor, C]."""
-    batch, height, width, channels = image.shape
-    squares = image.reshape(batch, height // factor, factor, width // factor, factor, channels)
-    return squares.mean((2, 4))
-
-
-def enlarged(image: Array, factor: int) -> Array:
-    """Each pixel as a square of factor x factor: the pseudo-inverse of `shrunk`."""
-    return image.repeat(factor, 1).repeat(factor, 2)
+    return lambda x0: x0 + larger(small - smaller(x0, factor), factor)
 
 
 def kept(denoise: Denoise, keep: Keep) -> Denoise:
