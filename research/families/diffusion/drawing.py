@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from ml_collections import FrozenConfigDict
 
 from research.families.diffusion import bound, denoiser, samplers
 from research.families.diffusion.process import along
@@ -13,6 +14,8 @@ from research.families.diffusion.samplers import Denoise, Denoised
 from research.families.diffusion.step_schedules import STEP_SCHEDULES
 from research.models import common
 from research.models.conditions import Conditions
+
+ROOM = 1024  # walks of up to so many log-SNRs are one program
 
 
 def denoise_of(config: Any, params: common.Params, label: Array | None) -> Denoise:
@@ -37,16 +40,33 @@ def start(config: Any, noise: Array) -> Array:
     return noise * jnp.exp(-0.5 * jax.nn.log_sigmoid(-jnp.float32(last)))
 
 
-@functools.partial(jax.jit, static_argnames="config")
+def make_gammas(config: Any) -> Array:
+    """-log SNRs of the walk, [steps + 1], falling."""
+    options = config.sampling
+    path = denoiser.make_schedule(config)
+    return STEP_SCHEDULES[options.step_schedule](path, options.steps, options)
+
+
 def draw(config: Any, params: common.Params, key: Array, label: Array) -> Array:
-    """Samples for the given `label` [num] of a frozen config, uint8 where the data are."""
+    """Samples for the given `label` [num], uint8 where the data are; any steps are one program."""
+    gammas, steps = make_gammas(config), config.sampling.steps
+    padded = jnp.pad(gammas, (0, -len(gammas) % ROOM), mode="edge")
+    options = dict(config.sampling)
+    for key_of_path in ("num", "steps", "step_schedule", "rho"):
+        options.pop(key_of_path, None)
+    used = dict(model=config.model, hardware=config.hardware, sampling=options)
+    return _draw(FrozenConfigDict(used), params, key, label, padded, steps)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _draw(
+    config: Any, params: common.Params, key: Array, label: Array, gammas: Array, steps: Array
+) -> Array:
+    """`draw` along the first `steps` + 1 of `gammas`, of a frozen config."""
     noise_key, sample_key = jax.random.split(key)
     model, sampling = config.model, config.sampling
     noise = jax.random.normal(noise_key, (len(label), *model.image_shape))
     denoise = denoise_of(config, params, label if model.num_classes else None)
-    path = denoiser.make_schedule(config)
-    gammas = STEP_SCHEDULES[sampling.step_schedule](path, sampling.steps, sampling)
-    y, _ = samplers.run(
-        sampling.sampler, denoise, start(config, noise), gammas, sample_key, sampling
-    )
+    y = start(config, noise)
+    y = samplers.walk(sampling.sampler, denoise, y, gammas, steps, sample_key, sampling)
     return bound.nearest_levels(y) if model.discrete else y
