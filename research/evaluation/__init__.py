@@ -46,6 +46,7 @@ EVALUATORS = {
     "completion": "research.evaluation.completion",
     "docstrings": "research.evaluation.docstrings",
     "longer": "research.evaluation.longer",
+    "ode_likelihood": "research.evaluation.ode_likelihood",
     "overlap": "research.evaluation.overlap",
 }
 PROTOCOL = ("score_kinds", "update", "finish")
