@@ -103,7 +103,7 @@ def test_bound_depends_on_the_ends_alone(name):
     """The integral of the error along any path is I(x; z_0) - I(x; z_1) (Kingma 2021, eq. 18)."""
     least, most = -9.0, 5.0
     path = schedule.make(name, least, most)
-    nodes, weights = np.polynomial.legendre.leggauss(16)
+    nodes, weights = np.polynomial.legendre.leggauss(32)
     widths = np.diff(path.times)[:, None]
     times = path.times[:-1, None] + 0.5 * widths * (1 + nodes)
     with jax.enable_x64(True):

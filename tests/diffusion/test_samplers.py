@@ -42,6 +42,12 @@ def point(y, gamma, guess):
     return samplers.Denoised(jnp.full_like(y, 0.7))
 
 
+def walked(name, denoise, y, gammas, key, **changes):
+    """Where a walk of few steps ends, an operation at a time: nothing is compiled for it."""
+    with jax.disable_jit():
+        return samplers.run(name, denoise, y, gammas, key, options(**changes))[0]
+
+
 def even(steps, most, least):
     """Even steps of log-SNR, with room for more."""
     return np.pad(np.linspace(most, least, steps + 1), (0, ROOM - steps - 1), mode="edge")
@@ -95,9 +101,9 @@ def test_any_number_of_steps_is_one_program():
 def test_walk_is_run(name):
     y, gammas, key = jnp.linspace(-4, 4, 7)[None], jnp.linspace(3.0, -3.0, 6), jax.random.key(4)
     padded = jnp.pad(gammas, (0, 30))
-    walked = samplers.walk(name, mixture, y, padded, jnp.array(5), key, options())
+    alone = samplers.walk(name, mixture, y, padded, jnp.array(5), key, options())
     y, seen = samplers.run(name, mixture, y, gammas, key, options())
-    np.testing.assert_allclose(walked, y, atol=1e-6)
+    np.testing.assert_allclose(alone, y, atol=1e-6)
     assert seen.shape == (5, 1, 7)
 
 
@@ -107,7 +113,7 @@ def test_a_point_mass_is_carried_exactly(name, steps):
     """x_0 + s eps with the very eps that the noise holds."""
     y = 0.7 + np.exp(2.5) * jnp.linspace(-2, 2, 9)[None]
     gammas = jnp.linspace(5.0, -6.0, steps + 1)
-    y, _ = samplers.run(name, point, y, gammas, jax.random.key(0), options())
+    y = walked(name, point, y, gammas, jax.random.key(0))
     np.testing.assert_allclose(y, 0.7 + np.exp(-3.0) * jnp.linspace(-2, 2, 9)[None], atol=1e-5)
 
 
@@ -117,14 +123,14 @@ def test_a_point_mass_is_hit(name, steps):
     """What is left is noise of the last level, whatever the number of steps."""
     y = np.exp(2.5) * jax.random.normal(jax.random.key(0), (500, 3))
     gammas = jnp.linspace(5.0, -13.3, steps + 1)
-    y, _ = samplers.run(name, point, y, gammas, jax.random.key(1), options())
+    y = walked(name, point, y, gammas, jax.random.key(1))
     assert float(((y - 0.7) / np.exp(-13.3 / 2)).std()) == pytest.approx(1, abs=0.08)
 
 
 @functools.cache
 def drawer(name, **changes):
-    """A compiled walk on the mixture from noise, 100 x 100 entries: of the number of steps."""
-    y = np.exp(4.0) * jax.random.normal(jax.random.key(2), (100, 100))
+    """A compiled walk on the mixture from noise, 40 x 100 entries: of log-SNRs and steps."""
+    y = np.exp(4.0) * jax.random.normal(jax.random.key(2), (40, 100))
 
     def draw(gammas, steps):
         key = jax.random.key(3)
@@ -145,18 +151,16 @@ def test_one_step_or_a_thousand(name, changes):
     assert np.bincount(nearest) / len(x) == pytest.approx(WEIGHTS, abs=0.03)
     mean = WEIGHTS @ MEANS
     variance = WEIGHTS @ (DEVIATIONS**2 + MEANS**2) - mean**2
-    assert x.mean() == pytest.approx(mean, abs=0.05)
-    assert x.var() == pytest.approx(variance, rel=0.05)
+    assert x.mean() == pytest.approx(mean, abs=0.08)
+    assert x.var() == pytest.approx(variance, rel=0.06)
 
 
 def both(first, second, steps=4):
     """Where two samplers (name, options, key) end on the mixture, of one noise."""
     y = 5 * jax.random.normal(jax.random.key(5), (3, 50))
+    gammas = jnp.linspace(3.0, -4.0, steps + 1)
     return [
-        samplers.run(name, mixture, y, jnp.linspace(3.0, -4.0, steps + 1), key, options(**changes))[
-            0
-        ]
-        for name, changes, key in (first, second)
+        walked(name, mixture, y, gammas, key, **changes) for name, changes, key in (first, second)
     ]
 
 
@@ -193,15 +197,14 @@ def test_ddim_is_eulers_method_of_a_rectified_flow():
     for now, to, gamma in zip(times[:-1], times[1:], gammas[:-1], strict=True):
         x0 = mixture(x / (1 - now), gamma[None], None).x0
         x = x + (to - now) * ((x - (1 - now) * x0) / now - x0)
-    y, _ = samplers.run("ddim", mixture, y, gammas, KEY, options())
+    y = walked("ddim", mixture, y, gammas, KEY)
     np.testing.assert_allclose(x / (1 - times[-1]), y, atol=1e-4)
 
 
 def test_langevin_spreads_by_its_steps():
     """x - m becomes (1 - a / 2)(x - m) + sqrt(a) z, whose variance tends to 1 / (1 - a / 4)."""
-    y = jnp.zeros((100, 1000))
-    given = options(langevin_rate=0.8, langevin_steps=20)
-    y, _ = samplers.run("langevin", point, y, jnp.zeros(2), KEY, given)
+    y, changes = jnp.zeros((100, 1000)), dict(langevin_rate=0.8, langevin_steps=20)
+    y = walked("langevin", point, y, jnp.zeros(2), KEY, **changes)
     assert float(y.mean()) == pytest.approx(0.7, abs=0.02)
     assert float(y.var()) == pytest.approx(1.25, abs=0.025)
 
@@ -215,7 +218,7 @@ def test_learned_variance_is_that_of_the_step():
         def denoise(y, gamma, guess, place=place):
             return samplers.Denoised(jnp.zeros_like(y), jnp.full_like(y, place))
 
-        y, _ = samplers.run("ddpm", denoise, jnp.zeros((1, 5)), gammas, KEY, options())
+        y = walked("ddpm", denoise, jnp.zeros((1, 5)), gammas, KEY)
         ends.append(y / jnp.sqrt(process.step_back(*gammas, place)[1]))
     np.testing.assert_allclose(*ends, rtol=1e-5)
 
@@ -259,13 +262,12 @@ def test_calls_are_counted(name):
     counted = []
 
     def denoise(y, gamma, guess):
-        jax.debug.callback(counted.append, gamma[0])
+        counted.append(float(gamma[0]))
         return point(y, gamma, guess)
 
-    given = options(sampler=name, steps=3, langevin_steps=4)
-    samplers.run(name, denoise, jnp.ones((1, 2)), jnp.linspace(2.0, -2.0, 4), KEY, given)
-    jax.effects_barrier()
-    assert len(counted) == samplers.network_calls(given)
+    changes = dict(sampler=name, steps=3, langevin_steps=4)
+    walked(name, denoise, jnp.ones((1, 2)), jnp.linspace(2.0, -2.0, 4), KEY, **changes)
+    assert len(counted) == samplers.network_calls(options(**changes))
 
 
 @pytest.mark.parametrize(

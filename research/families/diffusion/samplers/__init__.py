@@ -156,7 +156,7 @@ def _stepper(
     name: str, denoise: Denoise, gammas: Array, key: Array, options: Any, steps: Any
 ) -> Callable[[Array, Any], Any]:
     """(index, what is carried) -> what is carried after that step."""
-    sampler = part(name)
+    sampler, gammas = part(name), jnp.asarray(gammas)
 
     def step(index: Array, carry: Any) -> Any:
         y, guess, kept = carry
