@@ -48,6 +48,7 @@ EVALUATORS = {
     "completion": "research.evaluation.completion",
     "docstrings": "research.evaluation.docstrings",
     "longer": "research.evaluation.longer",
+    "ode_likelihood": "research.evaluation.ode_likelihood",
     "overlap": "research.evaluation.overlap",
     "pixel_bound": "research.evaluation.pixel_bound",
 }

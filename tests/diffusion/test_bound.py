@@ -92,10 +92,25 @@ def test_diffusion_term_is_mutual_information():
 def test_i_mmse_constant():
     """Half the integral of the error over log-SNR in [-14, 14] is 7.458144 at variance 2.5."""
     path = schedule.make("log_linear", -14.0, 14.0)
-    times = (jnp.arange(4000) + 0.5) / 4000
-    gamma, weight = bound.diffusion_weight(path, times)
-    value = np.mean(weight * eps_error(np.asarray(gamma, np.float64)))
-    assert value == pytest.approx(7.458144, abs=2e-6)
+    with jax.enable_x64(True):
+        times = (jnp.arange(4000) + 0.5) / 4000
+        gamma, weight = map(np.asarray, bound.diffusion_weight(path, times))
+    assert np.mean(weight * eps_error(gamma)) == pytest.approx(7.458144, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", schedule.NAMES)
+def test_bound_depends_on_the_ends_alone(name):
+    """The integral of the error along any path is I(x; z_0) - I(x; z_1) (Kingma 2021, eq. 18)."""
+    least, most = -9.0, 5.0
+    path = schedule.make(name, least, most)
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    widths = np.diff(path.times)[:, None]
+    times = path.times[:-1, None] + 0.5 * widths * (1 + nodes)
+    with jax.enable_x64(True):
+        gamma, weight = map(np.asarray, bound.diffusion_weight(path, jnp.asarray(times)))
+    value = np.sum(0.5 * widths * weights * weight * eps_error(gamma))
+    exact = 0.5 * np.log((1 + VARIANCE * np.exp(-least)) / (1 + VARIANCE * np.exp(-most)))
+    assert value == pytest.approx(exact, abs=1e-6)
 
 
 def test_discrete_bound_falls_to_the_continuous_one():

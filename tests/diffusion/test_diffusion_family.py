@@ -13,7 +13,7 @@ from research import defaults, families, parts
 from research.errors import UserError
 from research.families import diffusion
 from research.families.diffusion import bound as bounds_of
-from research.families.diffusion import denoiser
+from research.families.diffusion import denoiser, drawing
 from research.families.diffusion.process import Process
 
 SHAPE = (8, 8, 1)
@@ -198,6 +198,9 @@ def test_samples(sampler, discrete):
         for label in (0, 1)
     ]
     assert not np.array_equal(labelled[0], labelled[1])
+    programs, config.sampling.steps = drawing._draw._cache_size(), 7
+    more = diffusion.sample(config, params, jax.random.key(0), 5)
+    assert not np.array_equal(images, more) and drawing._draw._cache_size() == programs
 
 
 def test_samples_of_a_memorised_image():
@@ -238,7 +241,13 @@ def test_a_good_config_passes_the_check():
         ("model", "gamma_max", -20.0, "gamma_min"),
         ("sampling", "sampler", "dim", "did you mean 'ddim'"),
         ("sampling", "steps", 0, "at least 1"),
+        ("sampling", "eta", -0.5, "eta=-0.5 must be from 0 to 1"),
+        ("sampling", "rho", 0.0, "rho=0.0 must be positive"),
+        ("model", "shift", -1.0, "shift=-1.0 must be positive"),
+        ("model", "zero_terminal", True, "zero_terminal=True: where there is no signal"),
         ("evaluation", "time_samples", 0, "at least 1"),
+        ("evaluation", "ode_steps", 0, "ode_steps=0 must be at least 1"),
+        ("evaluation", "ode_probes", -1, "ode_probes=-1 must be at least 0"),
     ],
 )
 def test_bad_configs_are_refused(section, key, value, words):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from research.families import diffusion
-from research.families.diffusion import denoiser, drawing, editing, image_conditions, samplers
+from research.families.diffusion import editing, image_conditions, samplers
 from research.families.diffusion.samplers import Denoised
 from tests.diffusion.test_diffusion_family import SHAPE, make_config, make_params
 
 NUM = 4
+OPTIONS = diffusion.default_sampling()
 
 
 @pytest.fixture(name="run", scope="module")
@@ -126,10 +127,10 @@ def test_inversion_leads_back():
     """There and back by many steps; the noise found is the flow map's, of variance s^2 + .09."""
     image = 0.5 + 0.3 * jax.random.normal(jax.random.key(0), (6, 3))
     gammas = jnp.linspace(5.0, -13.3, 801)
-    noise = editing.invert(gaussian, image, gammas, None)
+    noise, _ = samplers.run("ddim", gaussian, image, gammas[::-1], jax.random.key(0), OPTIONS)
     slope = jnp.sqrt((0.09 + jnp.exp(5.0)) / (0.09 + jnp.exp(-13.3)))
     np.testing.assert_allclose(noise, 0.5 + slope * (image - 0.5), rtol=0.02, atol=0.2)
-    back, _ = samplers.run("ddim", gaussian, noise, gammas, jax.random.key(0), None)
+    back, _ = samplers.run("ddim", gaussian, noise, gammas, jax.random.key(0), OPTIONS)
     np.testing.assert_allclose(back, image, atol=1e-2)
 
 
@@ -149,10 +150,7 @@ def test_a_transfer_to_its_own_class_is_nearly_the_image(run, images):
 
 def test_what_each_step_saw_is_returned(run):
     config, params = run
-    key = jax.random.key(0)
-    request, used, _ = drawing._request(config, jnp.zeros(2, jnp.int32), None, 1.0, None, {})
-    noise = jax.random.normal(key, (2, *SHAPE))
-    y, seen = drawing.draw(used, params, noise, key, request)
-    assert seen.shape == (config.sampling.steps, 2, *SHAPE) and float(jnp.abs(seen).max()) <= 1
-    left = np.exp(0.5 * denoiser.make_schedule(config).gammas[0])
-    assert float(jnp.abs(y - seen[-1]).max()) < 40 * left
+    frames = diffusion.film(config, params, jax.random.key(5), NUM, label=jnp.arange(NUM) % 3)
+    assert frames.shape == (config.sampling.steps, NUM, *SHAPE) and frames.dtype == np.uint8
+    # The last step's view is the image, but for the noise of the last level.
+    assert np.abs(frames[-1].astype(int) - draw(run)).max() <= 1

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.families import diffusion
 from research.families.diffusion import samplers
 from research.families.diffusion.guidance import Guidance, along_classifier, push
 from research.families.diffusion.samplers import Denoised
@@ -31,7 +32,9 @@ def test_guided_gaussians_are_not_the_tilt(weight, mean, variance):
     with jax.enable_x64(True):
         start = jnp.array([[-80.0], [0.0], [80.0]], jnp.float64)
         gammas = jnp.linspace(2 * np.log(80.0), -28.0, 8001, dtype=jnp.float64)
-        end, _ = samplers.run("ddim", denoise, start, gammas, jax.random.key(0), None)
+        end, _ = samplers.run(
+            "ddim", denoise, start, gammas, jax.random.key(0), diffusion.default_sampling()
+        )
     # The map is affine: of its input N(0, 80^2), the slope gives the deviation.
     end = np.asarray(end)[:, 0]
     assert end[2] - end[1] == pytest.approx(end[1] - end[0], rel=1e-9)

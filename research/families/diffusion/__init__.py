@@ -31,7 +31,6 @@ from research.families.diffusion.process import PREDICTIONS, SCALES
 from research.families.diffusion.step_schedules import STEP_SCHEDULES
 from research.families.diffusion.weightings import WEIGHTINGS
 from research.models import common
-from research.models.conditions import Conditions
 from research.parts import check_choice, part
 
 __all__ = [
@@ -85,6 +84,8 @@ def default_model() -> ConfigDict:
             gamma_max=5.0,
             gamma_mean=0.0,  # of schedule "normal"
             gamma_std=2.0,
+            shift=1.0,  # times as wide as the images the schedule is made for
+            zero_terminal=False,  # a schedule with a table ends without signal
         )
     )
 
@@ -95,23 +96,29 @@ def default_train() -> dict[str, Any]:
 
 
 def default_sampling() -> ConfigDict:
-    """Every key of `config.sampling`."""
-    return ConfigDict(
-        dict(
-            sampler="ddim",
-            steps=50,
-            step_schedule="time",
-            rho=7.0,  # of step_schedule "edm"
-            guidance=1.0,  # 1 is none
-            guidance_interval=(),  # log-SNRs between which it is done; () is everywhere
-            guidance_rescale=0.0,
-        )
+    """The keys of `config.sampling` this family reads, those of every sampler among them."""
+    own = dict(
+        sampler="ddim",
+        steps=50,
+        step_schedule="time",
+        rho=7.0,  # of step_schedule "edm"
+        guidance=1.0,  # 1 is none
+        guidance_interval=(),  # log-SNRs between which it is done; () is everywhere
+        guidance_rescale=0.0,
     )
+    return ConfigDict(own | samplers.default_sampling())
 
 
 def default_evaluation() -> ConfigDict:
-    """The keys of `config.evaluation` this family reads; time_steps 0 is continuous time."""
-    return ConfigDict(dict(time_samples=4, time_steps=0))
+    """The keys of `config.evaluation` that this family and `ode_likelihood` read."""
+    return ConfigDict(
+        dict(
+            time_samples=4,
+            time_steps=0,  # 0: continuous time
+            ode_steps=64,
+            ode_probes=1,  # of the divergence; 0: it is exact, at the cost of one a pixel
+        )
+    )
 
 
 def check(config: Any, spec: dict[str, Any]) -> None:
@@ -124,11 +131,13 @@ def check(config: Any, spec: dict[str, Any]) -> None:
         ("model", "prediction", PREDICTIONS),
         ("model", "process", SCALES),
         ("model", "loss_weighting", WEIGHTINGS),
-        ("sampling", "sampler", samplers.SAMPLERS),
         ("sampling", "step_schedule", STEP_SCHEDULES),
     ):
         if key in config[section]:
             check_choice(f"{section}.{key}", config[section][key], choices)
+    samplers.check(config.sampling)
+    if not config.sampling.rho > 0:
+        raise UserError(f"config.sampling.rho={config.sampling.rho} must be positive")
     _check_data(config, spec)
     _check_text(config, spec)
     image_conditions.check(config.model, denoiser.part(config))
@@ -137,6 +146,8 @@ def check(config: Any, spec: dict[str, Any]) -> None:
         ("sampling", "steps", 1),
         ("evaluation", "time_samples", 1),
         ("evaluation", "time_steps", 0),
+        ("evaluation", "ode_steps", 1),
+        ("evaluation", "ode_probes", 0),
     ):
         if config[section][key] < least:
             raise UserError(
@@ -176,11 +187,13 @@ def _check_process(model: Any) -> None:
             "error by sigma^2 there, which makes tens of bits of a good network; use 'v', which "
             f"is x0 preconditioned, or a gamma_min of at least {LEAST_GAMMA_OF_X0}"
         )
-    if model.prediction in ("eps", "score") and model.gamma_max > MOST_GAMMA_OF_EPS:
+    if model.prediction in ("eps", "score") and (
+        model.zero_terminal or model.gamma_max > MOST_GAMMA_OF_EPS
+    ):
         raise UserError(
-            f"config.model.prediction={model.prediction!r} with gamma_max={model.gamma_max}: where "
-            "there is no signal, noise says nothing of x_0 (Lin 2024); use 'v', or a gamma_max of "
-            f"at most {MOST_GAMMA_OF_EPS}"
+            f"config.model.prediction={model.prediction!r} with gamma_max={model.gamma_max} and "
+            f"zero_terminal={model.zero_terminal}: where there is no signal, noise says nothing of "
+            f"x_0 (Lin 2024); use 'v', or a gamma_max of at most {MOST_GAMMA_OF_EPS}"
         )
     if not model.data_std > 0:
         raise UserError(f"config.model.data_std={model.data_std} must be positive")

@@ -33,8 +33,15 @@ def part(config: Any) -> ModuleType:
 def make_schedule(config: Any) -> schedule.Schedule:
     """The noise schedule that `config.model` names."""
     model = config.model
-    ends = (model.gamma_min, model.gamma_max)
-    return schedule.make(model.schedule, *ends, model.gamma_mean, model.gamma_std)
+    return schedule.make(
+        model.schedule,
+        model.gamma_min,
+        model.gamma_max,
+        mean=model.gamma_mean,
+        std=model.gamma_std,
+        shift=model.shift,
+        zero_terminal=model.zero_terminal,
+    )
 
 
 def make_process(config: Any) -> Process:

@@ -50,6 +50,9 @@ REQUESTS = (
     "strength",
     *(each for each in Request._fields if each not in ("known", "guidance")),
 )
+ROOM = 1024  # walks of up to so many log-SNRs are one program
+# Keys of config.sampling that a program is given as arguments, or does not need.
+WALKED = ("num", "steps", "step_schedule", "rho")
 See = Callable[[Array, Array, Array, Conditions], Denoised]  # of (y, gamma_B, guess, known)
 
 
@@ -134,44 +137,60 @@ def start(config: Any, noise: Array) -> Array:
     return noise * jnp.exp(-0.5 * jax.nn.log_sigmoid(-jnp.float32(last)))
 
 
-def make_gammas(config: Any) -> Array:
-    """-log SNRs of the walk, [steps + 1], falling."""
+class Walk(NamedTuple):
+    """The -log SNRs of a walk, falling, and the same rising; with room, what follows is no part.
+
+    Attributes:
+        gammas, backwards: [steps + 1] or more.
+        steps: how many are walked.
+    """
+
+    gammas: Array
+    backwards: Array
+    steps: Array | int
+
+
+def make_walk(config: Any, skipped: int = 0, room: int = ROOM) -> Walk:
+    """The walk of `config.sampling` without its first `skipped` steps, in arrays of whole rooms."""
     options = config.sampling
     path = denoiser.make_schedule(config)
-    return STEP_SCHEDULES[options.step_schedule](path, options.steps, options)
+    gammas = STEP_SCHEDULES[options.step_schedule](path, options.steps, options)[skipped:]
+    more = (0, -len(gammas) % room)
+    padded = (jnp.pad(each, more, mode="edge") for each in (gammas, gammas[::-1]))
+    return Walk(*padded, len(gammas) - 1)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "guide", "skipped"))
+@functools.partial(jax.jit, static_argnames=("config", "guide", "filmed"))
 def draw(
     config: Any,
     params: common.Params,
     noise: Array,
     key: Array,
     asked: Request,
+    walk: Walk,
     guide: Any = None,
-    skipped: int = 0,
-) -> tuple[Array, Array]:
-    """x_0 of a frozen config [B, H, W, C] from standard normal `noise`, and as each step saw it.
+    filmed: bool = False,
+) -> Array:
+    """x_0 of a frozen config [B, H, W, C] from standard normal `noise`.
 
     Args:
         guide: the frozen config of the run whose parameters are asked.guide.
-        skipped: steps of the walk that an image, with noise in it, stands for.
+        filmed: return x_0 as each step saw it, [steps, B, H, W, C], of a walk without room.
     """
-    options, gammas = config.sampling, make_gammas(config)[skipped:]
-    denoise, name = denoise_of(config, params, asked, guide), options.sampler
-    y, image = start(config, noise), asked.image_BxHxWxC
+    options, denoise = config.sampling, denoise_of(config, params, asked, guide)
+    y, image, name = start(config, noise), asked.image_BxHxWxC, options.sampler
     if asked.to_B is not None:
-        y = editing.invert(denoise, image, gammas, options)
+        name = "ddim"  # there and back by the same steps (Song 2021, section 4.3)
+        y = samplers.walk(name, denoise, image, walk.backwards, walk.steps, key, options)
         other = asked._replace(known=asked.known._replace(label_B=asked.to_B))
-        denoise, name = denoise_of(config, params, other, guide), "ddim"
+        denoise = denoise_of(config, params, other, guide)
     elif image is not None:
-        known = image + jnp.exp(0.5 * gammas[0]) * noise
-        mask = asked.mask_BxHxWx1
-        y = jnp.where(mask > 0, y, known) if mask is not None and not skipped else known
-    y, seen = samplers.run(name, denoise, y, gammas, key, options)
-    if asked.mask_BxHxWx1 is not None:
-        y = jnp.where(asked.mask_BxHxWx1 > 0, y, image)
-    return y, seen
+        seen = image + jnp.exp(0.5 * walk.gammas[0]) * noise
+        y = seen if asked.mask_BxHxWx1 is None else jnp.where(asked.mask_BxHxWx1 > 0, y, seen)
+    if filmed:
+        return samplers.run(name, denoise, y, walk.gammas, key, options)[1]
+    y = samplers.walk(name, denoise, y, walk.gammas, walk.steps, key, options)
+    return y if asked.mask_BxHxWx1 is None else jnp.where(asked.mask_BxHxWx1 > 0, y, image)
 
 
 def to_pixels(config: Any, x0: Array) -> Array:
@@ -201,7 +220,7 @@ def sample(
         guide: config and parameters of the run that guides.
         asked: more of `Request`, images as the data have them.
     """
-    x0, _ = _walk(config, params, key, num, label, text, path, strength, guide, asked)
+    x0 = _drawn(config, params, key, num, label, text, path, strength, guide, asked)
     return np.asarray(to_pixels(config, x0))
 
 
@@ -209,11 +228,11 @@ def film(config: Any, params: common.Params, key: Array, num: int, **asked: Any)
     """What each step of the same walk saw, [steps, num, height, width, channels]; see `sample`."""
     plain = dict(label=None, text=None, path=False, strength=1.0, guide=None)
     given = [asked.pop(name, plain[name]) for name in plain]
-    _, seen = _walk(config, params, key, num, *given, asked)
+    seen = _drawn(config, params, key, num, *given, asked, filmed=True)
     return np.asarray(to_pixels(config, seen))
 
 
-def _walk(
+def _drawn(
     config: Any,
     params: common.Params,
     key: Array,
@@ -224,28 +243,30 @@ def _walk(
     strength: float,
     guide: Any,
     asked: dict[str, Any],
-) -> tuple[Array, Array]:
-    """x_0 of the images [num, H, W, C], and as each step saw it, [steps, num, H, W, C]."""
+    filmed: bool = False,
+) -> Array:
+    """x_0 of the images [num, H, W, C], or as each step saw it, [steps, num, H, W, C]."""
     label_key, draw_key = jax.random.split(key)
     if label is None:
         label = jax.random.randint(label_key, (num,), 0, max(config.model.num_classes, 1))
-    noise_key, sample_key = jax.random.split(draw_key)
+    noise_key, walk_key = jax.random.split(draw_key)
     noise = jax.random.normal(noise_key, (num, *config.model.image_shape))
     noise = editing.between(noise[0], noise[-1], jnp.linspace(0, 1, num)) if path else noise
-    request, used, skipped = _request(config, label, text, strength, guide, asked)
+    request, used = _request(config, jnp.asarray(label), text, guide, asked)
+    skipped = config.sampling.steps - round(strength * config.sampling.steps)
     if skipped == config.sampling.steps:
         images = denoiser.pixels(jnp.asarray(asked["image_BxHxWxC"]))
-        return images, images[None]
-    guide_config = None if guide is None else FrozenConfigDict(guide[0])
-    x0, seen = draw(used, params, noise, sample_key, request, guide_config, skipped)
-    return x0, seen
+        return images[None] if filmed else images
+    walk = make_walk(config, skipped, room=1 if filmed else ROOM)
+    guiding = None if guide is None else FrozenConfigDict(guide[0])
+    return draw(used, params, noise, walk_key, request, walk, guiding, filmed)
 
 
 def _request(
-    config: Any, label: Any, text: Any, strength: float, guide: Any, asked: dict[str, Any]
-) -> tuple[Request, FrozenConfigDict, int]:
-    """What is asked of a walk, what of the config decides its program, and the steps left out."""
-    options = dict(config.sampling)
+    config: Any, label_B: Array, text: Any, guide: Any, asked: dict[str, Any]
+) -> tuple[Request, FrozenConfigDict]:
+    """What is asked, and what of the config decides the program."""
+    options = {key: value for key, value in config.sampling.items() if key not in WALKED}
     low, high = options.pop("guidance_interval") or (-np.inf, np.inf)
     scale, rescale = options.pop("guidance"), options.pop("guidance_rescale")
     pushed = Guidance(*map(jnp.float32, (scale, -high, -low, rescale)))
@@ -255,10 +276,10 @@ def _request(
     for key in ("image_BxHxWxC", "small_BxhxwxC"):
         if key in images:
             images[key] = denoiser.pixels(jnp.asarray(images[key]))
-    known = _known(config, jnp.asarray(label), text, images)
+    known = _known(config, label_B, text, images)
     request = Request(known, pushed, guide=guide and guide[1], **images)
-    used = FrozenConfigDict(dict(model=config.model, hardware=config.hardware, sampling=options))
-    return request, used, config.sampling.steps - round(strength * config.sampling.steps)
+    used = dict(model=config.model, hardware=config.hardware, sampling=options)
+    return request, FrozenConfigDict(used)
 
 
 def _known(config: Any, label_B: Array, text: Any, images: dict[str, Any]) -> Conditions:

@@ -1,4 +1,4 @@
-"""Images made from images: what is known of one is kept, noise is found in it, noises are mixed.
+"""Images made from images: what is known of one is kept, and noises are mixed.
 
 What is known of an image, A x_0 = a, is kept by putting it into every x_0 that the network sees,
 A^+ a + (1 - A^+ A) x_0 (Wang 2023, DDNM, eq. 12). Every sampler then carries the known part as it
@@ -7,13 +7,10 @@ where A picks pixels, and super-resolution, where it takes means of squares.
 """
 
 from collections.abc import Callable
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from research.families.diffusion import samplers
 from research.families.diffusion.image_conditions import larger, smaller
 from research.families.diffusion.samplers import Denoise, Denoised
 
@@ -38,16 +35,6 @@ def kept(denoise: Denoise, keep: Keep) -> Denoise:
         return seen._replace(x0=keep(seen.x0))
 
     return known
-
-
-def invert(denoise: Denoise, image: Array, gammas: Array, options: Any) -> Array:
-    """The y at gammas[0] that DDIM leads to `image` (Song 2021, section 4.3): its steps backwards.
-
-    Args:
-        gammas: those of sampling, which fall.
-    """
-    y, _ = samplers.run("ddim", denoise, image, gammas[::-1], jax.random.key(0), options)
-    return y
 
 
 def between(first: Array, second: Array, shares: Array) -> Array:

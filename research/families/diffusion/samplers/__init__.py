@@ -1,13 +1,17 @@
-"""Samplers: from noise to an image, from one log-SNR to the next, in one `lax.scan`.
+"""Samplers: from noise to an image, from one log-SNR to the next.
 
-They walk in y = x / alpha = x_0 + exp(gamma / 2) eps, where every process is the same, and know the
-network by `denoise(y, gamma [batch], guess) -> Denoised` alone; `guess` is the x_0 that the step
-before found. A sampler is a module with
+They walk in y = x / alpha = x_0 + s eps, with s = exp(gamma / 2) the noise's level, where every
+process is the same, and know the network by `denoise(y, gamma) -> Denoised` alone. A sampler is a
+module with
 
     step(denoise, y, now, kept) -> (y at now.to, x_0 as it was seen, what it keeps)
 
-and, where it keeps something from step to step, start(y) -> what it keeps before the first; where
-its step calls the network more than once, CALLS, how often.
+and, where it needs them,
+
+    start(y) -> what it keeps before the first step
+    calls(options) -> how often a step calls the network, where that is not once
+    default_sampling() -> its keys of `config.sampling`
+    RANGES = {key: (lowest, highest)} of those
 """
 
 import functools
@@ -19,12 +23,26 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from research.errors import UserError
 from research.parts import load
 
 SAMPLERS = {
-    "ddpm": "research.families.diffusion.samplers.ddpm",
-    "ddim": "research.families.diffusion.samplers.ddim",
+    name: f"research.families.diffusion.samplers.{name}"
+    for name in (
+        "ddpm",
+        "ddim",  # Euler's method
+        "heun",
+        "dpm_solver_2",
+        "dpm_solver_3",
+        "dpm_solver_pp_2m",
+        "dpm_solver_pp_sde",
+        "unipc",
+        "euler_maruyama",
+        "predictor_corrector",
+        "langevin",
+    )
 }
+FEW = 15  # steps; with fewer, methods of several steps end at a lower order (Lu 2022, ++)
 
 
 class Denoised(NamedTuple):
@@ -39,7 +57,7 @@ class Denoised(NamedTuple):
     place: Array | float = -1.0
 
 
-Denoise = Callable[[Array, Array, Array], Denoised]
+Denoise = Callable[[Array, Array, Array], Denoised]  # of (y, gamma [batch], the x_0 seen before)
 
 
 class Now(NamedTuple):
@@ -49,7 +67,7 @@ class Now(NamedTuple):
         gamma, to: -log SNR before the step and after it.
         key: of its noise.
         index: how many steps went before.
-        last: whether it is the last.
+        steps: of the whole walk.
         options: `config.sampling`.
     """
 
@@ -57,13 +75,44 @@ class Now(NamedTuple):
     to: Array
     key: Array
     index: Array
-    last: Array
+    steps: Array
     options: Any
+
+    def order(self, most: int) -> Array:
+        """Of a step that looks back at up to `most` - 1 others: no more than were made or, where
+        the walk is of few steps, than are left.
+        """
+        left = jnp.where(self.steps < FEW, self.steps - self.index, most)
+        return jnp.minimum(jnp.minimum(self.index + 1, left), most)
 
 
 def part(name: str) -> ModuleType:
     """The sampler `name`: one of SAMPLERS, or the dotted path of a module."""
     return load("sampling.sampler", name, SAMPLERS, ("step",))
+
+
+def default_sampling() -> dict[str, Any]:
+    """The keys of every sampler in the table."""
+    found: dict[str, Any] = {}
+    for name in SAMPLERS:
+        found |= getattr(part(name), "default_sampling", dict)()
+    return found
+
+
+def check(options: Any) -> None:
+    """Raise UserError for an unknown sampler, or a key of any that is out of its range."""
+    for name in (options.sampler, *SAMPLERS):
+        for key, (low, high) in getattr(part(name), "RANGES", {}).items():
+            if not low <= options[key] <= high:
+                raise UserError(
+                    f"config.sampling.{key}={options[key]} must be from {low:g} to {high:g}"
+                )
+
+
+def network_calls(options: Any) -> int:
+    """How often a whole walk calls the network."""
+    calls = getattr(part(options.sampler), "calls", lambda options: 1)
+    return options.steps * calls(options)
 
 
 def run(
@@ -75,28 +124,55 @@ def run(
         y at the last of them, with the noise of that level still in it, and x_0 as it was seen at
         each step, [steps, batch, ...].
     """
-    sampler = part(name)
-    batch, steps = len(y), len(gammas) - 1
+    steps = len(gammas) - 1
+    step = _stepper(name, denoise, gammas, key, options, steps)
 
-    def body(carry: Any, now: Now) -> Any:
-        y, guess, kept = carry
-        with_guess = functools.partial(_with_guess, denoise, guess, batch)
-        y, guess, kept = sampler.step(with_guess, y, now, kept)
-        return (y, guess, kept), guess
+    def body(carry: Any, index: Array) -> Any:
+        carry = step(index, carry)
+        return carry, carry[1]
 
-    index = jnp.arange(steps)
-    now = Now(
-        gammas[:-1], gammas[1:], jax.random.split(key, steps), index, index == steps - 1, None
-    )
-
-    def step(carry: Any, now: Now) -> Any:
-        return body(carry, now._replace(options=options))
-
-    kept = sampler.start(y) if hasattr(sampler, "start") else None
-    (y, _, _), seen = jax.lax.scan(step, (y, jnp.zeros_like(y), kept), now)
+    (y, _, _), seen = jax.lax.scan(body, _begin(name, y), jnp.arange(steps))
     return y, seen
 
 
-def _with_guess(denoise: Denoise, guess: Array, batch: int, y: Array, gamma: Array) -> Denoised:
+def walk(
+    name: str, denoise: Denoise, y: Array, gammas: Array, steps: Array, key: Array, options: Any
+) -> Array:
+    """`run` through the first `steps` + 1 of `gammas`, of which there may be more.
+
+    `steps` is a number that a compiled program is given, so that one serves for any number.
+    """
+    step = _stepper(name, denoise, gammas, key, options, steps)
+    return jax.lax.fori_loop(0, steps, step, _begin(name, y))[0]
+
+
+def _begin(name: str, y: Array) -> tuple[Array, Array, Any]:
+    """What is carried: y, the x_0 last seen, and what the sampler keeps."""
+    start = getattr(part(name), "start", lambda y: None)
+    return y, jnp.zeros_like(y), start(y)
+
+
+def _stepper(
+    name: str, denoise: Denoise, gammas: Array, key: Array, options: Any, steps: Any
+) -> Callable[[Array, Any], Any]:
+    """(index, what is carried) -> what is carried after that step."""
+    sampler, gammas = part(name), jnp.asarray(gammas)
+
+    def step(index: Array, carry: Any) -> Any:
+        y, guess, kept = carry
+        now = Now(
+            gammas[index],
+            gammas[index + 1],
+            jax.random.fold_in(key, index),
+            index,
+            jnp.asarray(steps),
+            options,
+        )
+        return sampler.step(functools.partial(_told, denoise, guess), y, now, kept)
+
+    return step
+
+
+def _told(denoise: Denoise, guess: Array, y: Array, gamma: Array) -> Denoised:
     """`denoise` as samplers call it: of y and a scalar gamma."""
-    return denoise(y, jnp.full(batch, gamma), guess)
+    return denoise(y, jnp.full(len(y), gamma), guess)
