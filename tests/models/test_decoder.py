@@ -31,7 +31,7 @@ def score(config, params, batch):
     return found["likelihood"]
 
 
-def perturbed(config):
+def perturbed(config, seed=1):
     """Parameters away from their start, where the head is zero and so is every gradient.
 
     Their shapes are traced and NumPy draws them, the scale of a norm around one: a program that
@@ -39,7 +39,7 @@ def perturbed(config):
     """
     with common.undrawn():
         leaves = jax.eval_shape(lambda: autoregressive.init(config, KEY))
-    draw = np.random.default_rng(1)
+    draw = np.random.default_rng(seed)
 
     def moved(path, leaf):
         mean = float("scale" in jax.tree_util.keystr(path))
