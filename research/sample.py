@@ -38,6 +38,8 @@ def sample_run(
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be from 0 to {2**32 - 1}")
     settings = trained.settings(folder)
+    if not hasattr(families.load(settings.family), "sample"):
+        raise UserError(f"{folder}: family {settings.family!r} draws no samples")
     given = {"label": _label(settings, class_name, num)} if class_name else {}
     if text:
         given["beginning"] = _beginning(settings, text, num)
