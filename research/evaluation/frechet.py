@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from research import data
 from research.errors import UserError
 from research.evaluation import image_features, image_samples, intervals
 from research.evaluation.intervals import Estimate
@@ -27,11 +26,9 @@ NAMES = ("frechet", "frechet_floor", "frechet_unbiased", "frechet_unbiased_floor
 def check(config: Any, spec: dict[str, Any]) -> None:
     features = image_samples.check(config, spec, "frechet")
     size = features.of(np.zeros((1, *spec["shape"]), np.uint8)).shape[1]
-    recipe = image_samples.RECIPES[config.evaluation.image_recipe]
-    splits = [len(data.load(config.data, split)) for split in ("validation", "test")]
-    counts = {"samples": recipe.samples, "held-out images": min(recipe.samples, sum(splits))}
-    for what, count in counts.items():
-        check_count(count, size, f"config.evaluation.image_recipe has {count} {what}")
+    name = config.evaluation.image_recipe
+    count = image_samples.RECIPES[name].samples
+    check_count(count, size, f"config.evaluation.image_recipe={name!r} draws {count} images")
 
 
 def check_count(count: int, size: int, said: str) -> None:
@@ -107,12 +104,14 @@ def distances(x: NDArray, y: NDArray) -> tuple[Estimate, Estimate]:
         [_sums(features[rows], middle) for rows in _groups(len(features))] for features in (x, y)
     ]
 
+    def of(numbers: Sequence[int]) -> float:
+        x_and_y = ([side[number] for number in numbers] for side in groups)
+        return distance(*(each for kept in x_and_y for each in moments(kept)))
+
     def both(without: int = -1) -> tuple[float, float]:
-        kept = [[s for i, s in enumerate(side) if i != without] for side in groups]
-        plain = distance(*moments(kept[0]), *moments(kept[1]))
-        halves = [
-            distance(*moments(kept[0][half::2]), *moments(kept[1][half::2])) for half in (0, 1)
-        ]
+        kept = [number for number in range(GROUPS) if number != without]
+        halves = [of([number for number in kept if number % 2 == half]) for half in (0, 1)]
+        plain = of(kept)
         return plain, 2 * plain - sum(halves) / 2
 
     found = {group: both(group) for group in range(GROUPS)}

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from research import config as configs
 from research import defaults, families, parts, trained
 from research.errors import UserError, nearest
+from research.run import storage
 
 Images = NDArray[np.uint8]
 PINNED = Path(__file__).with_suffix("").with_name("glyph_features.npz")
@@ -65,15 +66,27 @@ def load(name: str) -> Features:
     if name == "pixels":
         return Features(_pixels, None, hashlib.sha256(b"pixels").hexdigest())
     if name == "glyphs":
-        return of_network(*read(PINNED))
+        return _of_file(PINNED)
     if Path(name, "config.json").exists():
-        return of_network(*trained.load(name))
+        return _of_run(name, frozenset(storage.names(storage.path(name) / "checkpoints")))
     if "." in name and "/" not in name:
         return _of_module(name)
     raise UserError(
         f"config.evaluation.features={name!r} is not {', '.join(NAMES)}, the folder of a run or "
         f"the dotted path of a module{nearest(name, NAMES)}"
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _of_file(path: Path) -> Features:
+    return of_network(*read(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _of_run(folder: str, checkpoints: frozenset[str]) -> Features:
+    """Read once, as several evaluators of many trials ask, until the run has gone on."""
+    del checkpoints
+    return of_network(*trained.load(folder))
 
 
 def finite(features: NDArray[np.floating], what: str) -> NDArray[np.float64]:

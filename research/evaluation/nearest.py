@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research import data
 from research.errors import UserError
 from research.evaluation import image_features, image_samples, intervals
 from research.evaluation.intervals import Estimate
@@ -26,11 +25,6 @@ ROWS = 256  # whose distances to all training images are in memory at a time
 
 def check(config: Any, spec: dict[str, Any]) -> None:
     image_samples.check(config, spec, "nearest")
-    if (count := len(data.load(config.data, "train"))) < NEIGHBOURS:
-        raise UserError(
-            f"config.data: evaluator 'nearest' looks at {NEIGHBOURS} training images, and there "
-            f"are {count}"
-        )
 
 
 def score_kinds(config: Any) -> dict[str, dict[str, Any]]:
@@ -78,7 +72,16 @@ def nearer(drawn: NDArray, held: NDArray, train: NDArray) -> Estimate:
 
 
 def copies(images: NDArray, train: NDArray) -> Estimate:
-    """The share of images [n, D] that are copies of one of the training images [m, D]."""
+    """The share of images [n, D] that are copies of one of the training images [m, D].
+
+    Raises:
+        UserError: when there are fewer of these than neighbours that are looked at.
+    """
+    if len(train) < NEIGHBOURS:
+        raise UserError(
+            f"evaluator 'nearest' looks at the {NEIGHBOURS} nearest training images, and there are "
+            f"{len(train)}"
+        )
     found = neighbours(images, train, NEIGHBOURS)
     return intervals.share((found[:, 0] < COPY * found.mean(1)).sum(), len(images))
 

@@ -182,7 +182,7 @@ def test_pinned_weights_give_the_same_features_again(network, tmp_path):
         (dict(evaluation__features="glyphs"), r"images \(16, 16, 1\); those of glyphs are \(8"),
         (dict(evaluation__image_recipe="images_5k"), "did you mean 'images_512'|is not one of"),
         (dict(evaluation__image_recipe="pinned"), "sets config.sampling.sampler, which family"),
-        (dict(evaluation__features="pixels"), "64 samples, too few .* 64 features.* valid: 160"),
+        (dict(evaluation__features="pixels"), "64 images, too few .* 64 features.* valid: 160"),
         (dict(evaluation__features="pixels", evaluation__evaluators=("inception_score",)),
          "know no classes"),
         (dict(evaluation__evaluators=("clip_score",)), "know no text"),
