@@ -32,7 +32,8 @@ from research.errors import UserError, nearest
 from research.run import storage
 
 Images = NDArray[np.uint8]
-PINNED = Path(__file__).with_suffix("").with_name("glyph_features.npz")
+PINNED = Path(__file__).with_name("glyph_features.npz")  # of experiments/glyph_features.py
+PINNED_DIGEST = "166e3a2e793aaee329521a7ad716f2d5c040806fd91d37d9fd53a67c38e3e308"
 NAMES = ("pixels", "glyphs")
 BATCH = 256  # images that the network sees at once
 
@@ -79,7 +80,10 @@ def load(name: str) -> Features:
 
 @functools.lru_cache(maxsize=1)
 def _of_file(path: Path) -> Features:
-    return of_network(*read(path))
+    found = of_network(*read(path))
+    if found.digest != PINNED_DIGEST:
+        raise UserError(f"{path} holds other weights than were pinned: {found.digest[:12]}")
+    return found
 
 
 @functools.lru_cache(maxsize=2)
