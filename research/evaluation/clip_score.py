@@ -10,6 +10,7 @@ import inspect
 from typing import Any
 
 import numpy as np
+from jax import numpy as jnp
 from numpy.typing import NDArray
 
 from research import data, families
@@ -71,5 +72,5 @@ def scores(images: NDArray, texts: NDArray, tokens: NDArray) -> tuple[Estimate, 
     """
     found = (images @ texts.T).argmax(1)
     right = (tokens[found] == tokens).all(1)
-    each = np.asarray(clip.clip_score(images, texts))
+    each = np.asarray(clip.clip_score(jnp.asarray(images), jnp.asarray(texts)))
     return intervals.bootstrap(each), intervals.share(right.sum(), len(images))

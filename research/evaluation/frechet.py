@@ -126,8 +126,8 @@ def distances(x: NDArray, y: NDArray) -> tuple[Estimate, Estimate]:
 def moments(sums: Sequence[Sums]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean [D] and covariance [D, D], over n - 1, of all of these."""
     count = sum(each.count for each in sums)
-    mean = sum(each.total for each in sums) / count
-    outer = sum(each.outer for each in sums)
+    mean = np.sum([each.total for each in sums], 0) / count
+    outer = np.sum([each.outer for each in sums], 0)
     return mean, (outer - count * np.outer(mean, mean)) / (count - 1)
 
 

@@ -68,7 +68,7 @@ def load(name: str) -> Features:
         return Features(_pixels, None, hashlib.sha256(b"pixels").hexdigest())
     if name == "glyphs":
         return _of_file(PINNED)
-    if Path(name, "config.json").exists():
+    if (storage.path(name) / "config.json").exists():
         return _of_run(name, frozenset(storage.names(storage.path(name) / "checkpoints")))
     if "." in name and "/" not in name:
         return _of_module(name)
@@ -192,7 +192,8 @@ def write(path: str | Path, config: ConfigDict, params: Any) -> None:
         name: np.asarray(leaf, np.float16) for name, (_, leaf) in zip(names, flat, strict=True)
     }
     about = json.dumps({"family": config.family, "model": configs.to_plain(config.model)})
-    np.savez_compressed(path, config=np.array(about), **arrays)
+    content: dict[str, Any] = {"config": np.array(about), **arrays}
+    np.savez_compressed(path, **content)
 
 
 def read(path: str | Path) -> tuple[ConfigDict, Any]:

@@ -104,7 +104,8 @@ def sets(config: Any, params: Any) -> Sets:
     images = (drawn(config, params), real, held)
     found = (features.of(each) for each in images)
     checked = map(image_features.finite, found, ("drawn images", "reference images", "held-out"))
-    return Sets(*checked, signature(config, real, features))
+    of_drawn, of_real, of_held = checked
+    return Sets(of_drawn, of_real, of_held, signature(config, real, features))
 
 
 def signature(config: Any, real: Images, features: Features) -> str:

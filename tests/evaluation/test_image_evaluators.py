@@ -164,6 +164,7 @@ def test_pinned_weights_give_the_same_features_again(network, tmp_path):
     first, again = (image_features.of_network(*each) for each in (network, (read, half)))
     assert first.of(images).shape == (300, 8) and first.shape == (8, 8, 1)
     np.testing.assert_allclose(again.of(images), first.of(images), atol=5e-3)
+    assert again.probabilities is not None
     np.testing.assert_allclose(again.probabilities(images).sum(1), 1, atol=1e-6)
     assert again.digest == image_features.of_network(read, half).digest != first.digest
     half["head"]["bias"][0] += 1e-3
