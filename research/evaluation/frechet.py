@@ -114,8 +114,8 @@ def distances(x: NDArray, y: NDArray) -> tuple[Estimate, Estimate]:
         plain = of(kept)
         return plain, 2 * plain - sum(halves) / 2
 
-    found = {group: both(group) for group in range(GROUPS)}
-    values = zip(both(), zip(*found.values(), strict=True), strict=True)
+    without = [both(group) for group in range(GROUPS)]
+    values = zip(both(), zip(*without, strict=True), strict=True)
     plain, unbiased = (
         intervals.around(value, intervals.jackknife(each.__getitem__, GROUPS), len(x))
         for value, each in values
