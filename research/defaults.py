@@ -167,6 +167,10 @@ def config(family: str, source: str, **chosen: Any) -> ConfigDict:
                 # ways of `model.rotary_scaling` to read those beyond it in, too.
                 lengths=(),
                 scalings=(),
+                # Of what judges images: how many are drawn and held to which, by the name of a
+                # recipe; and by what they are compared (`research.evaluation.image_features`).
+                image_recipe="images_2k",
+                features="pixels",
             ),
             # Parameters that a run begins with: those of `run`, a folder, whose path matches one
             # of `parts`; `reference` fills the frozen ones of a family that has any.

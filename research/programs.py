@@ -18,9 +18,11 @@ from research.optim import power_average
 # What a program takes as an argument or never reads; runs that differ only here share it.
 ARGUMENTS = {
     "train": ("steps", "learning_rate", "schedule", "warmup_steps", "decay_steps", "decay_shape"),
-    "evaluation": ("examples", "evaluators", "every_steps", "steps"),
+    "evaluation": (
+        "examples", "evaluators", "every_steps", "steps", "image_recipe", "features",
+    ),
     "data": ("folder", "seed", "unique"),
-}
+}  # fmt: skip
 WHOLE_BYTES, WHOLE_SHARE = 2**20, 0.01  # of the parameters: less is not worth a word
 log = logging.getLogger("research")
 UNREAD = ("part", "arm", "seed", "size", "budget", "recipe", "sampling", "checkpoint", "log_steps")

@@ -46,6 +46,8 @@ def sample_run(
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed} must be from 0 to {2**32 - 1}")
     settings = trained.settings(folder)
+    if not hasattr(families.load(settings.family), "sample"):
+        raise UserError(f"{folder}: family {settings.family!r} draws no samples")
     given: dict[str, Any] = {}
     if class_name:
         given["label"] = image_options.label(settings, class_name, num)

@@ -14,10 +14,12 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from numpy.typing import NDArray
 from tensorflow_datasets.core import registered
 
 from research.data import imaging, prepare
@@ -33,7 +35,7 @@ def prepared(
 ) -> tfds.core.DatasetBuilder:
     """Return a builder of the source data["name"], prepared below its data folder.
 
-    One TFDS data set serves every resolution, every tokenizer and all filters.
+    One TFDS data set serves every resolution, every tokenizer, all filters and names or none.
 
     Args:
         data: the checked config of the source.
@@ -46,7 +48,7 @@ def prepared(
     name, folder = data["name"], data_folder(data) / "tfds"
     made = prepare.identity(dict(data.items()))
     config = prepare.digest(
-        {k: made[k] for k in made if k not in ("resolution", "tokenizer", "filters")}
+        {k: made[k] for k in made if k not in ("resolution", "words", "tokenizer", "filters")}
     )
     with registered.skip_registration():  # TFDS has a fashion_mnist of its own
 
@@ -91,21 +93,35 @@ def _feature(about: Any) -> Any:
     return tfds.features.ClassLabel(names=about)
 
 
-def pack_images(writer: Writer, builder: Any, resolution: int, labels: tuple[str, ...]) -> None:
-    """Pack grey images at `resolution`; a 28x28 image gets a black border before it is halved."""
+def pack_images(
+    writer: Writer,
+    builder: Any,
+    resolution: int,
+    labels: tuple[str, ...],
+    beside: Mapping[str, Callable[[dict[str, Any]], NDArray[Any]]] = MappingProxyType({}),
+) -> None:
+    """Pack grey images at `resolution`; a 28x28 image gets a black border before it is halved.
+
+    Args:
+        beside: {array: what is in it of one example}, beside images and labels.
+    """
     for split in builder.info.splits:
-        images, rows = [], []
+        images, rows, others = [], [], {name: [] for name in beside}
         for example in read(builder, split, skip="image"):
             image = imaging.decode(example["image"], 1)
             if resolution != image.shape[0]:
                 image = imaging.resize(imaging.pad(image, 32), resolution)
             images.append(image)
             rows.append([example[label] for label in labels])
+            for name, of_example in beside.items():
+                others[name].append(of_example(example))
         shape = (-1, resolution, resolution, 1)
         writer.append(split, "image", np.array(images, np.uint8).reshape(shape))
         columns = np.array(rows, np.int32).reshape(-1, len(labels)).T
         for label, column in zip(labels, columns, strict=True):
             writer.append(split, label, column)
+        for name, each in others.items():
+            writer.append(split, name, np.stack(each))
 
 
 def download(urls: dict[str, str], manager: Any, missing: str) -> dict[str, Path]:

@@ -44,13 +44,19 @@ EVALUATORS = {
     "by_source": "research.evaluation.by_source",
     "calibration": "research.evaluation.calibration",
     "choice": "research.evaluation.choice",
+    "clip_score": "research.evaluation.clip_score",
     "codebook": "research.evaluation.codebook",
     "completion": "research.evaluation.completion",
     "docstrings": "research.evaluation.docstrings",
+    "frechet": "research.evaluation.frechet",
+    "inception_score": "research.evaluation.inception_score",
+    "kernel_distance": "research.evaluation.kernel_distance",
     "longer": "research.evaluation.longer",
+    "nearest": "research.evaluation.nearest",
     "ode_likelihood": "research.evaluation.ode_likelihood",
     "overlap": "research.evaluation.overlap",
     "pixel_bound": "research.evaluation.pixel_bound",
+    "precision_recall": "research.evaluation.precision_recall",
 }
 PROTOCOL = ("score_kinds", "update", "finish")
 

@@ -57,3 +57,18 @@ def bootstrap(
     drawn = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
     low, high = np.quantile(statistic(values[drawn]), (0.025, 0.975))
     return Estimate(float(statistic(values)), (float(low), float(high)), len(values))
+
+
+def jackknife(statistic: Callable[[int], float], groups: int) -> float:
+    """The standard error of a statistic by leaving out groups (Shao and Wu 1989).
+
+    Args:
+        statistic: what it is without group 0, 1, ... of `groups` of one size, drawn at random.
+    """
+    found = np.array([statistic(group) for group in range(groups)])
+    return float(np.sqrt((groups - 1) / groups * ((found - found.mean()) ** 2).sum()))
+
+
+def around(value: float, error: float, examples: int, signature: str = "") -> Estimate:
+    """A value with the interval that its standard error gives."""
+    return Estimate(value, (value - Z * error, value + Z * error), examples, signature)

@@ -8,10 +8,10 @@ A family is a module with
     score(config, params, batch, key) -> {name: {"total": summed bits, "count": bytes or pixels}}
     score_kinds(config) -> {name: {"unit", "kind", "better"}}, the first its main one; kind is
         "exact", "upper bound", "lower bound" or "estimate", better is "lower" or "higher"
-    sample(config, params, key, num) -> array
 
 where params is any pytree of dicts, lists and tuples; and, where it needs them,
 
+    sample(config, params, key, num) -> array; a family that only judges has none
     axes(config) -> logical axis names of its parameters
     check(config, spec) raises UserError before any compile; `spec` is the data's
     default_sampling(), default_evaluation() -> the keys it reads there
@@ -42,14 +42,17 @@ import jax
 from ml_collections import ConfigDict
 
 from research import mesh, parts
+from research.errors import UserError
 
 FAMILIES = {
     "autoencoder": "research.families.autoencoder",
     "autoregressive": "research.families.autoregressive",
+    "classifier": "research.families.classifier",
+    "clip": "research.families.clip",
     "diffusion": "research.families.diffusion",
     "discrete_diffusion": "research.families.discrete_diffusion",
 }
-PROTOCOL = ("default_model", "init", "loss", "score", "score_kinds", "sample")
+PROTOCOL = ("default_model", "init", "loss", "score", "score_kinds")
 
 
 def load(name: str) -> ModuleType:
@@ -75,6 +78,11 @@ def axes(config: ConfigDict, params: Any) -> list[tuple[str | None, ...]]:
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:
     """Raise UserError for parts or a family that cannot be built, or that the data do not fit."""
     family = load(config.family)
+    if config.sampling.num and not hasattr(family, "sample"):
+        raise UserError(
+            f"config.sampling.num={config.sampling.num} must be 0: family {config.family!r} draws "
+            "no samples"
+        )
     parts.check(family, config)
     if hasattr(family, "check"):
         family.check(config, spec)

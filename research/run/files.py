@@ -60,6 +60,7 @@ class Score(TypedDict):
     split: Text
     better: NotRequired[Literal["lower", "higher"]]
     interval: NotRequired[tuple[Number, Number]]  # of 95%, over examples
+    signature: NotRequired[Text]  # without an equal one, two values do not compare
 
 
 class Convention(TypedDict):
@@ -299,7 +300,8 @@ def read_runs(folder: Path, loss: str | None = None) -> Runs:
             it are left out.
 
     Raises:
-        UserError: no part has the score `loss`, a trial lacks it, or higher values are better.
+        UserError: no part has the score `loss`, a trial lacks it, or higher values are better; or
+            the scores of a part were not measured alike.
     """
     trials, trunks, unreadable = [], [], {}
     for path in sorted(folder.glob(f"*/{RESULT}")):
@@ -311,7 +313,24 @@ def read_runs(folder: Path, loss: str | None = None) -> Runs:
             unreadable[run.name] = str(error)
             continue
         (trials if found["role"] == "trial" else trunks).append(found)
-    return Runs(_judged(folder, trials, loss) if loss else trials, trunks, unreadable)
+    trials = _judged(folder, trials, loss) if loss else trials
+    _check_signatures(folder, trials)
+    return Runs(trials, trunks, unreadable)
+
+
+def _check_signatures(folder: Path, trials: Iterable[Trial]) -> None:
+    """Raise UserError where scores of one part were measured in ways that do not compare."""
+    known: dict[str, tuple[str, str]] = {}
+    for trial in trials:
+        signature = (trial.get("score") or {}).get("signature", "")
+        if math.isnan(value(trial.get("score"))):  # it was not measured
+            continue
+        first, of_first = known.setdefault(trial["part"], (trial["id"], signature))
+        if signature != of_first:
+            raise UserError(
+                f"{folder}: scores of {first} and {trial['id']} do not go on one axis: measured as "
+                f"{of_first or 'nothing says'!r} and {signature or 'nothing says'!r}"
+            )
 
 
 def _judged(folder: Path, trials: list[Trial], loss: str) -> list[Trial]:

@@ -97,6 +97,85 @@ def test_the_label_is_the_category_or_the_style(small_glyphs):
     assert style.fingerprint == category.fingerprint  # the same content, read another way
 
 
+def test_both_labels_are_one_class_a_pair(small_glyphs):
+    config = small_glyphs.copy_and_resolve_references()
+    found = {}
+    for label in ("category", "style", "both"):
+        config.label = label
+        found[label] = data.load(config, "train")
+    names = {label: np.array(each.spec["class_names"]) for label, each in found.items()}
+    rows = np.arange(len(found["both"]))
+    labels = {label: names[label][each.gather(rows)["label"]] for label, each in found.items()}
+    pairs = zip(labels["category"], labels["style"], labels["both"], strict=True)
+    assert all(f"{category} {style}" == both for category, style, both in pairs)
+    assert found["both"].spec["num_classes"] == len(names["category"]) * len(names["style"])
+
+
+def test_names_are_words_and_the_images_stay_what_they_were(small_glyphs):
+    config = small_glyphs.copy_and_resolve_references()
+    plain = data.load(config, "train")
+    assert "text" not in plain.spec and "text" not in plain[0]
+    assert "words" not in glyphs.identity(config)  # packs of before are found again
+    config.text = "words"
+    named = data.load(config, "train")
+    np.testing.assert_array_equal(named.arrays["image"], plain.arrays["image"])
+    length, vocab_size = (named.spec["text"][key] for key in ("length", "vocab_size"))
+    words = ("", *glyphs.vocabulary())
+    assert len(words) == vocab_size and words == tuple(sorted(words))
+    batch = named.gather(np.arange(len(named)))
+    assert batch["text"].dtype == np.int32 and batch["text"].shape[1] == length
+    assert batch["text"].max() < vocab_size
+    rows = {tuple(row) for row in batch["text"].tolist()}
+    everything = [features["text"] for _, features in glyphs.splits(config.fonts)["train"]]
+    assert rows == {tuple(glyphs.tokens_of(config, name).tolist()) for name in everything}
+    spelled = [" ".join(words[token] for token in row if token) for row in sorted(rows)]
+    assert {*spelled} == {" ".join(glyphs.words_of(name)) for name in everything}
+
+
+def test_any_name_of_known_words_has_tokens():
+    config = data.default("glyphs")
+    config.text = "words"
+    words = ("", *glyphs.vocabulary())
+    tokens = glyphs.tokens_of(config, "latin small letter A with grave")
+    assert [words[token] for token in tokens if token] == "LATIN SMALL LETTER A WITH GRAVE".split()
+    assert glyphs.words_of("BRAILLE PATTERN DOTS-12") == ["BRAILLE", "PATTERN", "DOTS", "1", "2"]
+    assert len(tokens) == glyphs.longest_name() == 12 and len(words) == pytest.approx(
+        1897, rel=0.05
+    )
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("LATIN SMALL LETTER A WITH GRAVES", "no name has 'GRAVES' .did you mean 'GRAVE'"),
+        ("", "'' has 0 words; expected 1 to 12"),
+        ("A " * 13, "has 13 words; expected 1 to 12"),
+    ],
+)
+def test_what_is_no_name_is_refused(name, said):
+    config = data.default("glyphs")
+    config.text = "words"
+    with pytest.raises(UserError, match=said):
+        glyphs.tokens_of(config, name)
+    config.text = "none"
+    with pytest.raises(UserError, match="names have tokens where it is 'words'"):
+        glyphs.tokens_of(config, name)
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("text", "word", "data.text is 'word'; it is none or words .did you mean 'words'"),
+        ("label", "styles", "category, style or both .did you mean 'style'"),
+    ],
+)
+def test_labels_and_texts_that_are_not_there(key, value, said):
+    config = data.default("glyphs")
+    config[key] = value
+    with pytest.raises(UserError, match=said):
+        data.outline(config)
+
+
 def test_no_font_is_an_error_that_lists_them():
     with pytest.raises(UserError, match="no font matches Comic.*there are DejaVuSans, "):
         glyphs.chosen(("Comic",))

@@ -1,9 +1,16 @@
-"""Every named character that the DejaVu and STIXGeneral fonts inside matplotlib can draw."""
+"""Every named character that the DejaVu and STIXGeneral fonts inside matplotlib can draw.
+
+An image may come with the name of its character. A name is split into runs of letters and single
+digits, whatever stands between them, and each is a token by its place in the sorted vocabulary of
+all names that these fonts can draw, from 1 on; zeros follow up to the length of the longest name.
+"""
 
 import fnmatch
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,34 +32,113 @@ POINTS = 22
 CATEGORIES = tuple(
     "Cf Ll Lm Lo Lt Lu Mc Me Mn Nd Nl No Pc Pd Pe Pf Pi Po Ps Sc Sk Sm So Zl Zp Zs".split()
 )
-LABELS = ("category", "style")
-# fonts: shell patterns of font file names; label: what the class of an image is.
-DEFAULTS = {"resolution": 16, "fonts": ("DejaVu*", "STIXGeneral*"), "label": "category"}
+STORED = ("category", "style")
+CHOICES = {"label": (*STORED, "both"), "text": ("none", "words")}
+# fonts: shell patterns of font file names; label: what the class of an image is, where "both" is a
+# class for each category in each style; text: whether the name of the character lies beside.
+DEFAULTS = {
+    "resolution": 16,
+    "fonts": ("DejaVu*", "STIXGeneral*"),
+    "label": "category",
+    "text": "none",
+}
 
 
 def check(data: Config) -> None:
-    """Raise UserError for a resolution or a label that is not there."""
+    """Raise UserError for a resolution, a label or a text that is not there."""
     imaging.check_resolution(data)
-    if data["label"] not in LABELS:
-        hint = nearest(data["label"], LABELS)
-        raise UserError(f"data.label is {data['label']!r}; it is category or style{hint}")
+    for key, choices in CHOICES.items():
+        if data[key] not in choices:
+            words = f"{', '.join(choices[:-1])} or {choices[-1]}{nearest(data[key], choices)}"
+            raise UserError(f"data.{key} is {data[key]!r}; it is {words}")
 
 
 def outline(data: Config) -> source.Spec:
-    """Grey images, labelled by Unicode category or by font style."""
-    names = CATEGORIES if data["label"] == "category" else styles()
+    """Grey images, labelled by Unicode category, by font style or by both.
+
+    With `data.text` "words" also int32 "text" [length], and in the spec "text", a dict of that
+    "length" and of the "vocab_size", the padding 0 included.
+    """
+    names = {"category": list(CATEGORIES), "style": styles()}
+    names["both"] = [f"{category} {style}" for category in CATEGORIES for style in names["style"]]
     shape = (data["resolution"], data["resolution"], 1)
-    return source.images(shape, names, label=data["label"])
+    spec = source.images(shape, names[data["label"]], label=data["label"])
+    if data["text"] == "words":
+        length = longest_name()
+        spec["text"] = {"length": length, "vocab_size": len(vocabulary()) + 1}
+        spec["arrays"]["text"] = source.Column((length,), np.int32, "text")
+    return spec
 
 
 def fill(writer: Writer, data: Config) -> None:
-    """Write every image with both of its labels, in the order that TFDS gave them."""
+    """Write every image with its labels and its name, in the order that TFDS gave them."""
     from research.data import builders
 
     features = {"image": (SIZE, SIZE, 1), "text": "text"}
     features |= {"category": list(CATEGORIES), "style": styles()}
     builder = builders.prepared(data, features, lambda _: splits(data["fonts"]))
-    builders.pack_images(writer, builder, data["resolution"], LABELS)
+    beside = {}
+    if data["text"] == "words":
+        beside["text"] = lambda example: tokens_of(data, example["text"].decode()).astype(np.uint16)
+    builders.pack_images(writer, builder, data["resolution"], STORED, beside)
+
+
+def view(
+    split: str, arrays: dict[str, Any], spec: source.Spec, data: Config, meta: dict[str, Any]
+) -> source.Source:
+    """The examples of a split; a class of "both" is category * styles + style."""
+    if data["label"] == "both":
+        arrays = {**arrays, "both": arrays["category"] * len(styles()) + arrays["style"]}
+    return source.open_split(split, arrays, spec, meta["fingerprint"])
+
+
+def tokens_of(data: Config, name: str) -> NDArray[np.int32]:
+    """The tokens of the name of a character, zeros after them, [length].
+
+    Any words of the vocabulary will do, so a name may be one that no character has.
+
+    Raises:
+        UserError: for images without text, for no word, a word that no name has (nearest named), or
+            more words than any name.
+    """
+    if data["text"] != "words":
+        raise UserError(f"data.text is {data['text']!r}; names have tokens where it is 'words'")
+    numbers = {word: number for number, word in enumerate(vocabulary(), 1)}
+    found, length = words_of(name), longest_name()
+    for word in found:
+        if word not in numbers:
+            raise UserError(f"{name!r}: no name has {word!r}{nearest(word, numbers)}")
+    if not 1 <= len(found) <= length:
+        raise UserError(f"{name!r} has {len(found)} words; expected 1 to {length}")
+    return np.array([numbers[word] for word in found] + [0] * (length - len(found)), np.int32)
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name, in capitals: runs of letters, and digits one by one."""
+    return re.findall("[A-Z]+|[0-9]", name.upper())
+
+
+@functools.cache
+def vocabulary() -> tuple[str, ...]:
+    """Every word of the names of all characters of `all_fonts`, sorted."""
+    return tuple(sorted({word for name in _names() for word in words_of(name)}))
+
+
+@functools.cache
+def longest_name() -> int:
+    """The words of the longest of these names."""
+    return max(len(words_of(name)) for name in _names())
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    from fontTools.ttLib import TTFont
+
+    codes: set[int] = set()
+    for file in all_fonts():
+        with TTFont(file, lazy=True) as table:
+            codes |= {*(table.getBestCmap() or ())}
+    return frozenset(filter(None, (unicodedata.name(chr(code), "") for code in codes)))
 
 
 def all_fonts() -> list[Path]:
@@ -93,8 +179,10 @@ def chosen(patterns: tuple[str, ...]) -> list[Path]:
 
 def identity(data: Config) -> dict[str, Any]:
     """Return what decides the images: fonts, the library that draws, and the Unicode version."""
-    files = chosen(data["fonts"])
+    files, text = chosen(data["fonts"]), "\n".join(vocabulary()) if data["text"] == "words" else ""
     return {
+        # Without text, as before there was a choice.
+        **({"words": hashlib.sha256(text.encode()).hexdigest()} if text else {}),
         "resolution": data["resolution"],
         "fonts": {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
         "pillow": importlib.metadata.version("pillow"),
