@@ -95,6 +95,7 @@ class TimeEmbedding(nn.Module):
 
     model: Any  # FrozenConfigDict
     dtype: Any
+    scale: float = 1.0  # of the output at initialisation
 
     @nn.compact
     def __call__(self, gamma_B: jax.Array) -> jax.Array:
@@ -102,7 +103,8 @@ class TimeEmbedding(nn.Module):
         place_B = (gamma_B - model.gamma_min) / (model.gamma_max - model.gamma_min)
         x = sinusoids(1000 * place_B, model.time_features)
         x = Dense(width, ("input", "mlp"), True, dtype=self.dtype, name="in")(x)
-        return Dense(width, ("mlp", "embed"), True, dtype=self.dtype, name="out")(jax.nn.silu(x))
+        out = Dense(width, ("mlp", "embed"), True, self.scale, self.dtype, name="out")
+        return out(jax.nn.silu(x))
 
 
 class DiT(nn.Module):
@@ -128,6 +130,8 @@ class DiT(nn.Module):
         x_BxLxD = Dense(embed, ("input", "embed"), True, dtype=dtype, name="patches")(x)
         x_BxLxD += grid_positions(height // patch, width // patch, model.width).astype(dtype)
         condition_BxD = TimeEmbedding(model, dtype, name="time")(given.gamma_B)
+        if given.until_B is not None:
+            condition_BxD += TimeEmbedding(model, dtype, 0.0, name="until")(given.until_B)
         if model.num_classes:
             rows, normal = (
                 model.num_classes + (model.class_dropout > 0),

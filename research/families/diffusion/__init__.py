@@ -5,7 +5,6 @@ of noisy images and what is predicted), `denoiser` (the network), `objectives` (
 `bound` (Kingma 2021), `samplers` and `drawing`. The network and the objective are parts.
 """
 
-import sys
 from typing import Any
 
 import jax
@@ -16,7 +15,14 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
-from research.families.diffusion import bound, denoiser, drawing, samplers, schedule
+from research.families.diffusion import (
+    bound,
+    denoiser,
+    drawing,
+    energy_distance,
+    samplers,
+    schedule,
+)
 from research.families.diffusion.denoiser import NETWORKS, make_process, make_schedule
 from research.families.diffusion.objectives import OBJECTIVES
 from research.families.diffusion.objectives.denoising import examples
@@ -25,10 +31,11 @@ from research.families.diffusion.step_schedules import STEP_SCHEDULES
 from research.families.diffusion.weightings import WEIGHTINGS
 from research.models import common
 from research.models.conditions import Conditions
-from research.parts import check_choice, part
+from research.parts import check_choice
 
 __all__ = [
     "PARTS",
+    "adopted",
     "axes",
     "check",
     "default_evaluation",
@@ -118,6 +125,12 @@ def check(config: Any, spec: dict[str, Any]) -> None:
                 f"config.{section}.{key}={config[section][key]} must be at least {least}"
             )
     make_schedule(config)
+    of = objective(config)
+    if config.get("init_from", {}).get("reference") and not hasattr(of, "reference"):
+        raise UserError(
+            f"config.init_from.reference={config.init_from.reference}: objective "
+            f"{config.model.objective!r} keeps no reference"
+        )
 
 
 def _check_process(model: Any) -> None:
@@ -165,19 +178,29 @@ def _check_data(config: Any, spec: dict[str, Any]) -> None:
 
 def objective(config: Any) -> Any:
     """What the network learns: the part that `config.model.objective` names."""
-    return part(sys.modules[__name__], "objective", config.model)
+    return denoiser.objective(config.model.objective)
 
 
 def init(config: Any, key: Array) -> common.Params:
     """Parameters as a nested dict; the network's output starts at zero."""
-    module, inputs = denoiser.network(config)
-    return common.init(module, key, *inputs)
+    return getattr(objective(config), "init", denoiser.init)(config, key)
 
 
 def axes(config: Any) -> common.Params:
     """Logical axis names of every parameter, a tree like `init`'s."""
-    module, inputs = denoiser.network(config)
-    return common.logical_axes(module, *inputs)
+    return getattr(objective(config), "axes", denoiser.axes)(config)
+
+
+def adopted(config: Any, params: common.Params) -> common.Params:
+    """Another run's parameters as this one's objective begins with them."""
+    of = objective(config)
+    return of.adopted(params) if hasattr(of, "adopted") else params
+
+
+def drawn(config: Any, params: common.Params) -> common.Params:
+    """Of `params` the network that images are drawn with."""
+    of = objective(config)
+    return of.drawn(params) if hasattr(of, "drawn") else params
 
 
 def positions(config: Any) -> int:
@@ -208,11 +231,14 @@ def score(
 ) -> dict[str, dict[str, Array]]:
     """Variational bound of the rows not masked: summed bits and number of dimensions.
 
+    An objective that learns no denoiser is scored by what it draws: see `_score_of_draws`.
     Each image is seen at `evaluation.time_samples` times spread evenly over log-SNR; the
     continuous bound depends on the schedule's ends only, so it is integrated along a straight
     line. `evaluation.time_steps` > 0 gives the bound of the process with that many steps of the
     schedule instead. Deterministic given `key`. With labels it bounds -log p(image | label).
     """
+    if hasattr(objective(config), "sample"):
+        return _score_of_draws(config, params, batch, key)
     model, image = config.model, batch["image"]
     x0, num_steps = denoiser.pixels(image), config.evaluation.time_steps
     path = make_schedule(config)
@@ -227,8 +253,34 @@ def score(
     return {"bound": bits}
 
 
+def _score_of_draws(
+    config: Any, params: common.Params, batch: dict[str, Array], key: Array
+) -> dict[str, dict[str, Array]]:
+    """Energy distance of drawn images to those of a batch, and what the objective adds to it.
+
+    As many are drawn as the batch has, of the same classes, in the fewest calls of the network that
+    the objective is for: 1, or its STEPS. It bounds no likelihood.
+    """
+    of, x0, rows_B = objective(config), denoiser.pixels(batch["image"]), examples(batch)
+    noise_key, sample_key = jax.random.split(key)
+    noise = jax.random.normal(noise_key, x0.shape)
+    given = Conditions(None, denoiser.label_of(config, batch))
+    network, steps = drawn(config, params), of.STEPS(config) if hasattr(of, "STEPS") else 1
+    y = of.sample(config, network, noise, sample_key, given, steps)
+    y = jnp.clip(y, -1, 1) if config.model.discrete else y
+    found = {"energy": energy_distance.between(y, x0, rows_B)}
+    if hasattr(of, "scores"):
+        for name, each_B in of.scores(config, network, noise, given).items():
+            found[name] = {"total": jnp.sum(rows_B * each_B), "count": jnp.sum(rows_B)}
+    return found
+
+
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:
     """What `score` measures."""
+    of = objective(config)
+    if hasattr(of, "sample"):
+        energy = {"unit": "energy distance", "kind": "estimate", "better": "lower"}
+        return {"energy": energy, **getattr(of, "more_kinds", dict)()}
     return {"bound": {"unit": "bits/dim", "kind": "upper bound", "better": "lower"}}
 
 
@@ -245,8 +297,9 @@ def activations(
     seen = of.network_input(x_t, gamma_B)
     if config.model.self_conditioning:
         seen = jnp.concatenate([seen, jnp.zeros_like(x_t)], -1)
-    given = Conditions(gamma_B, denoiser.label_of(config, batch))
-    x_BxLxD, (output, _) = common.stream(module, params, seen, given)
+    until_B = gamma_B if getattr(objective(config), "TWO_TIMES", False) else None
+    given = Conditions(gamma_B, denoiser.label_of(config, batch), until_B)
+    x_BxLxD, (output, _) = common.stream(module, drawn(config, params), seen, given)
     return {"stream": x_BxLxD, "output": output}
 
 
@@ -260,5 +313,6 @@ def sample(
     label_key, draw_key = jax.random.split(key)
     if label is None:
         label = jax.random.randint(label_key, (num,), 0, max(config.model.num_classes, 1))
+    network = drawn(config, params)
     used = {part: config[part] for part in ("model", "hardware", "sampling")}
-    return np.asarray(drawing.draw(FrozenConfigDict(used), params, draw_key, label))
+    return np.asarray(drawing.draw(FrozenConfigDict(used), network, draw_key, label))

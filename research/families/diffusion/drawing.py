@@ -43,6 +43,11 @@ def draw(config: Any, params: common.Params, key: Array, label: Array) -> Array:
     noise_key, sample_key = jax.random.split(key)
     model, sampling = config.model, config.sampling
     noise = jax.random.normal(noise_key, (len(label), *model.image_shape))
+    objective = denoiser.objective(model.objective)
+    if hasattr(objective, "sample"):
+        given = Conditions(None, label if model.num_classes else None)
+        y = objective.sample(config, params, noise, sample_key, given, sampling.steps)
+        return bound.nearest_levels(y) if model.discrete else y
     denoise = denoise_of(config, params, label if model.num_classes else None)
     path = denoiser.make_schedule(config)
     gammas = STEP_SCHEDULES[sampling.step_schedule](path, sampling.steps, sampling)
