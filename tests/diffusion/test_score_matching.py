@@ -61,7 +61,10 @@ def test_slices_are_denoising_on_a_gaussian(reduced):
     """m^2 E x_t^2 - 2 m sigma + 1 is the error of eps = m x_t by both roads, and the explicit one
     more than that of the best m (Vincent 2011; Song 2019, theorem 1).
     """
-    sliced = make_config("sliced_score_matching", prediction="eps", reduced_variance=reduced)
+    sliced = make_config(
+        "sliced_score_matching", prediction="eps", reduced_variance=reduced,
+        projections=1 if reduced else 16,
+    )  # fmt: skip
     plain = make_config("denoising", prediction="eps")
     gamma = np.linspace(-6.0, 4.0, 2001)
     alpha, sigma = 1 / np.sqrt(1 + np.exp(gamma)), 1 / np.sqrt(1 + np.exp(-gamma))
@@ -69,7 +72,7 @@ def test_slices_are_denoising_on_a_gaussian(reduced):
     for factor in (0.3, 0.9):
         expected = np.mean(factor**2 * power - 2 * factor * sigma + 1)
         found = [mse(config, linear(config, factor)) for config in (sliced, plain)]
-        np.testing.assert_allclose(found, expected, rtol=0.03 if reduced else 0.1)
+        np.testing.assert_allclose(found, expected, rtol=0.03 if reduced else 0.06)
     best, other = (mse(plain, make_params(plain, kind)) for kind in ("denoiser", "learned"))
     explicit = np.mean(power * (sigma / power) ** 2)  # of eps = 0 against sigma x_t / power
     assert other - best == pytest.approx(explicit, rel=0.05)

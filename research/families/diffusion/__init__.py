@@ -259,13 +259,13 @@ def _score_of_draws(
     """Energy distance of drawn images to those of a batch, and what the objective adds to it.
 
     As many are drawn as the batch has, of the same classes, in the fewest calls of the network that
-    the objective is for: 1, or its STEPS. It bounds no likelihood.
+    the objective is for: 1, or its `calls`. It bounds no likelihood.
     """
     of, x0, rows_B = objective(config), denoiser.pixels(batch["image"]), examples(batch)
     noise_key, sample_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, x0.shape)
     given = Conditions(None, denoiser.label_of(config, batch))
-    network, steps = drawn(config, params), of.STEPS(config) if hasattr(of, "STEPS") else 1
+    network, steps = drawn(config, params), of.calls(config) if hasattr(of, "calls") else 1
     y = of.sample(config, network, noise, sample_key, given, steps)
     y = jnp.clip(y, -1, 1) if config.model.discrete else y
     found = {"energy": energy_distance.between(y, x0, rows_B)}

@@ -17,7 +17,7 @@ and, where it needs them,
     sample(config, params, noise, key, given, steps) -> y [B, H, W, C] at gamma_min from standard
         normal noise, in at most `steps` calls, where it learns no denoiser for samplers to call.
         There is then no bound to score, and the energy distance to held-out images of what is
-        drawn stands in for it, in STEPS(config) calls, 1 by default
+        drawn stands in for it, in calls(config) of the network, 1 by default
     scores(config, params, noise, given) -> {name: [B]} of further such estimates, and
         more_kinds() -> {name: {"unit", "kind", "better"}} of them
 """

@@ -24,8 +24,8 @@ BOTH = ("generator", "fake")
 
 
 def default_model() -> dict[str, Any]:
-    """Its keys of `config.model`: those of denoising, for the fake network."""
-    return denoising.default_model()
+    """Its keys of `config.model`: how the fake network's errors are weighed."""
+    return weightings.default_model()
 
 
 def check(config: Any) -> None:

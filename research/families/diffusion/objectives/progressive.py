@@ -46,7 +46,7 @@ def check(config: Any) -> None:
         )
 
 
-def STEPS(config: Any) -> int:
+def calls(config: Any) -> int:
     """Calls of the network for an image."""
     return config.model.student_steps
 
