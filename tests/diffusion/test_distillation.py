@@ -102,7 +102,7 @@ def test_a_rectified_flow_is_straight():
 
 def test_the_pull_on_a_generator_is_toward_the_data():
     """With the score of what is generated it grows what is too narrow and shrinks what is wide."""
-    config = make_config("distribution_matching")
+    config = make_config("denoising")
     teacher, gammas = make_params(config, "denoiser"), jnp.linspace(LOW, HIGH, 100)
     pulls = []
     for variance in (C / 2, C, 2 * C):
@@ -120,7 +120,6 @@ def test_a_generator_finds_the_variance_of_the_data():
     teacher = make_params(make_config("denoising", degree=8), "denoiser")
     keys = jax.random.split(jax.random.key(0), 3)
     params = diffusion.init(config, keys[0])
-    params["generator"]["denoiser"] += 3.0  # of a start that is three times too wide
     batch, steps = make_batch(64), 500
     rates = {"generator": 0.01, "fake": 0.05}
     optimizer = optax.partition(
@@ -145,7 +144,7 @@ def test_a_generator_finds_the_variance_of_the_data():
         distribution_matching.sample(config, p["generator"], noise, keys[2], NOWHERE, 1)
         for p in (start[0], params)
     ]
-    assert float(drawn[0].var()) > 0.25 * C and float(drawn[1].var()) == pytest.approx(C, rel=0.1)
+    assert float(drawn[0].var()) < C / 10 and float(drawn[1].var()) == pytest.approx(C, rel=0.1)
 
 
 def test_energy_distance():

@@ -84,7 +84,7 @@ def small(objective: str) -> tuple[Any, Any]:
     config = shapes.diffusion(objective=objective)
     shape = jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0)))
     rng = np.random.default_rng(1)
-    draw = lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32)  # noqa: E731
+    draw = lambda leaf: jnp.asarray(0.15 * rng.normal(size=leaf.shape), jnp.float32)  # noqa: E731
     return config, jax.tree.map(draw, shape)
 
 
@@ -109,6 +109,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode():
 
 
 def test_slices_are_denoising_on_a_transformer():
+    """In expectation; from one key both see the same images, times and noise."""
     found = {}
     for objective in ("sliced_score_matching", "denoising"):
         config, params = small(objective)
@@ -119,9 +120,10 @@ def test_slices_are_denoising_on_a_transformer():
             return diffusion.loss(config, params, batch, key, jnp.int32(0))[1]["mse"]
 
         found[objective] = np.array([value(jax.random.key(seed)) for seed in range(24)])
-    (a, b), count = found.values(), 24
-    error = ((a.var() + b.var()) / count) ** 0.5
-    assert a.mean() == pytest.approx(b.mean(), abs=3.5 * error) and error < 0.05 * b.mean()
+    sliced, denoising = found.values()
+    difference = sliced - denoising
+    error = float(difference.std() / len(difference) ** 0.5)
+    assert abs(difference.mean()) < 3.5 * error and error < 0.1 * denoising.mean()
 
 
 def test_step_divergence_is_that_of_two_gaussians():
