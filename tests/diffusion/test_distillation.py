@@ -1,5 +1,6 @@
 """Students of a frozen teacher: progressive, reflow, distribution matching; what does not fit."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,20 +10,29 @@ import pytest
 from jax import numpy as jnp
 
 from research import config as configs
-from research import data, families, parts, trained
+from research import data, families, trained
 from research.errors import UserError
 from research.families import diffusion
 from research.families.diffusion import denoiser, drawing, energy_distance, flow_map
-from research.families.diffusion.objectives import distribution_matching, progressive, reflow
+from research.families.diffusion.objectives import (
+    distribution_matching,
+    mean_flow,
+    progressive,
+    reflow,
+)
 from research.families.diffusion.process import Process, along
 from research.models.conditions import Conditions
 from research.run import checkpoint, record
 from research.train import train
 from tests import shapes
-from tests.diffusion.test_flow_maps import HIGH, LOW, C, make_batch, make_config, make_params
+from tests.diffusion.test_flow_maps import HIGH, LOW, C, loss, make_batch, make_config, make_params
 from tests.toys import gaussian_map
 
 NOWHERE = Conditions(None)
+
+
+def compiled(function: Any, config: Any) -> Any:
+    return jax.jit(functools.partial(function, config))
 
 
 def fitted(config: Any, share: Any, gammas: Any) -> Any:
@@ -48,7 +58,7 @@ def test_a_step_of_a_progressive_student_is_two_of_its_teacher():
     teacher, gammas = make_params(config, "denoiser"), np.linspace(HIGH, LOW, 9)
     index_B = jnp.array([4, 3, 2, 1])
     y, given = jnp.ones((4, 1, 1, 1)), Conditions(jnp.asarray(gammas[:-1:2], jnp.float32))
-    x0, eps = progressive.target(config, teacher, y, given, index_B)
+    x0, eps = compiled(progressive.target, config)(teacher, y, given, index_B)
     two = [
         euler(a, b) * euler(b, c)
         for a, b, c in zip(gammas[::2], gammas[1::2], gammas[2::2], strict=False)
@@ -60,12 +70,12 @@ def test_a_step_of_a_progressive_student_is_two_of_its_teacher():
     shares = dict(zip(np.round(gammas[:-1:2], 3), np.asarray(x0[:, 0, 0, 0]), strict=True))
     levels = jnp.asarray(gammas[:-1:2], jnp.float32)
     student = fitted(config, lambda g: jnp.asarray([shares[round(float(v), 3)] for v in g]), levels)
-    value, _ = diffusion.loss(
-        config, student, make_batch(8), jax.random.key(0), jnp.int32(0), teacher
-    )
+    value, _ = loss(config, student, make_batch(8), jax.random.key(0), teacher)
     assert float(value) < 1e-8
     noise = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
-    found = progressive.sample(config, student, noise, jax.random.key(2), NOWHERE, 50)
+    found = jax.jit(
+        lambda noise: progressive.sample(config, student, noise, jax.random.key(2), NOWHERE, 50)
+    )(noise)
     expected = drawing.start(config, noise) * np.prod(two)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
@@ -75,7 +85,7 @@ def test_a_rectified_flow_is_straight():
     config = make_config("reflow", degree=24, teacher_steps=16)
     teacher = make_params(config, "denoiser")
     noise = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
-    x0, eps = reflow.pairs(config, teacher, noise, NOWHERE)
+    x0, eps = compiled(reflow.pairs, config)(teacher, noise, NOWHERE)
     last, high = float(np.exp(0.5 * LOW)), float(np.exp(0.5 * HIGH))
     start = drawing.start(config, noise)
     np.testing.assert_allclose(x0 + high * eps, start, atol=1e-5)
@@ -88,13 +98,9 @@ def test_a_rectified_flow_is_straight():
         return (factor - last * slope) / (factor + (s - last) * slope)
 
     student = fitted(config, share, jnp.linspace(LOW, HIGH, 400))
-    value, _ = diffusion.loss(
-        config, student, make_batch(8), jax.random.key(0), jnp.int32(0), teacher
-    )
-    bent, straight = (
-        float(reflow.straightness(config, each, noise, NOWHERE).mean())
-        for each in (teacher, student)
-    )
+    value, _ = loss(config, student, make_batch(8), jax.random.key(0), teacher)
+    straightness = compiled(reflow.straightness, config)
+    bent, straight = (float(straightness(p, noise, NOWHERE).mean()) for p in (teacher, student))
     assert float(value) < 1e-5 and straight < 1e-5 and bent > 1e-2
     once = reflow.sample(config, student, noise, jax.random.key(2), NOWHERE, 1)
     np.testing.assert_allclose(once, factor * start, atol=2e-3)
@@ -104,13 +110,13 @@ def test_the_pull_on_a_generator_is_toward_the_data():
     """With the score of what is generated it grows what is too narrow and shrinks what is wide."""
     config = make_config("denoising")
     teacher, gammas = make_params(config, "denoiser"), jnp.linspace(LOW, HIGH, 100)
-    pulls = []
+    difference, pulls = compiled(distribution_matching.difference, config), []
     for variance in (C / 2, C, 2 * C):
         fake = fitted(config, lambda g, v=variance: v / (v + jnp.exp(g)), gammas)
         x = variance**0.5 * jax.random.normal(jax.random.key(0), (64, 8, 8, 1))
         eps = jax.random.normal(jax.random.key(1), x.shape)
         given = Conditions(jnp.linspace(LOW, HIGH, 64))
-        change = distribution_matching.difference(config, fake, teacher, x, eps, given)
+        change = difference(fake, teacher, x, eps, given)
         pulls.append(float(jnp.mean(change * x)))
     assert pulls[0] < -0.01 and pulls[2] > 0.01 and abs(pulls[1]) < 1e-4
 
@@ -229,9 +235,8 @@ def test_a_teacher_of_another_family_or_kernel_is_refused(tmp_path):
         families.check(config, data.outline(config.data))
     config = shapes.diffusion(objective="mean_flow")
     config.hardware.attention = "chunked"
-    machine = parts.Machine({"sequence": 1}, "cpu", lambda: 16)
     with pytest.raises(UserError, match="attention='chunked' must be 'dense'"):
-        parts.check_hardware(diffusion, config, machine)
+        mean_flow.check_hardware(config, None)
 
 
 def test_both_networks_begin_as_the_teacher():

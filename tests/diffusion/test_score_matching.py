@@ -13,12 +13,11 @@ from research.families.diffusion import bound, denoiser, drawing, process, sampl
 from research.models import numerics
 from research.models.conditions import Conditions
 from tests import shapes
-from tests.diffusion.test_flow_maps import C, make_batch, make_config, make_params
+from tests.diffusion.test_flow_maps import C, loss, make_batch, make_config, make_params
 
 
 def mse(config: Any, params: Any, rows: int = 256, key: int = 0) -> float:
-    found = diffusion.loss(config, params, make_batch(rows), jax.random.key(key), jnp.int32(0))
-    return float(found[1]["mse"])
+    return float(loss(config, params, make_batch(rows), jax.random.key(key))[1]["mse"])
 
 
 def linear(config: Any, factor: float) -> Any:
@@ -31,7 +30,7 @@ def test_denoising_a_score_is_the_loss_of_ncsn():
     """sigma^2 |s(x + sigma eps) + eps / sigma|^2 (Song & Ermon 2019, eqs. 5 and 6), to the bit."""
     config = make_config("denoising", process="ve", prediction="score", loss_weighting="eps")
     batch, key = make_batch(), jax.random.key(5)
-    value, _ = diffusion.loss(config, linear(config, -0.7), batch, key, jnp.int32(0))
+    value, _ = loss(config, linear(config, -0.7), batch, key)
     time_key, noise_key, *_ = jax.random.split(key, 4)
     times_B = process.stratified_times(time_key, (32,))
     sigma = jnp.exp(0.5 * denoiser.make_schedule(config)(times_B)[0])[:, None, None, None]
@@ -131,18 +130,19 @@ def test_step_divergence_is_that_of_two_gaussians():
     gamma_t, gamma_s = jnp.array([1.0, -2.0]), jnp.array([0.5, -4.0])
     x0, guess = jnp.full((2, 2, 2, 1), 0.4), jnp.full((2, 2, 2, 1), 0.1)
     place = jnp.full((2, 2, 2, 1), 0.3)
-    found = bound.step_divergence(gamma_t, gamma_s, x0, guess, place)
+    divergence = jax.jit(bound.step_divergence)
+    found = divergence(gamma_t, gamma_s, x0, guess, place)
     t, s = np.exp(np.float64(gamma_t)), np.exp(np.float64(gamma_s))  # variances of y
     share, true = 1 - s / t, (1 - s / t) * s
     widest = true * (t / (1 + t)) / (s / (1 + s))
     wide = np.exp(0.65 * np.log(widest) + 0.35 * np.log(true))
     expected = 0.5 * (np.log(wide / true) + (true + (share * 0.3) ** 2) / wide - 1)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    exact = bound.step_divergence(gamma_t, gamma_s, x0, x0, -jnp.ones_like(x0))
+    exact = divergence(gamma_t, gamma_s, x0, x0, -jnp.ones_like(x0))
     np.testing.assert_allclose(exact, 0, atol=1e-6)
 
     def total(guess, place):
-        return bound.step_divergence(gamma_t, gamma_s, x0, guess, place).sum()
+        return divergence(gamma_t, gamma_s, x0, guess, place).sum()
 
     to_mean, to_place = jax.grad(total, (0, 1))(guess, place)
     assert not np.any(to_mean) and np.all(to_place != 0)
