@@ -111,10 +111,10 @@ def loss(
 
 def _two_times(config: Any, key: Array, batch: int) -> tuple[Array, Array]:
     """-log SNR from where and until where, each [batch]; the same for those that do not jump."""
-    first_key, second_key, chosen_key = jax.random.split(key, 3)
+    first_key, second_key, order_key, chosen_key = jax.random.split(key, 4)
     path = denoiser.make_schedule(config)
     a_B, b_B = (path(stratified_times(k, (batch,)))[0] for k in (first_key, second_key))
-    b_B = jax.random.permutation(second_key, b_B)
+    b_B = jax.random.permutation(order_key, b_B)
     gamma_B, until_B = jnp.maximum(a_B, b_B), jnp.minimum(a_B, b_B)
     jumps_B = jax.random.bernoulli(chosen_key, config.model.jumps, (batch,))
     # One that stays is drawn as the schedule has it, not as the later of two times.
