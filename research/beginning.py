@@ -17,7 +17,7 @@ import jax
 from ml_collections import ConfigDict
 from orbax.checkpoint import CheckpointManager
 
-from research import programs
+from research import families, programs
 from research.errors import UserError, nearest
 from research.optim.roles import path_name
 from research.optim.settings import matches
@@ -102,7 +102,9 @@ def _fresh(config: ConfigDict, program: programs.Programs) -> dict[str, Any]:
     """A state with nothing behind it, in which `config.init_from` took the place of chance."""
     fresh, chosen = program.init(jax.random.key(config.seed)), config.init_from
     if chosen.run:
-        theirs = _params(config, chosen.run)
+        theirs, family = _params(config, chosen.run), families.load(config.family)
+        if hasattr(family, "adopted"):
+            theirs = family.adopted(config, theirs)
         params = _transplant(fresh["params"], theirs, chosen.run, chosen.parts, "run")
         fresh = program.begin(params)
     if chosen.reference:

@@ -21,6 +21,8 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     reference(config, params) -> parameters that lie frozen beside the trained ones, made from
         those that training begins with or filled by config.init_from.reference, or None; `loss`
         then takes them as `reference`
+    adopted(config, params) -> the parameters of the run that config.init_from.run names, as this
+        one names its own, where these are several networks
     PARTS -> the parts it is made of, such as {"network": table} (`research.parts`)
     positions(config) -> how many positions the network processes for one example, where these
         are not the tokens of a text

@@ -20,13 +20,15 @@ class TimeEmbedding(nn.Module):
 
     model: Any  # FrozenConfigDict
     dtype: Any
+    scale: float = 1.0  # of the output at initialisation
 
     @nn.compact
     def __call__(self, gamma_B: jax.Array) -> jax.Array:
         model, width = self.model, (self.model.width,)
         x = sinusoids(place(model, gamma_B), model.time_features)
         x = Dense(width, ("input", "mlp"), True, dtype=self.dtype, name="in")(x)
-        return Dense(width, ("mlp", "embed"), True, dtype=self.dtype, name="out")(jax.nn.silu(x))
+        out = Dense(width, ("mlp", "embed"), True, self.scale, self.dtype, name="out")
+        return out(jax.nn.silu(x))
 
 
 def label_vector(module: nn.Module, model: Any, given: Conditions, dtype: Any) -> jax.Array | None:
@@ -42,7 +44,9 @@ def label_vector(module: nn.Module, model: Any, given: Conditions, dtype: Any) -
 
 
 def vectors(module: nn.Module, model: Any, given: Conditions, dtype: Any) -> list[jax.Array]:
-    """The vector of time and, where there are classes, that of the label, each [B, D]."""
+    """The vectors of time, of the time until which a map goes, and of the label, each [B, D]."""
     found = [TimeEmbedding(model, dtype, name="time")(given.gamma_B)]
+    if given.until_B is not None:
+        found.append(TimeEmbedding(model, dtype, 0.0, name="until")(given.until_B))
     label_BxD = label_vector(module, model, given, dtype)
     return found if label_BxD is None else [*found, label_BxD]

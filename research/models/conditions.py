@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
-
 
 class Conditions(NamedTuple):
     """How noisy an image is, and what is known of it; None is what a network is not given.
@@ -16,7 +14,7 @@ class Conditions(NamedTuple):
         image_BxHxWxC: an image that the noisy one is to follow, float in its range.
     """
 
-    gamma_B: jax.Array
+    gamma_B: Any
     label_B: Any = None
     until_B: Any = None
     text_BxS: Any = None

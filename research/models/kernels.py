@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research import mesh
 from research.errors import UserError
 from research.mesh import joined, strided
-from research.models import positions
+from research.models import numerics, positions
 from research.parts import Machine, check_choice
 
 TILE = 128  # positions of the smallest tile of TPU's kernel
@@ -164,11 +164,17 @@ def _gradients(w_BxNxRxS, q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, y_BxNxRxV, g):
     return q_gradient, k_gradient, v_gradient
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def dense(
     q_BxNxRxK: jax.Array, k_BxNxSxK: jax.Array, v_BxNxSxV: jax.Array, places: Places, rule: Rule
 ) -> tuple[jax.Array, jax.Array]:
     """Softmax attention that keeps its weights for the backward pass."""
+    if numerics.FORWARDS.get():
+        return _dense_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule)[0]
+    return _dense(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _dense(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule):
     return _dense_forward(q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, places, rule)[0]
 
 
@@ -185,7 +191,7 @@ def _dense_backward(rule, saved, g):
     return *_gradients(w_BxNxRxS, q_BxNxRxK, k_BxNxSxK, v_BxNxSxV, y_BxNxRxV, g), None
 
 
-dense.defvjp(_dense_forward, _dense_backward)
+_dense.defvjp(_dense_forward, _dense_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

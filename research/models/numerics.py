@@ -1,15 +1,34 @@
 """Every product with a weight and every convolution: the one place where numerics are chosen."""
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 from jax import lax
 
+FORWARDS = contextvars.ContextVar("FORWARDS", default=False)
+
+
+@contextlib.contextmanager
+def forwards() -> Iterator[None]:
+    """Trace a network in here that `jax.jvp` goes through: rules for going back are left out."""
+    token = FORWARDS.set(True)
+    try:
+        yield
+    finally:
+        FORWARDS.reset(token)
+
+
+def dot(x: jax.Array, w_IxO: jax.Array) -> jax.Array:
+    """x [..., I] @ w [I, O]."""
+    return x @ w_IxO if FORWARDS.get() else _dot(x, w_IxO)
+
 
 @jax.custom_vjp
-def dot(x: jax.Array, w_IxO: jax.Array) -> jax.Array:
-    """x [..., I] @ w [I, O], with both gradients contracted in place.
+def _dot(x: jax.Array, w_IxO: jax.Array) -> jax.Array:
+    """The product, with both gradients contracted in place.
 
     The default gradient of w transposes a whole activation first on CPU (1.3x the step time). A
     frozen w has no gradient at all: neither its product nor what that would keep of x.
@@ -35,7 +54,7 @@ def _dot_backward(saved: tuple[jax.Array | None, jax.Array], g: Any) -> tuple:
     return x_gradient, lax.optimization_barrier(lax.dot_general(g, x, ((rows, rows), ((), ())))).T
 
 
-dot.defvjp(_dot_forward, _dot_backward, symbolic_zeros=True)
+_dot.defvjp(_dot_forward, _dot_backward, symbolic_zeros=True)
 
 
 def dot_experts(x_BxExMxI: jax.Array, w_ExIxO: jax.Array) -> jax.Array:

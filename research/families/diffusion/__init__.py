@@ -5,7 +5,6 @@ of noisy images and what is predicted), `denoiser` (the network), `objectives` (
 `bound` (Kingma 2021), `samplers` and `drawing`. The network and the objective are parts.
 """
 
-import sys
 from typing import Any
 
 import jax
@@ -19,11 +18,12 @@ from research.errors import UserError
 from research.families.diffusion import (
     bound,
     denoiser,
+    energy_distance,
     image_conditions,
     samplers,
     schedule,
 )
-from research.families.diffusion.denoiser import NETWORKS, make_process, make_schedule
+from research.families.diffusion.denoiser import NETWORKS, drawn, make_process, make_schedule
 from research.families.diffusion.drawing import REQUESTS, film, sample
 from research.families.diffusion.objectives import OBJECTIVES
 from research.families.diffusion.objectives.denoising import examples
@@ -31,11 +31,12 @@ from research.families.diffusion.process import PREDICTIONS, SCALES
 from research.families.diffusion.step_schedules import STEP_SCHEDULES
 from research.families.diffusion.weightings import WEIGHTINGS
 from research.models import common
-from research.parts import check_choice, part
+from research.parts import check_choice
 
 __all__ = [
     "PARTS",
     "REQUESTS",
+    "adopted",
     "axes",
     "check",
     "default_evaluation",
@@ -155,6 +156,18 @@ def check(config: Any, spec: dict[str, Any]) -> None:
             )
     check_guidance(config)
     make_schedule(config)
+    of = objective(config)
+    conditioned = config.model.text_vocab or config.model.image_condition != "none"
+    if conditioned and config.model.objective != "denoising":
+        raise UserError(
+            f"config.model.objective={config.model.objective!r} is told of classes alone: set "
+            "config.model.text_vocab=0 and image_condition='none', or use objective 'denoising'"
+        )
+    if config.get("init_from", {}).get("reference") and not hasattr(of, "reference"):
+        raise UserError(
+            f"config.init_from.reference={config.init_from.reference}: objective "
+            f"{config.model.objective!r} keeps no reference"
+        )
 
 
 def check_guidance(config: Any) -> None:
@@ -253,19 +266,23 @@ def _check_text(config: Any, spec: dict[str, Any]) -> None:
 
 def objective(config: Any) -> Any:
     """What the network learns: the part that `config.model.objective` names."""
-    return part(sys.modules[__name__], "objective", config.model)
+    return denoiser.objective(config.model.objective)
 
 
 def init(config: Any, key: Array) -> common.Params:
     """Parameters as a nested dict; the network's output starts at zero."""
-    module, inputs = denoiser.network(config)
-    return common.init(module, key, *inputs)
+    return getattr(objective(config), "init", denoiser.init)(config, key)
 
 
 def axes(config: Any) -> common.Params:
     """Logical axis names of every parameter, a tree like `init`'s."""
-    module, inputs = denoiser.network(config)
-    return common.logical_axes(module, *inputs)
+    return getattr(objective(config), "axes", denoiser.axes)(config)
+
+
+def adopted(config: Any, params: common.Params) -> common.Params:
+    """Another run's parameters as this one's objective begins with them."""
+    of = objective(config)
+    return of.adopted(params) if hasattr(of, "adopted") else params
 
 
 def positions(config: Any) -> int:
@@ -296,11 +313,14 @@ def score(
 ) -> dict[str, dict[str, Array]]:
     """Variational bound of the rows not masked: summed bits and number of dimensions.
 
+    An objective that learns no denoiser is scored by what it draws: see `_score_of_draws`.
     Each image is seen at `evaluation.time_samples` times spread evenly over log-SNR; the
     continuous bound depends on the schedule's ends only, so it is integrated along a straight
     line. `evaluation.time_steps` > 0 gives the bound of the process with that many steps of the
     schedule instead. Deterministic given `key`. With labels it bounds -log p(image | label).
     """
+    if hasattr(objective(config), "sample"):
+        return _score_of_draws(config, params, batch, key)
     model, image = config.model, batch["image"]
     x0, num_steps = denoiser.pixels(image), config.evaluation.time_steps
     path = make_schedule(config)
@@ -316,8 +336,34 @@ def score(
     return {"bound": bits}
 
 
+def _score_of_draws(
+    config: Any, params: common.Params, batch: dict[str, Array], key: Array
+) -> dict[str, dict[str, Array]]:
+    """Energy distance of drawn images to those of a batch, and what the objective adds to it.
+
+    As many are drawn as the batch has, of the same classes, in the fewest calls of the network that
+    the objective is for: 1, or its `calls`. It bounds no likelihood.
+    """
+    of, x0, rows_B = objective(config), denoiser.pixels(batch["image"]), examples(batch)
+    noise_key, sample_key = jax.random.split(key)
+    noise = jax.random.normal(noise_key, x0.shape)
+    given = denoiser.known(config, batch, sample_key)
+    network, steps = drawn(config, params), of.calls(config) if hasattr(of, "calls") else 1
+    y = of.sample(config, network, noise, sample_key, given, steps)
+    y = jnp.clip(y, -1, 1) if config.model.discrete else y
+    found = {"energy": energy_distance.between(y, x0, rows_B)}
+    if hasattr(of, "scores"):
+        for name, each_B in of.scores(config, network, noise, given).items():
+            found[name] = {"total": jnp.sum(rows_B * each_B), "count": jnp.sum(rows_B)}
+    return found
+
+
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:
     """What `score` measures."""
+    of = objective(config)
+    if hasattr(of, "sample"):
+        energy = {"unit": "energy distance", "kind": "estimate", "better": "lower"}
+        return {"energy": energy, **getattr(of, "more_kinds", dict)()}
     return {"bound": {"unit": "bits/dim", "kind": "upper bound", "better": "lower"}}
 
 
@@ -332,5 +378,8 @@ def activations(
     gamma_B, of = jnp.zeros(len(x0)), make_process(config)
     x_t = of.add_noise(x0, jax.random.normal(key, x0.shape), gamma_B)
     given = denoiser.known(config, batch, jax.random.fold_in(key, 1))._replace(gamma_B=gamma_B)
-    x_BxLxD, (output, _) = common.stream(module, params, *denoiser.seen(config, x_t, given))
+    if getattr(objective(config), "TWO_TIMES", False):
+        given = given._replace(until_B=gamma_B)
+    seen = denoiser.seen(config, x_t, given)
+    x_BxLxD, (output, _) = common.stream(module, drawn(config, params), *seen)
     return {"stream": x_BxLxD, "output": output}

@@ -9,6 +9,7 @@ from jax import Array
 from ml_collections import FrozenConfigDict
 
 from research.families.diffusion import bound, image_conditions, schedule
+from research.families.diffusion.objectives import OBJECTIVES
 from research.families.diffusion.process import Process
 from research.models import common
 from research.models.conditions import Conditions
@@ -28,6 +29,22 @@ NETWORKS = {
 def part(config: Any) -> ModuleType:
     """The module that `config.model.network` names."""
     return load("model.network", config.model.network, NETWORKS)
+
+
+def objective(name: str) -> ModuleType:
+    """The objective `name`: one of OBJECTIVES, or the dotted path of a module."""
+    return load("model.objective", name, OBJECTIVES, ("loss",))
+
+
+def objective_keys(name: str) -> set[str]:
+    """The keys of `config.model` that are of an objective."""
+    return set(getattr(objective(name), "default_model", dict)())
+
+
+def drawn(config: Any, params: common.Params) -> common.Params:
+    """Of `params` the network that images are drawn with."""
+    of = objective(config.model.objective)
+    return of.drawn(params) if hasattr(of, "drawn") else params
 
 
 def make_schedule(config: Any) -> schedule.Schedule:
@@ -50,8 +67,12 @@ def make_process(config: Any) -> Process:
     return Process(model.process, model.prediction, model.data_std, model.scale_input)
 
 
-def network(config: Any) -> tuple[Any, tuple[Array, Conditions]]:
-    """The Flax module that `config.model` names, and inputs of the right shapes to start it."""
+def network(config: Any, two_times: bool | None = None) -> tuple[Any, tuple[Array, Conditions]]:
+    """The Flax module that `config.model` names, and inputs of the right shapes to start it.
+
+    Args:
+        two_times: whether it is given both ends of a step; None is as its objective has it.
+    """
     model = FrozenConfigDict(config.model)
     *space, channels = model.image_shape
     image, inputs = None, channels * (1 + model.self_conditioning)
@@ -61,10 +82,25 @@ def network(config: Any) -> tuple[Any, tuple[Array, Conditions]]:
         inputs += image_conditions.channels(model)
     label = jnp.zeros(1, jnp.int32) if model.num_classes else None
     text = jnp.zeros((1, model.text_length), jnp.int32) if model.text_vocab else None
+    if two_times is None:
+        two_times = getattr(objective(model.objective), "TWO_TIMES", False)
+    until = jnp.zeros(1) if two_times else None
     outputs = channels * (1 + model.learned_variance)
     module = part(config).build(model, FrozenConfigDict(config.hardware), outputs)
-    given = Conditions(jnp.zeros(1), label, text_BxS=text, image_BxHxWxC=image)
+    given = Conditions(jnp.zeros(1), label, until, text, image)
     return module, (jnp.zeros((1, *space, inputs)), given)
+
+
+def init(config: Any, key: Array) -> common.Params:
+    """Parameters of one network as a nested dict; its output starts at zero."""
+    module, inputs = network(config)
+    return common.init(module, key, *inputs)
+
+
+def axes(config: Any, two_times: bool | None = None) -> common.Params:
+    """Logical axis names of every parameter of one network, a tree like `init`'s."""
+    module, inputs = network(config, two_times)
+    return common.logical_axes(module, *inputs)
 
 
 def pixels(image: Array) -> Array:

@@ -11,6 +11,7 @@ from jax import Array
 from ml_collections import FrozenConfigDict
 
 from research import families
+from research.errors import UserError
 from research.families.diffusion import bound, denoiser, editing, image_conditions, samplers
 from research.families.diffusion.guidance import Guidance, along_classifier, push
 from research.families.diffusion.process import Process, along
@@ -252,6 +253,13 @@ def _drawn(
     noise_key, walk_key = jax.random.split(draw_key)
     noise = jax.random.normal(noise_key, (num, *config.model.image_shape))
     noise = editing.between(noise[0], noise[-1], jnp.linspace(0, 1, num)) if path else noise
+    params = denoiser.drawn(config, params)
+    if hasattr(denoiser.objective(config.model.objective), "sample"):
+        _check_map(config, guide, asked, filmed)
+        known = _known(config, jnp.asarray(label), text, {})
+        used = {name: config[name] for name in ("model", "hardware")}
+        steps = config.sampling.steps
+        return mapped(FrozenConfigDict(used), params, noise, walk_key, known, steps)
     request, used = _request(config, jnp.asarray(label), text, guide, asked)
     skipped = config.sampling.steps - round(strength * config.sampling.steps)
     if skipped == config.sampling.steps:
@@ -260,6 +268,25 @@ def _drawn(
     walk = make_walk(config, skipped, room=1 if filmed else ROOM)
     guiding = None if guide is None else FrozenConfigDict(guide[0])
     return draw(used, params, noise, walk_key, request, walk, guiding, filmed)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "steps"))
+def mapped(
+    config: Any, params: common.Params, noise: Array, key: Array, known: Conditions, steps: int
+) -> Array:
+    """y at gamma_min of a frozen config whose objective learned a map, in at most `steps` calls."""
+    of = denoiser.objective(config.model.objective)
+    return of.sample(config, params, noise, key, known, steps)
+
+
+def _check_map(config: Any, guide: Any, asked: dict[str, Any], filmed: bool) -> None:
+    """Raise UserError for what a map from noise to images, which denoises nothing, cannot do."""
+    given = [key for key in asked if asked[key] is not None]
+    if given or guide or filmed or config.sampling.guidance != 1:
+        raise UserError(
+            f"config.model.objective={config.model.objective!r} maps noise to images and denoises "
+            "nothing: it has no guidance, edits or films"
+        )
 
 
 def _request(

@@ -7,6 +7,7 @@ does not depend on the schedule (Kingma & Gao 2023); the others are as their pap
 the schedule's own density of times.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -50,12 +51,32 @@ def _edm(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
     return 1 + jnp.exp(gamma) / process.data_std**2
 
 
+def _truncated_snr(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
+    """max(SNR, 1) on x_0, which few steps of noise alone still have to find (Salimans 2022)."""
+    return jnp.maximum(1.0, jnp.exp(gamma))
+
+
+def _unit(prediction: str) -> Weigh:
+    """Unit weight on the error of `prediction`, whatever the network predicts.
+
+    That of "eps" is sigma^2 on a score (Song & Ermon 2019, eq. 6); that of "velocity", a network of
+    x_0 that is asked for straight paths (Li & He 2025).
+    """
+
+    def weigh(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
+        return 1 / dataclasses.replace(process, prediction=prediction).eps_error_weight(gamma)
+
+    return weigh
+
+
 WEIGHTINGS: dict[str, Weigh | None] = {
     "simple": None,
     "bound": _bound,
     "sigmoid": _sigmoid,
     "min_snr": _min_snr,
     "edm": _edm,
+    "truncated_snr": _truncated_snr,
+    **{name: _unit(name) for name in ("eps", "x0", "v", "velocity")},
 }
 
 
@@ -71,3 +92,8 @@ def of_output(model: Any, process: Process, gamma: Array, slope: Array) -> Array
     if weigh is None:
         return jnp.ones_like(gamma)
     return weigh(model, process, gamma, slope) * process.eps_error_weight(gamma)
+
+
+def of_eps(model: Any, process: Process, gamma: Array, slope: Array) -> Array:
+    """The weight of a squared error of eps, [batch]."""
+    return of_output(model, process, gamma, slope) / process.eps_error_weight(gamma)
