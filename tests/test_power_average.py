@@ -219,6 +219,7 @@ def test_what_cannot_be_asked(run, plain, tmp_path):
     trained.load(broken, 0.07)
 
 
+@pytest.mark.slow
 def test_a_branch_has_the_averages_of_the_whole_run(tmp_path):
     """Its trunk kept the first of its snapshots; without the trunk fewer widths can be made."""
     flags = (f"--config.train.ema_widths={WIDTHS[0]},{WIDTHS[1]}", "--config.log_steps=20")

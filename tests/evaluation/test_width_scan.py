@@ -82,9 +82,9 @@ def test_the_interval_is_of_differences(run, monkeypatch):
 def test_the_vertex_of_a_parabola():
     widths = np.geomspace(0.03, 0.2, 12)
     values = 2 + (np.log(widths) - math.log(0.08)) ** 2
-    assert width_scan.vertex(widths, values) == pytest.approx(0.08, rel=1e-9)
-    assert width_scan.vertex(widths, widths) == widths[0]
-    assert width_scan.vertex(widths, -widths) == widths[-1]
+    assert width_scan.vertex(widths.tolist(), values) == pytest.approx(0.08, rel=1e-9)
+    assert width_scan.vertex(widths.tolist(), widths) == widths[0]
+    assert width_scan.vertex(widths.tolist(), -widths) == widths[-1]
 
 
 def test_what_scores_no_batches_is_refused(run, monkeypatch, capsys):
