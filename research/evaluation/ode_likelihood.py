@@ -23,6 +23,7 @@ from jax import numpy as jnp
 
 from research.errors import UserError
 from research.evaluation.intervals import Estimate, Z
+from research.families import diffusion
 from research.families.diffusion import denoiser
 from research.models.conditions import Conditions
 
@@ -36,6 +37,11 @@ def check(config: Any, spec: dict[str, Any]) -> None:
         raise UserError(
             "config.evaluation.evaluators: 'ode_likelihood' follows the flow of family "
             f"'diffusion', which config.family={config.family!r} has not"
+        )
+    if not getattr(diffusion.objective(config), "BOUND", True):
+        raise UserError(
+            "config.evaluation.evaluators: 'ode_likelihood' follows what a network denoises, and "
+            f"config.model.objective={config.model.objective!r} denoises nothing"
         )
 
 
@@ -128,13 +134,13 @@ def _slope(
     field: Field, probes: Array, state: tuple[Array, Array], gamma: Array
 ) -> tuple[Array, Array]:
     """dy / d gamma, and the divergence of it as the probes see it, [B]."""
-    y, _ = state
-    change, push = jax.linearize(lambda y: field(y, gamma), y)
-    axes = tuple(range(1, y.ndim))
+    y, axes = state[0], tuple(range(1, state[0].ndim))
 
-    def add(sum_B: Array, probe: Array) -> tuple[Array, None]:
+    def add(carry: tuple[Array, Array], probe: Array) -> tuple[tuple[Array, Array], None]:
         probe = jnp.broadcast_to(probe, y.shape)
-        return sum_B + jnp.sum(probe * push(probe), axes), None
+        change, pushed = jax.jvp(lambda y: field(y, gamma), (y,), (probe,))
+        return (change, carry[1] + jnp.sum(probe * pushed, axes)), None
 
-    sum_B, _ = jax.lax.scan(add, jnp.zeros(len(y), y.dtype), probes)
+    start = y, jnp.zeros(len(y), y.dtype)
+    (change, sum_B), _ = jax.lax.scan(add, start, probes)
     return change, sum_B / len(probes)

@@ -11,6 +11,7 @@ from jax.scipy.special import logsumexp
 from research.data.sources import gaussian_mixture
 from research.errors import UserError
 from research.evaluation import ode_likelihood
+from research.families.diffusion.objectives import denoising
 from tests.diffusion.test_diffusion_family import make_batch, make_config, silent_params
 
 DATA = gaussian_mixture.DEFAULTS | dict(resolution=4, components=3, rank=2)
@@ -44,7 +45,7 @@ def make_mixture():
         x0 = jnp.asarray(images, jnp.float64)
         probes = ode_likelihood.make_probes(jax.random.key(0), x0.shape, 0)
         density = jax.jit(
-            lambda x0: ode_likelihood.log_density(exact_field(), x0, ENDS, 160, probes)
+            lambda x0: ode_likelihood.log_density(exact_field(), x0, ENDS, 640, probes)
         )
         return x0, gaussian_mixture.log_density(DATA, images), np.asarray(density(x0))
 
@@ -128,8 +129,13 @@ def test_a_silent_network_says_a_normal_distribution(discrete):
     assert kind == ("upper bound" if discrete else "estimate")
 
 
-def test_other_families_are_refused():
+def test_what_has_no_flow_is_refused(monkeypatch):
     config = make_config()
+    config.family = "diffusion"
+    ode_likelihood.check(config, {})
+    monkeypatch.setattr(denoising, "BOUND", False, raising=False)
+    with pytest.raises(UserError, match="objective='denoising' denoises nothing"):
+        ode_likelihood.check(config, {})
     config.family = "autoregressive"
     with pytest.raises(UserError, match="family 'diffusion', which config.family='autoregressive'"):
         ode_likelihood.check(config, {})
