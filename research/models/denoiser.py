@@ -16,8 +16,8 @@ from research.errors import UserError
 from research.models import decoder, pixels, transformer
 from research.models.attention import IN_ORDER, Where
 from research.models.common import look_up, parameter
+from research.models.condition_embedding import TimeEmbedding
 from research.models.decoder import Decoder
-from research.models.dit import TimeEmbedding
 from research.parts import Machine, check_choice, layers
 
 PARTS = decoder.PARTS

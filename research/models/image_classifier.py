@@ -10,7 +10,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from research.errors import UserError
 from research.models import transformer
 from research.models.common import Dense, Norm
-from research.models.dit import TimeEmbedding, grid_positions, patchify
+from research.models.condition_embedding import TimeEmbedding
+from research.models.dit import grid_positions, patchify
 from research.models.transformer import Stack
 
 PARTS = transformer.PARTS
