@@ -61,7 +61,7 @@ def small(tmp_path_factory):
 
 def test_it_tells_held_out_characters_of_small_fonts(features, small):
     both, category, style, bits = accuracies(features, small, "test")
-    assert both > 0.6 and category > 0.7 and style > 0.8 and bits < 3
+    assert both > 0.4 and category > 0.5 and style > 0.5 and bits < np.log2(468) / 2
 
 
 def test_real_characters_are_nearer_to_others_than_noise(features, small):
