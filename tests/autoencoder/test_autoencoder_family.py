@@ -114,7 +114,9 @@ def test_a_latent_of_the_prior_is_the_bound(kind):
     assert float(nats_B.sum()) + prior.sum() == pytest.approx(bound, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["vq", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("kl", "fsq"))]
+)
 def test_a_step_measures_the_latent(kind):
     """The first batch counts whole: its latents then have mean 0 a channel and deviation 1."""
     config = shapes.autoencoder(bottleneck=kind, discrete=True)
