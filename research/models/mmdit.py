@@ -78,7 +78,7 @@ def build(model: FrozenConfigDict, hardware: FrozenConfigDict, channels: int) ->
 class JointBlock(nn.Module):
     """Both streams, [B, S, D] and [B, L, D], through attention to both and their own perceptrons.
 
-    The last block has nothing to make of the text, of which it reads keys and values only.
+    The last block makes nothing of the text, of which it needs keys and values only.
     """
 
     model: FrozenConfigDict
@@ -105,7 +105,7 @@ class JointBlock(nn.Module):
             return constrain(y, "batch", "length", None)
 
         each = [
-            self._heads(name, read(name, "attention", x, 0))
+            self._heads(name, read(name, "attention", x, 0), goes_on[name])
             for name, x in zip(STREAMS, streams, strict=True)
         ]
         q, k, v = (jnp.concatenate(both, 2) for both in zip(*each, strict=True))
@@ -133,18 +133,17 @@ class JointBlock(nn.Module):
         return [changes[:, None, index] for index in range(count)]
 
     @nn.nowrap
-    def _heads(self, name: str, x_BxLxD: jax.Array) -> list[jax.Array]:
-        """Queries, keys and values of a stream, each [B, N, L, K]."""
+    def _heads(self, name: str, x_BxLxD: jax.Array, goes_on: bool) -> list[jax.Array]:
+        """Queries, keys and values of a stream, each [B, N, L, K]; queries count if it goes on."""
         model, heads = self.model, self.model.num_heads
         features, axes = (heads, 3, model.width // heads), ("embed", "heads", None, "head_dim")
         qkv = Dense(features, axes, model.bias, dtype=self.dtype, name=f"{name}_qkv")(x_BxLxD)
         qkv = constrain(qkv, "batch", "length", "heads", None, None)
         q, k, v = (qkv[:, :, :, each].swapaxes(1, 2) for each in range(3))
+        if model.qk_norm and goes_on:
+            q = Norm("rmsnorm", name=f"{name}_query_norm")(q)
         if model.qk_norm:
-            q, k = (
-                Norm("rmsnorm", name=f"{name}_{kind}_norm")(x)
-                for kind, x in (("query", q), ("key", k))
-            )
+            k = Norm("rmsnorm", name=f"{name}_key_norm")(k)
         return [q, k, v]
 
 
