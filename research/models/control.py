@@ -101,10 +101,8 @@ class ControlledStack(nn.Module):
         dtype, count = jnp.dtype(hardware.compute_dtype), depth(self.model)
         x = constrain(x_BxLxD.astype(dtype), "batch", "residual", None)
         given = (None if condition is None else condition.astype(dtype), where, None, memory_BxSxD)
-        kinds = [
-            kind(model, *rest, hardware.attention, dtype, parent=None)
-            for kind, rest in ((Block, (False,)), (Copy, ()))
-        ]
+        of: Any = ((Block, (False,)), (Copy, ()))
+        kinds = [kind(model, *rest, hardware.attention, dtype, parent=None) for kind, rest in of]
         trunk: Any = declared(self, "blocks", drawn_layers, model, kinds[:1], x, given)
         few = FrozenConfigDict({**model, "depth": count})
         found: Any = declared(self, "control", _unchanged, few, kinds[1:], x, given)

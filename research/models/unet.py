@@ -305,7 +305,7 @@ class Trunk(nn.Module):
             features, name = (x.shape[-1],), f"control_out_{index}"
             return x + Dense(features, ("embed", None), True, 0.0, dtype, name=name)(other)
 
-        pairs = zip([made, *seen], [last, *others], strict=True)
+        pairs: Any = zip([made, *seen], [last, *others], strict=True)
         made, *seen = (added(index, *pair) for index, pair in enumerate(pairs))
         return made, seen
 
@@ -326,7 +326,8 @@ class UNet(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         model, dtype = self.model, jnp.dtype(self.hardware.compute_dtype)
         wide = FrozenConfigDict({**model, "width": 4 * model.width})
-        told_BxD = sum(condition_embedding.vectors(self, wide, given, dtype))
+        first, *others = condition_embedding.vectors(self, wide, given, dtype)
+        told_BxD = sum(others, first)
         how: dict[str, Any] = dict(bias=True, dtype=dtype)
         width = model.width * model.channel_multipliers[0]
         into = ("input", "embed")

@@ -45,7 +45,7 @@ def compiled(function) -> Any:
 def test_the_divergence_is_the_integral(mean, deviation):
     q, p = stats.norm(mean, deviation), stats.norm()
     integral = np.trapezoid(q.pdf(GRID) * (q.logpdf(GRID) - p.logpdf(GRID)), GRID)
-    found = gaussian_bottleneck.divergence(mean, 2 * math.log(deviation))
+    found = gaussian_bottleneck.divergence(jnp.float32(mean), jnp.float32(2 * math.log(deviation)))
     assert float(found) == pytest.approx(integral, abs=1e-6)
 
 
@@ -57,10 +57,11 @@ def test_the_bound_misses_the_likelihood_by_the_posteriors_error(mean, deviation
     true = stats.norm(w * (x - b) / noise**2 / precision, precision**-0.5)
     q = true if mean is None else stats.norm(mean, deviation)
     decoded = pixel_likelihood.nats(
-        jnp.full(GRID.shape, x), w * GRID + b, jnp.full(GRID.shape, math.log(noise))
+        jnp.full(GRID.shape, x), jnp.asarray(w * GRID + b), jnp.full(GRID.shape, math.log(noise))
     )
     reconstruction = np.trapezoid(q.pdf(GRID) * np.asarray(decoded, np.float64), GRID)
-    bound = reconstruction + gaussian_bottleneck.divergence(q.mean(), 2 * math.log(q.std()))
+    moments = jnp.float32(q.mean()), jnp.float32(2 * math.log(q.std()))
+    bound = reconstruction + gaussian_bottleneck.divergence(*moments)
     exact = -stats.norm.logpdf(x, b, math.hypot(w, noise))
     missed = np.trapezoid(q.pdf(GRID) * (q.logpdf(GRID) - true.logpdf(GRID)), GRID)
     assert float(bound) == pytest.approx(exact + missed, abs=1e-5)

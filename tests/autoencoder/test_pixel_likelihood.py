@@ -14,7 +14,7 @@ LEVELS = np.arange(256, dtype=np.uint8)
 def every_level(location, log_scale):
     """-log p of each of the 256 levels."""
     given = (jnp.full(256, each, jnp.float32) for each in (location, log_scale))
-    return np.asarray(pixel_likelihood.nats(LEVELS, *given), np.float64)
+    return np.asarray(pixel_likelihood.nats(jnp.asarray(LEVELS), *given), np.float64)
 
 
 @pytest.mark.parametrize("location", [-3.0, -1.0, -0.13, 0.0, 0.77, 1.0, 2.5])
@@ -32,7 +32,7 @@ def test_it_is_the_logistic_mass_of_a_level():
 
 
 def test_a_level_is_its_own_nearest_and_the_most_likely():
-    x = pixel_likelihood.scaled(LEVELS)
+    x = pixel_likelihood.scaled(jnp.asarray(LEVELS))
     np.testing.assert_array_equal(pixel_likelihood.levels(x), LEVELS)
     for location in (-0.8, -0.401, 0.003, 0.9):  # the first and the last level have tails, too
         assert every_level(location, -4.0).argmin() == pixel_likelihood.levels(jnp.array(location))

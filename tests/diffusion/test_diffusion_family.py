@@ -198,9 +198,10 @@ def test_samples(sampler, discrete):
         for label in (0, 1)
     ]
     assert not np.array_equal(labelled[0], labelled[1])
-    programs, config.sampling.steps = drawing._draw._cache_size(), 7
+    draw: Any = drawing.draw
+    programs, config.sampling.steps = draw._cache_size(), 7
     more = diffusion.sample(config, params, jax.random.key(0), 5)
-    assert not np.array_equal(images, more) and drawing._draw._cache_size() == programs
+    assert not np.array_equal(images, more) and draw._cache_size() == programs
 
 
 def test_samples_of_a_memorised_image():

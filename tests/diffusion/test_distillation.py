@@ -184,7 +184,8 @@ def test_energy_distance():
     # Two normal distributions of one dimension, the second shifted by d: 2 E|N(d, 2)| - 4/sqrt(pi).
     shift = 1.5
     a, b = rng.normal(size=(2, 3000, 1, 1, 1)) + np.array([0, shift]).reshape(2, 1, 1, 1, 1)
-    far = energy_distance.between(*(jnp.asarray(v, jnp.float32) for v in (a, b)), jnp.ones(3000))
+    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+    far = energy_distance.between(a, b, jnp.ones(3000))
     folded = 2 / np.pi**0.5 * np.exp(-(shift**2) / 4) + shift * (
         1 - 2 * 0.5 * (1 + _erf(-shift / 2))
     )

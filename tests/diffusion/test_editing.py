@@ -1,5 +1,7 @@
 """What is kept of an image, the noise found in it, and drawing by the whole family's `sample`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,7 +142,7 @@ def test_a_transfer_to_its_own_class_is_nearly_the_image(run, images):
     config.sampling.steps = 60
     quiet = jax.tree.map(lambda leaf: 0.3 * leaf, params)
     label = jnp.arange(NUM) % 3
-    asked = dict(image_BxHxWxC=images, to_B=label)
+    asked: Any = dict(image_BxHxWxC=images, to_B=label)
     found = diffusion.sample(config, quiet, jax.random.key(0), NUM, label, **asked)
     assert np.abs(found.astype(int) - images).mean() < 6
     asked["to_B"] = (label + 1) % 3

@@ -60,7 +60,7 @@ def make_config(name: str = "", **changes) -> Any:
 
 
 @functools.cache
-def batch_of() -> dict[str, np.ndarray]:
+def batch_of() -> Any:
     generator = np.random.default_rng(0)
     text = np.array([[1, 2, 3, 4], [5, 1, 0, 0], [0, 0, 0, 0], [3, 0, 0, 0]], np.int32)
     return {
@@ -280,7 +280,7 @@ def test_scores_and_samples(name):
     score = jax.jit(lambda params, batch: diffusion.score(config, params, batch, jax.random.key(0)))
     bits = score(params, batch_of())["bound"]
     assert np.isfinite(bits["total"]) and bits["count"] == ROWS * 64
-    given = dict(label=jnp.zeros(2, jnp.int32))
+    given: Any = dict(label=jnp.zeros(2, jnp.int32))
     drawn = diffusion.sample(config, params, jax.random.key(0), 2, **given)
     assert drawn.shape == (2, *SHAPE) and np.all(np.isfinite(drawn))
     if config.model.text_vocab:

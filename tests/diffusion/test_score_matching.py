@@ -48,7 +48,8 @@ def test_a_unit_weight_is_on_the_error_that_it_names(name):
         config = make_config("denoising", prediction=prediction, loss_weighting=name)
         own = denoiser.make_process(config)
         named = process.Process(own.scale, name)
-        weight = diffusion.WEIGHTINGS[name](config.model, own, gamma, slope)
+        weigh: Any = diffusion.WEIGHTINGS[name]
+        weight = weigh(config.model, own, gamma, slope)
         eps = (x_t - own.scales(gamma)[0] * x0) / own.scales(gamma)[1]
         wrong = (x_t - own.scales(gamma)[0] * (x0 + 0.1)) / own.scales(gamma)[1]
         error = named.target(x0, eps, gamma) - named.target(x0 + 0.1, wrong, gamma)
@@ -167,7 +168,9 @@ def test_a_self_conditioned_network_reads_its_guess():
     assert params["patches"]["kernel"].shape[0] == 2 * config.model.patch_size**2
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape), params)
-    denoise = jax.jit(drawing.denoise_of(config, params, None))
+    nothing: Any = None
+    asked = drawing.Request(Conditions(nothing))
+    denoise = jax.jit(drawing.denoise_of(config, params, asked))
     y, gamma_B = jnp.ones((1, 8, 8, 1)), jnp.zeros(1)
     first = denoise(y, gamma_B, jnp.zeros_like(y)).x0
     assert not np.allclose(first, denoise(y, gamma_B, first).x0)

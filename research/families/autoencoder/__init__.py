@@ -132,7 +132,9 @@ def _run(config: ConfigDict, params: Any, name: str, x: Array) -> Array:
 
 def init(config: ConfigDict, key: Array) -> common.Params:
     """Parameters of the encoder, the decoder and the bottleneck, and statistics of the latent."""
-    keys = dict(zip(("encoder", "decoder", "bottleneck"), jax.random.split(key, 3), strict=True))
+    keys: dict[str, Array] = dict(
+        zip(("encoder", "decoder", "bottleneck"), jax.random.split(key, 3), strict=True)
+    )
     params = {name: common.init(m, keys[name], x) for name, (m, x) in _networks(config).items()}
     zeros = jnp.zeros(latent_shape(config)[-1:])
     params["statistics"] = {"mean": zeros, "square": zeros + 1}  # a channel

@@ -55,7 +55,7 @@ def read(model: Any, params: dict, h_BxHxWxI: Array, key: Array | None) -> Array
     """
     del params, key
     edge = 1 + 1 / (np.array(model.scalar_levels) - 1)
-    return edge * jnp.tanh(h_BxHxWxI)
+    return jnp.asarray(edge) * jnp.tanh(h_BxHxWxI)
 
 
 def _digits(model: Any, latent_BxHxWxC: Array) -> Array:

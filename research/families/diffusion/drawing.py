@@ -101,11 +101,11 @@ def _guided(
     if guidance is None:
         return own(y, gamma_B, guess, known)
     if guide is None:
-        given = (y, gamma_B, guess, known)
+        given: Any = (y, gamma_B, guess, known)
         others = (y, gamma_B, guess, _away(config, asked))
         both = own(*jax.tree.map(lambda *pair: jnp.concatenate(pair), given, others))
         good, bad = jnp.split(both.x0, 2)
-        place = both.place if isinstance(both.place, float) else both.place[: len(y)]
+        place = both.place[: len(y)] if isinstance(both.place, Array) else both.place
         return Denoised(push(guidance, good, bad, gamma_B), place)
     found = own(y, gamma_B, guess, known)
     family = families.load(guide.family)
@@ -148,7 +148,7 @@ class Walk(NamedTuple):
 
     gammas: Array
     backwards: Array
-    steps: Array | int
+    steps: Array
 
 
 def make_walk(config: Any, skipped: int = 0, room: int = ROOM) -> Walk:
@@ -157,8 +157,8 @@ def make_walk(config: Any, skipped: int = 0, room: int = ROOM) -> Walk:
     path = denoiser.make_schedule(config)
     gammas = STEP_SCHEDULES[options.step_schedule](path, options.steps, options)[skipped:]
     more = (0, -len(gammas) % room)
-    padded = (jnp.pad(each, more, mode="edge") for each in (gammas, gammas[::-1]))
-    return Walk(*padded, len(gammas) - 1)
+    there, back = (jnp.pad(each, more, mode="edge") for each in (gammas, gammas[::-1]))
+    return Walk(there, back, jnp.asarray(len(gammas) - 1))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "guide", "filmed"))
@@ -191,7 +191,9 @@ def draw(
     if filmed:
         return samplers.run(name, denoise, y, walk.gammas, key, options)[1]
     y = samplers.walk(name, denoise, y, walk.gammas, walk.steps, key, options)
-    return y if asked.mask_BxHxWx1 is None else jnp.where(asked.mask_BxHxWx1 > 0, y, image)
+    if asked.mask_BxHxWx1 is None or image is None:
+        return y
+    return jnp.where(asked.mask_BxHxWx1 > 0, y, image)
 
 
 def to_pixels(config: Any, x0: Array) -> Array:
@@ -228,7 +230,7 @@ def sample(
 def film(config: Any, params: common.Params, key: Array, num: int, **asked: Any) -> np.ndarray:
     """What each step of the same walk saw, [steps, num, height, width, channels]; see `sample`."""
     plain = dict(label=None, text=None, path=False, strength=1.0, guide=None)
-    given = [asked.pop(name, plain[name]) for name in plain]
+    given: Any = [asked.pop(name, plain[name]) for name in plain]
     seen = _drawn(config, params, key, num, *given, asked, filmed=True)
     return np.asarray(to_pixels(config, seen))
 

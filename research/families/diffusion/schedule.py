@@ -137,7 +137,8 @@ def make(
     if name == "normal":
         return _normal(ends, mean + moved, std)
     if name == "flow":
-        times = np.linspace(*special.expit(0.5 * (ends - moved)), KNOTS)[1:-1]
+        first, last = special.expit(0.5 * (ends - moved))
+        times = np.linspace(first, last, KNOTS)[1:-1]
         return _through(ends, 2 * special.logit(times) + moved)
     return _table(name, ends, moved, zero_terminal)
 

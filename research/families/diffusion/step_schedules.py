@@ -26,14 +26,14 @@ def _log_snr(path: Schedule, steps: int, options: Any) -> Array:
 
 def _edm(path: Schedule, steps: int, options: Any) -> Array:
     """Even steps of (sigma / alpha)^(1 / rho) (Karras 2022, eq. 5)."""
-    ends = np.exp(0.5 * path.gammas[[-1, 0]] / options.rho)
-    return 2 * options.rho * jnp.log(jnp.linspace(*ends, steps + 1))
+    first, last = np.exp(0.5 * path.gammas[[-1, 0]] / options.rho)
+    return 2 * options.rho * jnp.log(jnp.linspace(first, last, steps + 1))
 
 
 def _straight(path: Schedule, steps: int, options: Any) -> Array:
     """Even steps of sigma / (alpha + sigma), the time of a rectified flow (Liu 2023)."""
-    ends = 1 / (1 + np.exp(-0.5 * path.gammas[[-1, 0]]))
-    tau = jnp.linspace(*ends, steps + 1)
+    first, last = 1 / (1 + np.exp(-0.5 * path.gammas[[-1, 0]]))
+    tau = jnp.linspace(first, last, steps + 1)
     return 2 * jnp.log(tau / (1 - tau))
 
 
