@@ -1,7 +1,6 @@
 """Samplers against exact denoisers: a point mass, Gaussians, a mixture."""
 
 import functools
-
 from typing import Any
 
 import jax
