@@ -54,7 +54,7 @@ def read(model: Any, params: dict, h_BxHxWxI: Array, key: Array | None) -> Array
     latent as wide as another's.
     """
     del params, key
-    edge = 1 + 1 / (np.array(model.scalar_levels) - 1)
+    edge: Any = 1 + 1 / (np.array(model.scalar_levels) - 1)
     return edge * jnp.tanh(h_BxHxWxI)
 
 
