@@ -132,14 +132,15 @@ def _run(config: ConfigDict, params: Any, name: str, x: Array) -> Array:
 
 def init(config: ConfigDict, key: Array) -> common.Params:
     """Parameters of the encoder, the decoder and the bottleneck, and statistics of the latent."""
-    keys: dict[str, Array] = dict(
-        zip(("encoder", "decoder", "bottleneck"), jax.random.split(key, 3), strict=True)
-    )
-    params = {name: common.init(m, keys[name], x) for name, (m, x) in _networks(config).items()}
+    own_key, *keys = jax.random.split(key, 3)
+    params: dict[str, Any] = {
+        name: common.init(module, each, x)
+        for each, (name, (module, x)) in zip(keys, _networks(config).items(), strict=True)
+    }
     zeros = jnp.zeros(latent_shape(config)[-1:])
     params["statistics"] = {"mean": zeros, "square": zeros + 1}  # a channel
     if hasattr(bottleneck(config), "init"):
-        params["bottleneck"] = bottleneck(config).init(config.model, keys["bottleneck"])
+        params["bottleneck"] = bottleneck(config).init(config.model, own_key)
     return params
 
 

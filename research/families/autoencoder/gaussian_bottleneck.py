@@ -56,7 +56,7 @@ def symbols(model: Any) -> int:
     return 0
 
 
-def divergence(mean: Array, log_variance: Array) -> Array:
+def divergence(mean: Any, log_variance: Any) -> Array:
     """KL(N(mean, variance) || N(0, 1)) of each number, nats (Kingma & Welling 2014, appendix B)."""
     return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance)
 

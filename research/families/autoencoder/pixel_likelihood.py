@@ -7,6 +7,7 @@ Floats have a Gaussian density.
 """
 
 import math
+from typing import Any
 
 import jax
 from jax import Array
@@ -20,7 +21,7 @@ HALF = 1 / (LEVELS - 1)  # half of the width of a level where levels span [-1, 1
 LEAST = {True: math.log(HALF / 20), False: -5.0}
 
 
-def scaled(image: Array) -> Array:
+def scaled(image: Any) -> Array:
     """The data as the networks see them, float32: levels from -1 to 1, floats as they are."""
     if jnp.issubdtype(image.dtype, jnp.integer):
         return image.astype(jnp.float32) * (2 * HALF) - 1
@@ -32,7 +33,7 @@ def levels(x: Array) -> Array:
     return jnp.round(jnp.clip((x + 1) / (2 * HALF), 0, LEVELS - 1)).astype(jnp.uint8)
 
 
-def nats(image: Array, location: Array, log_scale: Array) -> Array:
+def nats(image: Any, location: Any, log_scale: Any) -> Array:
     """-log p of each dimension of an image, of one shape with `location` and `log_scale`."""
     discrete = jnp.issubdtype(image.dtype, jnp.integer)
     x, log_scale = scaled(image), jnp.maximum(log_scale, LEAST[bool(discrete)])

@@ -54,8 +54,8 @@ def read(model: Any, params: dict, h_BxHxWxI: Array, key: Array | None) -> Array
     latent as wide as another's.
     """
     del params, key
-    edge = 1 + 1 / (np.array(model.scalar_levels) - 1)
-    return jnp.asarray(edge) * jnp.tanh(h_BxHxWxI)
+    edge: Any = 1 + 1 / (np.array(model.scalar_levels) - 1)
+    return edge * jnp.tanh(h_BxHxWxI)
 
 
 def _digits(model: Any, latent_BxHxWxC: Array) -> Array:
