@@ -60,7 +60,7 @@ def make_config(name: str = "", **changes) -> Any:
 
 
 @functools.cache
-def batch_of() -> dict[str, np.ndarray]:
+def batch_of() -> Any:
     generator = np.random.default_rng(0)
     text = np.array([[1, 2, 3, 4], [5, 1, 0, 0], [0, 0, 0, 0], [3, 0, 0, 0]], np.int32)
     return {
