@@ -300,7 +300,6 @@ class Trunk(nn.Module):
         kept = jax.tree.map(jax.lax.stop_gradient, nn.meta.unbox(own))
         copy = Encoder(self.model, self.hardware, parent=None)
         found: Any = copy.apply({"params": jax.tree.map(jnp.add, kept, change)}, x, told_BxD)
-
         last, others = found
 
         def added(index: int, x: jax.Array, other: jax.Array) -> jax.Array:
