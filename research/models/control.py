@@ -101,8 +101,11 @@ class ControlledStack(nn.Module):
         dtype, count = jnp.dtype(hardware.compute_dtype), depth(self.model)
         x = constrain(x_BxLxD.astype(dtype), "batch", "residual", None)
         given = (None if condition is None else condition.astype(dtype), where, None, memory_BxSxD)
-        of: Any = ((Block, (False,)), (Copy, ()))
-        kinds = [kind(model, *rest, hardware.attention, dtype, parent=None) for kind, rest in of]
+        how: dict[str, Any] = dict(dtype=dtype, parent=None)
+        kinds: list[nn.Module] = [
+            Block(model, False, hardware.attention, **how),
+            Copy(model, hardware.attention, **how),
+        ]
         trunk: Any = declared(self, "blocks", drawn_layers, model, kinds[:1], x, given)
         few = FrozenConfigDict({**model, "depth": count})
         found: Any = declared(self, "control", _unchanged, few, kinds[1:], x, given)

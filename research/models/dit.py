@@ -178,12 +178,12 @@ class DiT(nn.Module):
         count = x_BxLxD.shape[1]
         vectors = condition_embedding.vectors(self, model, given, dtype)
         before, memory, where = self._tokens(vectors, given, count, dtype)
-        condition_BxD = sum(vectors[1:], vectors[0]) if _modulated(model) else None
-        condition: Any = condition_BxD
+        told_BxD = sum(vectors[1:], vectors[0])
+        condition = condition_BxD = told_BxD if _modulated(model) else None
         if model.condition == "adaln_shared":
             axes = ("embed", None, "modulation")
             shared = Dense((6, *embed), axes, True, 0.0, dtype, name="shared_modulation")
-            condition = shared(jax.nn.silu(condition))
+            condition = shared(jax.nn.silu(told_BxD))
         x_BxLxD = jnp.concatenate([*before, x_BxLxD], 1) if before else x_BxLxD
         if control.wanted(model):
             patches = patchify(given.image_BxHxWxC, patch)

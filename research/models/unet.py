@@ -299,7 +299,8 @@ class Trunk(nn.Module):
         change: Any = declared(self, "control", lambda _: jax.tree.map(jnp.zeros_like, own))
         kept = jax.tree.map(jax.lax.stop_gradient, nn.meta.unbox(own))
         copy = Encoder(self.model, self.hardware, parent=None)
-        last, others = copy.apply({"params": jax.tree.map(jnp.add, kept, change)}, x, told_BxD)
+        found: Any = copy.apply({"params": jax.tree.map(jnp.add, kept, change)}, x, told_BxD)
+        last, others = found
 
         def added(index: int, x: jax.Array, other: jax.Array) -> jax.Array:
             features, name = (x.shape[-1],), f"control_out_{index}"
@@ -326,8 +327,8 @@ class UNet(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         model, dtype = self.model, jnp.dtype(self.hardware.compute_dtype)
         wide = FrozenConfigDict({**model, "width": 4 * model.width})
-        first, *others = condition_embedding.vectors(self, wide, given, dtype)
-        told_BxD = sum(others, first)
+        vectors = condition_embedding.vectors(self, wide, given, dtype)
+        told_BxD = sum(vectors[1:], vectors[0])
         how: dict[str, Any] = dict(bias=True, dtype=dtype)
         width = model.width * model.channel_multipliers[0]
         into = ("input", "embed")
