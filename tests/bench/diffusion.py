@@ -19,6 +19,7 @@ from research import defaults, programs, recipes
 from research.families import diffusion
 from research.families.diffusion import drawing
 from research.models import dit
+from research.models.conditions import Conditions
 from tests.bench.__main__ import row
 
 BATCH, SIDE, CLASSES = 64, 16, 10
@@ -61,7 +62,7 @@ def make_peer(config: Any, params: Any) -> Any:
     image = np.random.default_rng(1).normal(size=(2, SIDE, SIDE, 1)).astype(np.float32)
     given = jnp.array([-5.0, 1.0]), jnp.array([3, 7])
     network, _ = diffusion.denoiser.network(config)
-    ours, _ = network.apply({"params": params}, image, diffusion.Conditions(*given))
+    ours, _ = network.apply({"params": params}, image, Conditions(*given))
     model, torch = config.model, peers.torch
     time_B = 1000 * (given[0] - model.gamma_min) / (model.gamma_max - model.gamma_min)
     with torch.no_grad():
@@ -78,13 +79,12 @@ def drawers(config: Any, params: Any, peer: Any) -> list[Callable[[], Any]]:
     label = np.arange(BATCH) % CLASSES
 
     def ours() -> Any:
-        drawn = drawing.draw(config, params, jax.random.key(0), jnp.asarray(label))
-        return jax.block_until_ready(drawn)
+        return diffusion.sample(config, params, jax.random.key(0), BATCH, jnp.asarray(label))
 
     if peer is None:
         return [ours]
     peers, model = peer
-    kept = 1 / (1 + np.exp(np.asarray(drawing.make_gammas(config), np.float64)))
+    kept = 1 / (1 + np.exp(np.asarray(drawing.make_walk(config, room=1).gammas, np.float64)))
     noise = peers.torch.randn(BATCH, 1, SIDE, SIDE)
     return [ours, lambda: peers.draw(model, noise, peers.torch.from_numpy(label), kept[:-1])]
 

@@ -229,9 +229,9 @@ def sample(
 
 def film(config: Any, params: common.Params, key: Array, num: int, **asked: Any) -> np.ndarray:
     """What each step of the same walk saw, [steps, num, height, width, channels]; see `sample`."""
-    plain = dict(label=None, text=None, path=False, strength=1.0, guide=None)
-    given: Any = [asked.pop(name, plain[name]) for name in plain]
-    seen = _drawn(config, params, key, num, *given, asked, filmed=True)
+    plain: dict[str, Any] = dict(label=None, text=None, path=False, strength=1.0, guide=None)
+    given = {name: asked.pop(name, plain[name]) for name in plain}
+    seen = _drawn(config, params, key, num, asked=asked, filmed=True, **given)
     return np.asarray(to_pixels(config, seen))
 
 
