@@ -22,6 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
+# The flags are read when the first device is asked for; the TPU compiler, which reads them for
+# itself, knows no flags of the CPU's and ends the process.
+jax.devices()
+os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].rpartition(" ")[0]
+
 # Kept between runs and shared by the pytest workers: compiling is most of what tests wait for.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

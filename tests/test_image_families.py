@@ -92,7 +92,7 @@ def test_a_classifier_learns_what_it_is_shown(told):
     assert scores["accuracy"] > 0.9 and scores["cross_entropy"] < 1
     kinds = classifier.score_kinds(config)
     assert kinds["accuracy"]["chance"] == 1 / 26 and kinds["cross_entropy"]["kind"] == "exact"
-    assert [*kinds] == [*scores]
+    assert {*kinds} == {*scores}
 
 
 def test_features_are_what_the_logits_are_a_map_of(told, batch):
@@ -213,7 +213,7 @@ def test_a_clip_learns_which_name_is_of_which_image(pairs, batch):
     assert scores["cross_entropy"] < np.log2(48) / 2
     assert scores["name_retrieval"] > 0.3 and scores["image_retrieval"] > 0.3
     kinds = clip.score_kinds(config)
-    assert kinds["name_retrieval"]["unit"] == "share, among 16" and [*kinds] == [*scores]
+    assert kinds["name_retrieval"]["unit"] == "share, among 16" and {*kinds} == {*scores}
     image = applied(clip.features, config)(params, batch["image"])
     text = applied(clip.text_features, config)(params, batch["text"])
     np.testing.assert_allclose(np.linalg.norm(image, axis=1), 1, rtol=1e-5)

@@ -295,7 +295,10 @@ def test_flags_name_an_optimizer_and_set_its_keys_in_any_order():
             "groups.a.optimizer='muon' is for parameters of the role 'hidden', .* none",
         ),
         ({"optimizer": "sgd", "momentum": "a"}, "train.momentum='a': expected float"),
-        ({"optimizer": "schedule_free"}, "schedule='wsd' and ema_decay=0.0 must be 'constant'"),
+        (
+            {"optimizer": "schedule_free"},
+            "schedule='wsd', ema_decay=0.0 and ema_widths=\\(\\) must be 'constant'",
+        ),
         ({"frozen": ("stak/*",)}, r"frozen: 'stak/\*' fits no parameter"),
         ({"frozen": ("embeding",)}, r"fits no parameter \(did you mean 'embedding'\?\)"),
         ({"frozen": ("*",)}, "frozen leaves nothing to train"),

@@ -25,7 +25,7 @@ from research.errors import UserError
 from research.evaluation.intervals import Estimate, Z
 from research.families import diffusion
 from research.families.diffusion import denoiser
-from research.models.conditions import Conditions
+from research.models import numerics
 
 GAP = 2 / 255  # between two levels
 Field = Callable[[Array, Array], Array]  # of (y [B, ...], gamma) -> dy / d gamma, [B, ...]
@@ -38,7 +38,7 @@ def check(config: Any, spec: dict[str, Any]) -> None:
             "config.evaluation.evaluators: 'ode_likelihood' follows the flow of family "
             f"'diffusion', which config.family={config.family!r} has not"
         )
-    if not getattr(diffusion.objective(config), "BOUND", True):
+    if hasattr(diffusion.objective(config), "sample"):
         raise UserError(
             "config.evaluation.evaluators: 'ode_likelihood' follows what a network denoises, and "
             f"config.model.objective={config.model.objective!r} denoises nothing"
@@ -53,7 +53,7 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 def update(config: Any, params: Any, batch: dict[str, Array], key: Array) -> dict[str, Array]:
     """Sums over the images that are not masked: bits a dimension, their squares, the number."""
     noise_key, probe_key = jax.random.split(key)
-    x0, label_B = denoiser.pixels(batch["image"]), denoiser.label_of(config, batch)
+    x0, known = denoiser.pixels(batch["image"]), denoiser.known(config, batch, noise_key)
     fixed_nats = 0.0
     if config.model.discrete:
         x0 += GAP * jax.random.uniform(noise_key, x0.shape, minval=-0.5, maxval=0.5)
@@ -61,7 +61,7 @@ def update(config: Any, params: Any, batch: dict[str, Array], key: Array) -> dic
     process = denoiser.make_process(config)
 
     def field(y: Array, gamma: Array) -> Array:
-        given = Conditions(jnp.full(len(y), gamma), label_B)
+        given = known._replace(gamma_B=jnp.full(len(y), gamma))
         x_t = y * process.scales(gamma)[0]
         return 0.5 * (y - denoiser.predict_x0(config, params, x_t, given))
 
@@ -138,7 +138,8 @@ def _slope(
 
     def add(carry: tuple[Array, Array], probe: Array) -> tuple[tuple[Array, Array], None]:
         probe = jnp.broadcast_to(probe, y.shape)
-        change, pushed = jax.jvp(lambda y: field(y, gamma), (y,), (probe,))
+        with numerics.forwards():
+            change, pushed = jax.jvp(lambda y: field(y, gamma), (y,), (probe,))
         return (change, carry[1] + jnp.sum(probe * pushed, axes)), None
 
     start = y, jnp.zeros(len(y), y.dtype)

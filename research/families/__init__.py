@@ -80,7 +80,7 @@ def axes(config: ConfigDict, params: Any) -> list[tuple[str | None, ...]]:
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:
     """Raise UserError for parts or a family that cannot be built, or that the data do not fit."""
     family = load(config.family)
-    if config.sampling.num and not hasattr(family, "sample"):
+    if config.sampling.get("num", 0) and not hasattr(family, "sample"):
         raise UserError(
             f"config.sampling.num={config.sampling.num} must be 0: family {config.family!r} draws "
             "no samples"

@@ -25,7 +25,7 @@ from research.models.transformer import Stack
 from research.parts import Machine, check_choice
 
 CONDITIONS = ("adaln", "adaln_shared", "in_context", "cross")
-READS = ("text", "control")  # of what a family may give it
+READS = ("text", "control", "until")  # of what a family may give it
 PARTS = transformer.PARTS
 PREFERRED = dict(qk_norm=False, activation="gelu")  # experiments/recipe_images.py
 

@@ -22,7 +22,7 @@ from research.models.text_encoder import TextEncoder
 from research.models.transformer import drawn_layers, runner
 from research.parts import Machine
 
-READS = ("text",)
+READS = ("text", "until")
 PREFERRED = dict(qk_norm=True, activation="gelu")
 PARTS = transformer.PARTS  # of the text's encoder; the joint blocks are plain ones
 # What the blocks of two streams are, and no key can change.

@@ -24,7 +24,7 @@ from research.models.conditions import Conditions
 from research.models.transformer import REMAT_POLICIES
 from research.parts import Machine, check_choice
 
-READS = ("control",)
+READS = ("control", "until")
 RESAMPLES = ("residual", "convolution")  # ADM, DDPM
 TOLD = ("film", "shift")  # ADM, DDPM
 KERNELS = ("dense", "chunked")

@@ -156,8 +156,9 @@ def test_a_sampler_hands_on_the_guess():
         return samplers.Denoised(guess + 1)
 
     y, gammas = jnp.zeros((2, 3)), jnp.linspace(4.0, -4.0, 6)
+    options = diffusion.default_sampling()
     for name in samplers.SAMPLERS:
-        _, seen = samplers.run(name, denoise, y, gammas, jax.random.key(0), None)
+        _, seen = samplers.run(name, denoise, y, gammas, jax.random.key(0), options)
         np.testing.assert_array_equal(seen[:, 0, 0], [1, 2, 3, 4, 5])
 
 

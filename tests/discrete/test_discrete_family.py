@@ -102,7 +102,7 @@ def test_training_and_scores_are_of_one_bound():
     np.testing.assert_allclose(other / 2 / np.log(2), same["cross_entropy"], rtol=1e-5)
     config.evaluation.time_steps = 1
     whole = scores(config, params, given, 8)["total"]
-    assert np.ptp(whole) < 1e-3 and whole[0] / 8 > exact
+    assert np.ptp(whole) < 1e-3 and abs(whole[0] / 8 - exact) > 1e-3  # all hidden: no chance
 
 
 def decoder(**model):
@@ -208,7 +208,7 @@ def test_guidance_moves_images_away_from_those_without_a_class():
     """The labels of some images are hidden in training; guided draws go by the difference."""
     config = images(class_dropout=0.5)
     params = perturbed(config)
-    params["head"] *= 20  # so that one position in 17 matters
+    params["class"] *= 40  # so that one position in 17 matters
     drawn = {}
     for guidance in (0.0, 1.0, 3.0):
         config.sampling.guidance = guidance

@@ -74,7 +74,7 @@ def test_beams_and_guesses_write_too(writer, monkeypatch):
     """A run that guesses for itself, greedily, writes what it would; a narrow cache nearly so."""
     greedy = PLAIN._replace(drawing=Drawing(0), tokens=8)
     (expected,) = continuing.write(writer, ["aé"], greedy)
-    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1: writer)
+    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1, ema=None: writer)
     (guessed,) = continuing.write(writer, ["aé"], greedy._replace(guess_by="itself"))
     assert guessed.text == expected.text
     (best,) = continuing.write(writer, ["aé"], greedy._replace(beam=3))
@@ -101,7 +101,7 @@ def test_what_cannot_be_written_is_one_line(writer, change, said):
 
 
 def test_the_verb_says_what_was_given_and_what_was_drawn(writer, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1: writer)
+    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1, ema=None: writer)
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out.jsonl"
     prompts.write_text("aa\né\n")
     words = ["sample", "--run", "r", "--prompts", str(prompts), "--tokens", "5"]
@@ -134,7 +134,7 @@ def test_a_chat_goes_on_from_all_that_was_said(writer, monkeypatch, capsys):
         asked.extend(prompts)
         return original(writer, prompts, *rest)
 
-    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1: writer)
+    monkeypatch.setattr(continuing, "open_run", lambda folder, prompts=1, ema=None: writer)
     monkeypatch.setattr(continuing, "write", write)
     monkeypatch.setattr("sys.stdin", io.StringIO("a\né\n\naé\n" + 50 * "a" + "\n"))
     assert main(["chat", "--run", "r", "--tokens", "6", "--temperature", "0.5"]) == 0

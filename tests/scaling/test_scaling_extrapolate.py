@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import time
 
 import numpy as np
 import pandas as pd
@@ -279,13 +278,6 @@ def test_a_few_curves_are_believed_little_and_none_have_the_width_of_other_table
     for level in (0.5, 0.9):
         expected = np.quantile(np.abs(draws), level)
         assert widths(nothing, none, level) == pytest.approx(expected, rel=0.05)
-
-
-def test_ninety_two_curves_take_less_than_five_seconds():
-    curves = read(table(("offset", "broken", "saturating", "flat"), 23))
-    started = time.process_time()
-    extrapolate(curves)
-    assert time.process_time() - started < 5
 
 
 def run(*arguments) -> int:

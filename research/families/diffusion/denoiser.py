@@ -17,7 +17,7 @@ from research.parts import load
 
 # A network is a part (`research.parts`) with positions(config) and build(model, hardware, channels)
 # -> module of (x_BxHxWxI, conditions) -> (y_BxHxWx(channels) in float32, measures). READS names
-# what else it can be given: "text", and "control", an image that steers it.
+# what else it can be given: "text", "control", an image that steers it, and "until", a second time.
 NETWORKS = {
     "dit": "research.models.dit",
     "uvit": "research.models.uvit",

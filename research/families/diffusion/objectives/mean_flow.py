@@ -45,6 +45,11 @@ def check(config: Any) -> None:
     if not 0 <= model.adaptive_power <= 1:
         raise UserError(f"config.model.adaptive_power={model.adaptive_power} must be from 0 to 1")
     flow_map.check(config)
+    if "until" not in getattr(denoiser.part(config), "READS", ()):
+        raise UserError(
+            f"config.model.network={model.network!r} is given no second time, which objective "
+            "'mean_flow' needs: use dit, mmdit or unet"
+        )
     check_network(config)
     teachers.check(config, model.velocity_teacher)
 
