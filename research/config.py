@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import ConfigDict, FieldReference, FrozenConfigDict
 
 from research.errors import UserError, nearest
 from research.run import files, record
@@ -208,6 +208,15 @@ def unfilled(config: ConfigDict, prefix: str = "config") -> list[str]:
         elif value is None:
             found.append(f"{prefix}.{key}")
     return found
+
+
+def frozen(config: Any, *sections: str) -> FrozenConfigDict:
+    """Copies of `sections` of a config, to name a program by: what is changed later is no part.
+
+    A FrozenConfigDict of sections that may change would change with them, and name another program
+    by the former's name.
+    """
+    return FrozenConfigDict({name: config[name].to_dict() for name in sections})
 
 
 def to_plain(config: ConfigDict) -> dict:

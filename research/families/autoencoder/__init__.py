@@ -23,6 +23,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import optim
+from research.config import frozen
 from research.errors import UserError
 from research.families.autoencoder import pixel_likelihood
 from research.families.autoencoder.coded import Coded, perplexity
@@ -331,5 +332,5 @@ def _draw(config: Any, params: Any, key: Array, num: int) -> Array:
 
 def sample(config: ConfigDict, params: Any, key: Array, num: int) -> np.ndarray:
     """Images of latents from the prior, [num, H, W, C], uint8 if the data are, else float32."""
-    used = FrozenConfigDict({name: config[name] for name in ("model", "hardware")})
+    used = frozen(config, "model", "hardware")
     return np.asarray(_draw(used, params, key, num))

@@ -11,6 +11,7 @@ from jax import Array
 from ml_collections import FrozenConfigDict
 
 from research import families
+from research.config import frozen
 from research.errors import UserError
 from research.families.diffusion import bound, denoiser, editing, image_conditions, samplers
 from research.families.diffusion.guidance import Guidance, along_classifier, push
@@ -259,16 +260,15 @@ def _drawn(
     if hasattr(denoiser.objective(config.model.objective), "sample"):
         _check_map(config, guide, asked, filmed)
         known = _known(config, jnp.asarray(label), text, {})
-        used = {name: config[name] for name in ("model", "hardware")}
-        steps = config.sampling.steps
-        return mapped(FrozenConfigDict(used), params, noise, walk_key, known, steps)
+        used, steps = frozen(config, "model", "hardware"), config.sampling.steps
+        return mapped(used, params, noise, walk_key, known, steps)
     request, used = _request(config, jnp.asarray(label), text, guide, asked)
     skipped = config.sampling.steps - round(strength * config.sampling.steps)
     if skipped == config.sampling.steps:
         images = denoiser.pixels(jnp.asarray(asked["image_BxHxWxC"]))
         return images[None] if filmed else images
     walk = make_walk(config, skipped, room=1 if filmed else ROOM)
-    guiding = None if guide is None else FrozenConfigDict(guide[0])
+    guiding = None if guide is None else FrozenConfigDict(guide[0].to_dict())
     return draw(used, params, noise, walk_key, request, walk, guiding, filmed)
 
 
@@ -307,8 +307,8 @@ def _request(
             images[key] = denoiser.pixels(jnp.asarray(images[key]))
     known = _known(config, label_B, text, images)
     request = Request(known, pushed, guide=guide and guide[1], **images)
-    used = dict(model=config.model, hardware=config.hardware, sampling=options)
-    return request, FrozenConfigDict(used)
+    used = FrozenConfigDict({**frozen(config, "model", "hardware"), "sampling": options})
+    return request, used
 
 
 def _known(config: Any, label_B: Array, text: Any, images: dict[str, Any]) -> Conditions:

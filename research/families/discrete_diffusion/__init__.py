@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import data
+from research.config import frozen
 from research.families import autoregressive
 from research.families.discrete_diffusion import (
     block_order,
@@ -316,7 +317,7 @@ def fill(
     Args:
         first_B: what stands before all of them: a token, or the class of an image.
     """
-    used = FrozenConfigDict({name: config[name] for name in ("model", "hardware", "sampling")})
+    used = frozen(config, "model", "hardware", "sampling")
     found = _filled(used, symbols(config), params, key, first_B, tokens_BxL)
     return np.asarray(found)
 
