@@ -279,7 +279,8 @@ def test_a_student_from_end_to_end(tmp_path, data_folder, objective):
     def run(name, objective, **model):
         config = shapes.diffusion(objective=objective)
         config.model.update(FLOW | model)
-        config.data.folder, config.train.steps = str(data_folder), 3
+        config.data.folder = str(data_folder)
+        config.train.update(steps=3, warmup_steps=1, decay_steps=1)
         return config, tmp_path / name
 
     config, teacher = run("teacher", "denoising")
