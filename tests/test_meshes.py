@@ -24,10 +24,10 @@ from tests.layouts import (
 
 
 def assert_same(many: list[np.ndarray], one: list[np.ndarray]) -> None:
-    """To 1e-5 of the loss, and of the norm of each parameter's gradient."""
+    """To 1e-5 of the loss, and 1e-4 of the norm of each parameter's gradient."""
     np.testing.assert_allclose(many[0], one[0], rtol=1e-5)
     for a, b in zip(many[1:], one[1:], strict=True):
-        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b) + 1e-9
+        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b) + 1e-9
 
 
 @pytest.fixture(scope="module")

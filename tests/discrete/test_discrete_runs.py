@@ -36,7 +36,7 @@ def test_a_run_begins_with_a_decoders_parameters(tmp_path, data_folder, caplog):
     assert set(found) == {*params, "hidden"}
     for name in params:
         jax.tree.map(np.testing.assert_array_equal, found[name], params[name])
-    assert ours["score"] == pytest.approx(theirs["score"], rel=1e-5)
+    assert ours["score"]["value"] == pytest.approx(theirs["score"]["value"], rel=1e-5)
     assert ours["scores"]["bound"]["kind"] == "upper bound"
     assert ours["scores"]["bound"]["unit"] == theirs["scores"]["likelihood"]["unit"]
 
