@@ -11,7 +11,9 @@ from ml_collections import FrozenConfigDict
 
 from research import defaults, families, optim, programs, recipes, study
 from research.errors import UserError
+from research.families.diffusion import denoiser
 from research.models import common
+from research.models.conditions import Conditions
 from research.models.transformer import Stack
 from research.optim import completep, mup, roles, spectral
 from research.optim.parametrization import Scales, Weight
@@ -67,7 +69,7 @@ def output(family, config, params, batch):
         x, *_ = common.apply(module, params, batch["tokens"])
         y = family.head(config).logits(config, params, x)
     else:
-        y, _ = family.apply(config, params, batch["image"], jnp.zeros(8), None)
+        y, _ = denoiser.apply(config, params, batch["image"], Conditions(jnp.zeros(8)))
     return float(jnp.sqrt(jnp.square(y).mean()))
 
 
