@@ -110,25 +110,16 @@ def pixels(image: Array) -> Array:
     return image.astype(jnp.float32)
 
 
-def label_of(config: Any, batch: dict[str, Array]) -> Array | None:
-    """The classes of a batch that the network is given, [B]; None where it is given none."""
-    return batch["label"] if config.model.num_classes else None
-
-
-def text_of(config: Any, batch: dict[str, Array]) -> Array | None:
-    """The tokens of the batch's texts that the network is given, [B, S]; None without."""
-    return batch["text"] if config.model.text_vocab else None
-
-
 def known(config: Any, batch: dict[str, Array], key: Array) -> Conditions:
     """What the network is given of a batch whatever the noise: `gamma_B` is yet to be set."""
     model, image = config.model, None
     if model.image_condition != "none":
         make = image_conditions.KINDS[model.image_condition].make
         image = make(model, pixels(batch["image"]), key)
-    text = text_of(config, batch)
+    label = batch["label"] if model.num_classes else None
+    text = batch["text"] if model.text_vocab else None
     nothing: Any = None
-    return Conditions(nothing, label_of(config, batch), text_BxS=text, image_BxHxWxC=image)
+    return Conditions(nothing, label, text_BxS=text, image_BxHxWxC=image)
 
 
 def apply(
@@ -198,17 +189,15 @@ def predict_eps(config: Any, params: common.Params, known: Conditions) -> bound.
     return predict
 
 
-def hide_labels(config: Any, key: Array, label: Array | None) -> Array | None:
-    """A share of labels [B] replaced by "no class", for classifier-free guidance (Ho 2022)."""
-    if label is None or not config.model.class_dropout:
-        return label
-    hidden_B = jax.random.bernoulli(key, config.model.class_dropout, label.shape)
-    return jnp.where(hidden_B, config.model.num_classes, label)
-
-
 def hide(config: Any, key: Array, given: Conditions) -> Conditions:
-    """`given` with a share of labels and a share of texts hidden: "no class", and no text."""
-    label_B, text_BxS = hide_labels(config, key, given.label_B), given.text_BxS
+    """`given` with a share of labels and a share of texts hidden: "no class", and no text.
+
+    It is what classifier-free guidance pushes away from (Ho 2022).
+    """
+    label_B, text_BxS = given.label_B, given.text_BxS
+    if label_B is not None and config.model.class_dropout:
+        hidden_B = jax.random.bernoulli(key, config.model.class_dropout, label_B.shape)
+        label_B = jnp.where(hidden_B, config.model.num_classes, label_B)
     if text_BxS is not None and config.model.text_dropout:
         text_key = jax.random.fold_in(key, 1)
         hidden_B = jax.random.bernoulli(text_key, config.model.text_dropout, text_BxS.shape[:1])

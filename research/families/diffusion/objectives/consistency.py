@@ -83,10 +83,10 @@ def loss(
     """Training loss of one batch; the metric `gap` is the distance of the two ends, in pixels."""
     model, x0 = config.model, denoiser.pixels(batch["image"])
     time_key, noise_key, drop_key = jax.random.split(key, 3)
-    label_B = denoiser.hide_labels(config, drop_key, denoiser.label_of(config, batch))
+    known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     gamma_B, before_B = _neighbours(config, time_key, intervals(model, step), len(x0))
     eps = jax.random.normal(noise_key, x0.shape)
-    given = Conditions(gamma_B, label_B)
+    given = known._replace(gamma_B=gamma_B)
     y = flow_map.add_noise(x0, eps, gamma_B)
     if reference is None:
         nearer = flow_map.add_noise(x0, eps, before_B)

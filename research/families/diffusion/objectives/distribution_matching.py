@@ -93,12 +93,12 @@ def loss(
     """
     noise_key, time_key, eps_key, fake_key = jax.random.split(key, 4)
     noise = jax.random.normal(noise_key, batch["image"].shape)
-    label_B, rows_B = denoiser.label_of(config, batch), denoising.examples(batch)
-    x = generate(config, params["generator"], noise, Conditions(None, label_B))
+    known, rows_B = denoiser.known(config, batch, eps_key), denoising.examples(batch)
+    x = generate(config, params["generator"], noise, known)
     gamma_B, _ = denoiser.make_schedule(config)(stratified_times(time_key, noise.shape[:1]))
     fixed, fake = jax.lax.stop_gradient((x, params["fake"]))
     eps = jax.random.normal(eps_key, x.shape)
-    change = difference(config, fake, reference, fixed, eps, Conditions(gamma_B, label_B))
+    change = difference(config, fake, reference, fixed, eps, known._replace(gamma_B=gamma_B))
     moved_B = jnp.mean((x - (fixed - change)) ** 2, axis=(1, 2, 3))  # its gradient is 2 change
     generated = batch | {"image": fixed}
     fake_loss, measures = denoising.loss(config, params["fake"], generated, fake_key, step)

@@ -91,18 +91,19 @@ def loss(
     del step
     model, x0 = config.model, denoiser.pixels(batch["image"])
     time_key, noise_key, drop_key = jax.random.split(key, 3)
-    label_B = denoiser.hide_labels(config, drop_key, denoiser.label_of(config, batch))
+    known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     gamma_B, until_B = _two_times(config, time_key, len(x0))
     eps = jax.random.normal(noise_key, x0.shape)
     z = denoiser.make_process(config).add_noise(x0, eps, gamma_B)
     v = eps - x0
     if reference is not None:
-        v, _ = denoiser.apply(config, reference, z, Conditions(gamma_B, label_B))
+        v, _ = denoiser.apply(config, reference, z, known._replace(gamma_B=gamma_B))
     t_B, r_B = jax.nn.sigmoid(0.5 * gamma_B), jax.nn.sigmoid(0.5 * until_B)
 
     def average(z: Array, gamma_B: Array) -> tuple[Array, dict[str, Array]]:
         with numerics.forwards():
-            return denoiser.apply(config, params, z, Conditions(gamma_B, label_B, until_B))
+            given = known._replace(gamma_B=gamma_B, until_B=until_B)
+            return denoiser.apply(config, params, z, given)
 
     moves = (v, 2 / (t_B * (1 - t_B)))  # dz / dt and d gamma / dt along the flow
     u, change, measures = jax.jvp(average, (z, gamma_B), moves, has_aux=True)

@@ -68,11 +68,11 @@ def loss(
     del step
     model, x0, of = config.model, denoiser.pixels(batch["image"]), denoiser.make_process(config)
     time_key, noise_key, drop_key = jax.random.split(key, 3)
-    label_B = denoiser.hide_labels(config, drop_key, denoiser.label_of(config, batch))
+    known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     path, steps = denoiser.make_schedule(config), model.student_steps
     index_B = jnp.floor(stratified_times(time_key, x0.shape[:1]) * steps) + 1
     gamma_B, slope_B = path(index_B / steps)
-    given = Conditions(gamma_B, label_B)
+    given = known._replace(gamma_B=gamma_B)
     y = flow_map.add_noise(x0, jax.random.normal(noise_key, x0.shape), gamma_B)
     found_x0, found_eps = target(config, reference, y, given, index_B)
     x_t = y * along(of.scales(gamma_B)[0], y)

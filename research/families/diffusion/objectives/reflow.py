@@ -75,11 +75,11 @@ def loss(
     del step
     model, of = config.model, denoiser.make_process(config)
     time_key, noise_key, drop_key = jax.random.split(key, 3)
-    label_B = denoiser.hide_labels(config, drop_key, denoiser.label_of(config, batch))
+    known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     gamma_B, slope_B = denoiser.make_schedule(config)(
         stratified_times(time_key, batch["image"].shape[:1])
     )
-    given = Conditions(gamma_B, label_B)
+    given = known._replace(gamma_B=gamma_B)
     noise = jax.random.normal(noise_key, batch["image"].shape)
     x0, eps = pairs(config, reference, noise, given)
     output, measures = denoiser.apply(config, params, of.add_noise(x0, eps, gamma_B), given)

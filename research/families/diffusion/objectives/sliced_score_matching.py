@@ -19,7 +19,6 @@ from research.families.diffusion.objectives.denoising import examples
 from research.families.diffusion.objectives.mean_flow import check_hardware, check_network
 from research.families.diffusion.process import along, stratified_times
 from research.models import common, numerics
-from research.models.conditions import Conditions
 
 __all__ = ["check", "check_hardware", "default_model", "loss"]
 
@@ -53,14 +52,14 @@ def loss(
     del step, reference
     model, x0, of = config.model, denoiser.pixels(batch["image"]), denoiser.make_process(config)
     time_key, noise_key, drop_key, slice_key = jax.random.split(key, 4)
-    label_B = denoiser.hide_labels(config, drop_key, denoiser.label_of(config, batch))
+    known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     gamma_B, slope_B = denoiser.make_schedule(config)(stratified_times(time_key, x0.shape[:1]))
     x_t = of.add_noise(x0, jax.random.normal(noise_key, x0.shape), gamma_B)
     sigma = along(of.scales(gamma_B)[1], x_t)
 
     def see(x_t: Array) -> tuple[Array, dict[str, Array]]:
         with numerics.forwards():
-            output, measures = denoiser.apply(config, params, x_t, Conditions(gamma_B, label_B))
+            output, measures = denoiser.apply(config, params, x_t, known._replace(gamma_B=gamma_B))
         return of.to_eps(output, x_t, gamma_B), measures
 
     def sliced(key: Array) -> tuple[Array, dict[str, Array]]:
