@@ -9,7 +9,7 @@ import pytest
 from jax import numpy as jnp
 
 from research.families import diffusion
-from research.families.diffusion import bound, denoiser, drawing, process, samplers
+from research.families.diffusion import bound, denoiser, drawing, process, samplers, weightings
 from research.models import numerics
 from research.models.conditions import Conditions
 from tests import shapes
@@ -48,7 +48,7 @@ def test_a_unit_weight_is_on_the_error_that_it_names(name):
         config = make_config("denoising", prediction=prediction, loss_weighting=name)
         own = denoiser.make_process(config)
         named = process.Process(own.scale, name)
-        weigh: Any = diffusion.WEIGHTINGS[name]
+        weigh: Any = weightings.WEIGHTINGS[name]
         weight = weigh(config.model, own, gamma, slope)
         eps = (x_t - own.scales(gamma)[0] * x0) / own.scales(gamma)[1]
         wrong = (x_t - own.scales(gamma)[0] * (x0 + 0.1)) / own.scales(gamma)[1]

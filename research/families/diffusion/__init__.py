@@ -29,7 +29,6 @@ from research.families.diffusion.objectives import OBJECTIVES
 from research.families.diffusion.objectives.denoising import examples
 from research.families.diffusion.process import PREDICTIONS, SCALES
 from research.families.diffusion.step_schedules import STEP_SCHEDULES
-from research.families.diffusion.weightings import WEIGHTINGS
 from research.models import common
 from research.parts import check_choice
 
@@ -131,11 +130,9 @@ def check(config: Any, spec: dict[str, Any]) -> None:
     for section, key, choices in (
         ("model", "prediction", PREDICTIONS),
         ("model", "process", SCALES),
-        ("model", "loss_weighting", WEIGHTINGS),
         ("sampling", "step_schedule", STEP_SCHEDULES),
     ):
-        if key in config[section]:
-            check_choice(f"{section}.{key}", config[section][key], choices)
+        check_choice(f"{section}.{key}", config[section][key], choices)
     samplers.check(config.sampling)
     if not config.sampling.rho > 0:
         raise UserError(f"config.sampling.rho={config.sampling.rho} must be positive")

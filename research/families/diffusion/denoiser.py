@@ -10,7 +10,7 @@ from ml_collections import FrozenConfigDict
 
 from research.families.diffusion import bound, image_conditions, schedule
 from research.families.diffusion.objectives import OBJECTIVES
-from research.families.diffusion.process import Process
+from research.families.diffusion.process import Process, along
 from research.models import common
 from research.models.conditions import Conditions
 from research.parts import load
@@ -161,6 +161,17 @@ def predicted(config: Any, output: Array) -> tuple[Array, Array | None]:
         return output, None
     prediction, place = jnp.split(output, 2, -1)
     return prediction, place
+
+
+def look(
+    config: Any, params: common.Params, y: Array, given: Conditions, guess: Array | None = None
+) -> tuple[Array, Array | None, dict[str, Array]]:
+    """x_0 in y = x / alpha, the place of the variance of a step back, and what is measured."""
+    process = make_process(config)
+    x_t = y * along(process.scales(given.gamma_B)[0], y)
+    output, measures = apply(config, params, x_t, given, guess)
+    prediction, place = predicted(config, output)
+    return process.to_x0(prediction, x_t, given.gamma_B), place, measures
 
 
 def predict_x0(

@@ -60,13 +60,10 @@ See = Callable[[Array, Array, Array, Conditions], Denoised]  # of (y, gamma_B, g
 
 def see(config: Any, params: common.Params) -> See:
     """What the network says of y = x / alpha, given what is known."""
-    process = denoiser.make_process(config)
 
     def seen(y: Array, gamma_B: Array, guess: Array, known: Conditions) -> Denoised:
-        x_t = y * along(process.scales(gamma_B)[0], y)
-        output, _ = denoiser.apply(config, params, x_t, known._replace(gamma_B=gamma_B), guess)
-        prediction, place = denoiser.predicted(config, output)
-        x0 = process.to_x0(prediction, x_t, gamma_B)
+        given = known._replace(gamma_B=gamma_B)
+        x0, place, _ = denoiser.look(config, params, y, given, guess)
         return Denoised(x0) if place is None else Denoised(x0, place)
 
     return seen

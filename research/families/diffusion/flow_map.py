@@ -36,11 +36,8 @@ def predict(
     config: Any, params: common.Params, y: Array, given: Conditions
 ) -> tuple[Array, dict[str, Array]]:
     """x_0 as the network has it, [B, H, W, C], and what it measures."""
-    process = denoiser.make_process(config)
-    x_t = y * along(process.scales(given.gamma_B)[0], y)
-    output, measures = denoiser.apply(config, params, x_t, given)
-    prediction, _ = denoiser.predicted(config, output)
-    return process.to_x0(prediction, x_t, given.gamma_B), measures
+    x0, _, measures = denoiser.look(config, params, y, given)
+    return x0, measures
 
 
 def jump(

@@ -18,6 +18,7 @@ from jax import Array
 
 from research.errors import UserError
 from research.families.diffusion.process import Process
+from research.parts import check_choice
 
 Weigh = Callable[[Any, Process, Array, Array], Array]
 
@@ -81,7 +82,8 @@ WEIGHTINGS: dict[str, Weigh | None] = {
 
 
 def check(model: Any) -> None:
-    """Raise UserError for constants that weigh nothing."""
+    """Raise UserError for a weighting that is unknown, or constants that weigh nothing."""
+    check_choice("model.loss_weighting", model.loss_weighting, WEIGHTINGS)
     if not model.min_snr > 0:
         raise UserError(f"config.model.min_snr={model.min_snr} must be positive")
 
