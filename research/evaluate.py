@@ -1,13 +1,15 @@
-"""Scores of a finished run by any evaluators: those it was trained under, and those it was not."""
+"""Scores of finished runs by any evaluators: those they were trained under, and those not."""
 
+import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from research import data, evaluation, processes, trained, width_scan
+from research import data, evaluation, processes, score_table, trained, width_scan
 from research.errors import UserError
 from research.evaluation import Scores
-from research.run import record
+from research.run import record, storage
+from research.terminal import Patient
 
 
 def evaluate_run(
@@ -61,7 +63,11 @@ def table(scores: Scores) -> str:
 
 def add_arguments(parser) -> None:
     """Arguments of `python -m research evaluate`."""
-    parser.add_argument("--run", required=True, help="a run folder, runs/<study>/<trial>")
+    parser.add_argument(
+        "--run",
+        required=True,
+        help="a run folder, runs/<study>/<trial>, or that of a sweep: each of its runs is a row",
+    )
     parser.add_argument(
         "--evaluators",
         default="",
@@ -78,12 +84,25 @@ def add_arguments(parser) -> None:
         help="score the average of its weights of this relative width, such as 0.07; 'best' scores "
         f"all widths first and keeps the table as {width_scan.FILE} in its folder",
     )
-    parser.add_argument("--out", help="file to write, scores.json")
+    parser.add_argument(
+        "--over",
+        action="append",
+        default=[],
+        metavar="KEY=A,B",
+        help="of a sweep: score each run at these values of config.sampling.KEY, and at every "
+        "combination where it is given several times",
+    )
+    parser.add_argument("--part", default="", help="of a sweep: one of its parts")
+    parser.add_argument("--out", help="file to write, scores.json; of a sweep scores.csv")
 
 
 def run(args) -> int:
     """Print the table; write the scores as JSON where --out asks for them."""
     names = tuple(name.strip() for name in args.evaluators.split(",") if name.strip())
+    if (storage.path(args.run) / "study.json").exists():
+        return _run_sweep(args, names)
+    if args.over or args.part:
+        raise UserError(f"--over and --part are of a sweep; {args.run} has no study.json")
     if args.out and Path(args.out).suffix != ".json":
         raise UserError(f"--out {args.out}: scores need a name ending in .json")
     if args.ema == "best":
@@ -96,4 +115,24 @@ def run(args) -> int:
     print(table(scores))
     if args.out and processes.first():
         record.write_json(args.out, scores)
+    return 0
+
+
+def _run_sweep(args, names: tuple[str, ...]) -> int:
+    """Print the table of a sweep, and keep it, a row at a time, where --out asks for it."""
+    if args.examples is not None or args.ema:
+        raise UserError("--examples and --ema are of one run; --run is the folder of a sweep")
+    if args.out and Path(args.out).suffix != ".csv":
+        raise UserError(f"--out {args.out}: scores of a sweep need a name ending in .csv")
+    over = {}
+    for each in args.over:
+        key, equals, values = each.partition("=")
+        over[key] = [value.strip() for value in values.split(",") if value.strip()]
+        if not equals or not over[key]:
+            raise UserError(f"--over {each}: expected KEY=A,B such as steps=8,16")
+    for table in score_table.scan(storage.path(args.run), names, over, args.part, args.out):
+        if sys.stderr.isatty():
+            said = f"{len(table)} rows"
+            print(f"\r\x1b[2K{said}", end="", file=Patient(sys.stderr), flush=True)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.5g}"))
     return 0

@@ -26,6 +26,7 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     PARTS -> the parts it is made of, such as {"network": table} (`research.parts`)
     positions(config) -> how many positions the network processes for one example, where these
         are not the tokens of a text
+    network_calls(config) -> how often drawing one sample by config.sampling calls the network
     pins(model) -> keys of config.model, as long as they are empty, that say the state of what it
         reads from elsewhere, such as the hash of a frozen run: another state is another config
     unread_flops(config) -> FLOPs of one example by name scope, where a loop of unknown length or

@@ -3,8 +3,10 @@
 import sys
 import types
 
+import pandas as pd
 import pytest
 
+from launch import local
 from research import evaluation, study
 from research.__main__ import main
 from research.evaluation.intervals import Estimate
@@ -90,3 +92,80 @@ def test_an_evaluator_needs_a_way_to_judge(monkeypatch):
     monkeypatch.setitem(sys.modules, "shown.idle", module)
     with pytest.raises(Exception, match="'shown.idle' lacks update, finish"):
         evaluation.load("shown.idle")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """The folder of a sweep of two runs."""
+    folder = tmp_path_factory.mktemp("sweep")
+    spec = tiny.write(folder, [{"train.steps": 12}, {"train.steps": 18}])
+    loaded = study.load(spec)
+    study.write_description(loaded, folder / "tiny")
+    local.work(loaded, folder / "tiny")
+    return folder / "tiny"
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    """An evaluator that gives what `config.sampling` says, and the configs that it saw."""
+    module, seen = types.ModuleType("shown_counting"), []
+    module.score_kinds = lambda config: {  # type: ignore[attr-defined]
+        "asked": {"unit": "samples", "kind": "exact", "better": "higher"}
+    }
+
+    def measure(config, params):
+        seen.append(config.sampling.num)
+        return {"asked": Estimate(config.sampling.num, (0.0, 9.0), 7)}
+
+    module.measure = measure  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "shown.counting", module)
+    return "shown.counting", seen
+
+
+def test_a_sweep_is_scored_at_every_setting_once(sweep, counting, tmp_path, capsys):
+    name, seen = counting
+    out = tmp_path / "scores.csv"
+    words = ["evaluate", "--run", str(sweep), "--evaluators", name, "--out", str(out)]
+    words += ["--over", "num=2,3"]
+    assert main(words) == 0
+    whole, table = out.read_bytes(), pd.read_csv(out)
+    assert seen == [2, 3, 2, 3] and table.num.tolist() == seen and table.asked.tolist() == seen
+    assert table.id.nunique() == 2 and set(table.asked_high) == {9.0}
+    trials = {each["id"]: each for each in files.read_runs(sweep).trials}
+    assert table.flops.tolist() == pytest.approx([trials[each]["flops"] for each in table.id])
+    out.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))  # the last row was not reached
+    seen.clear()
+    assert main(words) == 0
+    assert seen == [3] and out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--over", "nmu=2"], "did you mean 'num'"),
+        (["--over", "num"], "expected KEY=A,B such as steps=8,16"),
+        (["--over", "num=two"], "config.sampling.num"),
+        (["--part", "chains"], "did you mean 'chain'"),
+        (["--examples", "9"], "--examples and --ema are of one run"),
+        (["--out", "scores.json"], "scores of a sweep need a name ending in .csv"),
+    ],
+)
+def test_bad_scans_are_one_line_and_score_nothing(sweep, counting, capsys, words, said):
+    name, seen = counting
+    assert main(["evaluate", "--run", str(sweep), "--evaluators", name, *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and said in line and not seen
+
+
+def test_another_table_is_not_written_over(sweep, counting, tmp_path, capsys):
+    out = tmp_path / "other.csv"
+    out.write_text("name,value\na,1\n")
+    words = ["--run", str(sweep), "--evaluators", counting[0], "--over", "num=2"]
+    assert main(["evaluate", *words, "--out", str(out)]) == 2
+    assert "has no column 'id'" in capsys.readouterr().err
+    assert out.read_text() == "name,value\na,1\n"
+
+
+def test_a_setting_is_of_a_sweep(run, capsys):
+    assert main(["evaluate", "--run", str(run[0]), "--over", "num=2"]) == 2
+    assert "--over and --part are of a sweep" in capsys.readouterr().err

@@ -45,6 +45,7 @@ __all__ = [
     "film",
     "init",
     "loss",
+    "network_calls",
     "positions",
     "reference",
     "sample",
@@ -353,6 +354,14 @@ def _score_of_draws(
         for name, each_B in of.scores(config, network, noise, given).items():
             found[name] = {"total": jnp.sum(rows_B * each_B), "count": jnp.sum(rows_B)}
     return found
+
+
+def network_calls(config: Any) -> int:
+    """How often drawing an image calls the network."""
+    of, options = objective(config), config.sampling
+    if hasattr(of, "sample"):
+        return getattr(of, "network_calls", lambda config: options.steps)(config)
+    return samplers.network_calls(options) * (1 if options.guidance == 1 else 2)
 
 
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:

@@ -103,6 +103,11 @@ def target(
     return x0, (y - x0) * along(jnp.exp(-0.5 * given.gamma_B), y)
 
 
+def network_calls(config: Any) -> int:
+    """Of drawing an image."""
+    return min(config.sampling.steps, config.model.student_steps)
+
+
 def sample(
     config: Any, params: common.Params, noise: Array, key: Array, given: Conditions, steps: int
 ) -> Array:
