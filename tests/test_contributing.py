@@ -61,6 +61,7 @@ def test_parts_of_networks_are_the_toys_that_tests_train():
         assert (ROOT / "tests" / "toys" / name).read_text() == code
 
 
+@pytest.mark.slow
 def test_study(tmp_path):
     path = tmp_path / "activations.py"
     path.write_text(CODE["experiments/activations.py"])
@@ -173,6 +174,7 @@ def test_families_that_a_recipe_cannot_serve(bigram, tmp_path):
         recipes.apply(config)
 
 
+@pytest.mark.slow
 def test_evaluator(module, monkeypatch):
     loaded = module("research/evaluation/surprise.py")
     monkeypatch.setitem(sys.modules, "shown.surprise", loaded)

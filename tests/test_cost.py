@@ -68,7 +68,7 @@ def by_hand(model, length: int, modulated: bool) -> tuple[int, int, int]:
     return depth * params, depth * idle, depth * flops
 
 
-@settings(max_examples=8)
+@settings(max_examples=3)
 @given(MODELS, st.booleans(), st.sampled_from([0, 8]))
 def test_decoder_is_what_its_shape_says(model, tied, positions):
     keys: dict[str, Any] = dict(positions="learned", max_length=positions) if positions else {}
@@ -86,7 +86,7 @@ def test_decoder_is_what_its_shape_says(model, tied, positions):
     assert ledger.score_flops == ledger.flops and ledger.tokens == length
 
 
-@settings(max_examples=8)
+@settings(max_examples=3)
 @given(MODELS, st.sampled_from([0, 3]), st.sampled_from([0.0, 0.1]), st.sampled_from([2, 4]))
 def test_diffusion_transformer_is_what_its_shape_says(model, classes, dropout, patch):
     config = shapes.diffusion(**model, num_classes=classes, patch_size=patch)

@@ -92,6 +92,7 @@ def test_the_law_of_mixtures_is_that_of_ye_at_one_compute():
         np.testing.assert_allclose(loss, ye.loss(own, r_1=shares), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dry_run_prices_every_trial_and_runs_none(flags, data_folder, tmp_path, capsys):
     spec = "experiments/quickstart.py:markov"
     command = ["sweep", "--config", spec, "--workdir", str(tmp_path), "--dry_run", *flags]

@@ -116,6 +116,7 @@ def module(folder, content):
     return f"{name}.part"
 
 
+@pytest.mark.slow
 def test_a_recipe_is_trained_tested_and_printed(tiny, tmp_path, monkeypatch, capsys):
     """Rows go into the table as printed; run again, the recipe does not beat itself."""
 

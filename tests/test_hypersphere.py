@@ -47,6 +47,7 @@ def stepped(config, steps, *rates, zeros=()) -> dict[str, Any]:
     return {name: (each, before, np.asarray(after)) for (name, each), before, after in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_norms_stay_and_decay_does_nothing(direction):
     plain = stepped(config_of(direction=direction, weight_decay=0.0), 50, 0.1)

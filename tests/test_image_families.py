@@ -208,6 +208,7 @@ def pairs(batch):
     return config, *fitted(config, batch, 300)
 
 
+@pytest.mark.slow
 def test_a_clip_learns_which_name_is_of_which_image(pairs, batch):
     config, params, scores = pairs
     assert scores["cross_entropy"] < np.log2(48) / 2

@@ -67,12 +67,14 @@ def test_axes_together(single, data_folder, make, layout):
     assert_same(many, single(make))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [TOGETHER[1], TOGETHER[3], TOGETHER[6]], ids=named)
 def test_tables_and_the_token_before_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(tables, jax.devices(), str(data_folder), **layout)
     assert_same(many, single(tables))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [TOGETHER[i] for i in (1, 3, 7)], ids=named)
 def test_blocks_one_after_another_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(blocks, jax.devices(), str(data_folder), **layout)
@@ -92,6 +94,7 @@ def test_experts_that_drop_nobody_on_a_mesh(single, data_folder, sizes):
 RECURRENT = [TOGETHER[2], *(pytest.param(TOGETHER[i], marks=pytest.mark.slow) for i in (1, 6, 8))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", RECURRENT, ids=named)
 def test_a_recurrence_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(recurrent, jax.devices(), str(data_folder), **layout)
@@ -120,6 +123,7 @@ def test_an_axis_alone(single, data_folder, make, axis):
     assert_same(many, single(make))
 
 
+@pytest.mark.slow
 def test_the_kernel_of_tpus_on_a_mesh(data_folder):
     """Interpreted, each device on its own examples and heads."""
     folder = str(data_folder)

@@ -51,6 +51,7 @@ QUICK = ("adafactor", "muon")  # the two whose moments are not laid out as their
 OTHERS = [n for n in optim.OPTIMIZERS if n not in ("adamw", *QUICK)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)]
 )

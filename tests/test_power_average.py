@@ -154,6 +154,7 @@ def path_of(config):
         yield jax.tree.map(np.asarray, state["params"])
 
 
+@pytest.mark.slow
 def test_a_width_of_a_run_is_the_average_of_its_weights(run):
     found = trained.newest(run)
     path = [jax.tree.leaves(params) for params in path_of(found.config)]

@@ -96,6 +96,7 @@ def swept(tmp_path_factory):
     return loaded, folder
 
 
+@pytest.mark.slow
 def test_a_hopeless_run_stops(swept):
     loaded, folder = swept
     *good, bad = (trial.id for trial in loaded.trials)
@@ -111,6 +112,7 @@ def test_a_hopeless_run_stops(swept):
     assert left[bad]["rows"] == whole[bad]["rows"][: len(left[bad]["rows"])]
 
 
+@pytest.mark.slow
 def test_what_reads_a_stopped_run(swept):
     loaded, folder = swept
     bad = loaded.trials[-1].id
@@ -125,6 +127,7 @@ def test_what_reads_a_stopped_run(swept):
     assert (folder / "stopped" / bad / "result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_without_its_result_it_goes_on_as_if_it_never_had_stopped(swept, tmp_path):
     loaded, folder = swept
     shutil.copytree(folder / "stopped", tmp_path / "again")
@@ -136,6 +139,7 @@ def test_without_its_result_it_goes_on_as_if_it_never_had_stopped(swept, tmp_pat
     assert left == whole
 
 
+@pytest.mark.slow
 def test_rivals_that_are_lost_stop_nobody(swept, tmp_path):
     loaded, folder = swept
     best, _, bad = (folder / "whole" / trial.id for trial in loaded.trials)

@@ -147,6 +147,7 @@ def test_an_error_of_one_frees_the_folders_of_all(tmp_path, data_folder, monkeyp
         lease.take(tmp_path / "side" / f"{index}").release()
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_trunks_side_by_side_and_then_their_branches(tmp_path, monkeypatch):
     trials = [
         {"size": 8, "train.steps": steps, "seed": seed, "train.learning_rate": rate}

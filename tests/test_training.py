@@ -77,6 +77,7 @@ def test_state_is_really_split(config):
     assert shares == {1 / 8}  # parameters and both moments
 
 
+@pytest.mark.slow
 def test_accumulation_is_the_whole_batch(data_folder):
     config = shapes.autoregressive()
     config.data.folder = str(data_folder)

@@ -155,6 +155,7 @@ def test_a_text_may_stand_before_its_sound(tmp_path, narrator):
         data.outline(spoken(tmp_path, length=96, text_first=True))
 
 
+@pytest.mark.slow
 def test_a_network_speaks_the_text_that_it_is_given():
     """Its text first, by choice or drawn among the names; then the sound, of the window's rest."""
     config = shapes.autoregressive(384, objective="prefix", prefix_length=97)

@@ -130,6 +130,7 @@ def test_the_pull_on_a_generator_is_toward_the_data():
     assert pulls[0] < -0.01 and pulls[2] > 0.01 and abs(pulls[1]) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_generator_finds_the_variance_of_the_data():
     """It has one parameter and begins with a tenth of the variance; the fake network follows."""
     config = make_config("distribution_matching", **SMOOTH)

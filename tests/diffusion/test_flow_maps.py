@@ -119,6 +119,7 @@ def error_of_map(config: Any, params: Any, pairs: int = 21) -> float:
 SMOOTH = dict(gamma_min=-3.0, gamma_max=1.0, degree=5)
 
 
+@pytest.mark.slow
 def test_a_distilled_consistency_model_is_the_flow_map():
     """Intervals are 16 at last, with which Heun's teacher errs by half of what is asked."""
     config = make_config(
@@ -129,6 +130,7 @@ def test_a_distilled_consistency_model_is_the_flow_map():
     assert error_of_map(config, params) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("velocity_teacher, most", [(True, 1e-3), (False, 3e-3)])
 def test_mean_flow_learns_the_flow_map(velocity_teacher, most):
     """Of any two ends, by a network that can say it and begins elsewhere.

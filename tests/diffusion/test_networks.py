@@ -42,7 +42,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     | dict(num_classes=0, class_dropout=0.0),
     "concatenated": PLAIN | dict(image_condition="low_resolution", image_noise=0.1),
 }
-FEW = ("in_context", "unet", "mmdit", "uvit")
+FEW = ("in_context", "mmdit")
 EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in NETWORKS]
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
@@ -126,7 +126,11 @@ def test_every_parameter_learns(name):
     assert not still
 
 
-TEXTS = ("in_context", "mmdit", "uvit", pytest.param("cross", marks=pytest.mark.slow))
+TEXTS = (
+    "in_context",
+    "mmdit",
+    *(pytest.param(each, marks=pytest.mark.slow) for each in ("uvit", "cross")),
+)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -215,7 +219,8 @@ def test_scores_turn_with_rows_and_columns_apart():
     assert abs(grid[0, 0, 1, 0] - grid[0, 0, 0, 1]) > 1e-2
 
 
-@pytest.mark.parametrize("name", ["control", pytest.param("unet_control", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["control", "unet_control"])
 def test_control_starts_as_the_network_without(name):
     """With the parameters of any trunk, the output is that trunk's, to the bit, whatever image."""
     config, params = make_config(name), random_params(name)

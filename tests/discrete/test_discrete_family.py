@@ -111,6 +111,7 @@ def decoder(**model):
     return config, perturbed(config)
 
 
+@pytest.mark.slow
 def test_blocks_of_one_token_are_the_decoder():
     """With its parameters they have its likelihood, exactly, whatever the times are."""
     plain, theirs = decoder()
@@ -204,6 +205,7 @@ def images(**model):
     return config
 
 
+@pytest.mark.slow
 def test_guidance_moves_images_away_from_those_without_a_class():
     """The labels of some images are hidden in training; guided draws go by the difference."""
     config = images(class_dropout=0.5)

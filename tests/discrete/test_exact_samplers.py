@@ -93,6 +93,7 @@ def test_blocks_are_drawn_one_after_another():
         assert likely(rows) > 1e-3
 
 
+@pytest.mark.slow
 def test_tokens_may_be_hidden_again():
     """None is the ancestral sampler by coins; a few in each of many steps leave the table as it is.
 

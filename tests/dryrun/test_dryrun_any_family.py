@@ -130,6 +130,7 @@ def test_live_bytes_and_product_bytes_are_counted_exactly():
     assert program.live_bytes(looped.jaxpr) == 256 + 5 * 256 + 256  # the carry, all of it, a turn's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part, size", [("text", 32), ("images", 16)])
 def test_the_laptops_memory_holds_what_xla_needs(part, size):
     """Unfused it is an upper bound, within twice the temporaries of the compiled step."""

@@ -110,6 +110,7 @@ def test_gpus_are_counted_and_what_is_not_compiled_is_unknown(answer, monkeypatc
     assert sent[("data",)] > 0 and all(e["compiled_bytes"] is None for e in found["collectives"])
 
 
+@pytest.mark.slow
 def test_a_sweep_is_priced_trial_by_trial(capsys):
     spec = "experiments/quickstart.py:markov"
     flags = ["--config.model.depth=2", "--config.size=16", "--config.hardware.mesh.data=8"]

@@ -125,6 +125,7 @@ def config():
     return config
 
 
+@pytest.mark.slow
 def test_completions_of_prompts_of_any_length_are_the_likeliest_bytes(config):
     """Held against whole windows, read once for each byte."""
     params = jax.jit(lambda key: autoregressive.init(config, key))(jax.random.key(0))

@@ -29,6 +29,7 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_the_best_width_is_found_and_scored(run, tmp_path, capsys):
     words = ["evaluate", "--run", str(run), "--ema"]
     assert main([*words, "best", "--out", str(tmp_path / "best.json")]) == 0

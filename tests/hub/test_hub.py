@@ -193,6 +193,7 @@ def run_config(data_folder, **init_from):
     return config
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_and_trained_on(data_folder, tmp_path, capsys, caplog):
     """Its folder has the run's parameters: the first loss of a run that begins there is theirs."""
     config, run, out = run_config(data_folder), tmp_path / "study" / "run", tmp_path / "out"

@@ -64,6 +64,7 @@ def logits(config, params, tokens, where=attention.IN_ORDER):
     return run(params, tokens, where)
 
 
+@pytest.mark.slow
 def test_every_kind_goes_on_from_its_cache(whole):
     """From texts with 0, 5 and 2 positions of padding before them, to 1e-5."""
     config, params, tokens, expected = whole

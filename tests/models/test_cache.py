@@ -48,6 +48,7 @@ def test_cached_logits_are_those_of_the_whole_prefix(model):
     np.testing.assert_allclose(jnp.concatenate(rows, 1), expected, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS[2:5], ids=lambda model: next(iter(model)))
 def test_the_same_tokens_are_drawn_without_a_cache(model, monkeypatch):
     """To the token: what the whole prefix, run anew for each token, gives for the same key."""

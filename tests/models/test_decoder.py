@@ -162,6 +162,7 @@ def test_cold_sampling_is_the_greedy_continuation():
     assert drawn[0, 0] == 0
 
 
+@pytest.mark.slow
 def test_sampling_follows_the_model():
     """Frequencies of the first drawn token match its probabilities among the data's symbols."""
     config = shapes.autoregressive(vocab=4, length=2, vocab_size=7)  # three pad the vocabulary

@@ -286,6 +286,7 @@ def greedy_counts(right, count, guesses):
     return passes, guesses, held, judged
 
 
+@pytest.mark.slow
 def test_speculation_draws_what_the_large_network_would():
     """Greedy to the token, in fewer passes when the small one is the large one; and by chance."""
     large, small = tiny(depth=1), tiny(depth=1, seed=9)

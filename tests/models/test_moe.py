@@ -196,6 +196,7 @@ def test_a_bias_is_for_choosing_and_is_steered_by_no_loss():
     jax.tree.map(np.testing.assert_array_equal, found, {n: expected[n] for n in found})
 
 
+@pytest.mark.slow
 def test_a_bias_evens_the_load_in_plain_training(data_folder):
     """The router is frozen and likes one expert; only the bias can bring others in."""
     config = shapes.autoregressive(
@@ -218,6 +219,7 @@ def test_a_bias_evens_the_load_in_plain_training(data_folder):
     assert bias.argmin() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [dict(fsdp=2, expert=2, tensor=2), dict(expert=4, sequence=2)])
 def test_experts_apart_are_experts_together(sizes):
     """Eight devices equal one; the second time the batch is too small to be split."""

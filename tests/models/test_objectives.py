@@ -212,6 +212,7 @@ def test_what_follows_a_prefix_sums_to_one():
         assert float(jnp.exp(-nats).sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prefix_is_read_both_ways_before_it_is_gone_on_from():
     """Prompts of several lengths, side by side, go on as they are scored after such a prefix."""
     config = shapes.autoregressive(5, 12, depth=2, num_heads=4, objective="prefix")

@@ -70,6 +70,7 @@ def test_a_stop_ends_a_text_before_it(writer):
         assert Letters().decode(found.tokens).decode(errors="replace") == found.text + stop
 
 
+@pytest.mark.slow
 def test_beams_and_guesses_write_too(writer, monkeypatch):
     """A run that guesses for itself, greedily, writes what it would; a narrow cache nearly so."""
     greedy = PLAIN._replace(drawing=Drawing(0), tokens=8)

@@ -72,6 +72,7 @@ def at_once(tmp_path_factory):
     return ask
 
 
+@pytest.mark.slow
 def test_a_longer_budget(tmp_path, at_once, steps):
     """The trunk goes on from its end at 14, off the raster of the saves, to 20."""
     run(load(tmp_path, [AXES[12], AXES[18]]), tmp_path)
@@ -89,6 +90,7 @@ def test_an_end_off_the_raster_of_the_rows(tmp_path, at_once):
     assert [row["step"] for row in tiny.rows(run(grown, tmp_path) / TRUNK)] == [4, 8, 12, 16, 20]
 
 
+@pytest.mark.slow
 def test_a_budget_between(tmp_path, at_once, steps):
     """The trunk has the states of 10 and 14: that of 12 is made again from 10's, and no more."""
     folder = run(load(tmp_path, [AXES[12], AXES[18]]), tmp_path)
@@ -265,6 +267,7 @@ def test_the_refusal_names_what_the_user_changed(tmp_path, flag, key):
         study.check_folder(changed, tmp_path / "tiny")
 
 
+@pytest.mark.slow
 def test_the_refusal_names_no_key_that_followed(tmp_path):
     """A size gives width, depth, rate and steps; only the size is named, and the budget alike."""
     path = Path(tiny.write(tmp_path, [{"seed": 0}]))

@@ -47,6 +47,7 @@ def test_a_score_that_is_no_loss_is_refused(folder, name, said):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_fit_and_report_take_a_score_by_name(folder, tmp_path, capsys):
     quick = ["--bootstrap", "100", "--part", "text"]
     assert main(["fit", str(folder), "--loss", "distance", *quick]) == 0

@@ -43,6 +43,7 @@ def same(one, other) -> bool:
     return json.dumps(study_laws._plain(one)) == json.dumps(study_laws._plain(other))
 
 
+@pytest.mark.slow
 def test_what_is_read_is_what_was_fitted(study, no_fit):
     read = study_laws.study_laws(study, DRAWS)
     assert list(read) == [part.name for part in PLANTED]
@@ -102,6 +103,7 @@ def test_a_folder_without_trials_fails_no_sweep(tmp_path, capsys):
     assert not (tmp_path / study_laws.FILE).exists()
 
 
+@pytest.mark.slow
 def test_runs_that_changed_are_fitted_again_without_a_word(tmp_path, study, capsys):
     folder = tmp_path / "changed"
     shutil.copytree(study, folder)

@@ -23,6 +23,7 @@ def runs(noise=0.003, **columns):
     return table(params, data, losses(params, data, noise=noise), **columns)
 
 
+@pytest.mark.slow
 def test_a_run_far_ahead_of_the_others_is_not_all_that_is_held_out():
     params, data = grid(num_sizes=5, num_amounts=5)
     params, data = np.append(params, 1e11), np.append(data, 1e12)
@@ -172,6 +173,7 @@ def test_the_command_prints_what_it_writes(tmp_path, capsys):
     assert "chinchilla errs least" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_fit_auto_writes_its_choice(tmp_path, capsys):
     whole = runs()
     frame = whole.frame[["N", "D", "L"]]

@@ -28,6 +28,7 @@ def test_curves_give_what_was_planted():
     assert critical_batch(planted_batches()).batch.value == pytest.approx(16, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_planted_batch():
     inside = []
     for draw in range(200):

@@ -66,6 +66,7 @@ def test_8_the_sum_is_minimised_not_the_mean():
     assert reason is not None and "check 8: not converged" in reason
 
 
+@pytest.mark.slow
 def test_8_a_table_twice_has_twice_the_objective_and_float32_the_same_fit():
     runs = surface(0.01)
     once = fit_law(runs, bootstrap=100)

@@ -87,6 +87,7 @@ def test_auto_beats_every_single_law_over_kinds_of_curves():
         assert (auto < 2.0 * single + 0.002).all(), name
 
 
+@pytest.mark.slow
 def test_intervals_cover_nine_tenths_of_what_was_left_out():
     frame = table(("offset", "broken", "saturating", "flat"), 25, seed=1)
     result = extrapolate(read(frame))

@@ -111,6 +111,7 @@ def folder(tmp_path_factory):
 EXAMPLES = [line for verb in LAB for line in examples(verb) if "--data svg" not in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_an_example_runs_as_printed(line, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)

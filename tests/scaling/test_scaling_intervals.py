@@ -1,6 +1,7 @@
 """Intervals: what the draws weigh, how wide they are, and how often they hold the truth."""
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from research.scaling import engine, laws
@@ -54,6 +55,7 @@ def _huber(residual, delta):
     return np.sum(clipped * (size - clipped / 2))
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth():
     """95% intervals hold the truth on 90 to 98% of 200 noisy surfaces, for every parameter."""
     surfaces, num_draws, noise = 200, 200, 0.003
@@ -85,6 +87,7 @@ def test_intervals_cover_the_truth():
     assert ((share >= 0.90) & (share <= 0.98)).all(), share
 
 
+@pytest.mark.slow
 def test_coverage_measures_what_intervals_hold():
     study = Study(laws.CHINCHILLA, "random", runs=24, decades=1.5, noise=0.003)
     found = [answer(study, seed, bootstrap=100, level=0.95) for seed in range(4)]

@@ -69,6 +69,7 @@ def test_absolute_deviations_end_on_a_vertex_that_nothing_near_beats():
     assert fit.refused is None and not [f for f in fit.findings if f.code == 8]
 
 
+@pytest.mark.slow
 def test_the_sandwich_is_what_the_bootstrap_tends_to():
     design, loss = _problem(noise=1e-3, num_sizes=40, num_amounts=50)
     theta, target, ones, limits = _fit(design, loss, HUBER)

@@ -117,6 +117,7 @@ def besiroglu_table(constants) -> pd.DataFrame:
     return pd.DataFrame({"Model Size": size, "Training FLOP": flops, "loss": loss})
 
 
+@pytest.mark.slow
 def test_besiroglu_finds_planted_constants_and_drops_five(tmp_path):
     constants = dict(PUBLISHED["besiroglu2024"].parameters)
     path = tmp_path / "svg_extracted_data.csv"

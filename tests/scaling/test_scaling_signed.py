@@ -155,6 +155,7 @@ def test_a_missing_loss_written_as_zero_is_named(verb, surface, tmp_path, monkey
     assert said.out == ""
 
 
+@pytest.mark.slow
 def test_the_commands_say_in_a_line_what_errors_are_of(surface, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     params, data, loss = surface

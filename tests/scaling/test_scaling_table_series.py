@@ -113,6 +113,7 @@ def test_runs_are_left_alone(case):
     assert len(np.unique(table["group"])) == len(table)
 
 
+@pytest.mark.slow
 def test_every_verb_says_it(tmp_path, capsys):
     csv, page = tmp_path / "t.csv", tmp_path / "page.html"
     logs(12).to_csv(csv, index=False)

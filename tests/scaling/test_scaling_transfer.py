@@ -33,6 +33,7 @@ def test_a_rate_that_no_run_reaches_costs_at_least_that_of_the_nearest():
     assert each.regret.value == pytest.approx(np.expm1(0.03 * 3**2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lopsided", [0.0, 0.003])
 def test_intervals_hold_planted_drifts(lopsided):
     drifts, costs, rates, truth = [], [], [], 2.0 ** (-5.2 - 0.4 * np.arange(5))

@@ -221,6 +221,7 @@ def test_the_command_needs_no_curve_column(tmp_path, capsys):
     assert "10 rows of 1 curves predicted" in printed and "set aside: row 21" in printed
 
 
+@pytest.mark.slow
 def test_intervals_of_single_curves_hold_what_they_promise():
     """Each curve alone, of several kinds, lengths, noises and reaches."""
     rng = np.random.default_rng(0)
