@@ -18,6 +18,7 @@ from research.__main__ import VERBS, main
 from research.dryrun import laptop
 from research.errors import UserError
 from research.families import autoregressive
+from research.families.diffusion import samplers
 from research.scaling import fit, laws
 from research.scaling.table import table
 from research.train import train
@@ -50,6 +51,7 @@ def module(tmp_path, monkeypatch):
 def test_one_file_for_each_kind_of_idea():
     assert len(BLOCKS) == len(CODE)
     kinds = {"experiments", "families", "evaluation", "laws", "optim", "data", "models"}
+    kinds |= {"samplers"}
     assert {path.split("/")[-2] for path in CODE} == kinds
 
 
@@ -218,6 +220,26 @@ def test_optimizer_trains_by_its_name(module, tmp_path, monkeypatch):
     assert train(config, tmp_path / "run")["status"] == "finished"
     with pytest.raises(UserError, match=r"no key 'betta' \(did you mean 'beta'\?\)"):
         study.load(spec, [name, "--config.train.betta=0.5"])
+
+
+def test_sampler_follows_the_flow_of_a_normal_distribution(module):
+    """Of x_0 ~ N(0, 1) the flow keeps y / sqrt(1 + s^2); a method of first order nearly does."""
+    name = module("research/families/diffusion/samplers/look_ahead.py").__name__
+    options = ConfigDict({"sampler": name, "steps": 300})
+    assert samplers.network_calls(options) == 600
+    y = jnp.linspace(-2.0, 2.0, 8)[:, None]
+    gammas = jnp.linspace(6.0, -6.0, 301)
+    end, seen = samplers.run(
+        name,
+        lambda y, gamma_B, guess: samplers.Denoised(y / (1 + jnp.exp(gamma_B))[:, None]),
+        y,
+        gammas,
+        jax.random.key(0),
+        options,
+    )
+    exact = y * jnp.sqrt((1 + jnp.exp(-6.0)) / (1 + jnp.exp(6.0)))
+    np.testing.assert_allclose(end, exact, rtol=0.03)
+    assert seen.shape == (300, *y.shape)
 
 
 def test_data_source(module, monkeypatch, tmp_path):
