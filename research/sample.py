@@ -58,8 +58,11 @@ def sample_run(
     _check_memory(num, settings)
     _, params = trained.load(folder, ema)
     family = families.load(settings.family)
-    draw = family.film if images and images.film else family.sample
-    return data.shown(settings.data, draw(settings, params, jax.random.key(seed), num, **given))
+    if not (images and images.film):
+        drawn = family.sample(settings, params, jax.random.key(seed), num, **given)
+        return data.shown(settings.data, drawn)
+    frames = family.film(settings, params, jax.random.key(seed), num, **given)
+    return np.stack([data.shown(settings.data, frame) for frame in frames])
 
 
 def _beginning(settings: ConfigDict, text: str, num: int) -> np.ndarray:

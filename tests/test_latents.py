@@ -1,5 +1,6 @@
 """A frozen autoencoder under another family: in its step, or as data that were encoded once."""
 
+import argparse
 import functools
 import json
 import shutil
@@ -14,6 +15,7 @@ from research import cost, data, defaults, latents, recipes, sample, study, trai
 from research.errors import UserError
 from research.families import autoencoder
 from research.run import checkpoint
+from research.sampling import image_options
 from research.train import train
 from tests import frozen, shapes
 from tests.layouts import QUICK
@@ -126,6 +128,11 @@ def test_diffusion_learns_latents_and_draws_images(of_floats, tmp_path):
     assert scores["pixel_bound"]["kind"] == "upper bound" and scores["pixel_bound"]["value"] > 0
     drawn = sample.sample_run(tmp_path / "run", 3)
     assert drawn.shape == (3, 8, 8, 1) and drawn.dtype == np.float32
+    parser = argparse.ArgumentParser()
+    image_options.add_arguments(parser)
+    asked = parser.parse_args(["--film", "2"])
+    film = sample.sample_run(tmp_path / "run", 3, images=asked)
+    assert film.shape == (config.sampling.steps, *drawn.shape) and film.dtype == drawn.dtype
 
 
 def in_step(runs, kind="kl", **changes):
