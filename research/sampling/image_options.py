@@ -13,7 +13,7 @@ from research import data, families, trained
 from research.errors import UserError, nearest
 
 # Options that set a key of config.sampling for this one call.
-SETTINGS = ("sampler", "steps", "step_schedule", "guidance")
+SETTINGS = ("sampler", "steps", "step_schedule", "guidance", "repeats")
 # Options of what is drawn from, by what a family's `sample` calls it (`REQUESTS` there).
 REQUESTS = {
     "negative": "away_B",
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sampler", help="such as ddim; default: the run's config.sampling.sampler")
     add("--steps", type=int, help="of the walk; the run's by default")
     add("--step_schedule", help="where the steps lie, such as log_snr")
+    add("--repeats", type=int, help="how often each step is made, to agree better with --mask")
     add("--guidance", type=float, help="scale of the push away from no class; 1 is none")
     add("--negative", metavar="NAME", help="a class to be pushed away from, in its place")
     add("--guide_by", metavar="RUN", help="a worse run to be pushed away from, or a classifier")

@@ -1,7 +1,8 @@
 """Images drawn a second and train steps of DiT: `python -m tests.bench.diffusion`.
 
 Where `torch` is installed (requirements-interop.txt) the network as its repository has it, in
-PyTorch and with the same parameters, draws and trains in turn with ours (tests/bench/torch_peers).
+PyTorch and with the same parameters, draws and trains in turn with ours (tests/bench/torch_peers),
+and so does diffusers' U-Net, where that is installed, of as many parameters as ours.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from research import defaults, programs, recipes
+from research import cost, defaults, programs, recipes
 from research.families import diffusion
 from research.families.diffusion import drawing
 from research.models import dit
@@ -38,6 +39,22 @@ def make_config(steps: int) -> Any:
         ema_decay=0.9999,
     )  # fmt: skip
     config.sampling.update(sampler="ddpm", steps=steps)
+    return recipes.apply(config)
+
+
+def make_unet_config() -> Any:
+    """A U-Net of DDPM's kind, 64 wide, with attention at 8x8, on 16x16 images."""
+    config = defaults.config("diffusion", "glyphs", optimizer="adamw", network="unet")
+    config.recipe = "fixed"
+    config.model.update(
+        width=64, channel_multipliers=(1, 2, 2), blocks_per_level=2, attention_resolutions=(8,),
+        head_width=8, norm_groups=32, time_features=64, resample="convolution", told="shift",
+        image_shape=(SIDE, SIDE, 1),
+    )  # fmt: skip
+    config.train.update(
+        batch_size=BATCH, steps=1000, learning_rate=1e-4, warmup_steps=20, weight_decay=0.0,
+        ema_decay=0.9999,
+    )  # fmt: skip
     return recipes.apply(config)
 
 
@@ -71,6 +88,19 @@ def make_peer(config: Any, params: Any) -> Any:
             *(torch.from_numpy(np.array(each)) for each in (time_B, given[1])),
         )
     np.testing.assert_allclose(theirs.numpy().transpose(0, 2, 3, 1), ours, atol=1e-3)
+    return peers, peer
+
+
+def make_unet_peer(config: Any) -> Any:
+    """diffusers' network of the same shape; None where it or PyTorch is not installed."""
+    try:
+        peers: Any = importlib.import_module("tests.bench.torch_peers")
+        peer = peers.UNet(config.model)
+    except ImportError:
+        return None
+    theirs = sum(leaf.numel() for leaf in peer.parameters())
+    ours = sum(cost.ledger(config).params.values())
+    assert theirs == ours, f"diffusers' U-Net has {theirs} parameters, ours {ours}"
     return peers, peer
 
 
@@ -144,6 +174,11 @@ def main() -> None:
     seconds = in_turn(trainers(config, peer), 2 * options.repeats)
     row("train step of the same", f"{BATCH / seconds[0]:.1f} images/s")
     row("", _times(seconds), "at least 1.2 x")
+    config = make_unet_config()
+    seconds = in_turn(trainers(config, make_unet_peer(config)), 2 * options.repeats)
+    name = f"U-Net D64, attention at 8x8, {SIDE}x{SIDE}, batch {BATCH}"
+    row(f"train step, {name}", f"{BATCH / seconds[0]:.1f} images/s")
+    row("", _times(seconds), "at least 1.0 x")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,32 @@ class Trainer:
         return float(error.detach())
 
 
+class UNet(torch.nn.Module):
+    """diffusers' UNet2DModel of the shape of `config.model`, called as DiT is; it sees no class."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        widths = [model.width * times for times in model.channel_multipliers]
+        attends = [
+            (model.image_shape[0] >> level) in model.attention_resolutions
+            for level in range(len(widths))
+        ]
+        self.network = importlib.import_module("diffusers").UNet2DModel(
+            sample_size=model.image_shape[0],
+            in_channels=model.image_shape[-1],
+            out_channels=model.image_shape[-1],
+            layers_per_block=model.blocks_per_level,
+            block_out_channels=widths,
+            down_block_types=["AttnDownBlock2D" if each else "DownBlock2D" for each in attends],
+            up_block_types=["AttnUpBlock2D" if each else "UpBlock2D" for each in attends[::-1]],
+            attention_head_dim=model.head_width,
+            norm_num_groups=model.norm_groups,
+        )
+
+    def forward(self, x: Any, time: Any, label: Any) -> Any:
+        return self.network(x, time).sample
+
+
 def holding(model: Any, params: Any, grid: np.ndarray) -> DiT:
     """The network with our parameters."""
     peer, tree = DiT(model, grid), jax.tree.map(np.array, params)

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from research.errors import UserError
 from research.families import diffusion
 from research.families.diffusion import editing, image_conditions, samplers
 from research.families.diffusion.samplers import Denoised
@@ -156,3 +158,36 @@ def test_what_each_step_saw_is_returned(run):
     assert frames.shape == (config.sampling.steps, NUM, *SHAPE) and frames.dtype == np.uint8
     # The last step's view is the image, but for the noise of the last level.
     assert np.abs(frames[-1].astype(int) - draw(run)).max() <= 1
+
+
+def filled_in(repeats: int) -> tuple[float, float]:
+    """Mean and variance of b where (a, b) is normal with correlation .9, and a is known to be 1."""
+    covariance = jnp.array([[1.0, 0.9], [0.9, 1.0]])
+    image = jnp.full((4000, 1, 2, 1), 1.0)
+    mask = jnp.zeros(image.shape).at[:, :, 1].set(1.0)
+
+    def denoise(y, gamma_B, guess):
+        noisy = covariance + jnp.exp(gamma_B[0]) * jnp.eye(2)
+        return Denoised(y.reshape(-1, 2) @ jnp.linalg.solve(noisy, covariance)).x0.reshape(y.shape)
+
+    known = editing.kept(lambda *each: Denoised(denoise(*each)), editing.keep_pixels(image, mask))
+    gammas = jnp.linspace(6.0, -8.0, 41)
+    noise = jax.random.normal(jax.random.key(0), image.shape)
+    y = jnp.exp(0.5 * gammas[0]) * noise + image * (1 - mask)
+    options = OPTIONS.copy_and_resolve_references()
+    options.repeats = repeats
+    b = samplers.run("ddpm", known, y, gammas, jax.random.key(1), options)[0][:, 0, 1, 0]
+    return float(b.mean()), float(b.var())
+
+
+def test_steps_that_are_made_again_agree_with_what_is_known():
+    """Given a = 1 the mean of b is .9 and its variance .19; of one walk down neither is."""
+    once, often = filled_in(1), filled_in(10)
+    assert abs(once[0] - 0.9) > 0.03 or abs(once[1] - 0.19) > 0.03
+    assert often[0] == pytest.approx(0.9, abs=0.02) and often[1] == pytest.approx(0.19, abs=0.02)
+
+
+def test_a_step_that_is_made_once_is_the_step():
+    assert samplers.network_calls(ConfigDict({**OPTIONS, "steps": 7, "repeats": 3})) == 21
+    with pytest.raises(UserError, match="config.sampling.repeats=0 must be at least 1"):
+        samplers.check(ConfigDict({**OPTIONS, "repeats": 0}))
