@@ -82,7 +82,7 @@ def growth(rows):
 @pytest.mark.parametrize(
     "family, optimizer, widths, grown",
     [
-        slow("autoregressive", "adamw", (32, 256, 1024), 2),
+        slow("autoregressive", "adamw", WIDTHS, 2),
         slow("diffusion", "adamw", WIDTHS, 2),
         slow("autoregressive", "muon", WIDTHS, 1),  # the head's; Muon's own steps are muP's
         slow("diffusion", "muon", WIDTHS, 0),
