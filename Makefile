@@ -13,6 +13,8 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 STUDIES_AR := shape_text vocabulary experts repetition overtraining context \
   length_generalisation pixel_resolutions emergence mixers mixture_law
 
+STUDIES_DIFFUSION := diffusion_isoflop
+
 # Stamps: an environment is rebuilt when its Python changes, refilled when a requirements file does.
 MADE := $(VENV)/.made-$(VERSION)
 INSTALLED := $(VENV)/.installed
@@ -20,7 +22,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo studies-ar book test slow bench dryrun coverage soak lint format notebooks python
+.PHONY: help demo studies-ar studies-diffusion book test slow bench dryrun coverage soak lint format notebooks python
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -37,10 +39,14 @@ studies-ar: $(INSTALLED)  ## run the eleven studies of autoregressive models, on
 	set -e; for study in $(STUDIES_AR); do \
 	  $(RUN) -m research sweep --config experiments/$$study.py --workdir runs --workers $(WORKERS); done
 
-test: $(INSTALLED_DEV)  ## run the tests (at most 15 minutes on 2 cores)
+studies-diffusion: $(INSTALLED)  ## run the studies of diffusion models (some 40 minutes on 2 cores)
+	set -e; for study in $(STUDIES_DIFFUSION); do \
+	  $(RUN) -m research sweep --config experiments/$$study.py --workdir runs --workers $(WORKERS); done
+
+test: $(INSTALLED_DEV)  ## run the tests (about 20 minutes on 2 cores)
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
-slow: $(INSTALLED_DEV)  ## run the tests that take longest: clusters, processes, compilers of pods (about 8 minutes)
+slow: $(INSTALLED_DEV)  ## run the tests that take longest: clusters, processes, compilers of pods (about half an hour)
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal -m slow $(ARGS)
 
 bench: $(INSTALLED_DEV)  ## measure speed on this machine: train step, compile time, share of the matrix-product rate

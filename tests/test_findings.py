@@ -286,3 +286,24 @@ def test_a_law_of_mixtures_holds_between_them_and_is_low_for_the_larger_run():
         far = own[own["size"] == 64]
         law = mixture_law.LAW.loss(overall[domain], C=far.flops.to_numpy(), r=far.share.to_numpy())
         assert (law / far.groupby("share").loss.transform("mean") - 1).between(-0.053, -0.036).all()
+
+
+def test_the_best_size_of_a_diffusion_model_is_one_by_bits_and_by_what_is_drawn(capsys):
+    table = "experiments/diffusion_isoflop.csv"
+    columns = ["--params", "params", "--data", "data", "--flops", "flops", "--json"]
+    found = {}
+    for loss in ("loss", "frechet_unbiased"):
+        assert main(["isoflop", table, *columns, "--loss", loss, "--method", "parabola"]) == 0
+        found[loss] = json.loads(capsys.readouterr().out)
+    bits, drawn = found["loss"], found["frechet_unbiased"]
+    assert bits["params_exponent"] == pytest.approx(0.29, abs=0.01)
+    assert drawn["params_exponent"] == pytest.approx(0.31, abs=0.01)
+    assert bits["params_interval"][1] < 0.5  # Liang et al. (2024) have .57
+    assert all(each["kept"] and not each["why"] for each in bits["optima"] + drawn["optima"])
+    words = ["--loss", "frechet_unbiased", "--over", "flops", "--where", "best == 1", "--json"]
+    assert main(["power", table, *words]) == 0
+    (power,) = json.loads(capsys.readouterr().out)["arms"]
+    assert -0.27 < power["flops"]["low"] and power["flops"]["high"] < -0.2
+    runs = pd.read_csv(table).query("budget == 3e12").set_index("size")
+    assert runs.loss.idxmin() == runs.frechet.idxmin() == 32
+    assert runs.loss[128] / runs.loss[32] > 1.39

@@ -19,7 +19,7 @@ def executed(name: str, tmp_path, monkeypatch) -> list[str]:
     monkeypatch.delenv("ISOFLOP_EPOCH", raising=False)
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     nbclient.NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOKS)}}
+        notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOKS)}}
     ).execute()
     return [str(cell.get("outputs", "")) for cell in notebook.cells]
 
@@ -45,7 +45,17 @@ def test_laws_runs(tmp_path, monkeypatch):
     assert "9 of 9 lines pass" in outputs[14]
 
 
-@pytest.mark.parametrize(("name", "cells"), [("quickstart", 10), ("laws", 15)])
+@pytest.mark.slow
+def test_diffusion_runs(tmp_path, monkeypatch, data_folder):
+    monkeypatch.setenv("ISOFLOP_FLOPS", "1e9")
+    monkeypatch.setenv("ISOFLOP_DATA", str(data_folder))
+    outputs = executed("diffusion", tmp_path, monkeypatch)
+    assert "3 models of 468 classes" in outputs[1]
+    assert all("image/png" in outputs[cell] for cell in (3, 5, 7, 9, 11))
+    assert "frechet" in outputs[13] and "<svg" in outputs[13]
+
+
+@pytest.mark.parametrize(("name", "cells"), [("quickstart", 10), ("laws", 15), ("diffusion", 14)])
 def test_notebooks_are_stored_without_output(name, cells):
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
