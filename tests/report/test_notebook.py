@@ -1,5 +1,6 @@
 """The notebooks run to their last cell on a run folder, and are stored without output."""
 
+import os
 from pathlib import Path
 
 import nbclient
@@ -47,7 +48,10 @@ def test_laws_runs(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_diffusion_runs(tmp_path, monkeypatch, data_folder):
-    monkeypatch.setenv("ISOFLOP_FLOPS", "1e9")
+    monkeypatch.setenv("ISOFLOP_FLOPS", "3e10")
+    monkeypatch.setenv(
+        "XLA_FLAGS", f"{os.environ['XLA_FLAGS']} --xla_cpu_use_fusion_emitters=false"
+    )
     monkeypatch.setenv("ISOFLOP_DATA", str(data_folder))
     outputs = executed("diffusion", tmp_path, monkeypatch)
     assert "3 models of 468 classes" in outputs[1]
