@@ -105,7 +105,7 @@ def _there(table: pd.DataFrame, trial: Trial, settings: Mapping[str, str]) -> bo
 def _about(trial: Trial, config: Any) -> dict[str, Any]:
     """What a row says of its run."""
     row: dict[str, Any] = {"id": trial["id"], "part": trial["part"]}
-    row |= {name: trial[name] for name in COLUMNS if trial.get(name) is not None}
+    row |= {name: value for name in COLUMNS if (value := trial.get(name)) is not None}
     row |= {"params": files.counted(trial)[1], "data": trial["data"]["amount"]}
     row |= {"flops": trial["flops"], "loss": files.loss(trial)}
     family = families.load(config.family)
