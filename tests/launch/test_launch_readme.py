@@ -108,7 +108,7 @@ def test_no_secret_gets_into_an_image():
 def test_all_that_runs_gets_into_an_image():
     command = ["git", "ls-files", "research", "launch", "experiments", "requirements.txt"]
     listed = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True, check=True)
-    left = {"launch/Dockerfile", "launch/queue.yaml"}
-    # Tables of runs and what is written for people stay outside.
-    paths = [path for path in listed.stdout.split() if not path.endswith((".csv", ".md"))]
+    left = {"launch/Dockerfile", "launch/README.md", "launch/queue.yaml"}
+    left |= {"experiments/diffusion_isoflop.md"}  # a data card
+    paths = [path for path in listed.stdout.split() if not path.endswith(".csv")]  # no run's
     assert {path for path in paths if not in_image(path)} == left
