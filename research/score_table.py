@@ -38,23 +38,21 @@ def scan(
     Raises:
         UserError: when there is no such run, key or evaluator, or `out` has other columns.
     """
-    chosen = _chosen(folder, part)
     combinations = [
         dict(zip(over, each, strict=True)) for each in itertools.product(*over.values())
     ]
-    for trial in chosen:  # what cannot be is said before anything is drawn
-        for settings in combinations:
-            _config(folder / trial["id"], names, settings)
+    asked = [  # what cannot be is said before anything is drawn
+        (trial, [(each, _config(folder / trial["id"], names, each)) for each in combinations])
+        for trial in _chosen(folder, part)
+    ]
     table = _former(out, over)
-    for trial in chosen:
+    for trial, configs in asked:
         params = None
-        for settings in combinations:
+        for settings, config in configs:
             if _there(table, trial, settings):
                 continue
-            config = _config(folder / trial["id"], names, settings)
             params = trained.load(folder / trial["id"])[1] if params is None else params
-            scores = evaluation.scores(config, params)
-            row = _about(trial, config) | settings | _values(scores)
+            row = _about(trial, config) | settings | _values(evaluation.scores(config, params))
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
             if out:
                 record.write_text(out, table.to_csv(index=False, float_format="%.6g"))
