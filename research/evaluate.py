@@ -1,6 +1,5 @@
 """Scores of finished runs by any evaluators: those they were trained under, and those not."""
 
-import sys
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -9,7 +8,7 @@ from research import data, evaluation, processes, score_table, trained, width_sc
 from research.errors import UserError
 from research.evaluation import Scores
 from research.run import record, storage
-from research.terminal import Patient
+from research.terminal import live
 
 
 def evaluate_run(
@@ -131,8 +130,7 @@ def _run_sweep(args, names: tuple[str, ...]) -> int:
         if not equals or not over[key]:
             raise UserError(f"--over {each}: expected KEY=A,B such as steps=8,16")
     for table in score_table.scan(storage.path(args.run), names, over, args.part, args.out):
-        if sys.stderr.isatty():
-            said = f"{len(table)} rows"
-            print(f"\r\x1b[2K{said}", end="", file=Patient(sys.stderr), flush=True)
+        live(f"{len(table)} rows")
+    live("")
     print(table.to_string(index=False, float_format=lambda value: f"{value:.5g}"))
     return 0

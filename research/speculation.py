@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from research.sampling import options, speedup
 from research.sampling.drawing import Drawing
 from research.sampling.engine import Engine
 from research.scaling.commands.answer import add_answer_options, aligned, answer
-from research.terminal import Patient
+from research.terminal import live
 
 EXAMPLE = """examples:
   python -m research speculation runs/emergence --out speculation.csv
@@ -95,10 +94,10 @@ def run(args: argparse.Namespace) -> int:
         couples = list(itertools.combinations(runs[::-1], 2))
         for number, (large, small) in enumerate(couples, start=1):
             sizes = f"{numbers.count(large.params)} by {numbers.count(small.params)}"
-            _say(f"{part}, pair {number} of {len(couples)}: {sizes} parameters")
+            live(f"{part}, pair {number} of {len(couples)}: {sizes} parameters")
             each = large.engine, small.engine, prompts, args.tokens, guesses, drawing
             pairs.append(Pair(part, large, small, speedup.measure(*each, seed=args.seed)))
-        _say("")
+        live("")
     rows = [row for pair in pairs for row in _rows(pair)]
     text = pd.DataFrame(rows).to_csv(index=False, float_format="%.5g") if args.out else None
     answer(args, {"pairs": rows}, _lines(pairs, guesses), text)
@@ -221,9 +220,3 @@ def _lines(pairs: list[Pair], guesses: tuple[int, ...]) -> list[str]:
         shown.append([*cells, numbers.count(pair.gain.speed)])
     said = "parameters; tokens a look of the large network at g guesses; c of a step of the small"
     return [said, *aligned(head, shown)]
-
-
-def _say(line: str) -> None:
-    """Redraw the live line on a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{line}", end="", file=Patient(sys.stderr), flush=True)

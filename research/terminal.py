@@ -66,3 +66,9 @@ def until_closed(main: Callable[[list[str]], int], words: list[str]) -> Any:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return CLOSED
+
+
+def live(line: str) -> None:
+    """Redraw the live line on a terminal; a log stays quiet."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[2K{line}", end="", file=Patient(sys.stderr), flush=True)
