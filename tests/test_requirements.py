@@ -69,6 +69,7 @@ def test_every_line_has_its_reason():
         "requirements-gpus.txt",
         "requirements-text.txt",
         "requirements-interop.txt",
+        "requirements-fidelity.txt",
         "requirements-dev.txt",
     ):
         assert all(declared(name).values()), declared(name)

@@ -1,17 +1,27 @@
 """Our distances against those of torch-fidelity: the same numbers from the same features."""
 
+import sys
+from unittest import mock
+
 import numpy as np
 import pytest
 
 from research.evaluation import frechet, inception_score, kernel_distance, precision_recall
 
-WHY = "needs requirements-interop.txt"
+WHY = "needs requirements-fidelity.txt"
 torch = pytest.importorskip("torch", reason=WHY)
+# Its __init__ imports torchvision, which reads data sets and pictures, for arithmetic that needs
+# neither; and a torchvision from PyPI cannot be imported beside a PyTorch that is built for CPUs.
+UNUSED = [
+    f"torchvision{part}" for part in ("", ".datasets", ".transforms", ".transforms.functional")
+]
+sys.modules |= dict.fromkeys(UNUSED, mock.MagicMock())
 metric_fid, metric_kid, metric_isc, metric_prc = (
     pytest.importorskip(f"torch_fidelity.metric_{name}", reason=WHY)
     for name in ("fid", "kid", "isc", "prc")
 )
-
+for name in UNUSED:
+    del sys.modules[name]
 
 QUIET = dict(verbose=False)
 
