@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from research import data, evaluation, processes, score_table, trained, width_scan
 from research.errors import UserError
-from research.evaluation import Scores
+from research.evaluation import Scores, image_features
 from research.run import record, storage
 from research.terminal import live
 
@@ -16,29 +16,34 @@ def evaluate_run(
     names: tuple[str, ...],
     examples: int | None = None,
     ema: float | None = None,
+    features: str = "",
 ) -> Scores:
     """The scores of a run by the evaluators `names`, by its own if there are none.
 
     Args:
         examples: how many examples each evaluator sees; by default what the run's config says.
         ema: the relative width of the average of its weights that is scored (`trained.load`).
+        features: by which images are judged; by default what the run's config says.
 
     Raises:
         UserError: when the folder holds no run, an evaluator is unknown or cannot judge it, or the
             run has not kept that average.
     """
-    config = judged(folder, names, examples)
+    config = judged(folder, names, examples, features)
     _, params = trained.load(folder, ema)
     return evaluation.scores(config, params)
 
 
-def judged(folder: str | Path, names: tuple[str, ...], examples: int | None) -> ConfigDict:
-    """The config of a run, with evaluators and their examples as asked for."""
+def judged(
+    folder: str | Path, names: tuple[str, ...], examples: int | None, features: str = ""
+) -> ConfigDict:
+    """The config of a run, with evaluators, their examples and features as asked for."""
     if examples is not None and examples < 1:
         raise UserError(f"--examples {examples} must be at least 1")
     config = trained.settings(folder)
     config.evaluation.evaluators = names or config.evaluation.evaluators
     config.evaluation.examples = examples or config.evaluation.examples
+    config.evaluation.features = features or config.evaluation.features
     evaluation.check(config, data.outline(config.data))
     return config
 
@@ -77,6 +82,12 @@ def add_arguments(parser) -> None:
         "--examples", type=int, help="of each evaluator; as in its config by default"
     )
     parser.add_argument(
+        "--features",
+        default="",
+        help="what images are judged by: pixels, glyphs, or the run of a classifier or a CLIP; as "
+        "in its config by default",
+    )
+    parser.add_argument(
         "--ema",
         default="",
         metavar="WIDTH",
@@ -98,6 +109,8 @@ def add_arguments(parser) -> None:
 def run(args) -> int:
     """Print the table; write the scores as JSON where --out asks for them."""
     names = tuple(name.strip() for name in args.evaluators.split(",") if name.strip())
+    if args.features:
+        image_features.load(args.features)  # said before anything is scored, whoever reads them
     if (storage.path(args.run) / "study.json").exists():
         return _run_sweep(args, names)
     if args.over or args.part:
@@ -105,12 +118,13 @@ def run(args) -> int:
     if args.out and Path(args.out).suffix != ".json":
         raise UserError(f"--out {args.out}: scores need a name ending in .json")
     if args.ema == "best":
-        found = width_scan.scan(args.run, judged(args.run, names, args.examples))
+        config = judged(args.run, names, args.examples, args.features)
+        found = width_scan.scan(args.run, config)
         print(width_scan.said(found), end="\n\n")
         width = found.best
     else:
         width = trained.width(args.ema)
-    scores = evaluate_run(args.run, names, args.examples, width)
+    scores = evaluate_run(args.run, names, args.examples, width, args.features)
     print(table(scores))
     if args.out and processes.first():
         record.write_json(args.out, scores)
@@ -129,7 +143,8 @@ def _run_sweep(args, names: tuple[str, ...]) -> int:
         over[key] = [value.strip() for value in values.split(",") if value.strip()]
         if not equals or not over[key]:
             raise UserError(f"--over {each}: expected KEY=A,B such as steps=8,16")
-    for table in score_table.scan(storage.path(args.run), names, over, args.part, args.out):
+    asked = (names, over, args.part, args.out, args.features)
+    for table in score_table.scan(storage.path(args.run), *asked):
         live(f"{len(table)} rows")
     live("")
     print(table.to_string(index=False, float_format=lambda value: f"{value:.5g}"))

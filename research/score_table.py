@@ -26,6 +26,7 @@ def scan(
     over: Mapping[str, Sequence[str]],
     part: str = "",
     out: str | None = None,
+    features: str = "",
 ) -> Iterator[pd.DataFrame]:
     """Score every run of the sweep in `folder`; yield the table each time that it has grown.
 
@@ -34,6 +35,7 @@ def scan(
         over: values of each key of config.sampling, as flags say them.
         part: of the sweep; all by default.
         out: a .csv that holds what was found before, and is written at each row.
+        features: by which images are judged; as in each run's config by default.
 
     Raises:
         UserError: when there is no such run, key or evaluator, or `out` has other columns.
@@ -42,7 +44,7 @@ def scan(
         dict(zip(over, each, strict=True)) for each in itertools.product(*over.values())
     ]
     asked = [  # what cannot be is said before anything is drawn
-        (trial, [(each, _config(folder / trial["id"], names, each)) for each in combinations])
+        (trial, [(e, _config(folder / trial["id"], names, features, e)) for e in combinations])
         for trial in _chosen(folder, part)
     ]
     table = _former(out, over)
@@ -71,10 +73,11 @@ def _chosen(folder: Path, part: str) -> list[Trial]:
     return [each for each in trials if part in ("", each["part"])]
 
 
-def _config(run: Path, names: tuple[str, ...], settings: Mapping[str, str]) -> Any:
+def _config(run: Path, names: tuple[str, ...], features: str, settings: Mapping[str, str]) -> Any:
     """The config of a run with these settings, checked."""
     config = trained.settings(run)
     config.evaluation.evaluators = names or config.evaluation.evaluators
+    config.evaluation.features = features or config.evaluation.features
     defaults.override(config, [f"--config.sampling.{key}={text}" for key, text in settings.items()])
     spec = data.outline(config.data)
     families.check(config, spec)

@@ -13,14 +13,20 @@ Image = NDArray[np.uint8]
 RESOLUTIONS = (8, 16, 28, 32)  # of drawn and scanned images of 28 or 32 pixels a side
 
 
-def check_resolution(data: Config) -> None:
-    """Raise UserError for a data.resolution that is not one of RESOLUTIONS."""
+def check(data: Config) -> None:
+    """Raise UserError for a data.resolution that is not one of RESOLUTIONS, or less than 0 images.
+
+    `data.unique` says how many images of the train split are read, again and again; 0 is all of
+    them (`source.cut`).
+    """
     if data["resolution"] not in RESOLUTIONS:
         closest = min(RESOLUTIONS, key=lambda each: abs(each - data["resolution"]))
         raise UserError(
             f"data.resolution is {data['resolution']}; {data['name']} has 8, 16, 28 and 32"
             f" (nearest: {closest})"
         )
+    if data["unique"] < 0:
+        raise UserError(f"data.unique is {data['unique']}; expected 0, for all images, or more")
 
 
 def png(image: Image) -> bytes:

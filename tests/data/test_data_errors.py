@@ -34,6 +34,7 @@ WRONG = [
     ("glyphs", {"fonts": ()}, r"data.fonts is \(\); expected a tuple of patterns"),
     ("glyphs", {"fonts": ("Comic*",)}, r"data.fonts: no font matches Comic\*; there are Deja"),
     ("glyphs", {"order": 1}, "data.order is not a key of glyphs"),
+    ("glyphs", {"unique": -1}, "data.unique is -1; expected 0, for all images, or more"),
     ("fashion_mnist", {"resolution": 64}, r"fashion_mnist has 8, 16, 28 and 32 \(nearest: 32\)"),
     ("python_stdlib", {"include_tests": 1}, "data.include_tests is 1; expected bool"),
     ("python_stdlib", {"files": ("no/such/*",)}, r"data.files: no source file of .* no/such/\*"),

@@ -179,3 +179,14 @@ def test_labels_and_texts_that_are_not_there(key, value, said):
 def test_no_font_is_an_error_that_lists_them():
     with pytest.raises(UserError, match="no font matches Comic.*there are DejaVuSans, "):
         glyphs.chosen(("Comic",))
+
+
+def test_some_images_are_read_again_and_again(small_glyphs):
+    config, whole = small_glyphs.copy_and_resolve_references(), data.load(small_glyphs, "train")
+    config.unique = 20
+    some = data.load(config, "train")
+    assert len(some) == some.spec["unique"] == 20 and some.fingerprint == whole.fingerprint
+    found = {image.tobytes() for image in some.gather(np.arange(20))["image"]}
+    assert len(found) == 20
+    assert found <= {image.tobytes() for image in whole.gather(np.arange(len(whole)))["image"]}
+    assert len(data.load(config, "validation")) == len(data.load(small_glyphs, "validation"))

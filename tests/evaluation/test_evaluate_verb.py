@@ -71,6 +71,7 @@ def test_its_own_evaluators_and_fewer_examples(run, capsys):
             "'by_position' needs cross_entropy, which config.family=",
         ),
         (["--evaluators", "validation,validation"], "two of them give 'likelihood'"),
+        (["--features", "glyps"], "config.evaluation.features='glyps' is not pixels, glyphs"),
         (["--examples", "0"], "--examples 0 must be at least 1"),
         (["--out", "scores.csv"], "--out scores.csv: scores need a name ending in .json"),
     ],

@@ -15,7 +15,7 @@ from research.data.settings import Config
 from research.errors import UserError
 
 # archive: where the four upstream .gz files are looked for before they are downloaded.
-DEFAULTS = {"resolution": 28, "archive": "/usr/share/datasets/fashion-mnist"}
+DEFAULTS = {"resolution": 28, "archive": "/usr/share/datasets/fashion-mnist", "unique": 0}
 ON_REQUEST = True  # where the Debian package is not installed
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -47,7 +47,7 @@ REMEDIES = "install the Debian package dataset-fashion-mnist, or run where the n
 
 def check(data: Config) -> None:
     """Raise UserError for a resolution that is not there."""
-    imaging.check_resolution(data)
+    imaging.check(data)
 
 
 def outline(data: Config) -> source.Spec:

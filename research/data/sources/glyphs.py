@@ -41,12 +41,13 @@ DEFAULTS = {
     "fonts": ("DejaVu*", "STIXGeneral*"),
     "label": "category",
     "text": "none",
+    "unique": 0,
 }
 
 
 def check(data: Config) -> None:
-    """Raise UserError for a resolution, a label or a text that is not there."""
-    imaging.check_resolution(data)
+    """Raise UserError for a resolution, a label, a text or a number of images that is not there."""
+    imaging.check(data)
     for key, choices in CHOICES.items():
         if data[key] not in choices:
             words = f"{', '.join(choices[:-1])} or {choices[-1]}{nearest(data[key], choices)}"
@@ -89,7 +90,8 @@ def view(
     """The examples of a split; a class of "both" is category * styles + style."""
     if data["label"] == "both":
         arrays = {**arrays, "both": arrays["category"] * len(styles()) + arrays["style"]}
-    return source.open_split(split, arrays, spec, meta["fingerprint"])
+    found = source.open_split(split, arrays, spec, meta["fingerprint"])
+    return source.cut(found, data["unique"])
 
 
 def tokens_of(data: Config, name: str) -> NDArray[np.int32]:
