@@ -16,7 +16,7 @@ from research.data import sound
 from research.data.tokenizers import Bytes, Tokenizer
 from research.errors import UserError
 from research.run import storage
-from research.sampling import continuing, image_options, options, pictures
+from research.sampling import album, continuing, image_options, options, pictures
 
 
 def sample_run(
@@ -32,7 +32,7 @@ def sample_run(
 
     Args:
         class_name: of the data, of which all samples are to be; "" draws among them.
-        text: that the sounds say; "" draws among those of the data.
+        text: that the sounds say or the images show; "" draws among those of the data, or none.
         ema: the relative width of the average of its weights that draws (`trained.load`).
         images: the options of `research.sampling.image_options`; with a film of them, what each
             step saw is returned, [steps, num, height, width, channels].
@@ -52,7 +52,7 @@ def sample_run(
     if class_name:
         given["label"] = image_options.label(settings, class_name, num)
     if text:
-        given["beginning"] = _beginning(settings, text, num)
+        given |= _told(settings, text, num)
     if images and image_options.asked(images):
         given |= image_options.apply(settings, images, num)
     _check_memory(num, settings)
@@ -65,15 +65,18 @@ def sample_run(
     return np.stack([data.shown(settings.data, frame) for frame in frames])
 
 
-def _beginning(settings: ConfigDict, text: str, num: int) -> np.ndarray:
-    """The tokens of a text that each of `num` examples begins with, [num, G].
+def _told(settings: ConfigDict, text: str, num: int) -> dict[str, np.ndarray]:
+    """The tokens of a text, [num, G]: the one that each example begins with, or that of an image.
 
     Raises:
         UserError: for a run on data without such.
     """
+    if settings.model.get("text_vocab"):
+        tokens = data.sources.load(settings.data.name).tokens_of(settings.data, text)
+        return {"text": tokens[None].repeat(num, 0)}
     if (found := data.beginnings(settings.data, [text])) is None:
         raise UserError(f"--text {text!r}: this run's examples begin with no text")
-    return found.repeat(num, 0)
+    return {"beginning": found.repeat(num, 0)}
 
 
 def _check_memory(num: int, settings: ConfigDict) -> None:
@@ -184,9 +187,14 @@ def add_arguments(parser) -> None:
     parser.add_argument("--num", type=int, help="how many samples (default: 16; 1 of a prompt)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--class", dest="class_name", default="", help="of the data's classes")
-    parser.add_argument("--text", default="", help="that sounds say, where the run reads a text")
+    parser.add_argument(
+        "--text", default="", help="that sounds say or images show, where the run reads a text"
+    )
     parser.add_argument(
         "--ema", default="", metavar="WIDTH", help="of the average of its weights that draws"
+    )
+    parser.add_argument(
+        "--album", action="store_true", help="draw pictures of how it draws, for its report"
     )
     parser.add_argument(
         "--out",
@@ -207,6 +215,9 @@ def run(args) -> int:
     """Sample and say where the file is; or go on from prompts, and say what was given and drawn."""
     mesh.split_cores()
     ema = trained.width(args.ema)
+    if args.album:
+        print(album.write(args.run, ema))
+        return 0
     if args.prompt is None and args.prompts is None:
         _refuse_text_options(args)
         num = 16 if args.num is None else args.num

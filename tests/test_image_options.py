@@ -9,7 +9,8 @@ from PIL import Image
 from research import config as configs
 from research import defaults, recipes, study, train
 from research.__main__ import main
-from research.run import record
+from research.run import files, record
+from research.sampling import pictures
 
 
 def save(folder: Path, name: str, pixels: np.ndarray, mode: str = "L") -> None:
@@ -143,3 +144,24 @@ def test_what_can_be_drawn(runs, trained, tmp_path):
     assert draw("transfer.png", transfer)[0].shape == plain.shape
     guided = draw("guided.png", f"--class DejaVuSans --guidance 2 --guide_by {trained}")[0]
     assert np.array_equal(guided, plain)
+
+
+@pytest.mark.slow
+def test_an_album_shows_how_a_run_draws(trained, capsys):
+    assert main(["sample", "--run", str(trained), "--album"]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    assert folder == trained / files.ALBUM
+    captions = {path.stem: pictures.caption(path.read_bytes()) for path in folder.glob("*.png")}
+    assert sorted(captions) == ["between", "filled", "film", "guidance"]
+    assert captions["guidance"].startswith("Guided by 1, 2, 4, 8")
+    with Image.open(folder / "filled.png") as picture:
+        held, kept, *drawn = np.asarray(picture).reshape(4, 9, 4, -1)[:, :8, 0].transpose(0, 2, 1)
+    left = np.arange(len(held)) % 36 < 16
+    for row in (kept, *drawn):
+        assert np.array_equal(row[left], held[left])
+    assert (kept[np.arange(len(held)) % 36 == 20] == 127).all()
+
+
+def test_a_text_has_no_album(tmp_path, capsys):
+    assert main(["sample", "--run", str(tmp_path), "--album"]) == 2
+    assert "not a run folder" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from research.run.files import Run, Trial
 from research.run.goodput import PHASES
 from research.run.rows import FILE as METRICS
 from research.run.rows import read_rows
+from research.sampling import pictures
 
 UNSTATED = {"kind": "known", "source": "not stated"}  # of a floor
 CURVE_POINTS = 48
@@ -52,7 +53,7 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class Sample:
-    """What one trained model drew: a text, or the bytes of a PNG or of a WAV."""
+    """What one trained model drew: a text, or the bytes of a PNG, with a caption, or of a WAV."""
 
     id: str
     params: int
@@ -60,6 +61,7 @@ class Sample:
     text: str | None = None
     png: bytes = b""
     wav: bytes = b""
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Part:
     runs: pd.DataFrame
     curves: pd.DataFrame
     samples: list[Sample] = field(default_factory=list)
+    album: list[Sample] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     floor: dict | None = None
 
@@ -250,6 +253,7 @@ def _part(folder: Path, trials: list[Trial], unread: list[str], loss: str | None
         runs=runs,
         curves=_curves(folder, trials, score["kind"], unread, loss),
         samples=_samples(folder, runs, unread),
+        album=_album(folder, runs, unread),
         floor={**UNSTATED, "unit": score["unit"], **floors[0]} if floors else None,
     )
 
@@ -365,6 +369,22 @@ def _samples(folder: Path, runs: pd.DataFrame, unread: list[str]) -> list[Sample
         drawn = (_tried(unread, _drawn, folder, run) for run in group.to_dict("records"))
         samples.append(next(filter(None, drawn), None))
     return list(filter(None, samples))
+
+
+def _album(folder: Path, runs: pd.DataFrame, unread: list[str]) -> list[Sample]:
+    """Return the pictures of `sample --album`, smallest runs first."""
+    usable = runs[runs.usable].sort_values(["N", "C", "seed"]).to_dict("records")
+    albums = (_tried(unread, _pictures, folder, run) for run in usable)
+    return [each for album in albums for each in album or ()]
+
+
+def _pictures(folder: Path, run: dict[str, Any]) -> list[Sample]:
+    found = []
+    for path in sorted((folder / run["id"] / files.ALBUM).glob("*.png")):
+        png = files.within(folder, path).read_bytes()
+        about = run["id"], run["N"], run["loss"]
+        found.append(Sample(*about, png=png, caption=pictures.caption(png)))
+    return found
 
 
 def _drawn(folder: Path, run: dict[str, Any]) -> Sample | None:

@@ -19,6 +19,7 @@ from research.run.record import Count, Number
 from research.terminal import one_line
 
 STUDY, RESULT, PROVENANCE = "study.json", "result.json", "provenance.json"
+ALBUM = "album"  # a folder of pictures of how the run draws (`sample --album`)
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\ud800-\udfff]*$")]  # no half of a character
 STOPPED = "stopped early"  # a status: this run was hopeless beside others (`research.rivals`)
 LONGEST = 200  # bytes of a name, with room for a suffix

@@ -4,13 +4,22 @@ import io
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 
-def to_png(images: np.ndarray, scale: int = 4, columns: int = 0) -> bytes:
-    """Lay images on one grid as a PNG; see `grid`."""
-    buffer = io.BytesIO()
-    grid(images, scale, columns).save(buffer, "PNG")
+def to_png(images: np.ndarray, scale: int = 4, columns: int = 0, caption: str = "") -> bytes:
+    """Lay images on one grid as a PNG, which carries its caption; see `grid`."""
+    buffer, info = io.BytesIO(), PngInfo()
+    if caption:
+        info.add_text("Description", caption)
+    grid(images, scale, columns).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
+
+
+def caption(png: bytes) -> str:
+    """What `to_png` wrote into a PNG, or nothing."""
+    with Image.open(io.BytesIO(png)) as opened:
+        return str(opened.info.get("Description", ""))
 
 
 def grid(images: np.ndarray, scale: int = 4, columns: int = 0) -> Image.Image:

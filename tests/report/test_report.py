@@ -1,5 +1,6 @@
 """The page: complete, self-contained, honest about what is missing, and equal to its tables."""
 
+import base64
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 
 import filelock
 import markupsafe
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +16,8 @@ from research.errors import UserError
 from research.report import command, stamp
 from research.report.findings import find
 from research.report.load import read_study
+from research.run import files
+from research.sampling import pictures
 from tests.report.synthetic import PARTS, write_study
 
 UNFINISHED = ("text-24k-1e11-s0", "text-50k-1e12-s0")
@@ -185,9 +189,15 @@ def test_text_cannot_break_the_page(tmp_path):
     study["title"] = study["parts"]["text"]["title"] = hostile
     path.write_text(json.dumps(study))
     (tmp_path / "text-812k-3e12-s0" / "samples.txt").write_text(f"</pre>{hostile}")
+    album = tmp_path / "text-812k-3e12-s0" / files.ALBUM
+    album.mkdir()
+    picture = pictures.to_png(np.zeros((4, 8, 8, 1), np.uint8), caption=f"</figure>{hostile}")
+    (album / "film.png").write_bytes(picture)
     html = command.write_report(tmp_path, pictures=False).read_text()
     assert "<script>alert" not in html
     assert "&lt;/pre&gt;" in html
+    assert "&lt;/figure&gt;" in html and "How they draw" in html
+    assert base64.b64encode(picture).decode() in html
 
 
 def test_a_diverged_run_may_lack_a_score(tmp_path):
