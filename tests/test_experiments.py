@@ -25,7 +25,7 @@ def flags(data_folder) -> list[str]:
 LARGE = (
     "recipe_text", "recipe_images", "shape_text", "vocabulary", "experts", "mixers",
     "length_generalisation", "pixel_resolutions", "emergence", "mixture_law", "pod_studies",
-    "recipe_gain", "transfer", "diffusion_isoflop",
+    "recipe_gain", "transfer", "diffusion_isoflop", "diffusion_choices",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from experiments import mixture_law
 from research.__main__ import main
 from research.scaling import laws
 
+OVER_FLOPS = ["--loss", "loss", "--over", "flops"]
 RATES = ["--loss", "loss", "--rate", "rate", "--over"]
 
 
@@ -307,3 +308,16 @@ def test_the_best_size_of_a_diffusion_model_is_one_by_bits_and_by_what_is_drawn(
     runs = pd.read_csv(table).query("budget == 3e12").set_index("size")
     assert runs.loss.idxmin() == runs.frechet.idxmin() == 32
     assert runs.loss[128] / runs.loss[32] > 1.39
+
+
+def test_what_is_predicted_is_one_law_and_how_errors_weigh_is_another(asked):
+    found = asked("power", "diffusion_choices", *OVER_FLOPS, "--by", "arm", part="images")
+    powers = {arm: row["flops"]["value"] for arm, row in found.items()}
+    same = ("eps", "bound", "v", "v_of_eps")
+    assert all(-0.105 < powers[arm] < -0.09 for arm in same)
+    assert powers["velocity"] < -0.16 and powers["linear"] < -0.16
+    loss = losses("diffusion_choices", "arm", "budget", "seed")
+    for arm in ("edm", "cosine", "linear", "sigmoid", "min_snr"):
+        assert loss[arm, 8e11, 0] > loss["eps", 5e10, 1] > loss["eps", 5e10, 0]
+    apart = [loss["v_of_eps", *run] / loss["eps", *run] for run in ((2e11, 0), (8e11, 0))]
+    assert max(abs(1 - each) for each in apart) < 0.005
