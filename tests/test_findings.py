@@ -321,3 +321,34 @@ def test_what_is_predicted_is_one_law_and_how_errors_weigh_is_another(asked):
         assert loss[arm, 8e11, 0] > loss["eps", 5e10, 1] > loss["eps", 5e10, 0]
     apart = [loss["v_of_eps", *run] / loss["eps", *run] for run in ((2e11, 0), (8e11, 0))]
     assert max(abs(1 - each) for each in apart) < 0.005
+
+
+def test_autoregression_needs_the_fewest_flops_for_bits_of_pixels_and_of_text(capsys):
+    columns = ["--params", "params", "--data", "data", "--flops", "flops", "--loss", "loss"]
+    most = {"pixels_masked": (3.7, 11.4), "pixels_gaussian": (6.1, 18.1), "text_masked": (9, 111)}
+    for other, (low, high) in most.items():
+        arms = f"{other.partition('_')[0]}_next,{other}"
+        command = ["compare", "experiments/denoising_or_next.csv", "--by", "part", "--arms", arms]
+        assert main([*command, *columns, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["multiplier"]
+        assert low < 1 / found["high"] < 1 / found["low"] < high
+
+
+def test_guidance_is_worth_more_the_more_was_learned_and_few_steps_are_enough(capsys):
+    rows = pd.read_csv("experiments/sampling_compute.csv")
+    plain = rows[rows.guidance == 1].pivot_table("frechet_unbiased", "budget", "steps")
+    assert (plain[2] > 300).all() and (plain[4] > 1.25 * plain[8]).all()
+    assert (plain[8] / plain[32]).between(0.9, 1.08).all()
+    words = ["--loss", "frechet_unbiased", "--over", "flops", "--by", "guidance"]
+    assert main(["power", "experiments/sampling_compute.csv", *words, "--where", "steps == 16",
+                 "--json"]) == 0  # fmt: skip
+    arms = json.loads(capsys.readouterr().out)["arms"]
+    powers = [row["flops"]["value"] for row in arms]
+    assert powers[2] < powers[0] - 0.05 and powers[4] > -0.1
+    guided = rows[rows.steps == 16].pivot_table(
+        ["frechet_unbiased", "recall"], "budget", "guidance"
+    )
+    distance = guided["frechet_unbiased"]
+    assert distance.loc[2e11].idxmin() == 3 and distance.loc[8e11].idxmin() in (1.5, 2)
+    recall = guided["recall"].loc[8e11]
+    assert recall[2] > recall[1] + 0.08 and recall[5] < recall[2] - 0.12
