@@ -321,6 +321,16 @@ def test_what_is_predicted_is_one_law_and_how_errors_weigh_is_another(asked):
         assert loss[arm, 8e11, 0] > loss["eps", 5e10, 1] > loss["eps", 5e10, 0]
     apart = [loss["v_of_eps", *run] / loss["eps", *run] for run in ((2e11, 0), (8e11, 0))]
     assert max(abs(1 - each) for each in apart) < 0.005
+    means = (
+        pd.read_csv("experiments/diffusion_choices.csv")
+        .groupby(["arm", "budget"])
+        .mean(numeric_only=True)
+    )
+    drawn = means.frechet_unbiased.unstack()
+    for arm in ("edm", "velocity", "cosine"):
+        assert (drawn.loc[arm] < 0.82 * drawn.loc["eps"]).all()
+        assert drawn.loc[arm, 2e11] < drawn.loc["eps", 8e11]  # with a quarter of its FLOPs
+    assert drawn.loc["bound", 8e11] > drawn.loc["eps", 8e11] > drawn.loc["sigmoid", 8e11] + 14
 
 
 def test_autoregression_needs_the_fewest_flops_for_bits_of_pixels_and_of_text(capsys):
@@ -352,3 +362,19 @@ def test_guidance_is_worth_more_the_more_was_learned_and_few_steps_are_enough(ca
     assert distance.loc[2e11].idxmin() == 3 and distance.loc[8e11].idxmin() in (1.5, 2)
     recall = guided["recall"].loc[8e11]
     assert recall[2] > recall[1] + 0.08 and recall[5] < recall[2] - 0.12
+
+
+def test_masked_diffusion_never_gets_worse_by_reading_again_and_is_not_the_best():
+    runs = pd.read_csv("experiments/masked_repetition.csv")
+    masked, following = (runs[runs.part == part] for part in ("masked", "next"))
+    for _, own in masked.groupby("size"):
+        assert (own.sort_values("epochs").loss.diff().dropna() < 0).all()
+    wide = runs[runs["size"] == 32].pivot_table("loss", "epochs", "part")
+    assert wide.next[16] < wide.masked[16] and wide.next[50] > wide.masked[50] + 1
+    apart = wide.next - wide.masked
+    share = -apart[16] / (apart[50] - apart[16])
+    assert 16 * (50 / 16) ** share == pytest.approx(21, abs=1)
+    narrow = runs[runs["size"] == 16].pivot_table("loss", "epochs", "part")
+    assert (narrow.next < narrow.masked).all()
+    assert following.loss.min() == pytest.approx(3.03, abs=0.005)
+    assert masked.loss.min() == pytest.approx(3.17, abs=0.005)
