@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from research import config as configs
-from research import defaults, recipes, study, train
+from research import data, defaults, recipes, study, train
 from research.__main__ import main
 from research.run import files, record
 from research.sampling import pictures
@@ -22,10 +22,10 @@ def make_runs(tmp_path_factory, data_folder):
     """Configs of runs that were never trained, and images of all sorts."""
     folder = tmp_path_factory.mktemp("image_options")
 
-    def write(name, resolution=8, **model):
+    def write(name, resolution=8, text="none", **model):
         config = defaults.config("diffusion", "glyphs")
         config.size, config.budget, config.recipe = 16, 1e11, "image_ladder"
-        config.data.update(folder=str(data_folder), resolution=resolution, label="style")
+        config.data.update(folder=str(data_folder), resolution=resolution, label="style", text=text)
         config.model.image_shape = (resolution, resolution, 1)
         config.model.update(model)
         complete = study.check(recipes.apply(config), prepared=False)
@@ -34,6 +34,9 @@ def make_runs(tmp_path_factory, data_folder):
     write("classes", num_classes=18, class_dropout=0.1)
     write("certain", num_classes=18)
     write("plain")
+    words = data.outline({**data.default("glyphs"), "text": "words"})["text"]
+    names = dict(text_vocab=words["vocab_size"], text_length=words["length"], condition="cross")
+    write("names", text="words", **names)
     write("larger", resolution=16, num_classes=18, class_dropout=0.1)
     square = np.full((8, 8), 100, np.uint8)
     save(folder, "square.png", square)
@@ -57,6 +60,10 @@ def make_runs(tmp_path_factory, data_folder):
         ("certain", "--guidance 3", "needs config.model.class_dropout above 0"),
         ("plain", "--guidance 3", "needs config.model.class_dropout above 0"),
         ("plain", "--class DejaVuSans", "this run is given no class"),
+        ("plain", "--text LATIN", "--text 'LATIN': this run's examples begin with no text"),
+        ("names", "--text LETTRE", "no name has 'LETTRE' (did you mean 'LETTER'?)"),
+        ("names", "--text ?", "has 0 words; expected 1 to"),
+        ("names", "--text LETTER", "no checkpoint that can be read"),
         ("classes", "--class DejaVuSerifs", "did you mean 'DejaVuSerif'"),
         ("classes", "--guidance 2 --negative Arial", "--negative 'Arial' is not one of"),
         ("classes", "--negative DejaVuSans", "--negative needs --guidance"),
