@@ -59,6 +59,7 @@ def make_runs(tmp_path_factory, data_folder):
         ("classes", "--guidance -1", "must not be negative"),
         ("certain", "--guidance 3", "needs config.model.class_dropout above 0"),
         ("plain", "--guidance 3", "needs config.model.class_dropout above 0"),
+        ("names", "--guidance 3", "needs config.model.text_dropout above 0"),
         ("plain", "--class DejaVuSans", "this run is given no class"),
         ("plain", "--text LATIN", "--text 'LATIN': this run's examples begin with no text"),
         ("names", "--text LETTRE", "no name has 'LETTRE' (did you mean 'LETTER'?)"),
@@ -119,7 +120,7 @@ def make_trained(runs, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_what_can_be_drawn(runs, trained, tmp_path):
+def test_what_can_be_drawn(runs, trained, tmp_path, capsys):
     def draw(name, words=""):
         out, given = tmp_path / name, words.replace("IN/", f"{runs}/").split()
         assert main(["sample", "--run", str(trained), "--num", "4", "--out", str(out), *given]) == 0
@@ -152,9 +153,7 @@ def test_what_can_be_drawn(runs, trained, tmp_path):
     guided = draw("guided.png", f"--class DejaVuSans --guidance 2 --guide_by {trained}")[0]
     assert np.array_equal(guided, plain)
 
-
-@pytest.mark.slow
-def test_an_album_shows_how_a_run_draws(trained, capsys):
+    capsys.readouterr()
     assert main(["sample", "--run", str(trained), "--album"]) == 0
     folder = Path(capsys.readouterr().out.strip())
     assert folder == trained / files.ALBUM
@@ -169,6 +168,6 @@ def test_an_album_shows_how_a_run_draws(trained, capsys):
     assert (kept[np.arange(len(held)) % 36 == 20] == 127).all()
 
 
-def test_a_text_has_no_album(tmp_path, capsys):
+def test_an_album_needs_a_run(tmp_path, capsys):
     assert main(["sample", "--run", str(tmp_path), "--album"]) == 2
     assert "not a run folder" in capsys.readouterr().err

@@ -171,11 +171,15 @@ def check(config: Any, spec: dict[str, Any]) -> None:
 def check_guidance(config: Any) -> None:
     """Raise UserError for guidance that the run cannot have, or numbers that mean nothing."""
     options, model = config.sampling, config.model
-    if options.guidance != 1 and not model.class_dropout:
+    hidden = {"text": model.text_dropout} if model.text_vocab else {}
+    if model.num_classes or not hidden:
+        hidden["class"] = model.class_dropout
+    unlearned = [name for name, share in hidden.items() if not share]
+    if options.guidance != 1 and unlearned:
         raise UserError(
-            f"config.sampling.guidance={options.guidance} pushes away from images of no class, "
-            "which this run has not learned: it needs config.model.class_dropout above 0, such as "
-            "0.1, or another run to be pushed away from"
+            f"config.sampling.guidance={options.guidance} pushes away from images of no "
+            f"{unlearned[0]}, which this run has not learned: it needs config.model."
+            f"{unlearned[0]}_dropout above 0, such as 0.1, or another run to be pushed away from"
         )
     if not 0 <= options.guidance < np.inf:
         raise UserError(f"config.sampling.guidance={options.guidance} must not be negative")
