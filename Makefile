@@ -13,7 +13,8 @@ PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 STUDIES_AR := shape_text vocabulary experts repetition overtraining context \
   length_generalisation pixel_resolutions emergence mixers mixture_law
 
-STUDIES_DIFFUSION := diffusion_isoflop diffusion_choices denoising_or_next masked_repetition sampling_compute
+STUDIES_DIFFUSION := diffusion_isoflop diffusion_choices denoising_or_next masked_repetition sampling_compute \
+  text_to_image
 
 # Stamps: an environment is rebuilt when its Python changes, refilled when a requirements file does.
 MADE := $(VENV)/.made-$(VERSION)

@@ -378,3 +378,12 @@ def test_masked_diffusion_never_gets_worse_by_reading_again_and_is_not_the_best(
     assert (narrow.next < narrow.masked).all()
     assert following.loss.min() == pytest.approx(3.03, abs=0.005)
     assert masked.loss.min() == pytest.approx(3.17, abs=0.005)
+
+
+def test_names_begin_to_be_heard_and_none_is_drawn():
+    rows = pd.read_csv("experiments/text_to_image.csv")
+    assert rows.clip_retrieval.max() < 0.01 and rows.clip_retrieval_real.min() > 0.5
+    score = rows.pivot_table("clip_score", "budget", "guidance")
+    assert (score.loc[[1e11, 3e11]].max() < 0.645).all() and score.loc[1e12, 4] > 0.73
+    assert score.loc[1e12].is_monotonic_increasing
+    assert rows[rows.budget < 1e12].clip_score_high.max() < rows.clip_score.max()
