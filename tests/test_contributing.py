@@ -51,7 +51,7 @@ def module(tmp_path, monkeypatch):
 def test_one_file_for_each_kind_of_idea():
     assert len(BLOCKS) == len(CODE)
     kinds = {"experiments", "families", "evaluation", "laws", "optim", "data", "models"}
-    kinds |= {"samplers"}
+    kinds |= {"samplers", "objectives"}
     assert {path.split("/")[-2] for path in CODE} == kinds
 
 
@@ -220,6 +220,23 @@ def test_optimizer_trains_by_its_name(module, tmp_path, monkeypatch):
     assert train(config, tmp_path / "run")["status"] == "finished"
     with pytest.raises(UserError, match=r"no key 'betta' \(did you mean 'beta'\?\)"):
         study.load(spec, [name, "--config.train.betta=0.5"])
+
+
+@pytest.mark.slow
+def test_objective_learns_a_denoiser(module, monkeypatch, tmp_path):
+    """By its dotted path: it trains, and is scored as every denoiser is."""
+    loaded = module("research/families/diffusion/objectives/absolute.py")
+    monkeypatch.setitem(sys.modules, "shown.absolute", loaded)
+    config = shapes.diffusion(objective="shown.absolute")
+    batch = {"image": jnp.zeros((16, *config.model.image_shape))}
+    params = families.load("diffusion").init(config, KEY)
+    value, measures = loaded.loss(config, params, batch, KEY, 0)
+    # A network that begins with zeros errs by the noise, of which the mean is sqrt(2 / pi).
+    assert value == measures["error"] == pytest.approx(np.sqrt(2 / np.pi), rel=0.1)
+    grads = jax.grad(lambda params: loaded.loss(config, params, batch, KEY, 0)[0])(params)
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(grads))
+    scores = families.load("diffusion").score(config, params, batch, KEY)
+    assert set(scores) == {"bound"}
 
 
 def test_sampler_follows_the_flow_of_a_normal_distribution(module):
