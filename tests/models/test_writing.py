@@ -158,4 +158,4 @@ def test_a_class_is_named(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="this run is given no class"):
         image_options.label(shapes.diffusion(), "cat", 2)
     with pytest.raises(UserError, match="--text 'cat': this run's examples begin with no text"):
-        sample._beginning(config, "cat", 2)
+        sample._told(config, "cat", 2)
