@@ -387,3 +387,15 @@ def test_names_begin_to_be_heard_and_none_is_drawn():
     assert (score.loc[[1e11, 3e11]].max() < 0.645).all() and score.loc[1e12, 4] > 0.73
     assert score.loc[1e12].is_monotonic_increasing
     assert rows[rows.budget < 1e12].clip_score_high.max() < rows.clip_score.max()
+
+
+def test_few_images_are_memorised_late_and_by_the_larger_network():
+    runs = pd.read_csv("experiments/memorising.csv")
+    bound = runs.pivot_table("loss", ["size", "unique"], "steps")
+    for size in (16, 32):
+        assert abs(bound.loc[size, 100][3000] - bound.loc[size, 36_657][3000]) < 0.02
+    few, more = bound.loc[64, 100], bound.loc[64, 1000]
+    assert few[3000] < few[750] and few[12_000] > few[3000] + 0.5
+    assert more.is_monotonic_decreasing
+    assert runs.nearest_copies.max() < 0.02 < runs.nearest_copies_held_out.min()
+    assert runs.nearest_pixels.max() < 0.5
