@@ -41,9 +41,8 @@ def judged(
     if examples is not None and examples < 1:
         raise UserError(f"--examples {examples} must be at least 1")
     config = trained.settings(folder)
-    config.evaluation.evaluators = names or config.evaluation.evaluators
+    evaluation.ask(config, names, features)
     config.evaluation.examples = examples or config.evaluation.examples
-    config.evaluation.features = features or config.evaluation.features
     evaluation.check(config, data.outline(config.data))
     return config
 

@@ -76,8 +76,7 @@ def _chosen(folder: Path, part: str) -> list[Trial]:
 def _config(run: Path, names: tuple[str, ...], features: str, settings: Mapping[str, str]) -> Any:
     """The config of a run with these settings, checked."""
     config = trained.settings(run)
-    config.evaluation.evaluators = names or config.evaluation.evaluators
-    config.evaluation.features = features or config.evaluation.features
+    evaluation.ask(config, names, features)
     defaults.override(config, [f"--config.sampling.{key}={text}" for key, text in settings.items()])
     spec = data.outline(config.data)
     families.check(config, spec)

@@ -24,7 +24,7 @@ evaluator is the run's `score`, which laws are fitted to unless another is named
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -72,6 +72,12 @@ def load(name: str) -> ModuleType:
     module = parts.load("evaluation.evaluators", name, EVALUATORS)
     needs = PROTOCOL[:1] if hasattr(module, "measure") else PROTOCOL
     return parts.load("evaluation.evaluators", name, EVALUATORS, needs)
+
+
+def ask(config: ConfigDict, names: Sequence[str], features: str) -> None:
+    """Have a run judged by other evaluators and features than its config says; empty keeps them."""
+    config.evaluation.evaluators = tuple(names) or config.evaluation.evaluators
+    config.evaluation.features = features or config.evaluation.features
 
 
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:

@@ -379,10 +379,9 @@ def _album(folder: Path, runs: pd.DataFrame, unread: list[str]) -> list[Sample]:
 
 
 def _pictures(folder: Path, run: dict[str, Any]) -> list[Sample]:
-    found = []
+    found, about = [], (run["id"], run["N"], run["loss"])
     for path in sorted((folder / run["id"] / files.ALBUM).glob("*.png")):
         png = files.within(folder, path).read_bytes()
-        about = run["id"], run["N"], run["loss"]
         found.append(Sample(*about, png=png, caption=pictures.caption(png)))
     return found
 

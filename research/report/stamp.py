@@ -17,7 +17,7 @@ FILE = "report.stamp"
 CODE = ("report/*", "scaling/**/*.py", "run/*.py")
 FILES = (
     "study.json", "*/config.json", "*/result.json", "*/provenance.json", "*/metrics.jsonl",
-    "*/samples.*", "*/album/*.png",
+    "*/samples.*", f"*/{files.ALBUM}/*.png",
 )  # fmt: skip
 
 

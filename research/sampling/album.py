@@ -61,9 +61,8 @@ def film(model: Model) -> Picture | None:
         return None
     own = {name: each[:ROWS] for name, each in model.given.items()}
     frames = model.family.film(model.config, model.params, jax.random.key(0), ROWS, **own)
-    chosen = frames[np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int)]
-    images = chosen.swapaxes(0, 1).reshape(-1, *frames.shape[2:])
-    return Picture(images, COLUMNS, "From noise to image: what the network guesses on the way")
+    caption = "From noise to image: what the network guesses on the way"
+    return Picture(pictures.spread(frames, COLUMNS), COLUMNS, caption)
 
 
 def guidance(model: Model) -> Picture | None:
@@ -136,6 +135,7 @@ def write(run: str | Path, ema: float | None = None) -> Path:
         )
     folder = storage.path(run) / files.ALBUM
     for name, (images, columns, caption) in pictures_of(config, params):
-        content = pictures.to_png(data.shown(config.data, images), 4, columns, caption)
+        shown = data.shown(config.data, images)
+        content = pictures.to_png(shown, columns=columns, caption=caption)
         storage.write(folder / f"{name}.png", content)
     return folder

@@ -42,11 +42,17 @@ def grid(images: np.ndarray, scale: int = 4, columns: int = 0) -> Image.Image:
 
 
 def strip(frames: np.ndarray, count: int) -> bytes:
-    """A PNG of `count` of the steps [steps, num, H, W, C], from the first to the last: a row an
-    image.
+    """A PNG of `count` of the steps [steps, num, H, W, C]: a row an image."""
+    return to_png(spread(frames, count), columns=count)
+
+
+def spread(frames: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the steps [steps, num, H, W, C], from the first to the last, of each image.
+
+    They are [num * count, H, W, C], the steps of an image beside each other.
     """
     chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
-    return to_png(chosen.swapaxes(0, 1).reshape(-1, *frames.shape[2:]), columns=count)
+    return chosen.swapaxes(0, 1).reshape(-1, *frames.shape[2:])
 
 
 def to_gif(frames: np.ndarray, milliseconds: int = 60) -> bytes:

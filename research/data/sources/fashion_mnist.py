@@ -46,7 +46,7 @@ REMEDIES = "install the Debian package dataset-fashion-mnist, or run where the n
 
 
 def check(data: Config) -> None:
-    """Raise UserError for a resolution that is not there."""
+    """Raise UserError for a resolution or a number of images that is not there."""
     imaging.check(data)
 
 
