@@ -42,7 +42,6 @@ def default_model() -> dict[str, Any]:
         registers=0,  # learned tokens before the patches (Darcet et al. 2024)
         grid_embedding=True,  # sinusoids of a patch's place are added to it
         time_features=64,  # sinusoids of log-SNR; 256 in DiT
-        fourier_features=(),  # (6, 7) in VDM, for long runs: short ones learn slower with them
     )
 
 
@@ -134,12 +133,6 @@ def grid_positions(rows: int, columns: int, width: int) -> jax.Array:
     return jnp.concatenate([sinusoids(column, width // 2), sinusoids(row, width // 2)], -1)
 
 
-def fourier_features(x: jax.Array, exponents: tuple[int, ...]) -> jax.Array:
-    """Append sin and cos of 2^n 2 pi x on the last axis: the fine levels (Kingma 2021, app. C)."""
-    angles = [x * (2.0**exponent * 2 * np.pi) for exponent in exponents]
-    return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
-
-
 def last_norm(model: Any, x_BxLxD: jax.Array, condition_BxD: Any, dtype: Any) -> jax.Array:
     """The stream as the last map reads it, modulated where there is a condition."""
     if condition_BxD is None:
@@ -170,7 +163,7 @@ class DiT(nn.Module):
         model, dtype = self.model, jnp.dtype(self.hardware.compute_dtype)
         _, height, width, _ = xt_BxHxWxC.shape
         patch, embed = model.patch_size, (model.width,)
-        x = patchify(fourier_features(xt_BxHxWxC, model.fourier_features), patch)
+        x = patchify(xt_BxHxWxC, patch)
         x_BxLxD = Dense(embed, ("input", "embed"), True, dtype=dtype, name="patches")(x)
         if model.grid_embedding:
             grid = grid_positions(height // patch, width // patch, model.width)

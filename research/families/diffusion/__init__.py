@@ -79,6 +79,7 @@ def default_model() -> ConfigDict:
             text_dropout=0.0,  # share of texts hidden in training, for guidance
             **image_conditions.default_model(),
             self_conditioning=False,  # the network sees its own guess of x_0
+            fourier_features=(),  # (6, 7) in VDM, for long runs: short ones learn slower with them
             learned_variance=False,  # the network says how far a step back spreads
             schedule="log_linear",
             gamma_min=-13.3,

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from ml_collections import FrozenConfigDict
 
@@ -80,6 +81,7 @@ def network(config: Any, two_times: bool | None = None) -> tuple[Any, tuple[Arra
         image = jnp.zeros((1, *space, image_conditions.channels(model)))
     else:
         inputs += image_conditions.channels(model)
+    inputs *= 1 + 2 * len(model.fourier_features)
     label = jnp.zeros(1, jnp.int32) if model.num_classes else None
     text = jnp.zeros((1, model.text_length), jnp.int32) if model.text_vocab else None
     if two_times is None:
@@ -149,7 +151,16 @@ def seen(
     if given.image_BxHxWxC is not None and config.model.image_input == "concatenate":
         parts.append(given.image_BxHxWxC)
         given = given._replace(image_BxHxWxC=None)
-    return jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0], given
+    x = jnp.concatenate(parts, -1) if len(parts) > 1 else parts[0]
+    return fourier_features(x, config.model.fourier_features), given
+
+
+def fourier_features(x: Array, exponents: tuple[int, ...]) -> Array:
+    """Append sin and cos of 2^n 2 pi x on the last axis: the fine levels (Kingma 2021, app. C)."""
+    if not exponents:
+        return x
+    angles = [x * (2.0**exponent * 2 * np.pi) for exponent in exponents]
+    return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
 
 
 def predicted(config: Any, output: Array) -> tuple[Array, Array | None]:
