@@ -87,6 +87,32 @@ def test_a_sweep_of_them_compiles_for_tpus(toys, capsys):
     assert "4 shapes compiled" in printed and "every trial fits" in printed
 
 
+DENOISERS = {
+    "uvit": ["diffusion_isoflop.py", "--config.size=16"],
+    "unet": [
+        "diffusion_isoflop.py",
+        "--config.size=8",
+        "--config.model.channel_multipliers=(1,2)",
+        "--config.model.blocks_per_level=1",
+    ],
+    "mmdit": ["text_to_image.py:images", "--config.size=16"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("libtpu")
+@pytest.mark.parametrize("network", DENOISERS)
+def test_networks_of_diffusion_compile_for_tpus(network, capsys):
+    """Convolutions, long skips and two streams, split over both axes."""
+    study_, *flags = DENOISERS[network]
+    words = ["--config", f"experiments/{study_}", f"--config.model.network={network}", *flags]
+    words += ["--config.budget=1e11", "--topology", "v5e:2x2", "--mesh", "fsdp=2,tensor=2"]
+    assert main(["dryrun", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["topology"] == "v5e:2x2" and found["mesh"]["tensor"] == 2
+    assert found["per_chip"]["fits"] and found["per_chip"]["peak_bytes"] > 0
+
+
 def test_a_search_and_an_uncompiled_slice_say_what_they_do_not_know(toys, capsys, monkeypatch):
     words = ["dryrun", "--config", f"{toys}:conv_family", "--config.model.channels=8"]
     assert main([*words, "--topology", "cpu:8", "--search"]) == 2
