@@ -12,6 +12,8 @@ from research.__main__ import main
 from research.run import files, record
 from research.sampling import pictures
 
+SUMS = (("black.png", "black.png"), ("black.png", "square.png"))  # less the first, and the second
+
 
 def save(folder: Path, name: str, pixels: np.ndarray, mode: str = "L") -> None:
     Image.fromarray(pixels).convert(mode).save(folder / name)
@@ -88,6 +90,13 @@ def make_runs(tmp_path_factory, data_folder):
             "--to_class 'DejaVuSnas' is not one of",
         ),
         ("classes", "--interpolate --init IN/square.png", "cannot be had together"),
+        ("classes", "--init IN/square.png --plus IN/square.png", "--plus needs --minus"),
+        ("classes", "--minus IN/square.png --plus IN/square.png", "--plus needs --init"),
+        (
+            "classes",
+            "--init IN/square.png --minus IN/square.png --plus IN/large.png",
+            "large.png: 16x16 pixels, and this run's images have 8x8",
+        ),
         ("classes", "--guidance 2 --guide_by IN/nothing", "not a run folder"),
         ("classes", "--guidance 2 --guide_by IN/larger", "its config.model.image_shape is"),
         ("classes", "--guidance 2 --guide_by IN/plain", "its config.model.num_classes is 0"),
@@ -150,6 +159,11 @@ def test_what_can_be_drawn(runs, trained, tmp_path, capsys):
     assert np.array_equal(path[:32, :32], plain[:32, :32])
     transfer = "--class DejaVuSans --to_class DejaVuSerif --init IN/square.png"
     assert draw("transfer.png", transfer)[0].shape == plain.shape
+    sums = [f"--init IN/square.png --minus IN/{m} --plus IN/{p}" for m, p in SUMS]
+    nothing, other = (draw("sum.png", f"--class DejaVuSans {each}")[0] for each in sums)
+    back = "--class DejaVuSans --to_class DejaVuSans --init IN/square.png"
+    assert np.array_equal(nothing, draw("back.png", back)[0])
+    assert not np.array_equal(nothing, other)
     guided = draw("guided.png", f"--class DejaVuSans --guidance 2 --guide_by {trained}")[0]
     assert np.array_equal(guided, plain)
 

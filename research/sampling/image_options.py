@@ -22,6 +22,8 @@ REQUESTS = {
     "mask": "mask_BxHxWx1",
     "enlarge": "small_BxhxwxC",
     "to_class": "to_B",
+    "minus": "minus_BxHxWxC",
+    "plus": "plus_BxHxWxC",
     "strength": "strength",
     "interpolate": "path",
     "film": "film",
@@ -44,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mask", metavar="IMAGE", help="of --init: white is drawn anew, black stays")
     add("--enlarge", metavar="IMAGE", help="an image whose pixels are means of those drawn")
     add("--to_class", metavar="NAME", help="draws the noise of --init, found as --class, as this")
+    add("--minus", metavar="IMAGE", help="whose noise is taken from that of --init")
+    add("--plus", metavar="IMAGE", help="whose noise is added to it, and what is left is drawn")
     add("--film", type=int, metavar="N", help="N of the steps beside each other; all in a .gif")
     add("--interpolate", action="store_true", default=None, help="from one noise to another")
 
@@ -114,6 +118,9 @@ def _check_together(args: argparse.Namespace) -> None:
         ("strength", "init"),
         ("to_class", "init"),
         ("to_class", "class_name"),
+        ("minus", "plus"),
+        ("plus", "minus"),
+        ("plus", "init"),
         ("negative", "guidance"),
     ):
         if getattr(args, name) is not None and not getattr(args, needed):
@@ -122,6 +129,9 @@ def _check_together(args: argparse.Namespace) -> None:
         ("init", "enlarge"),
         ("mask", "to_class"),
         ("strength", "to_class"),
+        ("plus", "mask"),
+        ("plus", "strength"),
+        ("plus", "to_class"),
         ("negative", "guide_by"),
         ("init", "interpolate"),
     ):
@@ -163,8 +173,11 @@ def _images(settings: ConfigDict, args: argparse.Namespace, num: int) -> dict[st
     found: dict[str, Any] = {}
     if args.init is not None:
         found["image_BxHxWxC"] = read(settings, args.init, (height, width), channels, "init")
-        whole = args.mask is not None or args.to_class is not None
+        whole = any(each is not None for each in (args.mask, args.to_class, args.plus))
         found["strength"] = (1.0 if whole else 0.5) if args.strength is None else args.strength
+    for name in ("minus", "plus"):
+        if (path := getattr(args, name)) is not None:
+            found[REQUESTS[name]] = read(settings, path, (height, width), channels, name)
     if args.mask is not None:
         mask = read(settings, args.mask, (height, width), 1, "mask")
         found["mask_BxHxWx1"] = (mask > 127).astype(np.float32)

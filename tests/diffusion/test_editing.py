@@ -121,6 +121,28 @@ def test_a_path_of_images_has_the_ends_of_its_noises(run):
     assert not np.array_equal(path[1], apart[1])
 
 
+def test_sums_of_noises_have_the_norm_of_the_first():
+    a, b, c = jax.random.normal(jax.random.key(0), (3, 2, 8, 8, 1))
+    assert np.array_equal(editing.combined(a, b, b), a)
+    found = editing.combined(a, b, c)
+    norms = [jnp.linalg.norm(each.reshape(2, -1), axis=1) for each in (found, a)]
+    np.testing.assert_allclose(*norms, rtol=1e-6)
+    scaled = c * (norms[1] / jnp.linalg.norm(c.reshape(2, -1), axis=1))[:, None, None, None]
+    np.testing.assert_allclose(editing.combined(a, a, c), scaled, atol=1e-5)
+
+
+def test_what_two_images_differ_by_is_given_to_a_third(run, images):
+    """Less itself and with another's noise, an image is drawn as the other; scaled a little."""
+    other = images[::-1]
+    as_itself = draw(run, image_BxHxWxC=images, minus_BxHxWxC=other, plus_BxHxWxC=other)
+    back = draw(run, image_BxHxWxC=images, to_B=jnp.arange(NUM) % 3)
+    assert np.array_equal(as_itself, back)
+    moved = draw(run, image_BxHxWxC=images, minus_BxHxWxC=images, plus_BxHxWxC=other)
+    theirs = draw(run, image_BxHxWxC=other, to_B=jnp.arange(NUM) % 3)
+    apart = [np.abs(moved.astype(int) - each).mean() for each in (theirs, back)]
+    assert apart[0] < 0.5 * apart[1]
+
+
 def gaussian(y, gamma_B, guess):
     """E[x_0 | y] for data N(0.5, 0.09)."""
     share = 0.09 / (0.09 + jnp.exp(gamma_B))[:, None]

@@ -34,6 +34,7 @@ class Request(NamedTuple):
         mask_BxHxWx1: 1 where it is drawn anew.
         small_BxhxwxC: what means of squares are to be.
         to_B: the classes that the image's noise, found by its own, is drawn as.
+        minus_BxHxWxC, plus_BxHxWxC: whose noises are taken from the image's and added to it.
     """
 
     known: Conditions
@@ -44,6 +45,8 @@ class Request(NamedTuple):
     mask_BxHxWx1: Any = None
     small_BxhxwxC: Any = None
     to_B: Any = None
+    minus_BxHxWxC: Any = None
+    plus_BxHxWxC: Any = None
 
 
 # What `sample` can be asked beside classes.
@@ -178,9 +181,15 @@ def draw(
     """
     options, denoise = config.sampling, denoise_of(config, params, asked, guide)
     y, image, name = start(config, noise), asked.image_BxHxWxC, options.sampler
-    if asked.to_B is not None:
-        name = "ddim"  # there and back by the same steps (Song 2021, section 4.3)
-        y = samplers.walk(name, denoise, image, walk.backwards, walk.steps, key, options)
+
+    def noise_of(image: Array) -> Array:
+        return samplers.walk("ddim", denoise, image, walk.backwards, walk.steps, key, options)
+
+    if asked.to_B is not None or asked.plus_BxHxWxC is not None:
+        name, y = "ddim", noise_of(image)  # there and back by the same steps (Song 2021, 4.3)
+    if asked.plus_BxHxWxC is not None:
+        y = editing.combined(y, noise_of(asked.minus_BxHxWxC), noise_of(asked.plus_BxHxWxC))
+    elif asked.to_B is not None:
         other = asked._replace(known=asked.known._replace(label_B=asked.to_B))
         denoise = denoise_of(config, params, other, guide)
     elif image is not None:
@@ -299,7 +308,7 @@ def _request(
     if scale == 1 and not (guide and hasattr(families.load(guide[0].family), "logits")):
         pushed = None
     images = {key: asked[key] for key in asked if asked[key] is not None}
-    for key in ("image_BxHxWxC", "small_BxhxwxC"):
+    for key in ("image_BxHxWxC", "small_BxhxwxC", "minus_BxHxWxC", "plus_BxHxWxC"):
         if key in images:
             images[key] = denoiser.pixels(jnp.asarray(images[key]))
     known = _known(config, label_B, text, images)

@@ -37,6 +37,18 @@ def kept(denoise: Denoise, keep: Keep) -> Denoise:
     return known
 
 
+def combined(noise: Array, minus: Array, plus: Array) -> Array:
+    """noise - minus + plus, each [B, ...], with the norm that `noise` has.
+
+    What differs between two images, found in their noises, is given to a third (Song 2021, DDIM,
+    section 5.3, has the noises; Radford 2016, section 6.3.2, the arithmetic).
+    """
+    axes = tuple(range(1, noise.ndim))
+    found = noise + (plus - minus)
+    wanted, had = (jnp.sum(each**2, axes, keepdims=True) for each in (noise, found))
+    return found * jnp.sqrt(wanted / had)
+
+
 def between(first: Array, second: Array, shares: Array) -> Array:
     """Noises on the great circle from `first` to `second` [...], [len(shares), ...] (Song 2021, D).
 
