@@ -216,6 +216,7 @@ def run(args) -> int:
     mesh.split_cores()
     ema = trained.width(args.ema)
     if args.album:
+        _refuse_beside_album(args)
         print(album.write(args.run, ema))
         return 0
     if args.prompt is None and args.prompts is None:
@@ -247,6 +248,16 @@ def run(args) -> int:
         lines = (json.dumps(each._asdict(), ensure_ascii=False) for each in found)
         storage.write(Path(args.out), "".join(f"{line}\n" for line in lines).encode())
     return 0
+
+
+def _refuse_beside_album(args) -> None:
+    """Raise UserError for options of what is drawn: an album has pictures of its own."""
+    plain = argparse.ArgumentParser()
+    add_arguments(plain)
+    for name, default in vars(plain.parse_args(["--run", args.run, "--album"])).items():
+        if name != "ema" and getattr(args, name) != default:
+            said = name.removesuffix("_name")
+            raise UserError(f"--{said} and --album cannot be had together")
 
 
 def _refuse_text_options(args) -> None:

@@ -102,6 +102,8 @@ def make_runs(tmp_path_factory, data_folder):
         ("classes", "--guidance 2 --guide_by IN/plain", "its config.model.num_classes is 0"),
         ("classes", "--prompt a --guidance 2", "--guidance says how images are drawn"),
         ("classes", "--temperature 0.5", "--temperature says how text goes on"),
+        ("classes", "--album --class DejaVuSans", "--class and --album cannot be had together"),
+        ("classes", "--album --steps 4", "--steps and --album cannot be had together"),
         ("classes", "--num 0", "--num 0 must be at least 1"),
         ("classes", "--film 1", "--film 1 must be at least 2 steps"),
         ("classes", "--out film.gif", "need a name ending in .png"),

@@ -4,6 +4,7 @@ A picture carries its caption, so that a new one is a function here and nothing 
 family or a run cannot do has no picture.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,8 +68,9 @@ def film(model: Model) -> Picture | None:
 
 def guidance(model: Model) -> Picture | None:
     """One noise and one class a column, one strength a row."""
-    hidden = ("class_dropout", "text_dropout")
-    if not any(model.config.model.get(each) for each in hidden):
+    told = {"num_classes": "class_dropout", "text_vocab": "text_dropout"}
+    hidden = [share for key, share in told.items() if model.config.model.get(key)]
+    if not hidden or not all(model.config.model[each] for each in hidden):
         return None
     rows = []
     for strength in STRENGTHS:
@@ -118,8 +120,9 @@ def pictures_of(config: ConfigDict, params: Any) -> Iterator[tuple[str, Picture]
     given = {name: real[name] for name, key in told.items() if config.model.get(key)}
     model = Model(families.load(config.family), config, params, real["image"], given)
     for draw in PICTURES:
-        if found := draw(model):
-            yield draw.__name__, found
+        with contextlib.suppress(UserError):  # a map from noise to images, say, fills no hole
+            if found := draw(model):
+                yield draw.__name__, found
 
 
 def write(run: str | Path, ema: float | None = None) -> Path:
