@@ -31,7 +31,7 @@ AXIAL: dict[str, Any] = dict(positions="axial_rotary")
 NETWORKS: dict[str, dict[str, Any]] = {
     "in_context": AXIAL | TEXT | dict(condition="in_context", registers=2, grid_embedding=False),
     "unet": UNET,
-    "mmdit": AXIAL | TEXT | dict(network="mmdit"),
+    "mmdit": AXIAL | TEXT | dict(network="mmdit", fourier_features=(1,)),
     "uvit": PLAIN | TEXT | dict(network="uvit"),
     "cross": PLAIN | TEXT | dict(condition="cross"),
     "shared": PLAIN | TEXT | dict(condition="adaln_shared", num_classes=0, class_dropout=0.0),
