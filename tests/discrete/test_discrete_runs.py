@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from research import cost, data, sample, trained
+from research.data.tokenizers import Bytes
+from research.errors import UserError
 from research.evaluation import validation
+from research.families import discrete_diffusion
+from research.sampling import continuing, filling
 from research.train import train
 from tests import shapes
 from tests.test_cost import by_hand
@@ -74,3 +78,29 @@ def test_the_ledger_counts_both_copies(block_size):
     assert ledger.step_flops == 3 * ledger.flops * config.train.batch_size
     assert ledger.score_flops == config.evaluation.time_samples * ledger.flops
     assert ledger.tokens == length
+
+
+def test_a_prompt_is_kept_and_what_follows_is_filled_in():
+    """Prompts of two lengths in one window; a seed says what is drawn."""
+    config = shapes.discrete_diffusion(vocab=256, length=6)
+    params = discrete_diffusion.init(config, jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), params)
+    seen = []
+
+    def fill(config, params, key, first_B, tokens_BxL):
+        seen.append(tokens_BxL.copy())
+        return discrete_diffusion.fill(config, params, key, first_B, tokens_BxL)
+
+    writer = continuing.Writer(config, filling.Filler(config, params, fill, 2), Bytes(), 2)
+
+    def written(seed: int, prompts=("ab", "c")) -> list:
+        return continuing.write(writer, prompts, continuing.Settings(tokens=4, seed=seed))
+
+    first, second = written(seed=3)
+    assert (first.prompt, second.prompt) == ("ab", "c")
+    assert len(first.tokens) <= 4 and len(second.tokens) <= 4
+    unknown = discrete_diffusion.UNKNOWN
+    assert seen[0].tolist() == [[97, 98, *[unknown] * 4], [99, *[unknown] * 5]]
+    assert written(seed=3) == [first, second] != written(seed=4)
+    with pytest.raises(UserError, match="a prompt has 3 tokens.*use --tokens 3"):
+        written(seed=3, prompts=("abc",))
