@@ -43,6 +43,7 @@ def default_model() -> dict[str, Any]:
         resample="residual",
         told="film",
         norm_groups=32,  # at most: as many of them as divide the channels
+        group_channels=4,  # in each at least: one alone loses what background it stands before
         time_features=64,  # sinusoids of log-SNR; as many as `width` in ADM
     )
 
@@ -61,6 +62,7 @@ def check(config: ConfigDict) -> None:
         ("width", 1),
         ("blocks_per_level", 1),
         ("norm_groups", 1),
+        ("group_channels", 1),
         ("head_width", 0),
     ):
         if model[key] < least:
@@ -122,8 +124,9 @@ def most(limit: int, channels: int) -> int:
 
 
 def norm(model: Any, name: str, x: jax.Array) -> jax.Array:
-    """Group norm with as many groups as divide the channels, `norm_groups` at most."""
-    groups = most(model.norm_groups, x.shape[-1])
+    """Group norm with as many groups as divide the channels, within `model`'s limits."""
+    channels = x.shape[-1]
+    groups = most(max(1, min(model.norm_groups, channels // model.group_channels)), channels)
     return Norm("groupnorm", bias=True, epsilon=1e-5, groups=groups, name=name)(x)
 
 

@@ -48,8 +48,8 @@ def make_unet_config() -> Any:
     config.recipe = "fixed"
     config.model.update(
         width=64, channel_multipliers=(1, 2, 2), blocks_per_level=2, attention_resolutions=(8,),
-        head_width=8, norm_groups=32, time_features=64, resample="convolution", told="shift",
-        image_shape=(SIDE, SIDE, 1),
+        head_width=8, norm_groups=32, group_channels=2, time_features=64,
+        resample="convolution", told="shift", image_shape=(SIDE, SIDE, 1),
     )  # fmt: skip
     config.train.update(
         batch_size=BATCH, steps=1000, learning_rate=1e-4, warmup_steps=20, weight_decay=0.0,
