@@ -399,3 +399,15 @@ def test_few_images_are_memorised_late_and_by_the_larger_network():
     assert more.is_monotonic_decreasing
     assert runs.nearest_copies.max() < 0.02 < runs.nearest_copies_held_out.min()
     assert runs.nearest_pixels.max() < 0.5
+
+
+def test_beyond_the_width_only_a_network_of_images_learns(asked):
+    runs = pd.read_csv("experiments/x0_patches.csv")
+    np.testing.assert_allclose(runs.excess - runs.loss, 2.24506, atol=1e-4)
+    mean = runs.pivot_table("excess", "patch", "arm")
+    assert mean.x0[4] > mean.eps[4] + 0.25 and abs(mean.eps[4] - mean.v[4]) < 0.01
+    assert (mean.x0[8] < mean.v[8] - 1) and (mean.v[8] < mean.eps[8] - 2)
+    assert mean.x0[16] < 1.7 and mean.v[16] > 3.5 and mean.eps[16] > 7.7
+    found = asked("power", "x0_patches", "--loss", "excess", "--over", "patch", part="mixture")
+    powers = {arm: row["patch"] for arm, row in found.items()}
+    assert powers["x0"]["high"] < 0.31 and powers["v"]["low"] > 0.6 < 0.8 < powers["eps"]["low"]
