@@ -123,11 +123,15 @@ def most(limit: int, channels: int) -> int:
     return next(n for n in range(min(limit, channels), 0, -1) if channels % n == 0)
 
 
+def groups(model: Any, channels: int) -> int:
+    """Of a norm: as many as divide the channels, within the limits of `model`; at least one."""
+    return most(max(1, min(model.norm_groups, channels // model.group_channels)), channels)
+
+
 def norm(model: Any, name: str, x: jax.Array) -> jax.Array:
-    """Group norm with as many groups as divide the channels, within `model`'s limits."""
-    channels = x.shape[-1]
-    groups = most(max(1, min(model.norm_groups, channels // model.group_channels)), channels)
-    return Norm("groupnorm", bias=True, epsilon=1e-5, groups=groups, name=name)(x)
+    """The module of a norm, over what it is given."""
+    found = groups(model, x.shape[-1])
+    return Norm("groupnorm", bias=True, epsilon=1e-5, groups=found, name=name)(x)
 
 
 def halved(x_BxHxWxI: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ from research.data import source
 from research.errors import UserError
 from research.families import diffusion
 from research.families.diffusion import denoiser, image_conditions
-from research.models import axial_rotary, common
+from research.models import axial_rotary, common, unet
 from research.train import train
 from tests import shapes as tests_shapes
 
@@ -220,6 +220,15 @@ def test_scores_turn_with_rows_and_columns_apart():
 
 
 @pytest.mark.slow
+def test_channels_of_a_norm_keep_company():
+    """As many groups as DDPM and ADM have at their widths, and never one channel alone."""
+    model = ConfigDict(parts.keys(diffusion, {"network": "unet"}))
+    counts = {channels: unet.groups(model, channels) for channels in (2, 4, 8, 24, 128, 192)}
+    assert counts == {2: 1, 4: 1, 8: 2, 24: 6, 128: 32, 192: 32}
+    model.group_channels = 1
+    assert unet.groups(model, 8) == 8
+
+
 @pytest.mark.parametrize("name", ["control", "unet_control"])
 def test_control_starts_as_the_network_without(name):
     """With the parameters of any trunk, the output is that trunk's, to the bit, whatever image."""
@@ -317,6 +326,7 @@ def test_good_configs_pass(name):
         ("mmdit", "norm_place", "post", "norm_place='post' must be 'pre'"),
         ("unet", "attention_resolutions", (5,), "has 5, .*nearest valid: 4"),
         ("unet", "channel_multipliers", (1, 1, 1, 1, 1), r"4 times; nearest valid: \(1, 1, 1, 1\)"),
+        ("unet", "group_channels", 0, "group_channels=0 must be at least 1"),
         ("unet", "head_width", -1, "head_width=-1 must be at least 0"),
         ("unet", "resample", "residuals", "did you mean 'residual'"),
         ("unet", "told", "films", "did you mean 'film'"),
