@@ -411,3 +411,22 @@ def test_beyond_the_width_only_a_network_of_images_learns(asked):
     found = asked("power", "x0_patches", "--loss", "excess", "--over", "patch", part="mixture")
     powers = {arm: row["patch"] for arm, row in found.items()}
     assert powers["x0"]["high"] < 0.31 and powers["v"]["low"] > 0.6 < 0.8 < powers["eps"]["low"]
+
+
+def test_a_unet_is_worth_a_dit_where_its_channels_are_normed_together(capsys):
+    runs = pd.read_csv("experiments/denoisers.csv")
+    columns = ["--params", "params", "--data", "data", "--flops", "flops", "--json"]
+    found = {}
+    for other, loss in (("unet", "loss"), ("unet", "frechet_unbiased"), ("uvit", "loss")):
+        words = ["--arms", f"dit,{other}", "--loss", loss, *columns]
+        assert main(["compare", "experiments/denoisers.csv", *words]) == 0
+        found[other, loss] = json.loads(capsys.readouterr().out)["multiplier"]
+    assert all(found["unet", loss]["low"] < 1 < found["unet", loss]["high"]
+               for loss in ("loss", "frechet_unbiased"))  # fmt: skip
+    assert found["uvit", "loss"]["high"] < 0.5
+    best = runs.groupby(["arm", "budget"])[["loss", "frechet_unbiased"]].min()
+    assert best.loss["unet", 2e11] < best.loss["dit", 2e11] - 0.06
+    assert best.loss["unet", 5e10] > best.loss["dit", 5e10] + 0.2
+    drawn = best.frechet_unbiased
+    assert drawn["unet_apart", 8e11] > 9 * drawn["unet", 8e11] and drawn["uvit", 2e11] > 300
+    assert best.loss["unet_apart", 8e11] < 1.06 * best.loss["unet", 8e11]
