@@ -86,6 +86,20 @@ def test_order_of_unipc():
     assert np.log2(error("unipc", 64) / error("unipc", 256)) / 2 > 3
 
 
+def test_a_long_last_step_does_not_swing_out():
+    """Many even steps, and one to hardly any noise: a parabola is 11 times as far off as a line."""
+    gammas = np.append(np.linspace(4.0, -2.0, 18), -13.0)
+    gammas = np.pad(gammas, (0, ROOM - len(gammas)), mode="edge")
+    with jax.enable_x64(True):
+        y = np.linspace(-2.5, 2.5, 101)[None] * np.sqrt(1 + np.exp(4.0))
+        exact = precise("dpm_solver_3")(y, even(4096, 4.0, -13.0), 4096)
+        errors = {
+            name: float(jnp.abs(precise(name)(y, gammas, 18) - exact).max())
+            for name in ("unipc", "dpm_solver_pp_2m")
+        }
+    assert errors["unipc"] < 2 * errors["dpm_solver_pp_2m"]
+
+
 def test_errors_rank_as_known():
     errors = [error(name, 256) for name in ORDERS]
     assert errors == sorted(errors)
