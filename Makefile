@@ -14,7 +14,7 @@ STUDIES_AR := shape_text vocabulary experts repetition overtraining context \
   length_generalisation pixel_resolutions emergence mixers mixture_law
 
 STUDIES_DIFFUSION := diffusion_isoflop diffusion_choices denoising_or_next masked_repetition sampling_compute \
-  memorising text_to_image denoisers x0_patches
+  memorising text_to_image denoisers solvers x0_patches
 
 # Stamps: an environment is rebuilt when its Python changes, refilled when a requirements file does.
 MADE := $(VENV)/.made-$(VERSION)

@@ -430,3 +430,20 @@ def test_a_unet_is_worth_a_dit_where_its_channels_are_normed_together(capsys):
     drawn = best.frechet_unbiased
     assert drawn["unet_apart", 8e11] > 9 * drawn["unet", 8e11] and drawn["uvit", 2e11] > 300
     assert best.loss["unet_apart", 8e11] < 1.06 * best.loss["unet", 8e11]
+
+
+def test_eight_calls_are_enough_and_a_student_needs_one():
+    rows = pd.read_csv("experiments/solvers.csv")
+    drawn = rows.pivot_table("frechet_unbiased", "sampler", "calls")
+    flow = drawn.loc[["unipc", "dpm_solver_pp_2m", "heun", "dpm_solver_2"], 32]
+    assert flow.between(34, 35.3).all()
+    assert drawn[8]["unipc"] < 35 and drawn[8]["dpm_solver_pp_2m"] < 35 < 39 < drawn[8]["heun"]
+    assert drawn[4].drop("progressive").idxmin() == "unipc" and drawn[4]["unipc"] < 41
+    assert drawn[6]["dpm_solver_3"] > 330 and drawn[33]["dpm_solver_3"] < 37
+    assert drawn.loc["dpm_solver_pp_sde", 8] < 24 < 28 < drawn.loc["dpm_solver_pp_sde", 32]
+    student = drawn.loc["progressive", [8, 4, 2, 1]]
+    assert student.is_monotonic_increasing and student[1] < 48
+    others = drawn[4].dropna().drop(["unipc", "progressive"])
+    assert (others > student[1]).all()
+    assert drawn.loc["mean_flow", 1] > 690 and drawn.loc["mean_flow", 16] < 38
+    assert drawn.loc["consistency", 1] > 4 * student[1]
