@@ -14,7 +14,7 @@ STUDIES_AR := shape_text vocabulary experts repetition overtraining context \
   length_generalisation pixel_resolutions emergence mixers mixture_law
 
 STUDIES_DIFFUSION := diffusion_isoflop diffusion_choices denoising_or_next masked_repetition sampling_compute \
-  memorising text_to_image denoisers solvers x0_patches
+  memorising text_to_image denoisers solvers patches x0_patches
 
 # Stamps: an environment is rebuilt when its Python changes, refilled when a requirements file does.
 MADE := $(VENV)/.made-$(VERSION)
@@ -40,7 +40,7 @@ studies-ar: $(INSTALLED)  ## run the eleven studies of autoregressive models, on
 	set -e; for study in $(STUDIES_AR); do \
 	  $(RUN) -m research sweep --config experiments/$$study.py --workdir runs --workers $(WORKERS); done
 
-studies-diffusion: $(INSTALLED)  ## run the studies of diffusion models (some two hours on 2 cores)
+studies-diffusion: $(INSTALLED)  ## run the eleven studies of diffusion models (some three hours on 2 cores)
 	set -e; for study in $(STUDIES_DIFFUSION); do \
 	  $(RUN) -m research sweep --config experiments/$$study.py --workdir runs --workers $(WORKERS); done
 

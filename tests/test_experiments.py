@@ -26,7 +26,7 @@ LARGE = (
     "recipe_text", "recipe_images", "shape_text", "vocabulary", "experts", "mixers",
     "length_generalisation", "pixel_resolutions", "emergence", "mixture_law", "pod_studies",
     "recipe_gain", "transfer", "diffusion_isoflop", "diffusion_choices",
-    "denoising_or_next", "memorising", "denoisers",
+    "denoising_or_next", "memorising", "denoisers", "patches",
 )  # fmt: skip
 
 

@@ -447,3 +447,16 @@ def test_eight_calls_are_enough_and_a_student_needs_one():
     assert (others > student[1]).all()
     assert drawn.loc["mean_flow", 1] > 690 and drawn.loc["mean_flow", 16] < 38
     assert drawn.loc["consistency", 1] > 4 * student[1]
+
+
+def test_the_best_patch_gets_smaller_with_compute(capsys):
+    runs = pd.read_csv("experiments/patches.csv")
+    best = runs[runs.best == 1].pivot_table("patch", "resolution", "budget")
+    assert (best.loc[8] == 1).all() and (best.loc[16] == 2).all()
+    assert best.loc[32].to_list() == [4, 4, 2]
+    assert runs[runs.patch == 8].loss.min() > 5 * runs[runs.resolution == 32].loss.min()
+    columns = ["--params", "params", "--data", "data", "--flops", "flops", "--loss", "loss"]
+    words = ["--arms", "2,4", "--where", "part == 'images_16'", *columns, "--json"]
+    assert main(["compare", "experiments/patches.csv", *words]) == 0
+    found = json.loads(capsys.readouterr().out)["multiplier"]
+    assert 0.01 < found["low"] < found["value"] < 0.13 and found["high"] < 1
