@@ -10,9 +10,10 @@ Found:
 
 - A DiT and a U-Net are worth the same: for equal bits a DiT needs .86 [.23, 3.2] of the U-Net's
   FLOPs, for an equal Frechet distance .57 [.27, 1.2]. The U-Net starts behind, 2.25 bits beside
-  2.00 at 5e10, and falls faster, as C^-.20 [-.39, -.02] beside C^-.100 [-.140, -.060]: at 2e11 it
-  is ahead (4 wide, 1.66 beside 1.73), at 8e11 equal (8 wide, 1.60 beside 1.58). By the clock of two
-  cores it needs three times as long, as convolutions of 4 to 16 channels run at 1 to 10 GFLOP/s.
+  2.00 at 5e10, and falls faster, of all sizes as C^-.20 [-.39, -.02] beside C^-.100 [-.140, -.060]:
+  at 2e11 it is ahead (4 wide, 1.66 beside 1.73), at 8e11 equal (8 wide, 1.60 beside 1.58). By the
+  clock of two cores it needs three times as long, as convolutions of 4 to 16 channels run at 1 to
+  10 GFLOP/s.
 - U-ViT, whose blocks are joined and told the noise by a token alone, needs three times the FLOPs of
   a DiT, 1 / .33 [.22, .48], and draws nothing by 2e11: a Frechet distance of 300 and more where a
   DiT has 63. At 8e11 it has 67 beside 42.
@@ -44,7 +45,6 @@ PARTS = {"images": diffusion_isoflop.PARTS["images"] | {"title": "Networks of a 
 ANSWERS = (
     "compare --arms dit,uvit,unet --params params --data data --flops flops --loss loss",
     "compare --arms dit,unet --params params --data data --flops flops --loss frechet_unbiased",
-    "power --loss loss --over flops --by arm",
 )
 BUDGETS = (5e10, 2e11, 8e11)
 # Of the image ladder a U-Net of its plain shape has ten times the parameters of the best DiT.

@@ -9,12 +9,12 @@ each. The rows are in sampling_compute.csv, which the two commands `evaluate` be
 runs.
 Expected by the literature: at a small budget of sampling a smaller model in more steps is better
 (Mei et al. 2024), and guidance trades recall for precision (Ho & Salimans 2022).
-Found, by DPM-Solver++ 2M:
+Found:
 
-- Eight steps are enough at every size: 16 and 32 change the distance by less than its interval
-  (48, 50 and 52 of the largest), so a model is never worth drawing in more. Two steps are
-  worthless (317 to 414), four in between. The larger model falls faster with them, as FLOPs an
-  image ^-.8, ^-1.2 and ^-1.6 up to eight.
+- Eight steps of DPM-Solver++ 2M are enough at every size: 16 and 32 change the distance by less
+  than its interval (48, 50 and 52 of the largest), so a model is never worth drawing in more. Two
+  steps are worthless (317 to 414), four in between. The larger model falls faster with them, as
+  FLOPs an image ^-.8, ^-1.2 and ^-1.6 up to eight.
 - So the best size grows with what an image may cost: at 1.1e7 FLOPs it is the smallest in eight
   steps (103; the next one in four has 123), at 2.1e7 the middle one in eight (75; the largest in
   four 84, the smallest in sixteen 96), from 3.5e7 on the largest in eight (48). Beyond eight
