@@ -26,7 +26,7 @@ Found:
   velocities, not jumps. Consistency has 115 in one call of one seed and 334 of the other, 74 in 16.
 
 It found a fault, too: UniPC had 73 in 16 steps, as its last, by a parabola to hardly any noise, is
-long there; that step is of second order since.
+long there; its last two are of second order since.
 
 Why not more: one size and budget; nothing of the one-step models' own settings was tuned; the
 students are one seed.

@@ -122,6 +122,17 @@ def test_walk_is_run(name):
     assert seen.shape == (5, 1, 7)
 
 
+@pytest.mark.parametrize("name", ["dpm_solver_pp_2m", "dpm_solver_pp_sde", "unipc"])
+def test_steps_that_are_made_again_know_those_before_them(name):
+    """Of a point mass no y matters: what is seen is the point, and a line through it is level."""
+    y, gammas = jnp.linspace(-4, 4, 7)[None], jnp.linspace(3.0, -3.0, 6)
+    key = jax.random.key(4)
+    once, often = (walked(name, mixture, y, gammas, key, repeats=n) for n in (1, 3))
+    assert np.isfinite(often).all() and not np.allclose(once, often, atol=1e-2)
+    found = walked(name, point, y, gammas, key, repeats=3)
+    assert np.abs(found - 0.7).max() < 5 * np.exp(-1.5)  # but for the noise of the last level
+
+
 @pytest.mark.parametrize("name", FLOWS)
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_point_mass_is_carried_exactly(name, steps):

@@ -69,6 +69,7 @@ class Now(NamedTuple):
         index: how many steps went before.
         steps: of the whole walk.
         options: `config.sampling`.
+        again: whether the step was made before, from another y.
     """
 
     gamma: Array
@@ -77,6 +78,7 @@ class Now(NamedTuple):
     index: Array
     steps: Array
     options: Any
+    again: Array | bool = False
 
     def order(self, most: int) -> Array:
         """Of a step that looks back at up to `most` - 1 others: no more than were made or, where
@@ -161,6 +163,8 @@ def _stepper(
     sampler, gammas, repeats = part(name), jnp.asarray(gammas), options.get("repeats", 1)
 
     def step(index: Array, carry: Any) -> Any:
+        before = carry[2]  # what is kept of the steps before this one, however often it is made
+
         def made(number: Any, carry: Any) -> Any:
             y, guess, kept = carry
             own = key if repeats == 1 else jax.random.fold_in(key, steps + number)
@@ -171,12 +175,13 @@ def _stepper(
                 index,
                 jnp.asarray(steps),
                 options,
+                number > 0,
             )
             return sampler.step(functools.partial(_told, denoise, guess), y, now, kept)
 
         def again(number: Any, carry: Any) -> Any:
             fresh = jax.random.fold_in(jax.random.fold_in(key, index), number)
-            return made(number, (_back(carry[0], gammas, index, fresh), *carry[1:]))
+            return made(number, (_back(carry[0], gammas, index, fresh), carry[1], before))
 
         carry = made(0, carry)
         return carry if repeats == 1 else jax.lax.fori_loop(1, repeats, again, carry)

@@ -42,11 +42,12 @@ def step(denoise: Any, y: Array, now: Now, kept: Kept) -> tuple[Array, Array, Ke
     x0 = denoise(y, now.gamma).x0
     seen = jnp.concatenate([x0[None], kept.x0])
     gamma = jnp.concatenate([now.gamma[None], kept.gamma])
-    # The last step, to hardly any noise, can be so long that a parabola through three swings out.
+    # The last two are of second order: to hardly any noise, the last can be so long that a parabola
+    # swings out.
     order = jnp.minimum(now.order(ORDER), jnp.maximum(now.steps - now.index, 2))
     known = jnp.minimum(now.index, order)
     corrected = integrated(kept.y, gamma[1], now.gamma, seen, gamma, known + 1, 1)
-    y = jnp.where(now.index == 0, y, corrected)
+    y = jnp.where((now.index == 0) | now.again, y, corrected)
     seen, gamma = seen[:ORDER], gamma[:ORDER]
     return integrated(y, now.gamma, now.to, seen, gamma, order, 0), x0, Kept(y, seen, gamma)
 
