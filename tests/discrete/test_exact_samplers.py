@@ -103,7 +103,7 @@ def test_tokens_may_be_hidden_again():
         rows = drawn("remask", steps=160, remask_share=again, given=EMPTY[:3_000])
         assert likely(rows) > 1e-3
     tokens = jnp.where(jax.random.uniform(jax.random.key(2), (4_000, T)) < 0.6, UNKNOWN, 0)
-    settings = ConfigDict(dict(remask_share=0.8))
+    settings = ConfigDict(dict(remask_share=0.8, temperature=1.0))
     uniform = jnp.full((4_000, T, V), -np.log(3))
     found = unmasking._remasked(
         settings, uniform, tokens, jnp.ones((4_000, T), bool), 0.6, 0.5, jax.random.key(3)
@@ -129,8 +129,9 @@ def as_sure(tokens_BxL, share):
     return jnp.broadcast_to(each, (*tokens_BxL.shape, V))
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
 @pytest.mark.parametrize("sampler", ["margin", "entropy"])
-def test_the_surest_place_comes_first(sampler):
+def test_the_surest_place_comes_first(sampler, temperature):
     """A place waits until all that are surer are there; else token 2 would be drawn."""
     order = np.argsort(-np.asarray(SURE))
 
@@ -143,8 +144,11 @@ def test_the_surest_place_comes_first(sampler):
         only = jnp.log(jnp.array([1e-9, 1e-9, 1.0]))
         return jnp.where(wrong_Bx1x1, only, as_sure(tokens_BxL, share))
 
-    rows = drawn(sampler, predict=predict, given=EMPTY[:500], entropy_bound=0.0)
+    cold = dict(entropy_bound=0.0, temperature=temperature)
+    rows = drawn(sampler, predict=predict, given=EMPTY[:500], **cold)
     assert (rows < 2).all()
+    if not temperature:
+        assert (rows[:, 1:] == 0).all()
 
 
 def test_the_likeliest_draw_comes_first():
@@ -167,6 +171,15 @@ def test_the_likeliest_draw_comes_first():
 
 def by_posterior(tokens_BxL, share):
     return truth.log_p(truth.noised(tokens_BxL, share))
+
+
+def test_a_leap_shorter_than_the_first_share_is_none():
+    """Of 2,000 even steps the first goes nowhere, and no chance is below 0."""
+    log_p = truth.log_p(truth.noised(jnp.asarray(EMPTY[:8]) * 0, 1.0))
+    leapt = jumping._leapt(log_p, jnp.zeros((8, T), int), 1.0, 1 - 1 / 2000)
+    chances = np.exp(np.asarray(leapt))
+    np.testing.assert_allclose(chances[..., 0], 1.0)
+    assert (chances[..., 1:] < 1e-20).all()
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "tau_leaping"])

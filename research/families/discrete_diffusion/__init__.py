@@ -339,7 +339,7 @@ def _filled(
         if settings.guidance != 1:
             plain = log_p(jnp.full_like(first_B, config.model.num_classes), read_BxL, share)
             found = plain + settings.guidance * (found - plain)
-        return jax.nn.log_softmax(found / max(settings.temperature, 1e-6))
+        return jax.nn.log_softmax(found)
 
     blocks = block_order.count(config.model, length)
     steps = (settings.steps or length) // blocks

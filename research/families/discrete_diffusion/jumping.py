@@ -16,7 +16,7 @@ import jax
 from jax import numpy as jnp
 
 from research.families.discrete_diffusion import uniform_noise
-from research.families.discrete_diffusion.unmasking import UNKNOWN, Predict
+from research.families.discrete_diffusion.unmasking import UNKNOWN, Predict, tempered
 
 
 def draw(
@@ -34,7 +34,7 @@ def draw(
 
     def body(now_BxL: jax.Array, step: tuple) -> tuple[jax.Array, None]:
         share, lower, key = step
-        log_p_BxLxV = predict(now_BxL, share)
+        log_p_BxLxV = tempered(settings, predict(now_BxL, share))
         to_BxLxV = uniform_noise.before(log_p_BxLxV, now_BxL, share, lower)
         if settings.sampler == "tau_leaping":
             leapt_BxLxV = _leapt(log_p_BxLxV, now_BxL, share, lower)
@@ -56,7 +56,7 @@ def _leapt(log_p_BxLxV: jax.Array, now_BxL: jax.Array, share: Any, lower: Any) -
     symbols = log_p_BxLxV.shape[-1]
     same_BxLxV = now_BxL[..., None] == jnp.arange(symbols)
     ratios_BxLxV = uniform_noise.ratios(log_p_BxLxV, now_BxL, share)
-    time = jnp.log((1 - lower) / jnp.maximum(1 - share, 1e-3))
+    time = jnp.maximum(jnp.log((1 - lower) / jnp.maximum(1 - share, 1e-3)), 0.0)
     go_BxLxV = jnp.where(same_BxLxV, 0.0, time / symbols * ratios_BxLxV)
     stay_BxLx1 = jnp.maximum(1 - go_BxLxV.sum(-1, keepdims=True), 0.0)
     return jnp.log(jnp.where(same_BxLxV, stay_BxLx1, go_BxLxV) + 1e-30)

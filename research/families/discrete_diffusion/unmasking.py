@@ -24,6 +24,11 @@ from research.sampling.filling import UNKNOWN
 Predict = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+def tempered(settings: Any, log_p_BxLxV: jax.Array) -> jax.Array:
+    """What tokens are drawn by; which of them come first is by the network's own log p."""
+    return jax.nn.log_softmax(log_p_BxLxV / max(settings.temperature, 1e-6))
+
+
 def draw(
     settings: Any, predict: Predict, tokens_BxL: jax.Array, key: jax.Array, blocks: int, ends: Any
 ) -> jax.Array:
@@ -53,7 +58,7 @@ def draw(
 def _ordered(settings, log_p_BxLxV, tokens_BxL, here_BxL, share, lower, key):
     """Draw those that come first in the sampler's order, all but the share that stays hidden."""
     draw_key, order_key = jax.random.split(key)
-    drawn_BxL = jax.random.categorical(draw_key, log_p_BxLxV)
+    drawn_BxL = jax.random.categorical(draw_key, tempered(settings, log_p_BxLxV))
     hidden_BxL = here_BxL & (tokens_BxL == UNKNOWN)
     stay_Bx1 = jnp.round(here_BxL.sum(1, keepdims=True) * lower)
     count_Bx1 = hidden_BxL.sum(1, keepdims=True) - stay_Bx1
@@ -82,7 +87,7 @@ def _remasked(settings, log_p_BxLxV, tokens_BxL, here_BxL, share, lower, key):
     s is `remask_share` of the most that leaves shares right, min(1, lower / (1 - share)).
     """
     draw_key, show_key, hide_key = jax.random.split(key, 3)
-    drawn_BxL = jax.random.categorical(draw_key, log_p_BxLxV)
+    drawn_BxL = jax.random.categorical(draw_key, tempered(settings, log_p_BxLxV))
     again = settings.remask_share * jnp.minimum(1.0, lower / jnp.maximum(1 - share, 1e-9))
     show = (1 - lower - (1 - again) * (1 - share)) / share
     hidden_BxL = tokens_BxL == UNKNOWN
@@ -90,7 +95,7 @@ def _remasked(settings, log_p_BxLxV, tokens_BxL, here_BxL, share, lower, key):
     back_BxL = ~hidden_BxL & (jax.random.uniform(hide_key, tokens_BxL.shape) < again)
     turned_BxL = jnp.where(shown_BxL, drawn_BxL, jnp.where(back_BxL, UNKNOWN, tokens_BxL))
     # Chances of floats need not be quite 1 in the last step.
-    turned_BxL = jnp.where((lower == 0) & hidden_BxL, drawn_BxL, turned_BxL)
+    turned_BxL = jnp.where((lower <= 0) & hidden_BxL, drawn_BxL, turned_BxL)
     return jnp.where(here_BxL, turned_BxL, tokens_BxL)
 
 
@@ -106,7 +111,7 @@ def _by_entropy(settings, predict, tokens_BxL, key, blocks):
         block_Bx1 = jnp.argmax(hidden_BxL, 1, keepdims=True) // size
         here_BxL = hidden_BxL & (block_L == block_Bx1)
         log_p_BxLxV = predict(tokens_BxL, hidden_BxL.mean())
-        entropy_BxL = -(jnp.exp(log_p_BxLxV) * log_p_BxLxV).sum(-1)
+        entropy_BxL = jnp.nan_to_num(-(jnp.exp(log_p_BxLxV) * log_p_BxLxV).sum(-1))
         entropy_BxL = jnp.where(here_BxL, entropy_BxL, jnp.inf)
         rising_BxL = jnp.sort(entropy_BxL)
         before_BxL = jnp.concatenate(
@@ -114,7 +119,7 @@ def _by_entropy(settings, predict, tokens_BxL, key, blocks):
         )
         taken_BxL = jnp.take_along_axis(before_BxL, _places(entropy_BxL), 1)
         shown_BxL = here_BxL & (taken_BxL <= settings.entropy_bound)
-        drawn_BxL = jax.random.categorical(draw_key, log_p_BxLxV)
+        drawn_BxL = jax.random.categorical(draw_key, tempered(settings, log_p_BxLxV))
         return jnp.where(shown_BxL, drawn_BxL, tokens_BxL), key
 
     return jax.lax.while_loop(lambda now: (now[0] == UNKNOWN).any(), body, (tokens_BxL, key))[0]
