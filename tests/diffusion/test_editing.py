@@ -174,6 +174,36 @@ def test_a_transfer_to_its_own_class_is_nearly_the_image(run, images):
     assert not np.array_equal(other, found)
 
 
+def test_the_way_to_a_noise_is_never_drawn(run, images):
+    """Samplers' own noise, and steps made again, are of the way from it."""
+    config, params = run
+    label = jnp.arange(NUM) % 3
+    noisy = config.copy_and_resolve_references()
+    noisy.sampling.update(eta=0.5, repeats=2)
+    plain, other = (
+        diffusion.sample(
+            each, params, jax.random.key(0), NUM, label, image_BxHxWxC=images, to_B=label
+        )
+        for each in (config, noisy)
+    )
+    assert np.array_equal(plain, other)
+
+
+def test_a_hole_of_all_is_no_hole_whatever_the_strength(run, images):
+    everything = np.ones((NUM, 8, 8, 1))
+    changed = draw(run, image_BxHxWxC=images, strength=0.5)
+    found = draw(run, image_BxHxWxC=images, mask_BxHxWx1=everything, strength=0.5)
+    assert np.abs(found.astype(int) - changed).max() <= 1
+
+
+def test_a_path_of_one_image_is_its_first(run):
+    config, params = run
+    one = diffusion.sample(config, params, jax.random.key(5), 1, jnp.zeros(1, int), path=True)
+    assert np.array_equal(
+        one, diffusion.sample(config, params, jax.random.key(5), 1, jnp.zeros(1, int))
+    )
+
+
 def test_what_each_step_saw_is_returned(run):
     config, params = run
     frames = diffusion.film(config, params, jax.random.key(5), NUM, label=jnp.arange(NUM) % 3)

@@ -88,6 +88,13 @@ def test_edm_levels():
         np.testing.assert_allclose(np.exp(0.5 * np.asarray(gammas)), levels, atol=5.1e-7)
 
 
+def test_steps_from_noise_alone_are_finite():
+    """Where sigma / (alpha + sigma) is 1 in float32."""
+    path = schedule.make("log_linear", -10.0, 40.0)
+    gammas = step_schedules.STEP_SCHEDULES["flow"](path, 8, None)
+    assert float(gammas[0]) == pytest.approx(40, abs=1e-3) and np.isfinite(gammas).all()
+
+
 @pytest.mark.parametrize("name", step_schedules.STEP_SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 1000])
 def test_steps_fall_from_end_to_end(name, steps):

@@ -145,11 +145,13 @@ class Walk(NamedTuple):
     Attributes:
         gammas, backwards: [steps + 1] or more.
         steps: how many are walked.
+        whole: whether none were skipped.
     """
 
     gammas: Array
     backwards: Array
     steps: Array
+    whole: Array
 
 
 def make_walk(config: Any, skipped: int = 0, room: int = ROOM) -> Walk:
@@ -159,7 +161,7 @@ def make_walk(config: Any, skipped: int = 0, room: int = ROOM) -> Walk:
     gammas = STEP_SCHEDULES[options.step_schedule](path, options.steps, options)[skipped:]
     more = (0, -len(gammas) % room)
     there, back = (jnp.pad(each, more, mode="edge") for each in (gammas, gammas[::-1]))
-    return Walk(there, back, jnp.asarray(len(gammas) - 1))
+    return Walk(there, back, jnp.asarray(len(gammas) - 1), jnp.asarray(not skipped))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "guide", "filmed"))
@@ -186,7 +188,9 @@ def draw(
         return samplers.walk("ddim", denoise, image, walk.backwards, walk.steps, key, options)
 
     if asked.to_B is not None or asked.plus_BxHxWxC is not None:
-        name, y = "ddim", noise_of(image)  # there and back by the same steps (Song 2021, 4.3)
+        # There and back by the same steps, none of them drawn (Song 2021, section 4.3).
+        name, options = "ddim", FrozenConfigDict({**options, "eta": 0.0, "repeats": 1})
+        y = noise_of(image)
     if asked.plus_BxHxWxC is not None:
         y = editing.combined(y, noise_of(asked.minus_BxHxWxC), noise_of(asked.plus_BxHxWxC))
     elif asked.to_B is not None:
@@ -194,7 +198,9 @@ def draw(
         denoise = denoise_of(config, params, other, guide)
     elif image is not None:
         seen = image + jnp.exp(0.5 * walk.gammas[0]) * noise
-        y = seen if asked.mask_BxHxWx1 is None else jnp.where(asked.mask_BxHxWx1 > 0, y, seen)
+        if asked.mask_BxHxWx1 is not None:  # where the walk is whole, nothing of a hole is known
+            seen = jnp.where((asked.mask_BxHxWx1 > 0) & walk.whole, y, seen)
+        y = seen
     if filmed:
         return samplers.run(name, denoise, y, walk.gammas, key, options)[1]
     y = samplers.walk(name, denoise, y, walk.gammas, walk.steps, key, options)
@@ -261,7 +267,8 @@ def _drawn(
         label = jax.random.randint(label_key, (num,), 0, max(config.model.num_classes, 1))
     noise_key, walk_key = jax.random.split(draw_key)
     noise = jax.random.normal(noise_key, (num, *config.model.image_shape))
-    noise = editing.between(noise[0], noise[-1], jnp.linspace(0, 1, num)) if path else noise
+    if path and num > 1:
+        noise = editing.between(noise[0], noise[-1], jnp.linspace(0, 1, num))
     params = denoiser.drawn(config, params)
     if hasattr(denoiser.objective(config.model.objective), "sample"):
         _check_map(config, guide, asked, filmed)

@@ -33,8 +33,8 @@ def _edm(path: Schedule, steps: int, options: Any) -> Array:
 def _straight(path: Schedule, steps: int, options: Any) -> Array:
     """Even steps of sigma / (alpha + sigma), the time of a rectified flow (Liu 2023)."""
     first, last = 1 / (1 + np.exp(-0.5 * path.gammas[[-1, 0]]))
-    tau = jnp.linspace(first, last, steps + 1)
-    return 2 * jnp.log(tau / (1 - tau))
+    tau = np.linspace(first, last, steps + 1)  # in float64, as the first can be 1 to 1e-8
+    return jnp.asarray(2 * np.log(tau / (1 - tau)), jnp.float32)
 
 
 def _quadratic(path: Schedule, steps: int, options: Any) -> Array:
