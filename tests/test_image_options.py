@@ -24,8 +24,8 @@ def make_runs(tmp_path_factory, data_folder):
     """Configs of runs that were never trained, and images of all sorts."""
     folder = tmp_path_factory.mktemp("image_options")
 
-    def write(name, resolution=8, text="none", **model):
-        config = defaults.config("diffusion", "glyphs")
+    def write(name, family="diffusion", resolution=8, text="none", **model):
+        config = defaults.config(family, "glyphs")
         config.size, config.budget, config.recipe = 16, 1e11, "image_ladder"
         config.data.update(folder=str(data_folder), resolution=resolution, label="style", text=text)
         config.model.image_shape = (resolution, resolution, 1)
@@ -40,12 +40,15 @@ def make_runs(tmp_path_factory, data_folder):
     names = dict(text_vocab=words["vocab_size"], text_length=words["length"], condition="cross")
     write("names", text="words", **names)
     write("larger", resolution=16, num_classes=18, class_dropout=0.1)
+    write("enlarged", image_condition="low_resolution")
+    write("judge", "classifier", num_classes=18)
     square = np.full((8, 8), 100, np.uint8)
     save(folder, "square.png", square)
     save(folder, "colour.png", square, "RGB")
     save(folder, "large.png", np.full((16, 16), 100, np.uint8))
     save(folder, "odd.png", np.full((3, 3), 100, np.uint8))
     save(folder, "half.png", np.full((4, 4), 90, np.uint8))
+    save(folder, "quarter.png", np.full((2, 2), 90, np.uint8))
     save(folder, "black.png", np.zeros((8, 8), np.uint8))
     (folder / "text.png").write_text("no image")
     return folder
@@ -99,6 +102,13 @@ def make_runs(tmp_path_factory, data_folder):
         ),
         ("classes", "--guidance 2 --guide_by IN/nothing", "not a run folder"),
         ("classes", "--guidance 2 --guide_by IN/larger", "its config.model.image_shape is"),
+        ("classes", "--guidance 2 --guide_by IN/judge", "its config.model.noisy is False"),
+        ("enlarged", "--enlarge IN/quarter.png", "this run enlarges by 2, from 4x4 pixels"),
+        (
+            "classes",
+            "--init IN/square.png --class DejaVuSans --to_class DejaVuSerif --repeats 2",
+            "--repeats and --to_class cannot be had together",
+        ),
         ("classes", "--guidance 2 --guide_by IN/plain", "its config.model.num_classes is 0"),
         ("classes", "--prompt a --guidance 2", "--guidance says how images are drawn"),
         ("classes", "--temperature 0.5", "--temperature says how text goes on"),

@@ -132,6 +132,8 @@ def _check_together(args: argparse.Namespace) -> None:
         ("plus", "mask"),
         ("plus", "strength"),
         ("plus", "to_class"),
+        ("repeats", "plus"),
+        ("repeats", "to_class"),
         ("negative", "guide_by"),
         ("init", "interpolate"),
     ):
@@ -162,6 +164,11 @@ def _guide(settings: ConfigDict, run: str) -> tuple[ConfigDict, Any]:
                 f"--guide_by {run}: its config.model.{key} is {theirs.model[key]}, this run's "
                 f"{settings.model[key]}"
             )
+    if hasattr(family, "logits") and not theirs.model.get("noisy", True):
+        raise UserError(
+            f"--guide_by {run}: its config.model.noisy is False: it has not learned from noisy "
+            "images, which are all that it would see"
+        )
     if not settings.model.num_classes and hasattr(family, "logits"):
         raise UserError(f"--guide_by {run}: a classifier needs a run on classes to guide")
     return trained.load(run)
@@ -188,6 +195,12 @@ def _images(settings: ConfigDict, args: argparse.Namespace, num: int) -> dict[st
             raise UserError(
                 f"--enlarge {args.enlarge}: {small.shape[1]}x{small.shape[0]} pixels are no whole "
                 f"part of this run's {width}x{height}, such as {width // 2}x{height // 2}"
+            )
+        own = settings.model.image_factor
+        if settings.model.image_condition == "low_resolution" and factor != own:
+            raise UserError(
+                f"--enlarge {args.enlarge}: this run enlarges by {own}, from {width // own}x"
+                f"{height // own} pixels"
             )
         found["small_BxhxwxC"] = small
     arrays = {name: each for name, each in found.items() if isinstance(each, np.ndarray)}
