@@ -144,8 +144,8 @@ def test_the_surest_place_comes_first(sampler, temperature):
         only = jnp.log(jnp.array([1e-9, 1e-9, 1.0]))
         return jnp.where(wrong_Bx1x1, only, as_sure(tokens_BxL, share))
 
-    cold = dict(entropy_bound=0.0, temperature=temperature)
-    rows = drawn(sampler, predict=predict, given=EMPTY[:500], **cold)
+    keys: Any = dict(entropy_bound=0.0, temperature=temperature)
+    rows = drawn(sampler, predict=predict, given=EMPTY[:500], **keys)
     assert (rows < 2).all()
     if not temperature:
         assert (rows[:, 1:] == 0).all()
