@@ -94,6 +94,7 @@ DENOISERS = {
         "--config.size=8",
         "--config.model.channel_multipliers=(1,2)",
         "--config.model.blocks_per_level=1",
+        "--config.model.head_width=4",
     ],
     "mmdit": ["text_to_image.py:images", "--config.size=16"],
 }
