@@ -250,22 +250,26 @@ def run(args) -> int:
     return 0
 
 
-def _refuse_beside_album(args) -> None:
-    """Raise UserError for options of what is drawn: an album has pictures of its own."""
+def _given(args) -> list[str]:
+    """The arguments that are not as they are by default."""
     plain = argparse.ArgumentParser()
     add_arguments(plain)
-    for name, default in vars(plain.parse_args(["--run", args.run, "--album"])).items():
-        if name != "ema" and getattr(args, name) != default:
+    return [name for name, value in vars(args).items() if value != plain.get_default(name)]
+
+
+def _refuse_beside_album(args) -> None:
+    """Raise UserError for options of what is drawn: an album has pictures of its own."""
+    for name in _given(args):
+        if name not in ("run", "ema", "album"):
             said = name.removesuffix("_name")
             raise UserError(f"--{said} and --album cannot be had together")
 
 
 def _refuse_text_options(args) -> None:
     """Raise UserError for options that say how a prompt is continued, where there is none."""
-    plain = argparse.ArgumentParser()
-    add_arguments(plain)
+    given = _given(args)
     for name in (*continuing.Settings._fields, *continuing.Settings().drawing._fields):
-        if name in args and name != "seed" and getattr(args, name) != plain.get_default(name):
+        if name in given and name != "seed":
             raise UserError(f"--{name} says how text goes on: give --prompt or --prompts with it")
 
 
