@@ -67,16 +67,18 @@ def film(model: Model) -> Picture | None:
 
 
 def guidance(model: Model) -> Picture | None:
-    """One noise and one class a column, one strength a row."""
-    told = {"num_classes": "class_dropout", "text_vocab": "text_dropout"}
-    hidden = [share for key, share in told.items() if model.config.model.get(key)]
-    if not hidden or not all(model.config.model[each] for each in hidden):
-        return None
-    rows = []
+    """One noise and one class a column, one strength a row.
+
+    Raises:
+        UserError: where the run cannot be guided, as its family's `check` says.
+    """
+    guided = []
     for strength in STRENGTHS:
-        guided = model.config.copy_and_resolve_references()
-        guided.sampling.guidance = strength
-        rows.append(model._replace(config=guided).draw())
+        config = model.config.copy_and_resolve_references()
+        config.sampling.guidance = strength
+        families.check(config, data.outline(config.data))
+        guided.append(model._replace(config=config))
+    rows = [each.draw() for each in guided]
     said = ", ".join(f"{each:g}" for each in STRENGTHS)
     caption = f"Guided by {said} (1: not at all), a row each; a column is one class and one noise"
     return Picture(np.concatenate(rows), COLUMNS, caption)
