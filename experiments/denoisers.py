@@ -69,9 +69,7 @@ GRID = {
 
 def get_config(part: str) -> ConfigDict:
     """One run of the image ladder."""
-    config = diffusion_isoflop.get_config("images")
-    config.part = part
-    return config
+    return diffusion_isoflop.get_config(part)
 
 
 def get_trials(part: str) -> list[dict]:

@@ -38,11 +38,11 @@ from ml_collections import ConfigDict
 
 from experiments import diffusion_isoflop
 
-RESOLUTIONS = (8, 16, 32)
+PATCHES = {8: (1, 2, 4), 16: (1, 2, 4), 32: (2, 4, 8)}  # of each resolution
 PARTS = {
     f"images_{side}": diffusion_isoflop.PARTS["images"]
     | {"title": f"Patches of {side}x{side} glyphs"}
-    for side in RESOLUTIONS
+    for side in PATCHES
 }
 ANSWERS = (
     "compare --arms 2,4 --params params --data data --flops flops --loss loss"
@@ -51,7 +51,6 @@ ANSWERS = (
 )
 # Sizes of each budget, about its best.
 SIZES = {3e10: (12, 16), 1.2e11: (16, 24), 4.8e11: (24, 32)}
-PATCHES = {8: (1, 2, 4), 16: (1, 2, 4), 32: (2, 4, 8)}
 
 
 def get_config(part: str) -> ConfigDict:
