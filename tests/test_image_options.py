@@ -12,8 +12,6 @@ from research.__main__ import main
 from research.run import files, record
 from research.sampling import pictures
 
-SUMS = (("black.png", "black.png"), ("black.png", "square.png"))  # less the first, and the second
-
 
 def save(folder: Path, name: str, pixels: np.ndarray, mode: str = "L") -> None:
     Image.fromarray(pixels).convert(mode).save(folder / name)
@@ -171,8 +169,8 @@ def test_what_can_be_drawn(runs, trained, tmp_path, capsys):
     assert np.array_equal(path[:32, :32], plain[:32, :32])
     transfer = "--class DejaVuSans --to_class DejaVuSerif --init IN/square.png"
     assert draw("transfer.png", transfer)[0].shape == plain.shape
-    sums = [f"--init IN/square.png --minus IN/{m} --plus IN/{p}" for m, p in SUMS]
-    nothing, other = (draw("sum.png", f"--class DejaVuSans {each}")[0] for each in sums)
+    sum_ = "--class DejaVuSans --init IN/square.png --minus IN/black.png --plus"
+    nothing, other = (draw("sum.png", f"{sum_} IN/{each}.png")[0] for each in ("black", "square"))
     back = "--class DejaVuSans --to_class DejaVuSans --init IN/square.png"
     assert np.array_equal(nothing, draw("back.png", back)[0])
     assert not np.array_equal(nothing, other)

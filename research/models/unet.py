@@ -129,7 +129,7 @@ def groups(model: Any, channels: int) -> int:
 
 
 def norm(model: Any, name: str, x: jax.Array) -> jax.Array:
-    """The module of a norm, over what it is given."""
+    """x, normed over pixels and groups of its channels."""
     found = groups(model, x.shape[-1])
     return Norm("groupnorm", bias=True, epsilon=1e-5, groups=found, name=name)(x)
 

@@ -183,17 +183,18 @@ def draw(
     """
     options, denoise = config.sampling, denoise_of(config, params, asked, guide)
     y, image, name = start(config, noise), asked.image_BxHxWxC, options.sampler
-
-    def noise_of(image: Array) -> Array:
-        return samplers.walk("ddim", denoise, image, walk.backwards, walk.steps, key, options)
-
     if asked.to_B is not None or asked.plus_BxHxWxC is not None:
-        # There and back by the same steps, none of them drawn (Song 2021, section 4.3).
+        # There and back by the same steps, with no noise of their own (Song 2021, section 4.3).
         name, options = "ddim", FrozenConfigDict({**options, "eta": 0.0, "repeats": 1})
-        y = noise_of(image)
+
+    def noise_of(x0: Array) -> Array:
+        return samplers.walk(name, denoise, x0, walk.backwards, walk.steps, key, options)
+
     if asked.plus_BxHxWxC is not None:
-        y = editing.combined(y, noise_of(asked.minus_BxHxWxC), noise_of(asked.plus_BxHxWxC))
+        noises = map(noise_of, (image, asked.minus_BxHxWxC, asked.plus_BxHxWxC))
+        y = editing.combined(*noises)
     elif asked.to_B is not None:
+        y = noise_of(image)
         other = asked._replace(known=asked.known._replace(label_B=asked.to_B))
         denoise = denoise_of(config, params, other, guide)
     elif image is not None:
