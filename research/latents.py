@@ -174,7 +174,9 @@ def check(config: ConfigDict, spec: dict[str, Any]) -> None:
             f"config.init_from.reference={config.init_from.reference!r} must be {folder!r}, whose "
             "latents config.model.autoencoder says are learned"
         )
-    for key, of_data in (("image_shape", spec.get("shape")), ("discrete", spec.get("discrete"))):
+    keys = ("image_shape", "shape"), ("discrete", "discrete"), ("levels", "levels")
+    for key, in_data in keys[: 2 + bool(spec.get("discrete"))]:
+        of_data = spec.get(in_data)
         if found.model[key] != of_data:
             raise UserError(
                 f"config.model.autoencoder={folder!r} reads images of {key}={found.model[key]}, "

@@ -139,9 +139,13 @@ def fixed(config: ConfigDict) -> None:
 
 
 def _fill_vocabulary(config: ConfigDict) -> None:
-    """Give a network that reads tokens the data's vocabulary, padded, where it has none."""
+    """Give a network that reads tokens the data's vocabulary, padded, or their images' levels."""
     if "vocab_size" in config.model and config.model.vocab_size is None:
-        symbols = data.outline(config.data).get("vocab_size", 1)  # of images: their 256 levels
+        outline = data.outline(config.data)
+        if "shape" in outline:
+            config.model.vocab_size = outline["levels"]
+            return
+        symbols = outline["vocab_size"]
         family = families.load(config.family)
         symbols += family.extra_tokens(config) if hasattr(family, "extra_tokens") else 0
         config.model.vocab_size = -(-symbols // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE

@@ -98,13 +98,19 @@ def sound(length: int, vocab_size: int, text: int) -> Spec:
 
 
 def images(
-    shape: tuple[int, ...], class_names: Sequence[str], *, discrete: bool = True, label: str = ""
+    shape: tuple[int, ...],
+    class_names: Sequence[str],
+    *,
+    discrete: bool = True,
+    levels: int = 256,
+    label: str = "",
 ) -> Spec:
     """Return the spec of labelled images: "image" [height, width, channels] and "label" int32 [].
 
     Args:
         shape: (height, width, channels).
-        discrete: whether they are 8-bit, uint8; else they are float32.
+        discrete: whether they are whole numbers, uint8; else they are float32.
+        levels: how many of these there are, from 0 on.
         label: the name of the stored labels, "label" by default.
     """
     return {
@@ -112,6 +118,7 @@ def images(
         "num_classes": len(class_names),
         "class_names": list(class_names),
         "discrete": discrete,
+        "levels": levels if discrete else 0,
         "unit": "images",
         "amount": 1,
         "arrays": {

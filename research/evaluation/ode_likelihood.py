@@ -7,7 +7,7 @@ flow's divergence. Runge-Kutta's method of fourth order follows it in even steps
 
 Of floats it is the density at the image, in bits a dimension: an estimate, as steps are finite and
 the divergence is seen by random probes (Hutchinson 1990; `ode_probes` 0 is exact). The density of
-8-bit images with uniform noise of one level added bounds what their levels cost, by Jensen's
+levels with uniform noise of one level added bounds what their levels cost, by Jensen's
 inequality (Theis 2016, section 3.1): an upper bound, of which each image has one draw. In it is
 log2(127.5), as levels lie 2 / 255 apart. Unlike the variational bound it depends on the flow alone.
 """
@@ -21,13 +21,13 @@ import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
+from research import levels
 from research.errors import UserError
 from research.evaluation.intervals import Estimate, Z
 from research.families import diffusion
 from research.families.diffusion import denoiser
 from research.models import numerics
 
-GAP = 2 / 255  # between two levels
 Field = Callable[[Array, Array], Array]  # of (y [B, ...], gamma) -> dy / d gamma, [B, ...]
 
 
@@ -53,11 +53,12 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 def update(config: Any, params: Any, batch: dict[str, Array], key: Array) -> dict[str, Array]:
     """Sums over the images that are not masked: bits a dimension, their squares, the number."""
     noise_key, probe_key = jax.random.split(key)
-    x0, known = denoiser.pixels(batch["image"]), denoiser.known(config, batch, noise_key)
+    x0, known = denoiser.pixels(config, batch["image"]), denoiser.known(config, batch, noise_key)
     fixed_nats = 0.0
     if config.model.discrete:
-        x0 += GAP * jax.random.uniform(noise_key, x0.shape, minval=-0.5, maxval=0.5)
-        fixed_nats = -np.log(GAP)
+        gap = levels.gap(config.model.levels)
+        x0 += gap * jax.random.uniform(noise_key, x0.shape, minval=-0.5, maxval=0.5)
+        fixed_nats = -np.log(gap)
     process = denoiser.make_process(config)
 
     def field(y: Array, gamma: Array) -> Array:

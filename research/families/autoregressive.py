@@ -51,6 +51,7 @@ def default_model() -> ConfigDict:
             documents_apart=False,  # texts of one window do not see each other
             vocab_size=placeholder(int),  # None: the data's; of images, their levels
             image_shape=(),  # (height, width, channels); none where the data are tokens
+            levels=256,  # of such images
             num_classes=0,  # of images, which the network is given; 0: none
         )
     )
@@ -290,7 +291,7 @@ def unit(config: ConfigDict) -> str:
     Those of an image at fewer levels than it has are of another image, as the unit says.
     """
     if config.model.image_shape:
-        fewer = config.model.vocab_size < pixels.LEVELS
+        fewer = config.model.vocab_size < config.model.levels
         return f"bits/dim of {config.model.vocab_size} levels" if fewer else "bits/dim"
     if "rate" in config.data:
         return "bits/sample"

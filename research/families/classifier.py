@@ -13,6 +13,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
+from research import levels
 from research.errors import UserError
 from research.models import common
 from research.parts import part
@@ -29,7 +30,8 @@ def default_model() -> ConfigDict:
         dict(
             network="image_classifier",
             image_shape=placeholder(tuple),  # (height, width, channels)
-            discrete=True,  # 8-bit pixels, not floats
+            discrete=True,  # whole numbers, not floats
+            levels=256,  # of them
             num_classes=placeholder(int),
             noisy=False,  # whether images are seen through noise, at a level that is told
             gamma_min=-13.3,
@@ -55,7 +57,7 @@ def check(config: Any, spec: dict[str, Any]) -> None:
         UserError: naming the key and what was expected.
     """
     model = config.model
-    check_images(config, spec)
+    levels.check(config, spec)
     if model.num_classes != spec["num_classes"]:
         raise UserError(
             f"config.model.num_classes={model.num_classes} must be {spec['num_classes']}, the "
@@ -68,20 +70,6 @@ def check(config: Any, spec: dict[str, Any]) -> None:
             f"config.model.gamma_min={model.gamma_min} must be below config.model.gamma_max="
             f"{model.gamma_max}"
         )
-
-
-def check_images(config: Any, spec: dict[str, Any]) -> None:
-    """Raise UserError for data that are no images, or not of the model's shape and kind."""
-    if "shape" not in spec:
-        raise UserError(
-            f"config.data.name={config.data.name!r} gives tokens; family {config.family!r} reads "
-            "images, such as glyphs or fashion_mnist"
-        )
-    for key, of_data in (("image_shape", spec["shape"]), ("discrete", spec["discrete"])):
-        if config.model[key] != of_data:
-            raise UserError(
-                f"config.model.{key}={config.model[key]} must be {of_data} for {config.data.name}"
-            )
 
 
 def network(config: Any) -> tuple[Any, tuple[jax.Array, jax.Array | None]]:
@@ -110,21 +98,15 @@ def positions(config: Any) -> int:
     return part(sys.modules[__name__], "network", config.model).positions(config)
 
 
-def pixels(image: jax.Array) -> jax.Array:
-    """Images as the network sees them, float32: 8-bit levels to [-1, 1], floats as they are."""
-    if jnp.issubdtype(image.dtype, jnp.integer):
-        return image.astype(jnp.float32) * (2 / 255) - 1
-    return image.astype(jnp.float32)
-
-
 def features(config: Any, params: common.Params, images: jax.Array) -> jax.Array:
     """What the last layer gives of clean images [B, H, W, C] of the data, float32 [B, D]."""
-    return _apply(config, params, pixels(images), _clean(config, images))[0]
+    x = levels.scaled(images, config.model.levels)
+    return _apply(config, params, x, _clean(config, images))[0]
 
 
 def probabilities(config: Any, params: common.Params, images: jax.Array) -> jax.Array:
     """Of each class, given clean images [B, H, W, C] of the data, float32 [B, classes]."""
-    x, gamma_B = pixels(images), _clean(config, images)
+    x, gamma_B = levels.scaled(images, config.model.levels), _clean(config, images)
     return jax.nn.softmax(_apply(config, params, x, gamma_B)[1])
 
 
@@ -152,7 +134,7 @@ def _clean(config: Any, images: jax.Array) -> jax.Array:
 
 def _seen(config: Any, images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The images as they are to be told apart, and gamma [B] spread evenly over the batch."""
-    x, model = pixels(images), config.model
+    x, model = levels.scaled(images, config.model.levels), config.model
     if not model.noisy:
         return x, _clean(config, images)
     time_key, noise_key = jax.random.split(key)

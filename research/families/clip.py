@@ -13,6 +13,7 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
+from research import levels
 from research.errors import UserError
 from research.families import classifier
 from research.models import common
@@ -32,7 +33,8 @@ def default_model() -> ConfigDict:
         dict(
             network="image_text",
             image_shape=placeholder(tuple),  # (height, width, channels)
-            discrete=True,  # 8-bit pixels, not floats
+            discrete=True,  # whole numbers, not floats
+            levels=256,  # of them
             text_length=placeholder(int),  # words of a name, padding included
             text_vocab_size=placeholder(int),
         )
@@ -45,7 +47,7 @@ def check(config: Any, spec: dict[str, Any]) -> None:
     Raises:
         UserError: naming the key and what was expected.
     """
-    classifier.check_images(config, spec)
+    levels.check(config, spec)
     if "text" not in spec:
         raise UserError(
             f"config.data.name={config.data.name!r} gives images without a text, which family "
@@ -87,7 +89,7 @@ def positions(config: Any) -> int:
 
 def features(config: Any, params: common.Params, images: jax.Array) -> jax.Array:
     """Directions of images [B, H, W, C] of the data, float32 [B, I] of length 1."""
-    return _apply(config, params, classifier.pixels(images), None)[0]
+    return _apply(config, params, levels.scaled(images, config.model.levels), None)[0]
 
 
 def text_features(config: Any, params: common.Params, text: jax.Array) -> jax.Array:
@@ -130,7 +132,7 @@ def info_nce(
 
 def _judged(config: Any, params: Any, batch: dict[str, jax.Array]) -> tuple[Any, ...]:
     """`info_nce` of a batch, its weights of rows, and what the network measures."""
-    image, text_BxS = classifier.pixels(batch["image"]), batch["text"]
+    image, text_BxS = levels.scaled(batch["image"], config.model.levels), batch["text"]
     image_BxI, text_BxI, scale, measured = _apply(config, params, image, text_BxS)
     rows_B = batch.get("mask", jnp.ones(len(text_BxS)))
     return (*info_nce(scale * image_BxI @ text_BxI.T, text_BxS, rows_B), rows_B, scale, measured)

@@ -22,8 +22,6 @@ from research.models import logit_head
 from research.models.attention import IN_ORDER, Where
 from research.models.common import look_up, parameter
 
-LEVELS = 256  # of the data
-
 
 def length(config: ConfigDict) -> int:
     """Tokens that are predicted of one example: dimensions of an image, or tokens of a text.
@@ -49,15 +47,14 @@ def check_data(config: ConfigDict, spec: dict[str, Any]) -> None:
     if not spec["discrete"]:
         raise UserError(
             f"config.data.name={name!r} gives images of floats; family {config.family!r} reads "
-            "8-bit ones, such as glyphs, or tokens, such as python_stdlib"
+            "those of levels, such as glyphs, or tokens, such as python_stdlib"
         )
-    if tuple(model.image_shape) != spec["shape"]:
+    for key, of_data in (("image_shape", spec["shape"]), ("levels", spec["levels"])):
+        if model[key] != of_data:
+            raise UserError(f"config.model.{key}={model[key]} must be {of_data} for {name}")
+    if not 2 <= model.vocab_size <= model.levels:
         raise UserError(
-            f"config.model.image_shape={model.image_shape} must be {spec['shape']} for {name}"
-        )
-    if not 2 <= model.vocab_size <= LEVELS:
-        raise UserError(
-            f"config.model.vocab_size={model.vocab_size}: images have 2 to {LEVELS} levels"
+            f"config.model.vocab_size={model.vocab_size}: images have 2 to {model.levels} levels"
         )
     if model.num_classes not in (0, spec["num_classes"]):
         raise UserError(
@@ -114,18 +111,18 @@ def check_network(config: ConfigDict) -> None:
 def tokens(model: Any, batch: dict) -> jax.Array:
     """A batch of images as tokens, int32 [B, 1 + H W C], its classes first.
 
-    Of fewer than 256 levels, `vocab_size`, each stands for equally many neighbours of the data's.
+    Of fewer levels, `vocab_size`, than the data's, each stands for equally many of those.
     """
     image_BxHxWxC = batch["image"].astype(jnp.int32)
     start_B = batch["label"] if model.num_classes else jnp.zeros(len(image_BxHxWxC), jnp.int32)
-    level_BxL = image_BxHxWxC.reshape(len(image_BxHxWxC), -1) * model.vocab_size // LEVELS
+    level_BxL = image_BxHxWxC.reshape(len(image_BxHxWxC), -1) * model.vocab_size // model.levels
     return jnp.concatenate([start_B[:, None], level_BxL], 1)
 
 
 def images(model: Any, tokens_BxL: np.ndarray) -> np.ndarray:
     """Images [B, H, W, C], uint8, of tokens without the class; the levels fill the range."""
     most = model.vocab_size - 1
-    pixels = (tokens_BxL * (LEVELS - 1) + most // 2) // most
+    pixels = (tokens_BxL * (model.levels - 1) + most // 2) // most
     return pixels.astype(np.uint8).reshape(-1, *model.image_shape)
 
 

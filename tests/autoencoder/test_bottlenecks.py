@@ -56,9 +56,8 @@ def test_the_bound_misses_the_likelihood_by_the_posteriors_error(mean, deviation
     precision = 1 + (w / noise) ** 2
     true = stats.norm(w * (x - b) / noise**2 / precision, precision**-0.5)
     q = true if mean is None else stats.norm(mean, deviation)
-    decoded = pixel_likelihood.nats(
-        jnp.full(GRID.shape, x), jnp.asarray(w * GRID + b), jnp.full(GRID.shape, math.log(noise))
-    )
+    given = jnp.asarray(w * GRID + b), jnp.full(GRID.shape, math.log(noise))
+    decoded = pixel_likelihood.nats(jnp.full(GRID.shape, x), *given, levels=0)
     reconstruction = np.trapezoid(q.pdf(GRID) * np.asarray(decoded, np.float64), GRID)
     moments = jnp.float32(q.mean()), jnp.float32(2 * math.log(q.std()))
     bound = reconstruction + gaussian_bottleneck.divergence(*moments)

@@ -66,7 +66,7 @@ def test_bound_is_exact_on_gaussian_data(name, ends, monkeypatch):
     monkeypatch.setattr(bound, "stratified_times", midpoints)
     path, key, gamma_max = schedule.make(name, *ends), jax.random.key(0), ends[1]
     nats = bound.diffusion(expected_eps(IMAGES), VP, path, IMAGES, key, time_samples=200_000)
-    nats += bound.prior(IMAGES, gamma_max) + bound.reconstruction(IMAGES, ends[0])
+    nats += bound.prior(IMAGES, gamma_max) + bound.reconstruction(IMAGES, ends[0], 256)
     exact = IMAGES[:, 0] ** 2 / (2 * VARIANCE) + 0.5 * np.log(2 * np.pi * VARIANCE)
     last = VARIANCE * expit(-gamma_max) + expit(gamma_max)  # z_1 is N(0, last), taken for N(0, 1)
     second = expit(-gamma_max) * IMAGES[:, 0] ** 2 + expit(gamma_max)  # E[z_1^2 | x]
@@ -164,44 +164,40 @@ def test_prior_is_the_divergence_of_two_gaussians(gamma_max):
 
 
 @pytest.mark.parametrize("gamma_min", [-13.3, -4.0])
-def test_levels_are_weighed_by_the_noise_left(gamma_min):
-    """p(x | z_0) is the Gaussian of z_0 around each level, normalised over the 256."""
+@pytest.mark.parametrize("levels", [2, 5, 256])
+def test_levels_are_weighed_by_the_noise_left(gamma_min, levels):
+    """p(x | z_0) is the Gaussian of z_0 around each level, normalised over all."""
     z0 = np.array([-1.02, -0.5017, 0.3])
-    levels = np.linspace(-1, 1, 256)
-    density = norm.logpdf(z0[:, None], levels, np.exp(gamma_min / 2))
-    log_probability = bound.level_log_probabilities(z0, gamma_min)
+    density = norm.logpdf(z0[:, None], np.linspace(-1, 1, levels), np.exp(gamma_min / 2))
+    log_probability = bound.level_log_probabilities(z0, gamma_min, levels)
     np.testing.assert_allclose(np.diff(log_probability), np.diff(density), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("gamma_min", [-16.0, -13.3, -9.0, -4.0])
 def test_level_probabilities_sum_to_one(gamma_min):
     z0 = np.array([-1.2, -1.0, -0.5017, 0.0, 0.3, 1.0, 1.4])
-    total = np.exp(bound.level_log_probabilities(z0, gamma_min)).sum(-1)
+    total = np.exp(bound.level_log_probabilities(z0, gamma_min, 256)).sum(-1)
     np.testing.assert_allclose(total, 1, atol=1e-12)
 
 
 @pytest.mark.parametrize("gamma_min", [-13.3, -9.0, -4.0])
-@pytest.mark.parametrize("level", [0, 1, 100, 254, 255])
-def test_reconstruction_table_is_the_integral(gamma_min, level):
-    clean = float(bound.scale_levels(jnp.array(level)))
+@pytest.mark.parametrize(
+    "level, levels",
+    [(0, 256), (1, 256), (100, 256), (254, 256), (255, 256), (1, 2), (2, 3)],
+)
+def test_reconstruction_table_is_the_integral(gamma_min, level, levels):
+    clean = 2 * level / (levels - 1) - 1
 
     def integrand(noise):
         z0 = np.array(clean + np.exp(gamma_min / 2) * noise)
-        log_probability = bound.level_log_probabilities(z0, gamma_min)[level]
+        log_probability = bound.level_log_probabilities(z0, gamma_min, levels)[level]
         return -np.exp(-0.5 * noise**2) / np.sqrt(2 * np.pi) * log_probability
 
     exact, _ = quad(integrand, -9, 9, limit=400, epsabs=1e-10)
-    assert bound.reconstruction_table(gamma_min)[level] == pytest.approx(exact, abs=1e-6, rel=1e-5)
-
-
-def test_levels_round_trip():
-    levels = jnp.arange(256, dtype=jnp.uint8)
-    x = bound.scale_levels(levels)
-    assert float(x[0]) == -1 and float(x[-1]) == 1
-    for shift in (-0.4, 0.4):  # of the gap between two levels
-        assert np.array_equal(bound.nearest_levels(x + shift * 2 / 255), levels)
+    found = bound.reconstruction_table(gamma_min, levels)
+    assert len(found) == levels and found[level] == pytest.approx(exact, abs=1e-6, rel=1e-5)
 
 
 def test_reconstruction_of_floats_has_no_image_in_it():
-    nats = bound.reconstruction(jnp.array([[0.3, -2.0], [5.0, 1.0]]), -6.0)
+    nats = bound.reconstruction(jnp.array([[0.3, -2.0], [5.0, 1.0]]), -6.0, 256)
     np.testing.assert_allclose(nats, np.log(2 * np.pi) - 6 + 1, rtol=1e-6)

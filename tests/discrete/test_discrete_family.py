@@ -235,7 +235,7 @@ def test_a_text_is_filled_in_around_what_is_given():
 
 
 SPEC = {"vocab_size": 16, "length": 8}
-PIXELS = {"shape": (4, 4, 1), "num_classes": 3, "discrete": True}
+PIXELS = {"shape": (4, 4, 1), "num_classes": 3, "discrete": True, "levels": 256}
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_head_of_zeros_is_eight_bits_a_dimension():
 
 @pytest.mark.parametrize("levels", [2, 16, 256])
 def test_levels_are_cut_evenly_and_fill_the_range(levels):
-    model = SimpleNamespace(vocab_size=levels, num_classes=0, image_shape=(16, 16, 1))
+    model = SimpleNamespace(vocab_size=levels, num_classes=0, image_shape=(16, 16, 1), levels=256)
     image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     tokens = np.asarray(pixels.tokens(model, {"image": image}))
     assert tokens[0, 0] == 0
@@ -205,7 +205,7 @@ def test_activations_have_their_shapes(network):
     assert found["stream"].shape[0] == 3 and found["output"].shape == (3, 8, 2)
 
 
-GLYPHS = dict(name="glyphs", shape=(16, 16, 1), num_classes=30, discrete=True)
+GLYPHS = dict(name="glyphs", shape=(16, 16, 1), num_classes=30, discrete=True, levels=256)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +229,10 @@ GLYPHS = dict(name="glyphs", shape=(16, 16, 1), num_classes=30, discrete=True)
             "shorter than the dimensions of an image, 256",
         ),
         ("decoder", dict(image_shape=(8, 8, 1)), GLYPHS, r"must be \(16, 16, 1\) for glyphs"),
+        ("decoder", dict(levels=2), GLYPHS, "levels=2 must be 256 for glyphs"),
         ("decoder", dict(vocab_size=1), GLYPHS, "vocab_size=1: images have 2 to 256 levels"),
         ("decoder", dict(num_classes=3), GLYPHS, "num_classes=3 must be 0 or 30, the classes of"),
-        ("decoder", {}, GLYPHS | dict(discrete=False), "gives images of floats.* reads 8-bit"),
+        ("decoder", {}, GLYPHS | dict(discrete=False), "gives images of floats.* reads those of"),
         ("decoder", {}, dict(name="markov", vocab_size=2), r"must be \(\): markov gives no image"),
     ],
 )

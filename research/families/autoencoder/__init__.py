@@ -2,8 +2,8 @@
 
     -log p(x) <= E[-log p(x | latent)] + what the latent costs
 
-is a true bound on 8-bit pixels, whose likelihood given the latent sums to one (`pixel_likelihood`).
-The latent costs its divergence from a normal prior ("kl"), or log2 of the number of codes a place
+is a true bound on levels, whose likelihood given the latent sums to one (`pixel_likelihood`). The
+latent costs its divergence from a normal prior ("kl"), or log2 of the number of codes a place
 ("vq", "fsq"), whose prior is uniform. What a model of latents reads, `encode`, has mean 0 a channel
 and deviation 1: by running statistics that no gradient moves, which lie with the parameters. One
 deviation serves all channels (Rombach et al. 2022, appendix G), lest a channel that holds nothing
@@ -22,18 +22,15 @@ from jax import numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
 
-from research import optim
+from research import levels, optim
 from research.config import frozen
 from research.errors import UserError
 from research.families.autoencoder import pixel_likelihood
 from research.families.autoencoder.coded import Coded, perplexity
 from research.models import common
+from research.models.coders import CODERS
 from research.parts import part
 
-# A network is a part (`research.parts`) with positions(config), latent_sides(model) and
-# build(model, hardware, features, outputs) -> the modules of image -> [B, h, w, features], float32,
-# and of latent [B, h, w, C] -> [B, H, W, outputs], float32.
-NETWORKS = {"conv_autoencoder": "research.models.conv_autoencoder"}
 # A bottleneck is a part with
 #   features(model), channels(model), symbols(model): how many numbers the encoder says of a place
 #       and a latent has there, and how many codes there are, 0 where there are none
@@ -48,7 +45,7 @@ BOTTLENECKS = {
     "vq": "research.families.autoencoder.vector_bottleneck",
     "fsq": "research.families.autoencoder.scalar_bottleneck",
 }
-PARTS = {"network": NETWORKS, "bottleneck": BOTTLENECKS}
+PARTS = {"network": CODERS, "bottleneck": BOTTLENECKS}
 
 
 def default_model() -> ConfigDict:
@@ -58,7 +55,8 @@ def default_model() -> ConfigDict:
             network="conv_autoencoder",
             bottleneck="kl",
             image_shape=placeholder(tuple),  # (height, width, channels)
-            discrete=True,  # 8-bit pixels, not floats
+            discrete=True,  # whole numbers, not floats
+            levels=256,  # of them
             statistics_decay=0.99,  # a step, of the latent's mean and deviation
         )
     )
@@ -71,15 +69,8 @@ def default_train() -> dict[str, Any]:
 
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:
     """Raise UserError for what the data's `spec` does not fit."""
-    model, name = config.model, config.data.name
-    if "shape" not in spec:
-        raise UserError(
-            f"config.data.name={name!r} gives tokens; family 'autoencoder' reads images, such as "
-            "glyphs or gaussian_mixture"
-        )
-    for key, of_data in (("image_shape", spec["shape"]), ("discrete", spec["discrete"])):
-        if model[key] != of_data:
-            raise UserError(f"config.model.{key}={model[key]} must be {of_data} for {name}")
+    model = config.model
+    levels.check(config, spec)
     if not 0 <= model.statistics_decay < 1:
         raise UserError(
             f"config.model.statistics_decay={model.statistics_decay} must be at least 0 and below 1"
@@ -155,7 +146,7 @@ def axes(config: ConfigDict) -> common.Params:
 
 
 def _coded(config: ConfigDict, params: Any, image: Array, key: Array) -> Coded:
-    h_BxHxWxI = _run(config, params, "encoder", pixel_likelihood.scaled(image))
+    h_BxHxWxI = _run(config, params, "encoder", levels.scaled(image, config.model.levels))
     with jax.named_scope("bottleneck"):
         return bottleneck(config).code(config.model, params.get("bottleneck"), h_BxHxWxI, key)
 
@@ -177,10 +168,10 @@ def _judged(
     """
     coded = _coded(config, params, image, key)
     location, log_scale = _decoded(config, params, coded.read_BxHxWxC)
-    nats = pixel_likelihood.nats(image, location, log_scale)
+    nats = pixel_likelihood.nats(image, location, log_scale, config.model.levels)
     if config.model.discrete:
         location = jnp.clip(location, -1, 1)
-    error = jnp.square(pixel_likelihood.scaled(image) - location)
+    error = jnp.square(levels.scaled(image, config.model.levels) - location)
     return coded, {"reconstruction": nats.sum((1, 2, 3)), "error": error.mean((1, 2, 3))}
 
 
@@ -272,7 +263,7 @@ def encode(config: ConfigDict, params: Any, image: Array, key: Array | None = No
     It is the posterior's mean, or with `key` a sample of it; where there are codes, what is snapped
     to them.
     """
-    h_BxHxWxI = _run(config, params, "encoder", pixel_likelihood.scaled(image))
+    h_BxHxWxI = _run(config, params, "encoder", levels.scaled(image, config.model.levels))
     with jax.named_scope("bottleneck"):
         of = params.get("bottleneck")
         latent = bottleneck(config).read(config.model, of, h_BxHxWxI, key)
@@ -290,7 +281,7 @@ def decode(config: ConfigDict, params: Any, latent_BxHxWxC: Array) -> Array:
 
 def codes(config: ConfigDict, params: Any, image: Array) -> Array:
     """The number of each place's code, int32 [B, h, w], of a bottleneck that has codes."""
-    h_BxHxWxI = _run(config, params, "encoder", pixel_likelihood.scaled(image))
+    h_BxHxWxI = _run(config, params, "encoder", levels.scaled(image, config.model.levels))
     of, model, own = bottleneck(config), config.model, params.get("bottleneck")
     with jax.named_scope("bottleneck"):
         return of.codes(model, own, of.read(model, own, h_BxHxWxI, None))
@@ -304,7 +295,7 @@ def decode_codes(config: ConfigDict, params: Any, code_BxHxW: Array) -> Array:
 
 def _shown(config: ConfigDict, params: Any, read_BxHxWxC: Array) -> Array:
     location, _ = _decoded(config, params, read_BxHxWxC)
-    return pixel_likelihood.levels(location) if config.model.discrete else location
+    return levels.nearest(location, config.model.levels) if config.model.discrete else location
 
 
 def latent_nats(config: ConfigDict, params: Any, image: Array, key: Array) -> tuple[Array, Array]:

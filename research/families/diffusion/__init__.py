@@ -14,6 +14,7 @@ from jax import Array
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from research import levels
 from research.errors import UserError
 from research.families.diffusion import (
     bound,
@@ -67,7 +68,8 @@ def default_model() -> ConfigDict:
             network="dit",
             objective="denoising",
             image_shape=placeholder(tuple),  # (height, width, channels)
-            discrete=True,  # 8-bit pixels, not floats
+            discrete=True,  # whole numbers, not floats
+            levels=256,  # of them
             num_classes=0,  # 0: no label is given to the network
             class_dropout=0.0,  # share of labels hidden in training, for guidance
             process="vp",
@@ -218,16 +220,7 @@ def _check_process(model: Any) -> None:
 def _check_data(config: Any, spec: dict[str, Any]) -> None:
     """Raise UserError for data that are no images, or others than the model's."""
     model = config.model
-    if "shape" not in spec:
-        raise UserError(
-            f"config.data.name={config.data.name!r} gives tokens; family 'diffusion' reads "
-            "images, such as glyphs or gaussian_mixture"
-        )
-    for key, of_data in (("image_shape", spec["shape"]), ("discrete", spec["discrete"])):
-        if model[key] != of_data:
-            raise UserError(
-                f"config.model.{key}={model[key]} must be {of_data} for {config.data.name}"
-            )
+    levels.check(config, spec)
     if model.num_classes not in (0, spec["num_classes"]):
         raise UserError(
             f"config.model.num_classes={model.num_classes} must be 0 or {spec['num_classes']}, "
@@ -325,7 +318,7 @@ def score(
     if hasattr(objective(config), "sample"):
         return _score_of_draws(config, params, batch, key)
     model, image = config.model, batch["image"]
-    x0, num_steps = denoiser.pixels(image), config.evaluation.time_steps
+    x0, num_steps = denoiser.pixels(config, image), config.evaluation.time_steps
     path = make_schedule(config)
     if num_steps == 0:
         path = schedule.make("log_linear", path.gammas[0], path.gammas[-1])
@@ -333,7 +326,8 @@ def score(
     predict = denoiser.predict_eps(config, params, known)
     samples = config.evaluation.time_samples
     nats_B = bound.diffusion(predict, make_process(config), path, x0, key, samples, num_steps)
-    nats_B += bound.reconstruction(image, model.gamma_min) + bound.prior(x0, path.gammas[-1])
+    nats_B += bound.reconstruction(image, model.gamma_min, model.levels)
+    nats_B += bound.prior(x0, path.gammas[-1])
     rows_B = examples(batch)
     bits = {"total": jnp.sum(rows_B * nats_B) / np.log(2), "count": jnp.sum(rows_B) * x0[0].size}
     return {"bound": bits}
@@ -347,7 +341,7 @@ def _score_of_draws(
     As many are drawn as the batch has, of the same classes, in the fewest calls of the network that
     the objective is for: 1, or its `calls`. It bounds no likelihood.
     """
-    of, x0, rows_B = objective(config), denoiser.pixels(batch["image"]), examples(batch)
+    of, x0, rows_B = objective(config), denoiser.pixels(config, batch["image"]), examples(batch)
     noise_key, sample_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, x0.shape)
     given = denoiser.known(config, batch, sample_key)
@@ -385,7 +379,7 @@ def activations(
 
     The images are seen where signal and noise are equal.
     """
-    x0, (module, _) = denoiser.pixels(batch["image"]), denoiser.network(config)
+    x0, (module, _) = denoiser.pixels(config, batch["image"]), denoiser.network(config)
     gamma_B, of = jnp.zeros(len(x0)), make_process(config)
     x_t = of.add_noise(x0, jax.random.normal(key, x0.shape), gamma_B)
     given = denoiser.known(config, batch, jax.random.fold_in(key, 1))._replace(gamma_B=gamma_B)

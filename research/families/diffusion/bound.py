@@ -15,58 +15,49 @@ from jax import Array
 
 from research.families.diffusion.process import Process, along, step_back, stratified_times
 from research.families.diffusion.schedule import Schedule
+from research.levels import gap
 
-LEVELS = 256
 # (x_t of a process, gamma [batch], which of the images each is [batch]) -> eps
 Predict = Callable[[Array, Array, Array], Array]
 
 
-def scale_levels(levels: Array) -> Array:
-    """8-bit levels 0..255 to the network's range [-1, 1] (Ho 2020, section 3.3)."""
-    return levels.astype(jnp.float32) * (2 / (LEVELS - 1)) - 1
-
-
-def nearest_levels(x: Array) -> Array:
-    """The most likely level of each pixel given z_0 / alpha_0, uint8: inverse of `scale_levels`."""
-    return jnp.round(jnp.clip((x + 1) * ((LEVELS - 1) / 2), 0, LEVELS - 1)).astype(jnp.uint8)
-
-
-def level_log_probabilities(z0: np.ndarray, gamma_min: float) -> np.ndarray:
-    """log p(x | z_0) of the 256 levels, float64 [..., 256] (Kingma 2021, eq. 58).
+def level_log_probabilities(z0: np.ndarray, gamma_min: float, levels: int) -> np.ndarray:
+    """log p(x | z_0) of every level, float64 [..., levels] (Kingma 2021, eq. 58).
 
     Args:
         z0: noisy pixels rescaled to the data's range, x + exp(gamma_min / 2) eps, [...].
     """
-    levels = np.arange(LEVELS) * (2 / (LEVELS - 1)) - 1
-    logits = -0.5 * np.exp(-gamma_min) * (z0[..., None] - levels) ** 2
+    x = np.arange(levels) * gap(levels) - 1
+    logits = -0.5 * np.exp(-gamma_min) * (z0[..., None] - x) ** 2
     logits -= logits.max(-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
 @functools.cache
-def reconstruction_table(gamma_min: float) -> np.ndarray:
-    """Expected -log p(x | z_0) for x each of the 256 levels, nats, float32 [256].
+def reconstruction_table(gamma_min: float, levels: int) -> np.ndarray:
+    """Expected -log p(x | z_0) for x each of the levels, nats, float32 [levels].
 
     One Gaussian integral a level; the trapezoid rule is exact to rounding on a smooth integrand.
     """
     noise = np.linspace(-8.0, 8.0, 161)
     weight = np.exp(-0.5 * noise**2)
     weight /= weight.sum()
-    half = np.empty(LEVELS // 2)
-    for level in range(LEVELS // 2):
-        z0 = level * (2 / (LEVELS - 1)) - 1 + np.exp(0.5 * gamma_min) * noise
-        half[level] = -weight @ level_log_probabilities(z0, gamma_min)[:, level]
-    return np.concatenate([half, half[::-1]]).astype(np.float32)  # level v mirrors 255 - v
+    half = np.empty((levels + 1) // 2)
+    for level in range(len(half)):
+        z0 = level * gap(levels) - 1 + np.exp(0.5 * gamma_min) * noise
+        half[level] = -weight @ level_log_probabilities(z0, gamma_min, levels)[:, level]
+    mirrored = half[::-1][levels % 2 :]  # level v mirrors levels - 1 - v
+    return np.concatenate([half, mirrored]).astype(np.float32)
 
 
-def reconstruction(image: Array, gamma_min: float) -> Array:
-    """E[-log p(x | z_0)] in nats, [batch]: softmax over levels for uint8, Gaussian for floats.
+def reconstruction(image: Array, gamma_min: float, levels: int) -> Array:
+    """E[-log p(x | z_0)] in nats, [batch]: softmax over levels, Gaussian for floats.
 
     The Gaussian has mean z_0 / alpha_0 and variance exp(gamma_min), the noise still in z_0.
     """
     axes = tuple(range(1, image.ndim))
     if jnp.issubdtype(image.dtype, jnp.integer):
-        return jnp.sum(jnp.asarray(reconstruction_table(gamma_min))[image], axes)
+        return jnp.sum(jnp.asarray(reconstruction_table(gamma_min, levels))[image], axes)
     per_dimension = 0.5 * (np.log(2 * np.pi) + gamma_min + 1)
     return jnp.full(image.shape[0], per_dimension * image[0].size, jnp.float32)
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from ml_collections import FrozenConfigDict
 
+from research import levels
 from research.families.diffusion import bound, image_conditions, schedule
 from research.families.diffusion.objectives import OBJECTIVES
 from research.families.diffusion.process import Process, along
@@ -105,11 +106,9 @@ def axes(config: Any, two_times: bool | None = None) -> common.Params:
     return common.logical_axes(module, *inputs)
 
 
-def pixels(image: Array) -> Array:
-    """The data as the process sees it, float32: 8-bit levels to [-1, 1], floats as they are."""
-    if jnp.issubdtype(image.dtype, jnp.integer):
-        return bound.scale_levels(image)
-    return image.astype(jnp.float32)
+def pixels(config: Any, image: Array) -> Array:
+    """The data as the process sees it, float32: levels to [-1, 1], floats as they are."""
+    return levels.scaled(image, config.model.levels)
 
 
 def known(config: Any, batch: dict[str, Array], key: Array) -> Conditions:
@@ -117,7 +116,7 @@ def known(config: Any, batch: dict[str, Array], key: Array) -> Conditions:
     model, image = config.model, None
     if model.image_condition != "none":
         make = image_conditions.KINDS[model.image_condition].make
-        image = make(model, pixels(batch["image"]), key)
+        image = make(model, pixels(config, batch["image"]), key)
     label = batch["label"] if model.num_classes else None
     text = batch["text"] if model.text_vocab else None
     nothing: Any = None

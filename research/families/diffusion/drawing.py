@@ -10,10 +10,10 @@ import numpy as np
 from jax import Array
 from ml_collections import FrozenConfigDict
 
-from research import families
+from research import families, levels
 from research.config import frozen
 from research.errors import UserError
-from research.families.diffusion import bound, denoiser, editing, image_conditions, samplers
+from research.families.diffusion import denoiser, editing, image_conditions, samplers
 from research.families.diffusion.guidance import Guidance, along_classifier, push
 from research.families.diffusion.process import Process, along
 from research.families.diffusion.samplers import Denoise, Denoised
@@ -211,8 +211,8 @@ def draw(
 
 
 def to_pixels(config: Any, x0: Array) -> Array:
-    """Images as the data have them: 8-bit levels, or floats."""
-    return bound.nearest_levels(x0) if config.model.discrete else x0
+    """Images as the data have them: levels, or floats."""
+    return levels.nearest(x0, config.model.levels) if config.model.discrete else x0
 
 
 def sample(
@@ -279,7 +279,7 @@ def _drawn(
     request, used = _request(config, jnp.asarray(label), text, guide, asked)
     skipped = config.sampling.steps - round(strength * config.sampling.steps)
     if skipped == config.sampling.steps:
-        images = denoiser.pixels(jnp.asarray(asked["image_BxHxWxC"]))
+        images = denoiser.pixels(config, jnp.asarray(asked["image_BxHxWxC"]))
         return images[None] if filmed else images
     walk = make_walk(config, skipped, room=1 if filmed else ROOM)
     guiding = None if guide is None else FrozenConfigDict(guide[0].to_dict())
@@ -318,7 +318,7 @@ def _request(
     images = {key: asked[key] for key in asked if asked[key] is not None}
     for key in ("image_BxHxWxC", "small_BxhxwxC", "minus_BxHxWxC", "plus_BxHxWxC"):
         if key in images:
-            images[key] = denoiser.pixels(jnp.asarray(images[key]))
+            images[key] = denoiser.pixels(config, jnp.asarray(images[key]))
     known = _known(config, label_B, text, images)
     request = Request(known, pushed, guide=guide and guide[1], **images)
     used = FrozenConfigDict({**frozen(config, "model", "hardware"), "sampling": options})

@@ -59,6 +59,7 @@ def default_model() -> ConfigDict:
             corruption="absorbing",
             vocab_size=placeholder(int),  # None: the data's; of images, their levels
             image_shape=(),  # (height, width, channels); none where the data are tokens
+            levels=256,  # of such images
             num_classes=0,  # of images, which the network is given; 0: none
             class_dropout=0.0,  # share of labels hidden in training, for guidance
             block_size=0,  # tokens that come to be together; 0: all

@@ -81,7 +81,7 @@ def loss(
     reference: Any = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Training loss of one batch; the metric `gap` is the distance of the two ends, in pixels."""
-    model, x0 = config.model, denoiser.pixels(batch["image"])
+    model, x0 = config.model, denoiser.pixels(config, batch["image"])
     time_key, noise_key, drop_key = jax.random.split(key, 3)
     known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     gamma_B, before_B = _neighbours(config, time_key, intervals(model, step), len(x0))

@@ -51,7 +51,7 @@ def loss(
     del step, reference
     model, image = config.model, batch["image"]
     x0, path, of = (
-        denoiser.pixels(image),
+        denoiser.pixels(config, image),
         denoiser.make_schedule(config),
         denoiser.make_process(config),
     )
@@ -68,7 +68,8 @@ def loss(
     error_B = jnp.mean((prediction - of.target(x0, eps, gamma_B)) ** 2, axis=(1, 2, 3))
 
     mean = functools.partial(jnp.average, weights=examples(batch))
-    fixed_B = bound.reconstruction(image, model.gamma_min) + bound.prior(x0, model.gamma_max)
+    fixed_B = bound.reconstruction(image, model.gamma_min, model.levels)
+    fixed_B += bound.prior(x0, model.gamma_max)
     bits_B = 0.5 * slope_B * of.eps_error_weight(gamma_B) * error_B + fixed_B / x0[0].size
     bits_B /= np.log(2)
     value = mean(weightings.of_output(model, of, gamma_B, slope_B) * error_B)

@@ -89,7 +89,7 @@ def loss(
 ) -> tuple[Array, dict[str, Array]]:
     """Training loss of one batch; the metric `error` is the squared error of its identity."""
     del step
-    model, x0 = config.model, denoiser.pixels(batch["image"])
+    model, x0 = config.model, denoiser.pixels(config, batch["image"])
     time_key, noise_key, drop_key = jax.random.split(key, 3)
     known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     gamma_B, until_B = _two_times(config, time_key, len(x0))

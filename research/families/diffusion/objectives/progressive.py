@@ -66,7 +66,8 @@ def loss(
 ) -> tuple[Array, dict[str, Array]]:
     """Training loss of one batch; the metric `mse` is the error of what the network predicts."""
     del step
-    model, x0, of = config.model, denoiser.pixels(batch["image"]), denoiser.make_process(config)
+    model, of = config.model, denoiser.make_process(config)
+    x0 = denoiser.pixels(config, batch["image"])
     time_key, noise_key, drop_key = jax.random.split(key, 3)
     known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     path, steps = denoiser.make_schedule(config), model.student_steps

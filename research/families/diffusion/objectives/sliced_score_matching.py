@@ -50,7 +50,8 @@ def loss(
     The metric `mse` is that of denoising's loss, of eps: the same in expectation.
     """
     del step, reference
-    model, x0, of = config.model, denoiser.pixels(batch["image"]), denoiser.make_process(config)
+    model, of = config.model, denoiser.make_process(config)
+    x0 = denoiser.pixels(config, batch["image"])
     time_key, noise_key, drop_key, slice_key = jax.random.split(key, 4)
     known = denoiser.hide(config, drop_key, denoiser.known(config, batch, drop_key))
     gamma_B, slope_B = denoiser.make_schedule(config)(stratified_times(time_key, x0.shape[:1]))
