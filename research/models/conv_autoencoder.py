@@ -15,6 +15,7 @@ from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.mesh import constrain
+from research.models.coders import class_vector
 from research.models.common import Conv, Norm
 
 
@@ -110,6 +111,13 @@ def _blocks(module: Any, level: int, x: jax.Array) -> jax.Array:
     return x
 
 
+def _first(module: Any, x: jax.Array, label_B: jax.Array | None, width: int) -> jax.Array:
+    """The first features of a network, in which every place is told the class."""
+    label_BxD = class_vector(module, module.model, label_B, width, module.dtype)
+    x = _conv(module, "first", width, 3, ("input", "embed"))(x)
+    return x if label_B is None else x + label_BxD[:, None, None]
+
+
 def _last(module: Any, x: jax.Array, features: int) -> jax.Array:
     """What a network gives of its last features, in float32."""
     x = jax.nn.silu(Norm("groupnorm", groups=module.model.norm_groups, name="last_norm")(x))
@@ -124,9 +132,9 @@ class Encoder(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, image_BxHxWxC: jax.Array) -> jax.Array:
+    def __call__(self, image_BxHxWxC: jax.Array, label_B: jax.Array | None = None) -> jax.Array:
         widths, half = widths_of(self.model), dict(strides=(2, 2))
-        x = _conv(self, "first", widths[0], 3, ("input", "embed"))(image_BxHxWxC)
+        x = _first(self, image_BxHxWxC, label_B, widths[0])
         for level, width in enumerate(widths):
             if level:
                 x = _conv(self, f"down_{level}", width, 4, ("embed", "mlp"), **half)(x)
@@ -142,9 +150,9 @@ class Decoder(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self, latent_BxHxWxC: jax.Array) -> jax.Array:
+    def __call__(self, latent_BxHxWxC: jax.Array, label_B: jax.Array | None = None) -> jax.Array:
         widths, twice = widths_of(self.model), dict(strides=(2, 2), transposed=True)
-        x = _conv(self, "first", widths[-1], 3, ("input", "embed"))(latent_BxHxWxC)
+        x = _first(self, latent_BxHxWxC, label_B, widths[-1])
         for level in reversed(range(len(widths))):
             x = _blocks(self, level, x)
             if level:  # a window of twice the stride covers every pixel equally often

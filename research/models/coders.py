@@ -1,0 +1,35 @@
+"""Networks that read an image into a small array and write one from it, for any family.
+
+A coder is a part (`research.parts`) with
+
+    positions(config) -> how many positions the two process for one image
+    latent_sides(model) -> height and width of the small array
+    build(model, hardware, features, outputs) -> two modules: the encoder, of image [B, H, W, C] and
+        label [B] -> [B, h, w, features], and the decoder, of latent [B, h, w, any] and label [B]
+        -> [B, H, W, outputs], both in float32; label is None where `model.num_classes` is 0
+
+An autoencoder has both of them; others a decoder as a generator, or an encoder as what judges.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from research.models.common import parameter
+
+CODERS = {
+    "conv_autoencoder": "research.models.conv_autoencoder",
+    "mlp_coder": "research.models.mlp_coder",
+}
+
+
+def class_vector(
+    module: nn.Module, model: Any, label_B: jax.Array | None, width: int, dtype: Any
+) -> jax.Array | float:
+    """The row of each image's class in a table of `module`, [B, width]; 0 without classes."""
+    if label_B is None:
+        return 0.0
+    axes, normal = ("class", "embed"), nn.initializers.normal(0.02)
+    table = parameter(module, "label", normal, axes, (model.num_classes, width))
+    return table[label_B].astype(dtype)
