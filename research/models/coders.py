@@ -25,11 +25,9 @@ CODERS = {
 
 
 def class_vector(
-    module: nn.Module, model: Any, label_B: jax.Array | None, width: int, dtype: Any
-) -> jax.Array | float:
-    """The row of each image's class in a table of `module`, [B, width]; 0 without classes."""
-    if label_B is None:
-        return 0.0
+    module: nn.Module, model: Any, label_B: jax.Array, width: int, dtype: Any
+) -> jax.Array:
+    """The row of each image's class in a table of `module`, [B, width]."""
     axes, normal = ("class", "embed"), nn.initializers.normal(0.02)
     table = parameter(module, "label", normal, axes, (model.num_classes, width))
     return table[label_B].astype(dtype)

@@ -113,9 +113,10 @@ def _blocks(module: Any, level: int, x: jax.Array) -> jax.Array:
 
 def _first(module: Any, x: jax.Array, label_B: jax.Array | None, width: int) -> jax.Array:
     """The first features of a network, in which every place is told the class."""
-    label_BxD = class_vector(module, module.model, label_B, width, module.dtype)
     x = _conv(module, "first", width, 3, ("input", "embed"))(x)
-    return x if label_B is None else x + label_BxD[:, None, None]
+    if label_B is None:
+        return x
+    return x + class_vector(module, module.model, label_B, width, module.dtype)[:, None, None]
 
 
 def _last(module: Any, x: jax.Array, features: int) -> jax.Array:

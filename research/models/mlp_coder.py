@@ -72,7 +72,7 @@ class Perceptron(nn.Module):
             axes = ("input", "embed") if layer == 0 else ("embed", "mlp")
             name = f"hidden_{layer}"
             x_BxD = Dense((width,), axes, True, 2**0.5, self.dtype, name=name)(x_BxD)
-            if layer == 0:
+            if layer == 0 and label_B is not None:
                 x_BxD += class_vector(self, model, label_B, width, self.dtype)
             x_BxD = constrain(ACTIVATIONS[model.activation](x_BxD), "batch", None)
         out = Dense(
