@@ -17,6 +17,8 @@ and, where it needs them,
     measure(config, params) -> {name: value} of what no sum of batches gives, such as samples, on
         the host; it may stand in place of update and finish
     check(config, spec) raises UserError for what it cannot judge
+    limits(config) -> {failure: Limit}: where its scores lie unless a run has failed
+        (`research.failures`)
 
 A value is a number or, with its 95% interval, `intervals.Estimate`. The first score of the first
 evaluator is the run's `score`, which laws are fitted to unless another is named; all are in
@@ -51,6 +53,7 @@ EVALUATORS = {
     "frechet": "research.evaluation.frechet",
     "inception_score": "research.evaluation.inception_score",
     "kernel_distance": "research.evaluation.kernel_distance",
+    "likelihood_bounds": "research.evaluation.likelihood_bounds",
     "longer": "research.evaluation.longer",
     "nearest": "research.evaluation.nearest",
     "ode_likelihood": "research.evaluation.ode_likelihood",

@@ -29,6 +29,11 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     network_calls(config) -> how often drawing one sample by config.sampling calls the network
     pins(model) -> keys of config.model, as long as they are empty, that say the state of what it
         reads from elsewhere, such as the hash of a frozen run: another state is another config
+    bounds(config, params, batch, key, shared) -> {name: nats of each example}, bound_kinds(config)
+        -> {name: kind}, before_bounds(config, params, key) -> shared: what is known of -log p from
+        above and from below (`research.evaluation.likelihood_bounds`)
+    limits(config) -> {failure: Limit}: where its scores and metrics lie unless a run has failed
+        (`research.failures`)
     unread_flops(config) -> FLOPs of one example by name scope, where a loop of unknown length or
         a kernel hides them from the ledger (`research.cost`)
 
