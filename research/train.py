@@ -18,6 +18,7 @@ from research import (
     cost,
     data,
     evaluation,
+    failures,
     growth,
     identity,
     optim,
@@ -277,15 +278,21 @@ def _finish(run: Run, parts: Parts, begun: Begun, ended: Ended) -> dict[str, Any
     scores = {} if run.branches else evaluation.final(config, ended.state, ended.status)
     score = next(iter(scores.values()), None)
     lost = ended.status == "finished" and score and score["value"] is None
-    status = "diverged" if lost else ended.status
+    status, failed = "diverged" if lost else ended.status, {}
+    if status == "diverged":
+        failed = failures.not_finite(ended.rows.rows)
+    elif status == "finished" and scores:
+        failed = failures.found(config, ended.rows.rows, scores)
+        status = files.FAILED if failed else status
     steps = config.train.steps if ended.status == "finished" else ended.rows.last_step
     result = {**run.labels, "family": config.family, "status": status}
     result |= _measures(run, parts, begun, max(0, steps - first)) | {"seconds": ended.seconds}
     earlier = [r for r in begun.earlier if r["step"] <= first and r["step"] % config.log_steps == 0]
-    recent = ended.rows.recent_loss(earlier) if status == "finished" else None
+    recent = ended.rows.recent_loss(earlier) if status in ("finished", files.FAILED) else None
     result |= {"role": "trunk" if run.branches else "trial", "train_loss": recent}
     result |= {"rows": len(ended.rows.rows)}
     result |= {"score": score, "scores": scores} if score else {}
+    result |= {"failures": failed} if failed else {}
     result |= (
         {"stopped": ended.behind._asdict()} if status == files.STOPPED and ended.behind else {}
     )

@@ -8,6 +8,7 @@ C, loss, epochs, flags, held_out, usable).
 from collections.abc import Mapping
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from research.numbers import power_of_ten
@@ -66,6 +67,7 @@ def loss_against_compute(
         points.add_params(hover) if interactive else points,
         mark(found.frontier, "frontier", x, y),
         *_held_out(found.held_out, titles, x, y),
+        mark(inside(_failed(found.runs), "loss", y), "dropped", x, y, tooltip=run_tooltip(titles)),
     ]
     if rung is not None:
         row = {field: rung.at[field], "loss": rung.loss, "low": rung.low, "high": rung.high}
@@ -271,3 +273,8 @@ def _capped(runs: pd.DataFrame, losses: list[float | None]) -> list[float]:
 def _drawn(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the usable runs, with the columns a point needs."""
     return runs.loc[runs.usable, POINT_COLUMNS]
+
+
+def _failed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that are in no fit though they have a loss: they are crossed out."""
+    return runs.loc[~runs.usable & np.isfinite(runs.loss), POINT_COLUMNS]

@@ -165,7 +165,7 @@ def read_study(folder: str | Path, loss: str | None = None) -> Study:
             part = _part(folder, trials, unread, loss)
             parts.append(replace(part, name=name, title=title, missing=missing.get(name, [])))
     if not parts:
-        raise UserError(f"{folder}: every trial diverged, so there is nothing to show")
+        raise UserError(f"{folder}: every trial diverged or failed, so there is nothing to show")
     spent = [*runs.trials, *runs.trunks]
     shown = {part.name for part in parts}
     return Study(
@@ -285,7 +285,8 @@ def _flags(trial: Trial) -> list[str]:
     """Return what a reader should know about a run before trusting its point."""
     flags = []
     if trial["status"] != "finished":
-        flags.append(trial["status"])
+        reasons = [each["reason"] for each in trial.get("failures", {}).values()]
+        flags += reasons if trial["status"] == files.FAILED else [trial["status"]]
     elif not math.isfinite(files.loss(trial)):
         flags.append("no score")
     if trial["data"]["epochs"] > 1:

@@ -21,6 +21,7 @@ from research.terminal import one_line
 STUDY, RESULT, PROVENANCE = "study.json", "result.json", "provenance.json"
 ALBUM = "album"  # a folder of pictures of how the run draws (`sample --album`)
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\ud800-\udfff]*$")]  # no half of a character
+FAILED = "failed"  # a status: beyond a limit of its family's (`research.failures`)
 STOPPED = "stopped early"  # a status: this run was hopeless beside others (`research.rivals`)
 LONGEST = 200  # bytes of a name, with room for a suffix
 
@@ -95,6 +96,16 @@ class Stopped(TypedDict):
     gap: Number
 
 
+class Failure(TypedDict):
+    """What of a run that has failed was measured beyond its limits, and what that means."""
+
+    measure: Text
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: Text
+
+
 class Run(TypedDict):
     """result.json of a trunk, and what it shares with that of a trial."""
 
@@ -112,6 +123,7 @@ class Run(TypedDict):
     score: NotRequired[Score | None]
     scores: NotRequired[dict[Text, Score] | None]
     stopped: NotRequired[Stopped | None]
+    failures: NotRequired[dict[Text, Failure]]
     trunk: NotRequired[Text | None]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from research import hardware, processes, terminal
 from research.errors import UserError
-from research.run import heartbeat, record, watch
+from research.run import files, heartbeat, record, watch
 from research.run.goodput import Clock
 from research.run.heartbeat import Beat
 
@@ -92,6 +92,8 @@ class Progress:
         score = result.get("score", {"value": None})
         known = score["value"] is not None
         value = f"{score['value']:.4f} {score['unit']}" if known else result["status"]
+        if result["status"] == files.FAILED:
+            value += f", failed: {', '.join(result['failures'])}"
         if stopped := result.get("stopped"):
             value += f" at step {stopped['step']:,}, {stopped['gap']:.1%} behind {stopped['rival']}"
         rate = result["flops_spent"] / max(result["seconds"], 1e-9) / 1e9

@@ -32,7 +32,7 @@ from research.terminal import Patient, one_line
 
 SILENT_SECONDS = 20  # without a heartbeat, before it is worth a word
 RATES = "kMGT"  # letters of thousands, as of bytes and FLOPs a second
-ENDED = ("finished", "diverged", files.STOPPED)
+ENDED = ("finished", "diverged", files.FAILED, files.STOPPED)
 COLUMNS = {  # and widths that hold still while numbers change
     "run": 12, "step": 15, "loss": 7, "speed": 15, "of peak": 7, "left": 11, "state": 9,
 }  # fmt: skip

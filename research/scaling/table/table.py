@@ -262,8 +262,8 @@ def read_runs(
         elif mine:
             lost.append(part)
     if not tables:
-        raise UserError(f"{folder}: part {lost[0]!r}: every trial diverged")
-    notes += [f"part {part!r} left out: every trial diverged" for part in lost]
+        raise UserError(f"{folder}: part {lost[0]!r}: every trial diverged or failed")
+    notes += [f"part {part!r} left out: every trial diverged or failed" for part in lost]
     first = next(iter(tables))  # where the folder's own notes are said, once
     tables[first] = replace(tables[first], notes=(*notes, *tables[first].notes))
     return tables
@@ -280,6 +280,11 @@ def _absent(study: files.Description, runs: files.Runs) -> list[str]:
     return notes
 
 
+def _failures(row: files.Trial) -> str:
+    """The names of a failed run's failures; none of one that diverged, as that says it all."""
+    return ", ".join(row.get("failures", {})) if row["status"] == files.FAILED else ""
+
+
 def _record(row: files.Trial) -> dict:
     counted, params = files.counted(row)
     score = row.get("score") or {"unit": UNSTATED, "kind": UNSTATED, "split": UNSTATED}
@@ -292,6 +297,7 @@ def _record(row: files.Trial) -> dict:
         "size": row["size"],
         "budget": np.nan if row["budget"] is None else row["budget"],
         "status": row["status"],
+        "failures": _failures(row),
         "N": float(params),
         "D": row["data"]["amount"],
         "C": row["flops"],
@@ -323,9 +329,10 @@ def _seconds(row: files.Trial) -> float:
 def _part_table(
     frame: pd.DataFrame, usable: list[bool], part: str, title: str | None, folder: Path
 ) -> Table:
-    """The table of a part, without the trials that diverged or stopped, which its notes name."""
+    """The table of a part, without what diverged, failed or stopped, which notes name."""
     lost = frame[~np.array(usable)]
     ends = lost["status"].where(lost["status"] == files.STOPPED, "diverged")
+    ends = ends.where(lost["failures"] == "", "failed (" + lost["failures"] + ")")
     notes = [
         f"{len(ids)} of {len(frame)} trials {end}, left out: {', '.join(ids)}"
         for end, ids in lost["id"].groupby(ends)
