@@ -50,6 +50,7 @@ EVALUATORS = {
     "codebook": "research.evaluation.codebook",
     "completion": "research.evaluation.completion",
     "docstrings": "research.evaluation.docstrings",
+    "excess": "research.evaluation.excess",
     "frechet": "research.evaluation.frechet",
     "inception_score": "research.evaluation.inception_score",
     "kernel_distance": "research.evaluation.kernel_distance",
