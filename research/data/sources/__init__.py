@@ -44,6 +44,7 @@ SOURCES = {
     "fashion_mnist": "research.data.sources.fashion_mnist",
     "markov": "research.data.sources.markov",
     "gaussian_mixture": "research.data.sources.gaussian_mixture",
+    "ising": "research.data.sources.ising",
     "tones": "research.data.sources.tones",
     "latent_images": "research.data.sources.latent_images",
     "latent_codes": "research.data.sources.latent_codes",
