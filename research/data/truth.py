@@ -28,7 +28,8 @@ def generator(data: Config, number: int = 0) -> np.random.Generator:
 def draws(data: Config, unit: str) -> Iterator[tuple[str, int, np.random.Generator]]:
     """Each split, how many of the `unit` it has by `data`, and its random numbers."""
     for number, split in enumerate(SPLITS, start=1):
-        yield split, data[unit if split == "train" else f"validation_{unit}"], generator(data, number)
+        key = unit if split == "train" else f"validation_{unit}"
+        yield split, data[key], generator(data, number)
 
 
 def opened(symbols: NDArray[np.integer]) -> NDArray[Any]:
@@ -67,3 +68,10 @@ def check_range(data: Config, key: str, low: float, high: float) -> None:
     """Raise UserError for a value of `key` that is not from `low` to `high`."""
     if not low <= data[key] <= high:
         raise UserError(f"data.{key} is {data[key]}; it must be from {low:g} to {high:g}")
+
+
+def check_windows(data: Config) -> None:
+    """Raise UserError for a split of data.tokens without a whole window of data.length."""
+    for key in ("tokens", "validation_tokens"):
+        if data[key] < data["length"]:
+            raise UserError(f"data.length is {data['length']}, longer than data.{key} {data[key]}")
