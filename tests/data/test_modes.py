@@ -44,7 +44,7 @@ def test_the_density_integrates_to_one_and_gives_the_entropy():
     bits = -(np.exp(logs) * logs).sum() * cell / (2 * np.log(2))
     points, _ = modes.sample(config, 50_000, np.random.default_rng(0))
     floor = modes.floor(config, points)
-    assert abs(floor["value"] - bits) < 4 * floor["standard_error"] < 1e-3
+    assert abs(floor["value"] - bits) < 4 * floor["standard_error"] < 5e-3
     both = np.log2(8) / 2 + 0.5 * np.log2(2 * np.pi * np.e * 0.2**2)
     assert both - bits > 4 * floor["standard_error"]  # the overlap is there
 

@@ -48,6 +48,7 @@ SOURCES = {
     "modes": "research.data.sources.modes",
     "ising": "research.data.sources.ising",
     "hidden_markov": "research.data.sources.hidden_markov",
+    "hierarchy": "research.data.sources.hierarchy",
     "tones": "research.data.sources.tones",
     "latent_images": "research.data.sources.latent_images",
     "latent_codes": "research.data.sources.latent_codes",
