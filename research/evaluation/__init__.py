@@ -56,11 +56,13 @@ EVALUATORS = {
     "kernel_distance": "research.evaluation.kernel_distance",
     "likelihood_bounds": "research.evaluation.likelihood_bounds",
     "longer": "research.evaluation.longer",
+    "mode_coverage": "research.evaluation.mode_coverage",
     "nearest": "research.evaluation.nearest",
     "ode_likelihood": "research.evaluation.ode_likelihood",
     "overlap": "research.evaluation.overlap",
     "pixel_bound": "research.evaluation.pixel_bound",
     "precision_recall": "research.evaluation.precision_recall",
+    "reverse_cross_entropy": "research.evaluation.reverse_cross_entropy",
 }
 PROTOCOL = ("score_kinds", "update", "finish")
 

@@ -70,10 +70,7 @@ def check(config: Any, spec: dict[str, Any], name: str) -> Features:
         raise UserError(
             f"{where} judges 8-bit images; config.data.name={config.data.name!r} has none"
         )
-    if not hasattr(families.load(config.family), "sample"):
-        raise UserError(f"{where}: family {config.family!r} draws no samples")
-    check_choice("evaluation.image_recipe", config.evaluation.image_recipe, RECIPES)
-    _pinned(config)
+    check_drawn(config, name)
     features = image_features.load(config.evaluation.features)
     if features.shape not in (None, tuple(spec["shape"])):
         raise UserError(
@@ -81,6 +78,16 @@ def check(config: Any, spec: dict[str, Any], name: str) -> Features:
             f"{features.shape}; those of {config.data.name} are {tuple(spec['shape'])}"
         )
     return features
+
+
+def check_drawn(config: Any, name: str) -> None:
+    """Raise UserError where evaluator `name` cannot have images that are drawn by the recipe."""
+    if not hasattr(families.load(config.family), "sample"):
+        raise UserError(
+            f"config.evaluation.evaluators: {name!r}: family {config.family!r} draws no samples"
+        )
+    check_choice("evaluation.image_recipe", config.evaluation.image_recipe, RECIPES)
+    _pinned(config)
 
 
 def _pinned(config: Any) -> tuple[Recipe, ConfigDict]:
@@ -152,17 +159,17 @@ def _order(total: int, count: int, seed: int) -> NDArray[np.integer]:
     return np.random.Generator(np.random.Philox(seed)).permutation(total)[:count]
 
 
-_DRAWN: dict[str, Images] = {}  # the last ones: several evaluators ask for them
+_DRAWN: dict[str, NDArray] = {}  # the last ones: several evaluators ask for them
 
 
-def drawn(config: Any, params: Any, text: NDArray | None = None) -> Images:
-    """uint8 [samples, H, W, C] of the run's family, by the recipe.
+def drawn(config: Any, params: Any, text: NDArray | None = None) -> NDArray:
+    """uint8 [samples, H, W, C] of the run's family, by the recipe; float32 where the data are.
 
     Args:
         text: of each image [samples, S], for a family that draws what it reads.
 
     Raises:
-        UserError: when what it gives are no 8-bit images, or none of the data's shape.
+        UserError: when what it gives are images of another type or shape than the data's.
     """
     recipe, config = _pinned(config)
     given = {} if text is None else {"text": text}
@@ -178,11 +185,12 @@ def drawn(config: Any, params: Any, text: NDArray | None = None) -> Images:
             noise = jax.random.fold_in(jax.random.key(recipe.seed), index)
             found.append(np.asarray(sample(config, params, noise, recipe.batch, **own)))
         images = np.concatenate(found)[: recipe.samples]
-        shape = tuple(data.outline(config.data)["shape"])
-        if images.dtype != np.uint8 or images.shape[1:] != shape:
+        spec = data.outline(config.data)
+        shape, kind = tuple(spec["shape"]), np.uint8 if spec["discrete"] else np.float32
+        if images.dtype != kind or images.shape[1:] != shape:
             raise UserError(
                 f"family {config.family!r} draws {images.dtype} {list(images.shape[1:])}; expected "
-                f"8-bit images {list(shape)}"
+                f"{'8-bit' if spec['discrete'] else 'float32'} images {list(shape)}"
             )
         _DRAWN.clear()
         _DRAWN[key] = images

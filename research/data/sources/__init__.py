@@ -21,6 +21,7 @@ where `data` is its checked section of the config; and, where it needs them,
         from elsewhere, such as the hash of a run: another state is another config
     shown(data, samples) -> what samples that a family learned to draw stand for, such as images
     of_latents(data, latent, label) -> a batch, without mask, of what `research.latents.nats` gives
+    log_probability(data, samples) -> [N], where the distribution is known (`research.data.truth`)
     ON_REQUEST = True where `python -m research data` prepares it only when it is asked for by name
 
 A source of text gives its documents instead of outline and fill (`research.data.texts`). Any other

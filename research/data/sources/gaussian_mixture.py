@@ -121,6 +121,11 @@ def log_density(data: Config, images: ArrayLike) -> Array:
     return np.logaddexp.reduce(joint, axis=0).reshape(values.shape[:-3])
 
 
+def log_probability(data: Config, samples: ArrayLike) -> Array:
+    """Return `log_density` of images [N, height, width, 1] (`research.data.truth`)."""
+    return log_density(data, samples)
+
+
 def sample(
     data: Config, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

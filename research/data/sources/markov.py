@@ -166,6 +166,14 @@ def log2_probability(rows: Array, windows: NDArray[np.integer]) -> Array:
     return total
 
 
+def log_probability(data: Config, samples: NDArray[np.integer]) -> Array:
+    """Return log P of windows [N, T] after their first symbol, in nats (`research.data.truth`)."""
+    valid = ((samples >= 0) & (samples < data["vocab_size"])).all(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = log2_probability(transition(data), np.where(valid[:, None], samples, 0))
+    return np.where(valid & ~np.isnan(bits), bits * np.log(2), -np.inf)
+
+
 def sample(rows: Array, windows: int, length: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw independent stationary windows, uint8 [windows, length + 1], all chains in step."""
     states, vocab_size = rows.shape
