@@ -1,8 +1,8 @@
 """How many modes of a known mixture a model draws, and how evenly.
 
 A drawn point counts for its nearest mode where it lies within four deviations of it; a mode is
-covered that one counts for, and quality is the share of points that count (Srivastava et al. 2017,
-section 4.1). The divergence is KL(share of the points that count by mode || uniform) in bits: that
+covered that one counts for, and quality is the share of points that count (Srivastava et al.
+2017). The divergence is KL(share of the points that count by mode || uniform) in bits: that
 of points of one mode alone where none counts. Beside each is what as many held-out points have:
 few points do not meet every mode of many.
 """

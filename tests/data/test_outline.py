@@ -9,6 +9,13 @@ from research.errors import UserError
 SMALL = {
     "markov": dict(length=8, tokens=4_000, validation_tokens=400),
     "gaussian_mixture": dict(resolution=8, images=64, validation_images=32),
+    "ising": dict(images=64, validation_images=32),
+    "gaussian_field": dict(images=64, validation_images=32),
+    "modes": dict(images=64, validation_images=32),
+    "hidden_markov": dict(length=8, tokens=4_000, validation_tokens=400),
+    "hierarchy": dict(tokens=4_000, validation_tokens=400),
+    "zipf_facts": dict(examples=64, validation_examples=32),
+    "teacher": dict(length=8, tokens=4_000, validation_tokens=400),
     "python_stdlib": dict(files=("json/*",)),
     "glyphs": dict(label="style", fonts=("DejaVuSansMono",)),
 }

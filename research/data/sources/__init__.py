@@ -50,6 +50,8 @@ SOURCES = {
     "ising": "research.data.sources.ising",
     "hidden_markov": "research.data.sources.hidden_markov",
     "hierarchy": "research.data.sources.hierarchy",
+    "zipf_facts": "research.data.sources.zipf_facts",
+    "teacher": "research.data.sources.teacher",
     "tones": "research.data.sources.tones",
     "latent_images": "research.data.sources.latent_images",
     "latent_codes": "research.data.sources.latent_codes",

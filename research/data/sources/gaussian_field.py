@@ -2,7 +2,7 @@
 
 In the orthonormal Fourier basis the coefficients are independent, of variance |k|^-exponent, where
 k are whole numbers, at most half of the resolution, and the variance at k = 0 is 1. So density and
-entropy are sums over k (Rue and Held 2005, section 2.6, of circulant precisions).
+entropy are sums over k (Rue and Held 2005, of circulant precisions).
 """
 
 from typing import Any

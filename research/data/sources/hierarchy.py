@@ -1,7 +1,7 @@
 """The random hierarchy model: a grammar of fixed depth, whose strings are all as likely.
 
 A string begins as one of the classes. Each symbol becomes `branching` symbols of the level below
-by one of its `synonyms` rules, drawn evenly, `depth` times over (Cagnetta et al. 2024, section 2;
+by one of its `synonyms` rules, drawn evenly, `depth` times over (Cagnetta et al. 2024;
 Cagnetta and Wyart 2024 for the next token). Rules are drawn once, and no two of a level have the
 same right side: a string has one derivation at most, so that its probability and the entropy are
 exact. A window is a token 0, which only opens it, and whole strings, one after another.

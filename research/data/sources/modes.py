@@ -1,6 +1,6 @@
 """Mixtures of equal Gaussians far apart, on which it is seen which modes a model lost.
 
-They are 8 on a ring and 25 on a grid (Metz et al. 2017; Srivastava et al. 2017, section 4.1), or
+They are 8 on a ring and 25 on a grid (Metz et al. 2017; Srivastava et al. 2017), or
 1000 in a cube, in place of the stacked digits of these papers. A point is an image of one row and
 one channel. All modes are as likely, lie within [-1, 1], and are at least eight deviations apart.
 """
