@@ -47,13 +47,13 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
     return {NAME: kind, "reverse_floor": kind, "impossible": {**kind, "unit": "share of samples"}}
 
 
-def measure(config: Any, params: Any) -> dict[str, float | Estimate]:
+def measure(config: Any, params: Any) -> dict[str, Estimate]:
     held = data.load(config.data, "validation")
     if "shape" in held.spec:
         drawn, about = image_samples.drawn(config, params), held.floor or {}
-        floor: float | Estimate = about.get("value", math.nan)
-        if about.get("kind") != "exact":
-            floor = intervals.around(floor, about.get("standard_error", math.nan), len(held))
+        # Where it is exact it has no interval; the standard error is of a mean beside it.
+        error = 0.0 if about.get("kind") == "exact" else about.get("standard_error", math.nan)
+        floor = intervals.around(about.get("value", math.nan), error, len(held))
     else:
         count = min(config.evaluation.examples or SAMPLES, SAMPLES)
         sample = families.load(config.family).sample
@@ -78,4 +78,4 @@ def bits(settings: Any, samples: NDArray[Any]) -> NDArray[np.float64]:
 
 def mean(each: NDArray[np.float64]) -> Estimate:
     """The mean of bits [N] with its interval; NaN of none."""
-    return intervals.bootstrap(each) if len(each) else Estimate(math.nan, (math.nan,) * 2, 0)
+    return intervals.bootstrap(each) if len(each) else Estimate(math.nan, (math.nan, math.nan), 0)

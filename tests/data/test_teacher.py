@@ -49,9 +49,10 @@ def test_probabilities_are_those_of_the_network_and_sum_to_one(context):
 
 def test_only_the_context_is_read():
     config = settings()
-    same = np.array([[0, 1, 2, 3, 1], [0, 3, 2, 3, 1], [0, 1, 2, 1, 1]])
-    found = teacher.log_conditional(config, same)
-    assert (found[0] == found[1]).all() and not np.allclose(found[0], teacher.log_conditional(config, same[:, :3])[0])  # fmt: skip  # noqa: E501
+    same = np.array([[0, 1, 2, 3, 1], [0, 3, 2, 3, 1], [0, 1, 1, 3, 1]])
+    each = [teacher.log_probability(config, same[:, :end]) for end in (4, 5)]
+    last = each[1] - each[0]
+    assert last[0] == pytest.approx(last[1], abs=1e-14) and abs(last[0] - last[2]) > 1e-3
 
 
 def test_what_is_no_window_has_no_probability():
@@ -69,18 +70,21 @@ def test_draws_have_the_frequencies_of_all_windows():
     assert abs(chi - 26) < 4 * np.sqrt(2 * 26) and (drawn[:, 0] == 0).all()
 
 
-def test_the_source_has_its_floor(tmp_path):
+@pytest.mark.parametrize("context, length", [(1, 3), (2, 5), (6, 4)])
+def test_the_entropy_is_that_of_all_windows(context, length):
+    config = settings(context=context, length=length)
+    logs = teacher.log_probability(config, windows(config, length))
+    assert teacher.entropy(config) == pytest.approx(-(np.exp(logs) @ logs), abs=1e-12)
+
+
+def test_the_source_has_its_exact_floor(tmp_path):
     config = data.default("teacher")
     config.update(settings(length=5), folder=str(tmp_path), tokens=500, validation_tokens=50_000)
     source = data.load(config, "validation")
     floor = source.floor or {}
-    p = np.exp(teacher.log_probability(config, windows(config, 5)))
-    exact = -(p @ np.log2(p)) / 5
-    assert abs(floor["value"] - exact) < 4 * floor["standard_error"] < 0.02
-    each = -teacher.log_probability(config, source.gather(np.arange(10_000))["tokens"])
-    each /= 5 * np.log(2)
+    assert floor["kind"] == "exact" and floor["unit"] == "bits/token"
+    assert floor["value"] == teacher.entropy(config) / (5 * np.log(2))
+    assert abs(floor["value"] - floor["sample_value"]) < 4 * floor["standard_error"] < 0.03
+    windows = source.gather(np.arange(10_000))["tokens"]
+    each = -teacher.log_probability(config, windows) / (5 * np.log(2))
     assert floor["sample_value"] == pytest.approx(each.mean())
-    assert (
-        abs(each.mean() - exact) < 4 * each.std() / 100
-        and floor["standard_error"] < each.std() / 100
-    )

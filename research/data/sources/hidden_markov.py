@@ -23,11 +23,11 @@ Array = NDArray[np.float64]
 DEFAULTS = {
     "length": 64,
     "vocab_size": 17,
-    "states": 8,
-    "concentration": 0.2,
+    "states": 16,
+    "concentration": 0.1,
     "seed": 0,
-    "tokens": 1_000_000,
-    "validation_tokens": 200_000,
+    "tokens": 4_000_000,
+    "validation_tokens": 400_000,
 }
 
 

@@ -30,8 +30,8 @@ DEFAULTS = {
     "synonyms": 4,
     "classes": 8,
     "seed": 0,
-    "tokens": 1_000_000,
-    "validation_tokens": 200_000,
+    "tokens": 4_000_000,
+    "validation_tokens": 400_000,
 }
 MOST_RULES = 2**20  # right sides, of which those of a level are drawn
 

@@ -105,7 +105,8 @@ def entropy(data: Config) -> float:
 def energy(images: ArrayLike) -> Array:
     """Return the energies [...] of lattices [..., height, width, 1] of 0 and 1."""
     spins = 2.0 * np.asarray(images, np.float64)[..., 0] - 1
-    return -sum((spins * np.roll(spins, 1, axis)).sum((-2, -1)) for axis in (-2, -1))
+    down, across = (np.roll(spins, 1, axis) for axis in (-2, -1))
+    return -(spins * (down + across)).sum((-2, -1))
 
 
 def log_probability(data: Config, samples: NDArray[Any]) -> Array:

@@ -122,10 +122,10 @@ def nearest_modes(data: Config, samples: ArrayLike) -> tuple[NDArray[np.int64], 
     """
     found, which, near = centres(data), [], []
     for points in _pieces(samples, found.shape[1]):
-        finite = np.isfinite(points).all(1)
-        apart = _distances(np.where(finite[:, None], points, 0), found)
+        finite = np.isfinite(points)
+        apart = _distances(np.where(finite, points, 0), found)
         which.append(apart.argmin(1))
-        near.append(finite & (apart.min(1) <= (NEAR * data["deviation"]) ** 2))
+        near.append(finite.all(1) & (apart.min(1) <= (NEAR * data["deviation"]) ** 2))
     return np.concatenate(which), np.concatenate(near)
 
 

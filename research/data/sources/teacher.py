@@ -1,13 +1,12 @@
 """Text drawn from a random network that is known: a student can be as good, and no better.
 
 The next symbol's logits are those of a perceptron of one hidden layer that reads the last `context`
-tokens as one-hot vectors, divided by the temperature; what stands before a window is the token 0
-that opens it (a teacher as Hinton et al. 2015 have it, but drawn in place of trained; Seung et al.
-1992). So all conditional probabilities are exact, and nothing is learned from before a window.
+tokens as one-hot vectors, divided by the temperature; before a window stands the token 0 that opens
+it, as often as is read (teachers and students as in Seung et al. 1992). What the network says is in
+a table by the tokens it reads, so that probabilities and the entropy are exact.
 """
 
 import functools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from research.data import source, truth
 from research.data.pack import Writer
 from research.data.settings import Config, check_least, check_seed
+from research.errors import UserError
 
 Array = NDArray[np.float64]
 # vocab_size: with the token 0 that opens a window. hidden: width of the teacher. temperature: that
@@ -27,9 +27,11 @@ DEFAULTS = {
     "hidden": 32,
     "temperature": 0.3,
     "seed": 0,
-    "tokens": 1_000_000,
-    "validation_tokens": 200_000,
+    "tokens": 4_000_000,
+    "validation_tokens": 400_000,
 }
+MOST = 2**22  # numbers in the table
+ROWS = 2**14  # of the table that are computed at a time
 
 
 class Weights(NamedTuple):
@@ -49,9 +51,14 @@ def check(data: Config) -> None:
     check_least(data, "length", "context", "hidden", "tokens", "validation_tokens")
     check_seed(data)
     truth.check_range(data, "vocab_size", 3, 4096)
-    truth.check_range(data, "context", 1, 64)
     truth.check_range(data, "hidden", 1, 1024)
     truth.check_range(data, "temperature", 1e-3, 1e3)
+    if data["context"] > 21 or data["vocab_size"] ** (data["context"] + 1) > MOST:
+        raise UserError(
+            f"data.context is {data['context']} with data.vocab_size {data['vocab_size']}: the "
+            f"teacher would say {data['vocab_size']}^{data['context'] + 1} numbers; at most {MOST} "
+            "are allowed"
+        )
     truth.check_windows(data)
 
 
@@ -82,55 +89,76 @@ def _weights(context: int, vocab_size: int, hidden: int, seed: int) -> Weights:
     return Weights(read, rng.standard_normal((hidden, vocab_size - 1)) / (0.394 * hidden) ** 0.5)
 
 
-def log_conditional(data: Config, before: NDArray[np.integer]) -> Array:
-    """Return log P(symbol | tokens before) [N, symbols] of texts [N, T] that a 0 opens, T >= 1."""
-    of, recent = weights(data), before[:, : -data["context"] - 1 : -1]
-    inner = sum(of.read[back, recent[:, back]] for back in range(recent.shape[1]))
-    inner = inner + of.read[recent.shape[1] :, 0].sum(0)  # 0 is what stands before the window
-    logits = np.tanh(inner) @ of.write / data["temperature"]
-    logits -= logits.max(1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+def table(data: Config) -> Array:
+    """Return log P(symbol | tokens read) [vocab_size ** context, symbols].
+
+    Row s is that of the tokens of s written in base vocab_size, the oldest first; 0 is a window's
+    beginning.
+    """
+    keys = ("context", "vocab_size", "hidden", "temperature", "seed")
+    return _table(*(data[key] for key in keys))
+
+
+@functools.lru_cache(maxsize=2)
+def _table(context: int, vocab_size: int, hidden: int, temperature: float, seed: int) -> Array:
+    of, found, states = _weights(context, vocab_size, hidden, seed), [], vocab_size**context
+    for rows in np.split(np.arange(states), range(ROWS, states, ROWS)):
+        inner = sum(of.read[back, rows // vocab_size**back % vocab_size] for back in range(context))
+        logits = np.tanh(inner) @ of.write / temperature
+        logits -= logits.max(1, keepdims=True)
+        found.append(logits - np.log(np.exp(logits).sum(1, keepdims=True)))
+    return np.concatenate(found)
+
+
+def _follow(data: Config, states: NDArray[np.int64], symbols: NDArray[np.int64]) -> NDArray:
+    """What is read after symbols that follow what was read before, both [N]."""
+    return (states * data["vocab_size"] + symbols + 1) % data["vocab_size"] ** data["context"]
 
 
 def sample(data: Config, windows: int, rng: np.random.Generator) -> NDArray[Any]:
     """Draw windows [windows, length + 1] of tokens."""
-    tokens = np.zeros((windows, data["length"] + 1), np.int64)
-    for place in range(1, data["length"] + 1):
-        sums = np.cumsum(np.exp(log_conditional(data, tokens[:, :place])), axis=1)
-        at = rng.random(windows) * sums[:, -1]
-        tokens[:, place] = 1 + np.minimum((sums <= at[:, None]).sum(1), sums.shape[1] - 1)
-    return truth.opened(tokens[:, 1:] - 1)
-
-
-def _each(data: Config, tokens: NDArray[np.integer]) -> Iterator[Array]:
-    """The log conditional [N, symbols] of each token after the first."""
-    for place in range(1, tokens.shape[1]):
-        yield log_conditional(data, tokens[:, :place])
+    sums = np.cumsum(np.exp(table(data)), axis=1)
+    states, symbols = np.zeros(windows, np.int64), np.empty((windows, data["length"]), np.int64)
+    for place in range(data["length"]):
+        own = sums[states]
+        at = rng.random(windows) * own[:, -1]
+        symbols[:, place] = np.minimum((own <= at[:, None]).sum(1), sums.shape[1] - 1)
+        states = _follow(data, states, symbols[:, place])
+    return truth.opened(symbols)
 
 
 def log_probability(data: Config, samples: NDArray[np.integer]) -> Array:
     """Return log p of windows [N, T] after the token that opens them, in nats."""
     symbols, valid = truth.closed(samples, data["vocab_size"])
-    tokens, rows = truth.opened(symbols).astype(np.int64), np.arange(len(symbols))
-    logs = [each[rows, symbols[:, i]] for i, each in enumerate(_each(data, tokens))]
-    return np.where(valid, np.sum(logs, axis=0), -np.inf)
+    logs, states, total = table(data), np.zeros(len(symbols), np.int64), np.zeros(len(symbols))
+    for column in symbols.T:
+        total += logs[states, column]
+        states = _follow(data, states, column)
+    return np.where(valid, total, -np.inf)
+
+
+def entropy(data: Config) -> float:
+    """Return the entropy of a window in nats: of each next token, by how likely what is read is."""
+    logs, vocab_size = table(data), data["vocab_size"]
+    chances, total = np.exp(logs), 0.0
+    each = -(chances * logs).sum(1)
+    states = np.zeros(len(logs))
+    states[0] = 1
+    for _ in range(data["length"]):
+        total += float(states @ each)
+        # The oldest token is forgotten, and the next one, which is never 0, comes in.
+        joint = (states[:, None] * chances).reshape(vocab_size, -1, vocab_size - 1).sum(0)
+        states = np.pad(joint, ((0, 0), (1, 0))).ravel()
+    return total
 
 
 def floor(data: Config, validation: NDArray[Any]) -> dict[str, Any]:
-    """Return bits a token: the exact entropy of each next token, averaged over the validation.
-
-    "sample_value" is the score of the teacher on these windows, -log2 p.
-    """
-    tokens, total = validation.astype(np.int64), np.zeros(len(validation))
-    for logs in _each(data, tokens):
-        total -= (np.exp(logs) * logs).sum(1)
+    """Return the exact entropy in bits a token, beside the mean of -log2 p of `validation`."""
     scale = np.log(2) * data["length"]
+    drawn = truth.mean(-log_probability(data, validation) / scale, "bits/token", "exact", "")
     return {
-        **truth.mean(
-            total / scale,
-            "bits/token",
-            "exact conditional entropies, sample mean",
-            f"entropy of the teacher's next token on {len(total)} validation windows",
-        ),
-        "sample_value": float(-log_probability(data, validation).mean() / scale),
+        **drawn,
+        "value": entropy(data) / scale,
+        "source": f"entropy of the teacher's next token over the {data['length']} of a window",
+        "sample_value": drawn["value"],
     }
