@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from research import data, defaults, evaluation, recipes
+from research import data, defaults, evaluation, failures, recipes
 from research.data.sources import gaussian_mixture, hidden_markov, ising, markov, modes
 from research.errors import UserError
 from research.evaluation import (
@@ -136,6 +136,19 @@ def test_lost_modes_and_bad_points_are_seen(tmp_path):
     config.model.share = 0.25
     noise = evaluation.scores(config, PARAMS)
     assert noise["mode_quality"]["value"] == pytest.approx(0.25, abs=0.08)
+    assert found["modes_lost"]["value"] == noise["modes_lost"]["value"] == 0
+    assert not failures.found(config, [], found)
+
+
+def test_a_model_that_draws_two_of_eight_modes_has_collapsed(tmp_path, monkeypatch):
+    config = build("modes", tmp_path, images=2_000, validation_images=900)
+    points, label = modes.sample(config.data, 4_000, np.random.default_rng(0))
+    two = points[(label == 1) | (label == 6)][:600]
+    monkeypatch.setattr(image_samples, "drawn", lambda config, params: two)
+    found = evaluation.scores(config, PARAMS)
+    assert found["modes_covered"]["value"] == 2 and found["modes_lost"]["value"] == 0.75
+    (failure,) = failures.found(config, [], found).items()
+    assert failure[0] == "mode_collapse" and "most modes are never drawn" in failure[1]["reason"]
 
 
 def test_coverage_by_hand():
