@@ -88,6 +88,19 @@ def test_neighbours_agree_as_often_across_the_seam_as_within():
     assert abs(total.mean() - known) < 4 * total.std() / len(total) ** 0.5
 
 
+def test_spins_of_every_distance_agree_as_often_as_in_all_lattices():
+    config, every = settings(4, 4, CRITICAL), everything(4, 4)
+    p = np.exp(ising.log_probability(config, every))
+    every, drawn = (
+        2.0 * each.reshape(len(each), 16) - 1
+        for each in (every, ising.sample(config, 30_000, np.random.default_rng(2)))
+    )
+    exact = (every * p[:, None]).T @ every
+    error = np.sqrt((1 - exact**2) / len(drawn)) + 1e-12
+    assert (np.abs(drawn.T @ drawn / len(drawn) - exact) < 4.5 * error).all()
+    assert exact[0, 15] == pytest.approx(exact[0, 5]) and exact[0, 1] > exact[0, 2] > 0.5
+
+
 def test_the_source_has_its_floor_and_two_levels(tmp_path):
     config = data.default("ising")
     config.update(folder=str(tmp_path), images=400, validation_images=2_000)

@@ -108,6 +108,8 @@ def test_what_cannot_be_is_counted_apart(tmp_path, monkeypatch):
     assert found["impossible"].value == 0.5 and found["reverse_cross_entropy"].examples == 32
     own = -markov.log_probability(config.data, held[held[:, 0] == 0][1:64:2, :6])
     assert found["reverse_cross_entropy"].value == pytest.approx(own.mean() / (5 * np.log(2)))
+    real = -markov.log_probability(config.data, held[held[:, 0] == 0][:, :6])
+    assert found["reverse_floor"].value == pytest.approx(real.mean() / (5 * np.log(2)))
 
 
 @pytest.mark.parametrize("module", [gaussian_mixture, markov])
