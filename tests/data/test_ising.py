@@ -114,3 +114,8 @@ def test_the_source_has_its_floor_and_two_levels(tmp_path):
     bad = images[:2].copy()
     bad[0, 3, 3] = 2
     assert ising.log_probability(config, bad)[0] == -np.inf < ising.log_probability(config, bad)[1]
+
+
+def test_lattices_are_shown_black_and_white():
+    lattice = everything(3, 3)[5:7]
+    assert np.array_equal(data.shown(data.default("ising"), lattice), 255 * lattice)

@@ -138,6 +138,12 @@ def _choose(weights: Array, rng: np.random.Generator) -> NDArray[np.int64]:
     return np.minimum((sums <= at[:, None]).sum(1), weights.shape[1] - 1)
 
 
+def shown(data: Config, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lattices as pictures: spin up is white."""
+    del data
+    return 255 * samples
+
+
 def floor(data: Config, validation: NDArray[np.uint8]) -> dict[str, Any]:
     """Return the exact entropy in bits a spin, beside the mean of -log2 p over the validation."""
     scale = np.log(2) * data["height"] * data["width"]
