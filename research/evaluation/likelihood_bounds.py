@@ -4,7 +4,8 @@ A family has `bounds(config, params, batch, key, shared) -> {name: nats_B}`, -lo
 and `bound_kinds(config) -> {name: kind}`. What is found once for all examples, such as a
 log-partition function, is made by its `before_bounds(config, params, key)` and given as `shared`.
 A bound in expectation is one by chance: each score has the 95% interval that its examples give it,
-and beside them stands their gap, the least upper bound less the greatest lower one. Where that is
+and beside them stands their gap, the least upper bound less the greatest lower one. A family
+without bounds is asked for its scores, where these are exact or an upper bound. Where the gap is
 below zero by more than chance the bounds cross, which no likelihood can do: it is an error of ours,
 and said as one. What both ends share, such as the error of one estimate of log Z for all examples,
 is not in these intervals; the family says it by `shared_error(config, shared)`, nats an example.
@@ -18,6 +19,7 @@ import numpy as np
 
 from research import data, families, processes, programs
 from research.errors import UserError
+from research.evaluation import batch_bits
 from research.evaluation.intervals import Estimate, Z
 
 KINDS = ("exact", "upper bound", "lower bound", "estimate")
@@ -27,23 +29,28 @@ GAP = "bounds_gap"
 def check(config: Any, spec: dict[str, Any]) -> None:
     """Raise UserError for a family that bounds no likelihood, or kinds that are none."""
     del spec
-    family = families.load(config.family)
-    if not hasattr(family, "bounds"):
+    if not (kinds := _kinds(config)):
         raise UserError(
-            f"config.evaluation.evaluators: 'likelihood_bounds' asks for bounds, which family "
-            f"{config.family!r} has none of"
+            f"config.evaluation.evaluators: 'likelihood_bounds' asks for bounds, and family "
+            f"{config.family!r} has neither them nor a score that is one"
         )
-    for name, kind in family.bound_kinds(config).items():
+    for name, kind in kinds.items():
         if kind not in KINDS:
             raise UserError(f"bound {name!r} is said to be {kind!r}, not one of {', '.join(KINDS)}")
 
 
+def _kinds(config: Any) -> dict[str, str]:
+    """The kind of each bound by its name."""
+    family = families.load(config.family)
+    if hasattr(family, "bounds"):
+        return family.bound_kinds(config)
+    return {f"bounds_{name}": each["kind"] for name, each in batch_bits.kinds(config).items()}
+
+
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:
     """Each bound with its kind, and the gap where there are both ends."""
-    family = families.load(config.family)
-    unit = next(iter(family.score_kinds(config).values()))["unit"]
-    unit = unit if unit.startswith("bits") else "bits/dim"
-    kinds = family.bound_kinds(config)
+    unit = next(iter(families.load(config.family).score_kinds(config).values()))["unit"]
+    unit, kinds = unit if unit.startswith("bits") else "bits/dim", _kinds(config)
     found = {name: {"unit": unit, "kind": kind, "better": "lower"} for name, kind in kinds.items()}
     if _ends(kinds):
         found[GAP] = {"unit": unit, "kind": "estimate", "better": "lower"}
@@ -63,7 +70,9 @@ def measure(config: Any, params: Any) -> dict[str, Estimate]:
     Raises:
         UserError: when the bounds cross beyond chance.
     """
-    family, kinds = families.load(config.family), families.load(config.family).bound_kinds(config)
+    family, kinds = families.load(config.family), _kinds(config)
+    if not hasattr(family, "bounds"):
+        return _scores(config, params)
     shared = _shared(family, config, params)
     nats = _each(family, config, params, shared)
     parts = _parts(config)
@@ -73,6 +82,19 @@ def measure(config: Any, params: Any) -> dict[str, Estimate]:
     if ends := _ends(kinds):
         found[GAP] = _gap(bits, *ends, error / (np.log(2) * parts))
     return found
+
+
+def _scores(config: Any, params: Any) -> dict[str, Estimate]:
+    """The scores of a family that are bounds, with the intervals of batches."""
+    found, examples = [], 0
+    for batch, scores in batch_bits.scored(config, params):
+        found.append(scores)
+        examples += int(batch["mask"].sum())
+    values = {}
+    for name in batch_bits.kinds(config):
+        totals, counts = ([each[name][of] for each in found] for of in ("total", "count"))
+        values[f"bounds_{name}"] = batch_bits.ratio(totals, counts, examples)
+    return values
 
 
 def _shared(family: ModuleType, config: Any, params: Any) -> Any:

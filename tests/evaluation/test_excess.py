@@ -7,7 +7,7 @@ import pytest
 from research import data, evaluation, programs
 from research.data.sources import markov
 from research.errors import UserError
-from research.evaluation import excess
+from research.evaluation import batch_bits
 from tests import shapes
 
 
@@ -39,10 +39,10 @@ def test_it_is_the_models_bits_less_the_truths_on_the_same_examples(uniform):
 def test_a_model_that_is_the_truth_has_none():
     """Batches of any size whose totals are the truth's own."""
     counts = np.array([8.0, 8.0, 3.0])
-    found = excess.ratio(np.zeros(3), counts, 19)
+    found = batch_bits.ratio(np.zeros(3), counts, 19)
     assert found.value == 0 and found.interval == (0, 0)
-    assert excess.ratio(0.25 * counts, counts, 19).interval == pytest.approx((0.25, 0.25))
-    assert excess.ratio(np.ones(1), np.ones(1), 1).interval == (-np.inf, np.inf)
+    assert batch_bits.ratio(0.25 * counts, counts, 19).interval == pytest.approx((0.25, 0.25))
+    assert batch_bits.ratio(np.ones(1), np.ones(1), 1).interval == (-np.inf, np.inf)
 
 
 def test_what_has_no_truth_or_no_bits_is_refused(uniform):

@@ -9,7 +9,6 @@ import pytest
 
 from research import evaluation, programs, study
 from research.errors import UserError
-from research.families import autoregressive
 from tests import shapes, tiny
 
 BOUNDED = """
@@ -72,9 +71,21 @@ def test_bounds_that_cross_are_an_error_of_ours(bounded):
         evaluation.scores(config, params)
 
 
-def test_a_family_without_bounds_is_refused():
+def test_a_family_without_bounds_has_its_scores(tmp_path):
     config = shapes.autoregressive()
-    config.evaluation.evaluators = ("likelihood_bounds",)
-    assert not hasattr(autoregressive, "bounds")
-    with pytest.raises(UserError, match="which family 'autoregressive' has none of"):
+    config.data.folder = str(tmp_path)
+    config.evaluation.evaluators = ("validation", "likelihood_bounds")
+    evaluation.check(config, {})
+    params = programs.build(config).init(jax.random.key(0))["params"]
+    found = evaluation.scores(config, params)
+    assert found["bounds_likelihood"]["kind"] == "exact" and "bounds_gap" not in found
+    assert found["bounds_likelihood"]["value"] == pytest.approx(found["likelihood"]["value"])
+    low, high = found["bounds_likelihood"]["interval"]
+    assert low <= found["likelihood"]["value"] <= high  # as a fresh network finds all alike
+
+
+def test_a_family_that_bounds_nothing_is_refused():
+    config = shapes.autoregressive()
+    config.evaluation.evaluators, config.family = ("likelihood_bounds",), "tests.dirac_gan"
+    with pytest.raises(UserError, match="'tests.dirac_gan' has neither them nor a score that is"):
         evaluation.check(config, {})
