@@ -5,10 +5,11 @@ import pytest
 
 from experiments import glyph_features
 from research import config as configs
-from research import data
+from research import data, parts
 from research.data.sources import glyphs
 from research.errors import UserError
 from research.evaluation import frechet, image_features
+from research.families import classifier
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +43,11 @@ def test_the_file_is_small_and_what_was_pinned(features, tmp_path, monkeypatch):
 
 
 def test_the_experiment_that_trains_it_has_its_keys():
-    model, _ = image_features.read(image_features.PINNED)[0].model, None
+    pinned = image_features.read(image_features.PINNED)[0].model
+    model = parts.keys(classifier, pinned) | configs.to_plain(pinned)  # with keys that came later
     asked = configs.to_plain(glyph_features.get_config("glyphs").model)
     filled = {key: value for key, value in asked.items() if value is not None}
-    assert {key: configs.to_plain(model)[key] for key in filled} == filled
+    assert {key: model[key] for key in filled} == filled
 
 
 @pytest.fixture(scope="module")
