@@ -7,15 +7,17 @@ Such a source may have, beside the protocol of `research.data.sources`,
         [N, T], T from 2 to data.length + 1, given the first one of each; minus infinity where they
         cannot be
 
-which `research.evaluation.reverse_cross_entropy` reads.
+which `research.evaluation.reverse_cross_entropy` and `.excess` read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from research.data import source
+from research.data.pack import Writer
 from research.data.settings import SPLITS, Config
 from research.errors import UserError
 
@@ -30,6 +32,55 @@ def draws(data: Config, unit: str) -> Iterator[tuple[str, int, np.random.Generat
     for number, split in enumerate(SPLITS, start=1):
         key = unit if split == "train" else f"validation_{unit}"
         yield split, data[key], generator(data, number)
+
+
+def windows(data: Config) -> source.Spec:
+    """The spec of windows that are independent draws, so that they share no token."""
+    return source.text(data["length"], data["vocab_size"], stride=data["length"] + 1)
+
+
+def write_windows(writer: Writer, data: Config, sample: Callable, floor: Callable) -> None:
+    """Write the windows of each split, one after another, and the floor of the validation's.
+
+    Args:
+        sample: (data, how many, random numbers) -> windows [windows, length + 1].
+        floor: (data, windows) -> a floor.
+    """
+    for split, count, rng in draws(data, "tokens"):
+        drawn = sample(data, count // data["length"], rng)
+        writer.append(split, "tokens", drawn.ravel())
+        if split == "validation":
+            writer.facts["floor"] = floor(data, drawn)
+
+
+def write_images(writer: Writer, data: Config, sample: Callable, floor: Callable) -> None:
+    """Write the images of each split, and the floor of the validation's.
+
+    Args:
+        sample: (data, how many, random numbers) -> (images, labels).
+        floor: (data, images) -> a floor.
+    """
+    for split, count, rng in draws(data, "images"):
+        images, labels = sample(data, count, rng)
+        writer.append(split, "image", images)
+        writer.append(split, "label", labels)
+        if split == "validation":
+            writer.facts["floor"] = floor(data, images)
+
+
+def one_class(sample: Callable) -> Callable:
+    """`sample`, which draws images alone, with the label 0 of each."""
+
+    def labelled(data: Config, count: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+        return sample(data, count, rng), np.zeros(count, np.int32)
+
+    return labelled
+
+
+def choose(sums: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw a number [rows] by each row of cumulated weights [rows, numbers]."""
+    at = rng.random(len(sums)) * sums[:, -1]
+    return np.minimum((sums <= at[:, None]).sum(1), sums.shape[1] - 1)
 
 
 def opened(symbols: NDArray[np.integer]) -> NDArray[Any]:
@@ -62,6 +113,12 @@ def mean(each: NDArray[np.float64], unit: str, kind: str, source: str) -> dict[s
         "source": source,
         "standard_error": error,
     }
+
+
+def exact(value: float, each: NDArray[np.float64], unit: str, source: str) -> dict[str, Any]:
+    """An exact floor, beside the mean of bits [examples] that were drawn, and its error."""
+    drawn = mean(each, unit, "exact", source)
+    return {**drawn, "value": value, "sample_value": drawn["value"]}
 
 
 def check_range(data: Config, key: str, low: float, high: float) -> None:

@@ -39,12 +39,7 @@ def outline(data: Config) -> source.Spec:
 
 def fill(writer: Writer, data: Config) -> None:
     """Write the images of each split."""
-    for split, count, rng in truth.draws(data, "images"):
-        images = sample(data, count, rng)
-        writer.append(split, "image", images)
-        writer.append(split, "label", np.zeros(count, np.int32))
-        if split == "validation":
-            writer.facts["floor"] = floor(data, images)
+    truth.write_images(writer, data, truth.one_class(sample), floor)
 
 
 def spectrum(data: Config) -> Array:
@@ -78,10 +73,7 @@ def entropy(data: Config) -> float:
 def floor(data: Config, validation: NDArray[np.float32]) -> dict[str, Any]:
     """Return the exact entropy in bits a dimension, beside the mean of -log2 p of `validation`."""
     scale = np.log(2) * data["resolution"] ** 2
-    drawn = truth.mean(-log_probability(data, validation) / scale, "bits/dim", "exact", "")
-    return {
-        **drawn,
-        "value": entropy(data) / scale,
-        "source": "differential entropy of the field by its spectrum",
-        "sample_value": drawn["value"],
-    }
+    each = -log_probability(data, validation) / scale
+    return truth.exact(
+        entropy(data) / scale, each, "bits/dim", "differential entropy of the field by its spectrum"
+    )

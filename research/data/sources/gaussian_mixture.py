@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from research.data import source
+from research.data import source, truth
 from research.data.pack import Writer
-from research.data.settings import SPLITS, Config, check_least, check_seed
+from research.data.settings import Config, check_least, check_seed
 from research.errors import UserError
 
 Array = NDArray[np.float64]
@@ -52,11 +52,7 @@ def outline(data: Config) -> source.Spec:
 
 def fill(writer: Writer, data: Config) -> None:
     """Write the images of each split and the components that drew them."""
-    drawn = splits(data)
-    writer.facts["floor"] = floor(data, drawn["validation"][0])
-    for split, (images, labels) in drawn.items():
-        writer.append(split, "image", images)
-        writer.append(split, "label", labels)
+    truth.write_images(writer, data, sample, floor)
 
 
 def parameters(data: Config) -> Parameters:
@@ -140,28 +136,15 @@ def sample(
     return values.reshape(shape).astype(np.float32), label.astype(np.int32)
 
 
-def splits(
-    data: Config,
-) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int32]]]:
-    """Return the (images, labels) of each split."""
-    drawn = {}
-    for number, split in enumerate(SPLITS, start=1):
-        rng = np.random.default_rng(np.random.SeedSequence(data["seed"], spawn_key=(number,)))
-        count = data["images" if split == "train" else "validation_images"]
-        drawn[split] = sample(data, count, rng)
-    return drawn
-
-
 def floor(data: Config, validation: NDArray[np.float32]) -> dict[str, Any]:
     """Return the differential entropy in bits a dimension, as -log2 p averaged over the split.
 
     The density is exact; the average has the standard error given beside it.
     """
     each = -log_density(data, validation) / (np.log(2) * data["resolution"] ** 2)
-    return {
-        "value": float(each.mean()),
-        "unit": "bits/dim",
-        "kind": "exact log density, sample mean",
-        "source": f"exact log density of the mixture on {len(each)} validation images",
-        "standard_error": float(each.std(ddof=1) / len(each) ** 0.5) if len(each) > 1 else 0.0,
-    }
+    return truth.mean(
+        each,
+        "bits/dim",
+        "exact log density, sample mean",
+        f"exact log density of the mixture on {len(each)} validation images",
+    )

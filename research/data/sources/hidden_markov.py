@@ -43,16 +43,12 @@ def check(data: Config) -> None:
 
 def outline(data: Config) -> source.Spec:
     """Windows that are independent draws, so that they share no token."""
-    return source.text(data["length"], data["vocab_size"], stride=data["length"] + 1)
+    return truth.windows(data)
 
 
 def fill(writer: Writer, data: Config) -> None:
     """Write the windows of each split, one after another."""
-    for split, count, rng in truth.draws(data, "tokens"):
-        windows = sample(data, count // data["length"], rng)
-        writer.append(split, "tokens", windows.ravel())
-        if split == "validation":
-            writer.facts["floor"] = floor(data, windows)
+    truth.write_windows(writer, data, sample, floor)
 
 
 def tables(data: Config) -> tuple[Array, Array]:

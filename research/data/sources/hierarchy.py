@@ -72,7 +72,7 @@ def check(data: Config) -> None:
 
 def outline(data: Config) -> source.Spec:
     """Windows that are independent draws, so that they share no token."""
-    return source.text(data["length"], data["vocab_size"], stride=data["length"] + 1)
+    return truth.windows(data)
 
 
 def fill(writer: Writer, data: Config) -> None:

@@ -63,12 +63,7 @@ def outline(data: Config) -> source.Spec:
 
 def fill(writer: Writer, data: Config) -> None:
     """Write the lattices of each split."""
-    for split, count, rng in truth.draws(data, "images"):
-        images = sample(data, count, rng)
-        writer.append(split, "image", images)
-        writer.append(split, "label", np.zeros(count, np.int32))
-        if split == "validation":
-            writer.facts["floor"] = floor(data, images)
+    truth.write_images(writer, data, truth.one_class(sample), floor)
 
 
 def lattice(data: Config) -> Lattice:
@@ -123,19 +118,14 @@ def sample(data: Config, count: int, rng: np.random.Generator) -> NDArray[np.uin
 
 def _drawn(data: Config, count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     found, width = lattice(data), data["width"]
-    first = _choose(np.broadcast_to(np.diag(found.powers[-1]), (count, len(found.spins))), rng)
+    weights = np.broadcast_to(np.diag(found.powers[-1]), (count, len(found.spins)))
+    first = truth.choose(np.cumsum(weights, axis=1), rng)
     columns = [first]
     for left in range(width - 1, 0, -1):
         # P(next | last, first) is M[last, next] times the weight of all ways back to the first.
-        columns.append(_choose(found.powers[1][columns[-1]] * found.powers[left][first], rng))
+        weights = found.powers[1][columns[-1]] * found.powers[left][first]
+        columns.append(truth.choose(np.cumsum(weights, axis=1), rng))
     return (found.spins[np.stack(columns, axis=1)] > 0).transpose(0, 2, 1).astype(np.uint8)
-
-
-def _choose(weights: Array, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw a state [rows] by each row of weights [rows, states]."""
-    sums = np.cumsum(weights, axis=1)
-    at = rng.random(len(weights)) * sums[:, -1]
-    return np.minimum((sums <= at[:, None]).sum(1), weights.shape[1] - 1)
 
 
 def shown(data: Config, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -147,10 +137,7 @@ def shown(data: Config, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def floor(data: Config, validation: NDArray[np.uint8]) -> dict[str, Any]:
     """Return the exact entropy in bits a spin, beside the mean of -log2 p over the validation."""
     scale = np.log(2) * data["height"] * data["width"]
-    drawn = truth.mean(-log_probability(data, validation) / scale, "bits/dim", "exact", "")
-    return {
-        **drawn,
-        "value": entropy(data) / scale,
-        "source": "entropy of the lattice by its transfer matrix",
-        "sample_value": drawn["value"],
-    }
+    each = -log_probability(data, validation) / scale
+    return truth.exact(
+        entropy(data) / scale, each, "bits/dim", "entropy of the lattice by its transfer matrix"
+    )

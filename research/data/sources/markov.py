@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data import source
+from research.data import source, truth
 from research.data.pack import Writer
-from research.data.settings import SPLITS, Config, check_least, check_seed
+from research.data.settings import Config, check_least, check_seed
 from research.errors import UserError
 
 Array = NDArray[np.float64]
@@ -50,15 +50,16 @@ def check(data: Config) -> None:
 
 def outline(data: Config) -> source.Spec:
     """Windows that are independent draws, so that they share no token."""
-    return source.text(data["length"], data["vocab_size"], stride=data["length"] + 1)
+    return truth.windows(data)
 
 
 def fill(writer: Writer, data: Config) -> None:
     """Write the windows of each split, one after another."""
-    drawn = splits(data)
-    writer.facts["floor"] = floor(data, drawn["validation"])
-    for split, windows in drawn.items():
-        writer.append(split, "tokens", windows.ravel())
+
+    def drawn(data: Config, windows: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+        return sample(transition(data), windows, data["length"], rng)
+
+    truth.write_windows(writer, data, drawn, floor)
 
 
 def transition(data: Config) -> Array:
@@ -193,17 +194,6 @@ def sample(rows: Array, windows: int, length: int, rng: np.random.Generator) -> 
     return symbols[:, : length + 1]
 
 
-def splits(data: Config) -> dict[str, NDArray[np.uint8]]:
-    """Return the windows of each split, uint8 [windows, length + 1]."""
-    rows = transition(data)
-    drawn = {}
-    for number, split in enumerate(SPLITS, start=1):
-        rng = np.random.default_rng(np.random.SeedSequence(data["seed"], spawn_key=(number,)))
-        tokens = data["tokens" if split == "train" else "validation_tokens"]
-        drawn[split] = sample(rows, tokens // data["length"], data["length"], rng)
-    return drawn
-
-
 def floor(data: Config, validation: NDArray[np.uint8]) -> dict[str, Any]:
     """Return the exact floor in bits a token for windows of data.length predicted tokens.
 
@@ -212,12 +202,6 @@ def floor(data: Config, validation: NDArray[np.uint8]) -> dict[str, Any]:
     """
     rows, length = transition(data), data["length"]
     each = -log2_probability(rows, validation) / length
-    return {
-        "value": window_entropy(rows, length),
-        "unit": "bits/token",
-        "kind": "exact",
-        "source": f"mean conditional entropy of the chain over {length} tokens of a window",
-        "entropy_rate": entropy_rate(rows),
-        "sample_value": float(each.mean()),
-        "standard_error": float(each.std(ddof=1) / len(each) ** 0.5) if len(each) > 1 else 0.0,
-    }
+    said = f"mean conditional entropy of the chain over {length} tokens of a window"
+    known = truth.exact(window_entropy(rows, length), each, "bits/token", said)
+    return {**known, "entropy_rate": entropy_rate(rows)}

@@ -50,12 +50,7 @@ def outline(data: Config) -> source.Spec:
 
 def fill(writer: Writer, data: Config) -> None:
     """Write the points of each split and their modes."""
-    for split, count, rng in truth.draws(data, "images"):
-        images, label = sample(data, count, rng)
-        writer.append(split, "image", images)
-        writer.append(split, "label", label)
-        if split == "validation":
-            writer.facts["floor"] = floor(data, images)
+    truth.write_images(writer, data, sample, floor)
 
 
 def centres(data: Config) -> Array:

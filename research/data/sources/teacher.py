@@ -64,16 +64,12 @@ def check(data: Config) -> None:
 
 def outline(data: Config) -> source.Spec:
     """Windows that are independent draws, so that they share no token."""
-    return source.text(data["length"], data["vocab_size"], stride=data["length"] + 1)
+    return truth.windows(data)
 
 
 def fill(writer: Writer, data: Config) -> None:
     """Write the windows of each split, one after another."""
-    for split, count, rng in truth.draws(data, "tokens"):
-        windows = sample(data, count // data["length"], rng)
-        writer.append(split, "tokens", windows.ravel())
-        if split == "validation":
-            writer.facts["floor"] = floor(data, windows)
+    truth.write_windows(writer, data, sample, floor)
 
 
 def weights(data: Config) -> Weights:
@@ -120,9 +116,7 @@ def sample(data: Config, windows: int, rng: np.random.Generator) -> NDArray[Any]
     sums = np.cumsum(np.exp(table(data)), axis=1)
     states, symbols = np.zeros(windows, np.int64), np.empty((windows, data["length"]), np.int64)
     for place in range(data["length"]):
-        own = sums[states]
-        at = rng.random(windows) * own[:, -1]
-        symbols[:, place] = np.minimum((own <= at[:, None]).sum(1), sums.shape[1] - 1)
+        symbols[:, place] = truth.choose(sums[states], rng)
         states = _follow(data, states, symbols[:, place])
     return truth.opened(symbols)
 
@@ -155,10 +149,6 @@ def entropy(data: Config) -> float:
 def floor(data: Config, validation: NDArray[Any]) -> dict[str, Any]:
     """Return the exact entropy in bits a token, beside the mean of -log2 p of `validation`."""
     scale = np.log(2) * data["length"]
-    drawn = truth.mean(-log_probability(data, validation) / scale, "bits/token", "exact", "")
-    return {
-        **drawn,
-        "value": entropy(data) / scale,
-        "source": f"entropy of the teacher's next token over the {data['length']} of a window",
-        "sample_value": drawn["value"],
-    }
+    each = -log_probability(data, validation) / scale
+    said = f"entropy of the teacher's next token over the {data['length']} of a window"
+    return truth.exact(entropy(data) / scale, each, "bits/token", said)
