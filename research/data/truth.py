@@ -16,10 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data import source
+from research.data import source, sources
 from research.data.pack import Writer
 from research.data.settings import SPLITS, Config
 from research.errors import UserError
+
+
+def known(data: Config, where: str) -> None:
+    """Raise UserError, which begins with `where`, for a source that knows no true probability."""
+    if not hasattr(sources.load(data["name"]), "log_probability"):
+        valid = [n for n in sources.SOURCES if hasattr(sources.load(n), "log_probability")]
+        raise UserError(
+            f"{where} asks for the true probability, which config.data.name={data['name']!r} does "
+            f"not know; nearest valid: {', '.join(valid)}"
+        )
 
 
 def generator(data: Config, number: int = 0) -> np.random.Generator:

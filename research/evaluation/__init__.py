@@ -163,23 +163,22 @@ def evaluate(config: ConfigDict, params: Any, name: str = "validation") -> Score
 def _sums(config: ConfigDict, params: Any, module: ModuleType) -> tuple[Any, int]:
     """The statistics of an evaluator over all its batches, and of how many examples they are."""
     sums, examples = None, 0
-    for found, count in statistics(config, params, module):
-        examples += count
+    for found, batch in statistics(config, params, module):
+        examples += int(batch["mask"].sum())
         sums = found if sums is None else jax.tree.map(np.add, sums, found)
     return sums, examples
 
 
-def statistics(config: ConfigDict, params: Any, module: ModuleType) -> Iterator[tuple[Any, int]]:
-    """What an evaluator's `update` gives of each batch, float64, and how many examples it has."""
+def statistics(config: ConfigDict, params: Any, module: ModuleType) -> Iterator[tuple[Any, dict]]:
+    """What an evaluator's `update` gives of each batch, float64, and the batch with its mask."""
     size, program = config.evaluation.batch_size, programs.build(config)
     update = program.judge(module.update)
     own = getattr(module, "examples", None)
     source = own(config) if own else data.load(config.data, _split(module))
     for index, batch in enumerate(data.eval_batches(source, size, config.evaluation.examples)):
-        count = int(batch["mask"].sum())
         key = jax.random.fold_in(jax.random.key(0), index)
         found = update(params, processes.place(program.batch, batch, size), key)
-        yield jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found), count
+        yield jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found), batch
 
 
 def _plain(value: float | Estimate) -> dict[str, Any]:

@@ -1,39 +1,37 @@
-"""What a family scores of each validation batch, and means of it with their errors."""
+"""Bits that a likelihood costs, or a bound of them, as a family scores them batch by batch."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
-from research import data, families, processes, programs
+from research import families
+from research.errors import UserError
 from research.evaluation import intervals
 from research.evaluation.intervals import Estimate
 
-BOUNDING = ("exact", "upper bound")
+KINDS = ("exact", "upper bound")
 
 
 def kinds(config: Any) -> dict[str, dict[str, str]]:
-    """The family's scores that are bits which the likelihood costs, or a bound of them."""
+    """The family's scores that are such bits, in the unit of its main one."""
     found = families.load(config.family).score_kinds(config)
     main = next(iter(found.values()))
     return {
         name: kind
         for name, kind in found.items()
-        if kind["kind"] in BOUNDING and kind["unit"] == main["unit"] and main["unit"][:4] == "bits"
+        if kind["kind"] in KINDS and kind["unit"] == main["unit"] and main["unit"][:4] == "bits"
     }
 
 
-def scored(config: Any, params: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every batch of `evaluation.examples`, and {score: {"total", "count"}} of its examples."""
-    program, size = programs.build(config), config.evaluation.batch_size
-    score = program.judge(families.load(config.family).score)
-    held = data.load(config.data, "validation")
-    for index, batch in enumerate(data.eval_batches(held, size, config.evaluation.examples)):
-        key = jax.random.fold_in(jax.random.key(0), index)
-        found = score(params, processes.place(program.batch, batch, size), key)
-        yield batch, jax.tree.map(float, found)
+def check(config: Any, name: str) -> None:
+    """Raise UserError where evaluator `name` finds a main score that is no such bits."""
+    main, about = next(iter(families.load(config.family).score_kinds(config).items()))
+    if main not in kinds(config):
+        raise UserError(
+            f"config.evaluation.evaluators: {name!r} needs bits that are exact or an upper bound; "
+            f"config.family={config.family!r} scores {about['unit']}, {about['kind']}"
+        )
 
 
 def ratio(totals: Any, counts: Any, examples: int) -> Estimate:

@@ -9,29 +9,17 @@ the likelihood it is an upper bound of the divergence. Its 95% interval is by ba
 import math
 from typing import Any
 
-from research import families
-from research.data import sources
-from research.errors import UserError
-from research.evaluation import batch_bits
+from research import evaluation
+from research.data import sources, truth
+from research.evaluation import batch_bits, validation
 from research.evaluation.intervals import Estimate
 
 
 def check(config: Any, spec: dict[str, Any]) -> None:
     """Raise UserError for data without a truth, or a score that is no bits of a likelihood."""
     del spec
-    where = "config.evaluation.evaluators: 'excess'"
-    if not hasattr(sources.load(config.data.name), "log_probability"):
-        known = [n for n in sources.SOURCES if hasattr(sources.load(n), "log_probability")]
-        raise UserError(
-            f"{where} asks for the true probability of examples, which config.data.name="
-            f"{config.data.name!r} does not know; nearest valid: {', '.join(known)}"
-        )
-    if not batch_bits.kinds(config):
-        name, kind = next(iter(families.load(config.family).score_kinds(config).items()))
-        raise UserError(
-            f"{where} needs bits that are exact or an upper bound; config.family="
-            f"{config.family!r} scores {name}, {kind['unit']}, {kind['kind']}"
-        )
+    truth.known(config.data, "config.evaluation.evaluators: 'excess'")
+    batch_bits.check(config, "excess")
 
 
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:
@@ -43,12 +31,12 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 
 def measure(config: Any, params: Any) -> dict[str, Estimate]:
     """The mean over the validation examples of a run, with the interval of batches."""
-    truth, name = sources.load(config.data.name), next(iter(batch_bits.kinds(config)))
+    source, name = sources.load(config.data.name), next(iter(batch_bits.kinds(config)))
     totals, counts, examples = [], [], 0
-    for batch, found in batch_bits.scored(config, params):
+    for found, batch in evaluation.statistics(config, params, validation):
         real = batch["mask"] > 0
         given = batch["image" if "image" in batch else "tokens"][real]
-        nats = truth.log_probability(config.data, given).sum()
+        nats = source.log_probability(config.data, given).sum()
         totals.append(found[name]["total"] + float(nats) / math.log(2))
         counts.append(found[name]["count"])
         examples += int(real.sum())

@@ -82,12 +82,17 @@ def check(config: Any, spec: dict[str, Any], name: str) -> Features:
 
 def check_drawn(config: Any, name: str) -> None:
     """Raise UserError where evaluator `name` cannot have images that are drawn by the recipe."""
+    check_samples(config, name)
+    check_choice("evaluation.image_recipe", config.evaluation.image_recipe, RECIPES)
+    _pinned(config)
+
+
+def check_samples(config: Any, name: str) -> None:
+    """Raise UserError where evaluator `name` asks for samples of a family that draws none."""
     if not hasattr(families.load(config.family), "sample"):
         raise UserError(
             f"config.evaluation.evaluators: {name!r}: family {config.family!r} draws no samples"
         )
-    check_choice("evaluation.image_recipe", config.evaluation.image_recipe, RECIPES)
-    _pinned(config)
 
 
 def _pinned(config: Any) -> tuple[Recipe, ConfigDict]:

@@ -17,10 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import data, families, processes, programs
+from research import data, evaluation, families, processes, programs
 from research.errors import UserError
-from research.evaluation import batch_bits
-from research.evaluation.intervals import Estimate, Z
+from research.evaluation import batch_bits, intervals, validation
+from research.evaluation.intervals import Estimate
 
 KINDS = ("exact", "upper bound", "lower bound", "estimate")
 GAP = "bounds_gap"
@@ -87,7 +87,7 @@ def measure(config: Any, params: Any) -> dict[str, Estimate]:
 def _scores(config: Any, params: Any) -> dict[str, Estimate]:
     """The scores of a family that are bounds, with the intervals of batches."""
     found, examples = [], 0
-    for batch, scores in batch_bits.scored(config, params):
+    for scores, batch in evaluation.statistics(config, params, validation):
         found.append(scores)
         examples += int(batch["mask"].sum())
     values = {}
@@ -126,8 +126,7 @@ def _parts(config: Any) -> int:
 def _mean(each: np.ndarray, error: float = 0.0) -> Estimate:
     middle = float(each.mean())
     spread = each.var(ddof=1) / len(each) if len(each) > 1 else 0.0
-    half = Z * float(spread + error**2) ** 0.5
-    return Estimate(middle, (middle - half, middle + half), len(each))
+    return intervals.around(middle, float(spread + error**2) ** 0.5, len(each))
 
 
 def _gap(bits: dict[str, np.ndarray], above: list[str], below: list[str], error: float) -> Estimate:

@@ -17,8 +17,7 @@ import numpy as np
 
 from research import data, families, latents, processes, programs
 from research.errors import UserError
-
-KINDS = ("exact", "upper bound")
+from research.evaluation import batch_bits
 
 
 def check(config: Any, spec: dict[str, Any]) -> None:
@@ -29,21 +28,11 @@ def check(config: Any, spec: dict[str, Any]) -> None:
             f"config.evaluation.evaluators: 'pixel_bound' reads latents; config.data.name="
             f"{config.data.name!r} gives none, latent_images and latent_codes do"
         )
-    _, kind = _main(config)
-    if kind["kind"] not in KINDS or not kind["unit"].startswith("bits"):
-        raise UserError(
-            f"config.evaluation.evaluators: 'pixel_bound' needs bits that are exact or an upper "
-            f"bound; config.family={config.family!r} scores {kind['unit']}, {kind['kind']}"
-        )
+    batch_bits.check(config, "pixel_bound")
 
 
 def _source(config: Any) -> ModuleType:
     return data.sources.load(config.data.name)
-
-
-def _main(config: Any) -> tuple[str, dict[str, str]]:
-    """The family's main score: its name, and what it is."""
-    return next(iter(families.load(config.family).score_kinds(config).items()))
 
 
 def score_kinds(config: Any) -> dict[str, dict[str, str]]:
@@ -54,7 +43,8 @@ def score_kinds(config: Any) -> dict[str, dict[str, str]]:
 
 def measure(config: Any, params: Any) -> dict[str, float]:
     """The bound on `evaluation.examples` validation images."""
-    program, size, (name, _) = programs.build(config), config.evaluation.batch_size, _main(config)
+    program, size = programs.build(config), config.evaluation.batch_size
+    name = next(iter(batch_bits.kinds(config)))
     score = program.judge(families.load(config.family).score)
     encode = functools.partial(latents.run, "latent_nats", config.data.run, config.data.sha256)
     bits = dims = 0.0

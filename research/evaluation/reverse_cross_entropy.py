@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research import data, families
-from research.data import sources
+from research.data import sources, truth
 from research.errors import UserError
 from research.evaluation import image_samples, intervals
 from research.evaluation.intervals import Estimate
@@ -27,17 +27,12 @@ SAMPLES = 256  # texts of config.data.length tokens; images are drawn by the rec
 
 def check(config: Any, spec: dict[str, Any]) -> None:
     where = f"config.evaluation.evaluators: {NAME!r}"
-    if not hasattr(sources.load(config.data.name), "log_probability"):
-        known = [n for n in sources.SOURCES if hasattr(sources.load(n), "log_probability")]
-        raise UserError(
-            f"{where} asks for the true probability of samples, which config.data.name="
-            f"{config.data.name!r} does not know; nearest valid: {', '.join(known)}"
-        )
+    truth.known(config.data, where)
     if "shape" in spec:
         image_samples.check_drawn(config, NAME)
-    elif not hasattr(families.load(config.family), "sample"):
-        raise UserError(f"{where}: family {config.family!r} draws no samples")
-    elif config.data.length < 2:
+        return
+    image_samples.check_samples(config, NAME)
+    if config.data.length < 2:
         raise UserError(f"{where}: data.length is {config.data.length}; it must be at least 2")
 
 
