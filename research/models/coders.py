@@ -11,23 +11,7 @@ A coder is a part (`research.parts`) with
 An autoencoder has both of them; others a decoder as a generator, or an encoder as what judges.
 """
 
-from typing import Any
-
-import flax.linen as nn
-import jax
-
-from research.models.common import parameter
-
 CODERS = {
     "conv_autoencoder": "research.models.conv_autoencoder",
     "mlp_coder": "research.models.mlp_coder",
 }
-
-
-def class_vector(
-    module: nn.Module, model: Any, label_B: jax.Array, width: int, dtype: Any
-) -> jax.Array:
-    """The row of each image's class in a table of `module`, [B, width]."""
-    axes, normal = ("class", "embed"), nn.initializers.normal(0.02)
-    table = parameter(module, "label", normal, axes, (model.num_classes, width))
-    return table[label_B].astype(dtype)

@@ -122,6 +122,14 @@ def look_up(table: jax.Array, rows_BxL: jax.Array, dtype: Any) -> jax.Array:
     return constrain(x_BxLxD, "batch", "residual", None)
 
 
+def class_vector(
+    module: nn.Module, label_B: jax.Array, rows: int, width: int, dtype: Any
+) -> jax.Array:
+    """The row of each example's class in a table of `module`, [B, width]."""
+    axes, normal = ("class", "embed"), nn.initializers.normal(0.02)
+    return parameter(module, "label", normal, axes, (rows, width))[label_B].astype(dtype)
+
+
 def residual_scale(model: Any) -> float:
     """Of the maps that write into the residual stream, as they start; see `zero_outputs`."""
     return 0.0 if model.zero_outputs else (2 * model.depth) ** -0.5  # shrinks with depth (GPT-2)

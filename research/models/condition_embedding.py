@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from research.models.common import Dense, parameter
+from research.models.common import Dense, class_vector
 from research.models.conditions import Conditions
 from research.models.sinusoidal_positions import sinusoids
 
@@ -38,9 +38,8 @@ def label_vector(module: nn.Module, model: Any, given: Conditions, dtype: Any) -
     """
     if not model.num_classes:
         return None
-    rows, normal = model.num_classes + (model.class_dropout > 0), nn.initializers.normal(0.02)
-    table = parameter(module, "label", normal, ("class", "embed"), (rows, model.width))
-    return table[given.label_B].astype(dtype)
+    rows = model.num_classes + (model.class_dropout > 0)
+    return class_vector(module, given.label_B, rows, model.width, dtype)
 
 
 def vectors(module: nn.Module, model: Any, given: Conditions, dtype: Any) -> list[jax.Array]:

@@ -15,8 +15,7 @@ from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.mesh import constrain
-from research.models.coders import class_vector
-from research.models.common import Conv, Norm
+from research.models.common import Conv, Norm, class_vector
 
 
 def default_model() -> dict[str, Any]:
@@ -116,7 +115,8 @@ def _first(module: Any, x: jax.Array, label_B: jax.Array | None, width: int) -> 
     x = _conv(module, "first", width, 3, ("input", "embed"))(x)
     if label_B is None:
         return x
-    return x + class_vector(module, module.model, label_B, width, module.dtype)[:, None, None]
+    told_BxD = class_vector(module, label_B, module.model.num_classes, width, module.dtype)
+    return x + told_BxD[:, None, None]
 
 
 def _last(module: Any, x: jax.Array, features: int) -> jax.Array:

@@ -11,8 +11,7 @@ from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.mesh import constrain
-from research.models.coders import class_vector
-from research.models.common import ACTIVATIONS, GATED, Dense
+from research.models.common import ACTIVATIONS, GATED, Dense, class_vector
 from research.parts import check_choice
 
 PLAIN = tuple(name for name in ACTIVATIONS if name not in GATED)
@@ -73,7 +72,7 @@ class Perceptron(nn.Module):
             name = f"hidden_{layer}"
             x_BxD = Dense((width,), axes, True, 2**0.5, self.dtype, name=name)(x_BxD)
             if layer == 0 and label_B is not None:
-                x_BxD += class_vector(self, model, label_B, width, self.dtype)
+                x_BxD += class_vector(self, label_B, model.num_classes, width, self.dtype)
             x_BxD = constrain(ACTIVATIONS[model.activation](x_BxD), "batch", None)
         out = Dense(
             (math.prod(self.shape),), ("embed", "output"), True, dtype=self.dtype, name="last"
