@@ -23,7 +23,7 @@ import jax
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research import families, programs, trained
+from research import families, levels, programs, trained
 from research.errors import UserError
 from research.run import record, storage
 
@@ -174,14 +174,12 @@ def check(config: ConfigDict, spec: dict[str, Any]) -> None:
             f"config.init_from.reference={config.init_from.reference!r} must be {folder!r}, whose "
             "latents config.model.autoencoder says are learned"
         )
-    keys = ("image_shape", "shape"), ("discrete", "discrete"), ("levels", "levels")
-    for key, in_data in keys[: 2 + bool(spec.get("discrete"))]:
-        of_data = spec.get(in_data)
-        if found.model[key] != of_data:
-            raise UserError(
-                f"config.model.autoencoder={folder!r} reads images of {key}={found.model[key]}, "
-                f"and config.data.name={config.data.name!r} has {of_data}"
-            )
+    if wrong := levels.differing(found.model, spec):
+        key, of_data = wrong
+        raise UserError(
+            f"config.model.autoencoder={folder!r} reads images of {key}={found.model[key]}, and "
+            f"config.data.name={config.data.name!r} has {of_data}"
+        )
 
 
 def pins(model: Any) -> dict[str, Any]:

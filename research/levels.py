@@ -37,9 +37,15 @@ def check(config: Any, spec: dict[str, Any]) -> None:
             f"config.data.name={name!r} gives tokens; family {config.family!r} reads images, such "
             "as glyphs or gaussian_mixture"
         )
-    keys = ("image_shape", "shape"), ("discrete", "discrete"), ("levels", "levels")
-    for key, of_data in keys[: 2 + spec["discrete"]]:
-        if config.model[key] != spec[of_data]:
-            raise UserError(
-                f"config.model.{key}={config.model[key]} must be {spec[of_data]} for {name}"
-            )
+    if wrong := differing(config.model, spec):
+        key, of_data = wrong
+        raise UserError(f"config.model.{key}={config.model[key]} must be {of_data} for {name}")
+
+
+def differing(model: Any, spec: dict[str, Any]) -> tuple[str, Any] | None:
+    """The first key of `model` that says otherwise than a `spec`, and what the data have there."""
+    keys = {"image_shape": "shape", "discrete": "discrete", "levels": "levels"}
+    if not spec.get("discrete"):
+        del keys["levels"]  # floats have none
+    wrong = (key for key, of_data in keys.items() if model[key] != spec.get(of_data))
+    return next(((key, spec.get(keys[key])) for key in wrong), None)

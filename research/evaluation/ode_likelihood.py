@@ -9,7 +9,8 @@ Of floats it is the density at the image, in bits a dimension: an estimate, as s
 the divergence is seen by random probes (Hutchinson 1990; `ode_probes` 0 is exact). The density of
 levels with uniform noise of one level added bounds what their levels cost, by Jensen's
 inequality (Theis 2016, section 3.1): an upper bound, of which each image has one draw. In it is
-log2(127.5), as levels lie 2 / 255 apart. Unlike the variational bound it depends on the flow alone.
+the logarithm of how far apart levels lie, log2(127.5) of 256. Unlike the variational bound it
+depends on the flow alone.
 """
 
 import functools

@@ -285,8 +285,8 @@ def _flags(trial: Trial) -> list[str]:
     """Return what a reader should know about a run before trusting its point."""
     flags = []
     if trial["status"] != "finished":
-        reasons = [each["reason"] for each in trial.get("failures", {}).values()]
-        flags += reasons if trial["status"] == files.FAILED else [trial["status"]]
+        failed = trial.get("failures", {}) if trial["status"] == files.FAILED else {}
+        flags += [each["reason"] for each in failed.values()] or [trial["status"]]
     elif not math.isfinite(files.loss(trial)):
         flags.append("no score")
     if trial["data"]["epochs"] > 1:
