@@ -85,11 +85,14 @@ FAILED = {
 def test_a_failed_run_is_in_no_fit_and_its_reason_is_said(tmp_path):
     rows = [result(1e6 * k, 1e8, 3.0 / k, 1e15) for k in (1, 2, 3)]
     rows.append(result(4e6, 1e8, 0.1, 1e15, status=files.FAILED, failures=FAILED))
+    rows.append(result(5e6, 1e8, None, 1e15, status=files.STOPPED))
     table = read_runs(write_study(tmp_path / "study", rows))["text"]
     assert len(table) == 3 and 0.1 not in set(table.frame["L"])
-    (note,) = table.notes
-    assert note.startswith("1 of 4 trials failed (asleep), left out: text-4000000")
-    assert note in str(table_checks.flagged_rows(table)[0])
+    note, stopped = table.notes
+    assert note.startswith("1 of 5 trials failed (asleep), left out: text-4000000")
+    assert stopped.startswith("1 of 5 trials stopped early, left out: text-5000000")
+    (finding,) = table_checks.flagged_rows(table)  # that a rival was better is no doubt
+    assert note in str(finding)
 
 
 def test_a_failed_run_is_crossed_out_in_the_figure(tmp_path):

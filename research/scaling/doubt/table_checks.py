@@ -227,7 +227,8 @@ def resampling(table: Table) -> list[Finding]:
 
 def flagged_rows(table: Table) -> list[Finding]:
     """18: diverged and failed rows left out, and rows that saw their data more than once."""
-    found = [Finding(18, "diverged", note, {}) for note in table.notes if "left out:" in note]
+    said = [note for note in table.notes if "diverged" in note or "failed" in note]
+    found = [Finding(18, "diverged", note, {}) for note in said]
     if "status" in table.frame:
         status = table.frame["status"]
         if bad := int((~status.isin(FINISHED) & status.notna()).sum()):
