@@ -14,7 +14,7 @@ def every_level(location, log_scale, levels=256):
     """-log p of each of the levels."""
     given = (jnp.full(levels, each, jnp.float32) for each in (location, log_scale))
     every = jnp.arange(levels, dtype=jnp.uint8)
-    return np.asarray(pixel_likelihood.nats(every, *given, levels), np.float64)
+    return np.asarray(pixel_likelihood.nats(every, *given, levels=levels), np.float64)
 
 
 @pytest.mark.parametrize("location", [-3.0, -1.0, -0.13, 0.0, 0.77, 1.0, 2.5])
@@ -47,7 +47,7 @@ def test_floats_have_a_gaussian_density():
 @pytest.mark.parametrize("location", [-50.0, 50.0])
 def test_gradients_are_finite_however_wrong_it_is(level, location):
     def nats(given):
-        return pixel_likelihood.nats(jnp.array([level], jnp.uint8), *given, 256).sum()
+        return pixel_likelihood.nats(jnp.array([level], jnp.uint8), *given, levels=256).sum()
 
     value, slopes = jax.value_and_grad(nats)((jnp.array([location]), jnp.array([-20.0])))
     assert np.isfinite(value) and np.isfinite(slopes).all()
