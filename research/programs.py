@@ -37,7 +37,8 @@ class Programs(NamedTuple):
     at once, stack(*states) -> their states along a first axis, and together(states, batches, keys,
     indices, learning_rates) -> (states, metrics of each), of tuples that have an entry a run.
     State is {"params", "opt_state"} and, when averaged, "ema", or "averages" of several lengths;
-    "reference" where parameters lie frozen beside the trained ones.
+    "memory" where a family's step hands on more, "reference" where parameters lie frozen beside
+    the trained ones.
     """
 
     init: Callable
@@ -126,6 +127,8 @@ def fresh(config: ConfigDict, family: Any, params: Any) -> dict[str, Any]:
         state["ema"] = jax.tree.map(jnp.copy, optim.trained(config, params))
     if widths := config.train.ema_widths:
         state["averages"] = power_average.begun(widths, optim.trained(config, params))
+    if hasattr(family, "memory"):
+        state["memory"] = family.memory(config, params)
     kept = family.reference(config, params) if hasattr(family, "reference") else None
     if kept is not None:
         state["reference"] = jax.tree.map(jnp.copy, kept)

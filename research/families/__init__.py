@@ -18,6 +18,8 @@ where params is any pytree of dicts, lists and tuples; and, where it needs them,
     default_train() -> keys of config.train, such as the optimizer, that it wants otherwise
     init_optimizer(config, params), update(config, state, batch, key, step, learning_rate)
         when its step is not one gradient of `loss`: two players, inner sampling chains
+    memory(config, params) -> arrays that its `update` hands from step to step as
+        state["memory"], beside parameters and optimizer: chains, or how likely an augmentation is
     reference(config, params) -> parameters that lie frozen beside the trained ones, made from
         those that training begins with or filled by config.init_from.reference, or None; `loss`
         then takes them as `reference`
