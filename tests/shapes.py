@@ -59,11 +59,22 @@ def autoencoder(**model) -> ConfigDict:
     return _trained(config)
 
 
+def flow(**model) -> ConfigDict:
+    """Layers whose networks are 8 wide, on a Gaussian mixture of 8x8 floats."""
+    config = defaults.config("flow", "gaussian_mixture", optimizer="adamw", **_parts(model))
+    config.recipe = "fixed"
+    config.data.update(resolution=8, images=200, validation_images=64)
+    shape = dict(depth=1, width=8, num_heads=2, flow_layers=4, image_shape=(8, 8, 1))
+    shape |= dict(discrete=False)
+    config.model.update({key: shape[key] for key in shape if key in config.model} | model)
+    return _trained(config)
+
+
 def _parts(model: dict) -> dict[str, str]:
     named = (
         "network", "objective", "mixer", "channel", "attention", "positions", "router", "pattern",
         "corruption",
-        "bottleneck",
+        "bottleneck", "flow", "dequantisation",
     )  # fmt: skip
     return {key: model[key] for key in named if key in model}
 

@@ -18,6 +18,7 @@ A network is made of named parts. `config.model` names them, one table for each 
 what ships, and a dotted path names anybody's own module (`research.parts` says what a part is):
 
     network    NETWORKS in the family's module
+    network    CONDITIONERS in conditioners.py: what a layer of a flow is said by
     bottleneck BOTTLENECKS in research/families/autoencoder: what a latent is
     mixer      MIXERS in transformer.py: what carries information between positions
     attention  KINDS in attention.py: who attends to whom; how it is computed is hardware's

@@ -62,6 +62,7 @@ class Perceptron(nn.Module):
     model: FrozenConfigDict
     dtype: Any
     shape: tuple[int, ...]
+    last_scale: float = 1.0  # of the last map, as it starts
 
     @nn.compact
     def __call__(self, x: jax.Array, label_B: jax.Array | None = None) -> jax.Array:
@@ -74,7 +75,6 @@ class Perceptron(nn.Module):
             if layer == 0 and label_B is not None:
                 x_BxD += class_vector(self, label_B, model.num_classes, width, self.dtype)
             x_BxD = constrain(ACTIVATIONS[model.activation](x_BxD), "batch", None)
-        out = Dense(
-            (math.prod(self.shape),), ("embed", "output"), True, dtype=self.dtype, name="last"
-        )
+        features, axes = (math.prod(self.shape),), ("embed", "output")
+        out = Dense(features, axes, True, self.last_scale, self.dtype, name="last")
         return out(x_BxD).astype(jnp.float32).reshape(len(x), *self.shape)
