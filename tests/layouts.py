@@ -67,6 +67,12 @@ def autoencoder(**hardware) -> ConfigDict:
     return _small(shapes.autoencoder(bottleneck="vq", codebook_update="gradient"), hardware)
 
 
+def flow(**hardware) -> ConfigDict:
+    """Half of an image says by a Transformer what the other half becomes."""
+    model: dict[str, Any] = dict(network="patch_conditioner", squeeze=1, masks=("checkerboard",))
+    return _small(shapes.flow(**model, flow_layers=4, width=16, num_heads=4), hardware)
+
+
 def _small(config: ConfigDict, hardware: dict) -> ConfigDict:
     config.hardware.unroll = 1
     config.hardware.mesh.data = 1

@@ -15,6 +15,7 @@ from tests.layouts import (
     dense,
     diffusion,
     dropless,
+    flow,
     long,
     loss_and_gradient,
     mixture,
@@ -111,6 +112,12 @@ CONVOLUTIONS = [
 def test_an_autoencoder_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(autoencoder, jax.devices(), str(data_folder), **layout)
     assert_same(many, single(autoencoder))
+
+
+@pytest.mark.parametrize("layout", CONVOLUTIONS, ids=named)
+def test_a_flow_on_a_mesh(single, data_folder, layout):
+    many = loss_and_gradient(flow, jax.devices(), str(data_folder), **layout)
+    assert_same(many, single(flow))
 
 
 @pytest.mark.parametrize("axis", mesh.AXES)

@@ -1,5 +1,7 @@
 """The loop: golden steps, every mesh equals one device, a branch of state onto another mesh."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ FAMILIES = {
     "autoregressive": shapes.autoregressive,
     "diffusion": shapes.diffusion,
     "discrete_diffusion": shapes.discrete_diffusion,
+    "flow": functools.partial(shapes.flow, flow="transformer_flow", flow_layers=2),
 }
 
 
@@ -48,6 +51,7 @@ GOLDEN = {
         [2.7739322, 1.1994687],
         [2.7269824, 0.9145746],
     ],
+    "flow": [[1.7321521, 1.1915879], [2.1773183, 1.8557428], [1.8854113, 1.100657]],
 }
 
 

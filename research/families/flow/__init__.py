@@ -31,7 +31,8 @@ from research.parts import part
 # A flow is a part (`research.parts`) with init(model, hardware, key), axes(model, hardware),
 # forward(model, hardware, params, x, label, key) -> (z, log|det dz/dx| [B]), both of one shape,
 # inverse(model, hardware, params, z, label) -> x, and positions(model) and calls(model), what its
-# networks process of one image and how often one that is drawn calls them. KIND is "estimate" where
+# networks process of one image and how often one that is drawn calls them. Where not every image
+# will do, check_image(model) raises UserError. KIND is "estimate" where
 # the log-determinant is. Parameters that begin with what the first batch says have begun(model,
 # hardware, params, x, label, first) -> (z, log-determinant, found), and moved(before, now, found,
 # step) -> those after a step.
@@ -85,6 +86,8 @@ def check(config: ConfigDict, spec: dict[str, Any]) -> None:
     """Raise UserError for what the data's `spec` does not fit."""
     model = config.model
     levels.check(config, spec)
+    if hasattr(_part(config, "flow"), "check_image"):
+        _part(config, "flow").check_image(model)
     if model.num_classes not in (0, spec["num_classes"]):
         raise UserError(
             f"config.model.num_classes={model.num_classes} must be 0 or {spec['num_classes']}, "

@@ -42,7 +42,11 @@ def check(config: ConfigDict) -> None:
             f"config.model.exact_dims={config.model.exact_dims} must be at least 0, which "
             "estimates every trace"
         )
-    coupling.check_network(sys.modules[__name__], config.model, _grid(config.model))
+
+
+def check_image(model: Any) -> None:
+    """Raise UserError for images that the layers cannot cut up."""
+    coupling.check_network(sys.modules[__name__], model, _grid(model))
 
 
 def _grid(model: Any) -> tuple[int, int, int]:

@@ -43,6 +43,10 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"config.model.masks={model.masks} must be some of {', '.join(MASKS)}")
     for each in model.masks:
         check_choice("model.masks", each, MASKS)
+
+
+def check_image(model: Any) -> None:
+    """Raise UserError for images that the layers cannot cut up."""
     layered.check_side(model, "squeeze", model.squeeze)
     height, across, channels = grid = _grid(model)
     if "channel" in model.masks and channels % 2:

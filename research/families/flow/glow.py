@@ -41,6 +41,10 @@ def check(config: ConfigDict) -> None:
     elementwise.check(model)
     for key in ("flow_layers", "scales"):
         layered.check_count(model, key)
+
+
+def check_image(model: Any) -> None:
+    """Raise UserError for images that the layers cannot cut up."""
     layered.check_side(model, "scales", 2**model.scales)
     for grid in _grids(model):
         coupling.check_network(sys.modules[__name__], model, _half(grid))

@@ -32,9 +32,13 @@ def default_model() -> dict[str, Any]:
 def check(config: ConfigDict) -> None:
     """Raise UserError for layers or patches that cannot be."""
     patch_conditioner.check(config)
-    patch_conditioner.check_grid(config.model, config.model.image_shape)
     elementwise.check(config.model)
     layered.check_count(config.model, "flow_layers")
+
+
+def check_image(model: Any) -> None:
+    """Raise UserError for images that the layers cannot cut up."""
+    patch_conditioner.check_grid(model, model.image_shape)
 
 
 def positions(model: Any) -> int:
