@@ -9,7 +9,7 @@ import pytest
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
-from research import cost, defaults, failures, families, levels, programs
+from research import cost, data, defaults, failures, families, levels, programs
 from research.errors import UserError
 from research.evaluation import likelihood_bounds
 from research.families import flow
@@ -156,6 +156,24 @@ def test_a_step_begins_actnorm_with_its_batch():
     assert np.exp(-own["log_scale"]) == pytest.approx(2 * np.ones((1, 4)), rel=0.4)
     again, _ = step(after, {"image": images()}, KEY, 1, 0.0)
     jax.tree.map(np.testing.assert_array_equal, again["params"], after["params"])
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_as_it_was(data_folder):
+    """Bit for bit: the start of actnorm is in the parameters, and is not found again."""
+    whole = shapes.flow(flow="glow", flow_layers=1)
+    whole.data.folder = str(data_folder)
+    program, key = programs.build(whole), jax.random.key(0)
+    batches = data.batches(data.load(whole.data, "train"), 8, 0)
+    given = [jax.device_put(next(batches), program.batch) for _ in range(3)]
+    state, kept = program.init(key), []
+    for index, batch in enumerate(given):
+        state, _ = program.step(state, batch, key, np.int32(index), np.float32(0.01))
+        kept.append(jax.tree.map(np.asarray, state))
+    again = jax.device_put(kept[0], jax.tree.map(lambda x: x.sharding, program.state))
+    for index in (1, 2):
+        again, _ = program.step(again, given[index], key, np.int32(index), np.float32(0.01))
+    jax.tree.map(np.testing.assert_array_equal, again, kept[2])
 
 
 @pytest.mark.parametrize("kind, num_classes", [("coupling", 4), ("autoregressive_flow", 0)])

@@ -34,8 +34,8 @@ from research.parts import part
 # networks process of one image and how often one that is drawn calls them. Where not every image
 # will do, check_image(model) raises UserError. KIND is "estimate" where
 # the log-determinant is. Parameters that begin with what the first batch says have begun(model,
-# hardware, params, x, label, first) -> (z, log-determinant, found), and moved(before, now, found,
-# step) -> those after a step.
+# hardware, params, x, label, first) -> (z, log-determinant, found), and moved(now, found, step) ->
+# those after a step.
 FLOWS = {
     "coupling": "research.families.flow.coupling",
     "glow": "research.families.flow.glow",
@@ -213,17 +213,16 @@ def _begun_loss(
 def update(
     config: ConfigDict, state: dict, batch: dict, key: Array, step: Array, rate: Array
 ) -> tuple[dict, dict]:
-    """One gradient step; the first moves some parameters from where its batch puts them.
+    """One gradient step; the first leaves some parameters where its batch puts them.
 
     So no pass over the batch is made for that, and a run that is resumed needs nothing beside step.
     """
     flow = _part(config, "flow")
     if not hasattr(flow, "begun"):
         return optim.update(loss, config, state, batch, key, step, rate)
-    before = state["params"]["flow"]
     state, metrics = optim.update(_begun_loss, config, state, batch, key, step, rate)
     params = state["params"]
-    params = params | {"flow": flow.moved(before, params["flow"], metrics.pop("found"), step)}
+    params = params | {"flow": flow.moved(params["flow"], metrics.pop("found"), step)}
     return {**state, "params": params}, metrics
 
 

@@ -197,12 +197,13 @@ def begun(
     return jnp.concatenate(left, axis=-1).reshape(shape), log_det, said
 
 
-def moved(before: Any, now: Any, found: Any, step: Array) -> Any:
-    """Parameters after a step, of which the first moved actnorm from where its batch put it."""
-    first = step == 0
+def moved(now: Any, found: Any, step: Array) -> Any:
+    """Parameters after a step, of which the first leaves actnorm where its batch put it.
+
+    Its gradient is zero there but for rounding, which Adam would make whole steps of.
+    """
     return {
-        name: now[name]
-        | {key: now[name][key] + jnp.where(first, each[key] - before[name][key], 0) for key in each}
+        name: now[name] | {key: jnp.where(step == 0, each[key], now[name][key]) for key in each}
         for name, each in found.items()
     }
 
