@@ -66,7 +66,7 @@ class ConvConditioner(nn.Module):
 
         def conv(name, features, axes, x, scale=1.0):
             window = (model.window, model.window)
-            how = dict(bias=True, scale=scale, dtype=self.dtype, name=name)
+            how: dict[str, Any] = dict(bias=True, scale=scale, dtype=self.dtype, name=name)
             return Conv(features, window, axes, **how)(x)
 
         x = conv("first", width, ("input", "embed"), x_BxHxWxC)

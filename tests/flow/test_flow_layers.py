@@ -53,7 +53,7 @@ def built(name: str, shape=SHAPE, dtype="float64") -> tuple[FrozenConfigDict, An
     return config, jax.tree.map(lambda x: jnp.asarray(x, dtype), moved)
 
 
-def given(shape=SHAPE, rows=3) -> np.ndarray:
+def given(shape=SHAPE, rows=3) -> Any:
     return np.random.default_rng(4).normal(0, 1.5, (rows, *shape))
 
 
@@ -62,7 +62,7 @@ def label(config, rows=3) -> Any:
 
 
 @functools.cache
-def mapped(name: str) -> tuple[np.ndarray, ...]:
+def mapped(name: str) -> tuple[Any, ...]:
     """z, log-determinant, what maps back, and the Jacobian of each example, of one program."""
     config, params = built(name)
 
@@ -199,15 +199,16 @@ SPLINE = FrozenConfigDict(dict(transform="spline", bins=5, bound=3.0))
 
 
 def test_a_spline_is_monotone_and_the_identity_outside():
-    raw = np.random.default_rng(0).normal(0, 2, elementwise.numbers(SPLINE))
-    x = np.linspace(-5, 5, 4001)
+    raw: Any = np.random.default_rng(0).normal(0, 2, elementwise.numbers(SPLINE))
+    x: Any = np.linspace(-5, 5, 4001)
     raw = np.broadcast_to(raw, (len(x), len(raw)))
-    y, log_slope = map(np.asarray, elementwise.forward(SPLINE, raw, x))
+    found: Any = elementwise.forward(SPLINE, raw, x)
+    y, log_slope = map(np.asarray, found)
     assert (np.diff(y) > 0).all() and np.abs(y - x).max() > 0.1
     outside = np.abs(x) >= 3
     np.testing.assert_array_equal(y[outside], x[outside])
     assert (log_slope[outside] == 0).all()
-    np.testing.assert_allclose(elementwise.inverse(SPLINE, raw, y), x, atol=1e-10)
+    np.testing.assert_allclose(elementwise.inverse(SPLINE, raw, found[0]), x, atol=1e-10)
     slope = jax.vmap(jax.grad(lambda x, r: elementwise.forward(SPLINE, r, x)[0]))(x, raw)
     np.testing.assert_allclose(np.exp(log_slope), slope, rtol=1e-9)
     none, flat = elementwise.forward(SPLINE, 0 * raw, x)
@@ -239,7 +240,7 @@ def test_a_path_against_another_solver():
 def test_signs_estimate_the_trace():
     """Without bias, over many vectors of signs; exact for a diagonal Jacobian."""
     matrix = np.random.default_rng(3).normal(size=(5, 5))
-    x = np.ones((4000, 5))
+    x: Any = np.ones((4000, 5))
     signs = jax.random.rademacher(KEY, x.shape, x.dtype)
     _, estimate = continuous.divergence(lambda x: x @ matrix, x, signs)
     _, exact = continuous.divergence(lambda x: x @ matrix, x, None)

@@ -107,13 +107,13 @@ def rotations(model: Any, scale: int) -> Rotation:
     return Rotation(*(np.stack(each).astype(np.float32) for each in zip(*found, strict=True)))
 
 
-def matrix(own: dict[str, Array], fixed: Rotation) -> Array:
+def matrix(own: dict[str, Any], fixed: Rotation) -> Array:
     """The matrix of each step, [..., C, C], of which `log_diagonal` sums to the log-determinant."""
     eye = np.eye(own["lower"].shape[-1], dtype=np.float32)
     lower = jnp.tril(own["lower"], -1) + eye
     upper = jnp.triu(own["upper"], 1)
     upper += eye * (fixed.signs * jnp.exp(own["log_diagonal"]))[..., None, :]
-    return fixed.permutation @ lower @ upper
+    return jnp.asarray(fixed.permutation) @ lower @ upper
 
 
 def init(model: Any, hardware: Any, key: Array) -> common.Params:
