@@ -9,8 +9,7 @@ import jax
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
-from research.models.coders import class_vector
-from research.models.common import Dense, Norm, parameter
+from research.models.common import Dense, Norm, class_vector, parameter
 from research.models.conditioners import precise
 from research.models.transformer import Stack
 
@@ -33,7 +32,7 @@ class CausalPatches(nn.Module):
         shape, normal = (length, width), nn.initializers.normal(0.02)
         x_BxLxD += parameter(self, "places", normal, ("position", "embed"), shape).astype(dtype)
         if label_B is not None:
-            x_BxLxD += class_vector(self, model, label_B, width, dtype)[:, None]
+            x_BxLxD += class_vector(self, label_B, model.num_classes, width, dtype)[:, None]
         x_BxLxD = Stack(model, self.hardware, True, name="stack")(x_BxLxD)[0]
         x_BxLxD = Norm(model.norm, epsilon=model.norm_epsilon, name="final_norm")(x_BxLxD)
         features, axes = (inputs * self.numbers,), ("embed", "output")

@@ -13,8 +13,7 @@ from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.mesh import constrain
-from research.models.coders import class_vector
-from research.models.common import Conv, Norm
+from research.models.common import Conv, Norm, class_vector
 from research.models.conditioners import place_count, precise
 
 
@@ -71,7 +70,7 @@ class ConvConditioner(nn.Module):
 
         x = conv("first", width, ("input", "embed"), x_BxHxWxC)
         if label_B is not None:
-            x += class_vector(self, model, label_B, width, self.dtype)[:, None, None]
+            x += class_vector(self, label_B, model.num_classes, width, self.dtype)[:, None, None]
         for block in range(model.depth):
             y = jax.nn.silu(Norm("rmsnorm", name=f"norm_{block}")(x))
             y = jax.nn.silu(conv(f"up_{block}", width, ("embed", "mlp"), y))

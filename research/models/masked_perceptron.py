@@ -9,8 +9,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research.mesh import constrain, gathered
 from research.models import mlp_coder
-from research.models.coders import class_vector
-from research.models.common import ACTIVATIONS, parameter
+from research.models.common import ACTIVATIONS, class_vector, parameter
 from research.models.conditioners import precise
 from research.models.numerics import dot
 
@@ -70,7 +69,7 @@ class MaskedPerceptron(nn.Module):
             axes = ("input", "embed") if layer == 0 else ("embed", "mlp")
             x = dense(f"hidden_{layer}", x, reads, units, axes, 2**0.5)
             if layer == 0 and label_B is not None:
-                x += class_vector(self, model, label_B, model.width, self.dtype)
+                x += class_vector(self, label_B, model.num_classes, model.width, self.dtype)
             x, reads = constrain(ACTIVATIONS[model.activation](x), "batch", None), units
         y = dense("last", x, reads, outputs, ("embed", "output"), 0.0)
         y += dense("direct", x_BxD, inputs, outputs, ("input", "output"), 0.0)

@@ -9,8 +9,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from research.errors import UserError
 from research.models import transformer
-from research.models.coders import class_vector
-from research.models.common import Dense, Norm, parameter
+from research.models.common import Dense, Norm, class_vector, parameter
 from research.models.conditioners import place_count, precise
 from research.models.dit import patchify, unpatchify
 from research.models.transformer import Stack
@@ -74,7 +73,7 @@ class PatchConditioner(nn.Module):
         shape, normal = (x_BxLxO.shape[1], width), nn.initializers.normal(0.02)
         x_BxLxD += parameter(self, "places", normal, ("position", "embed"), shape).astype(dtype)
         if label_B is not None:
-            x_BxLxD += class_vector(self, model, label_B, width, dtype)[:, None]
+            x_BxLxD += class_vector(self, label_B, model.num_classes, width, dtype)[:, None]
         x_BxLxD = Stack(model, self.hardware, False, name="stack")(x_BxLxD)[0]
         x_BxLxD = Norm(model.norm, epsilon=model.norm_epsilon, name="final_norm")(x_BxLxD)
         features, axes = (model.patch_size**2 * self.outputs,), ("embed", "output")
