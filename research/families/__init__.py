@@ -57,6 +57,7 @@ from research.errors import UserError
 FAMILIES = {
     "autoencoder": "research.families.autoencoder",
     "autoregressive": "research.families.autoregressive",
+    "classic": "research.families.classic",
     "classifier": "research.families.classifier",
     "clip": "research.families.clip",
     "diffusion": "research.families.diffusion",
