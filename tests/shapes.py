@@ -70,6 +70,32 @@ def flow(**model) -> ConfigDict:
     return _trained(config)
 
 
+def classic(kind: str, **model) -> ConfigDict:
+    """A classic of a few components or states, on the same chain, on floats or on glyphs of 8x8."""
+    source = CLASSIC_SOURCES.get(kind, "markov")
+    config = defaults.config("classic", source, kind=kind)
+    config.recipe = "fixed"
+    if source == "markov":
+        config.data.update(length=8, vocab_size=16, order=1, tokens=4_000, validation_tokens=2_000)
+    elif source == "glyphs":
+        config.data.update(resolution=8, fonts=("DejaVuSansDisplay", "STIXGeneralItalic"))
+    else:
+        config.data.update(resolution=8, images=200, validation_images=64)
+    if source != "markov":
+        config.model.update(image_shape=(8, 8, 1), discrete=source == "glyphs")
+    if kind != "ngram":
+        config.model.width = 3
+    config.model.update(model)
+    return _trained(config)
+
+
+CLASSIC_SOURCES = {
+    "mixture": "gaussian_mixture",
+    "ppca": "gaussian_mixture",
+    "naive_bayes": "glyphs",
+}
+
+
 def _parts(model: dict) -> dict[str, str]:
     named = (
         "network", "objective", "mixer", "channel", "attention", "positions", "router", "pattern",

@@ -13,7 +13,6 @@ from jax import Array
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research.data import vocab_size
 from research.families.classic import readings, stepwise
 
 
@@ -26,13 +25,7 @@ def default_model() -> dict[str, Any]:
     )
 
 
-check_data = readings.check_tokens
-
-
-def observed(config: ConfigDict, batch: dict[str, Array], key: Array) -> Array:
-    """Windows of tokens, [B, L + 1]."""
-    del config, key
-    return batch["tokens"]
+check_data, observed = readings.check_tokens, readings.windows
 
 
 def init(config: ConfigDict, key: Array) -> dict[str, Array]:
@@ -41,7 +34,7 @@ def init(config: ConfigDict, key: Array) -> dict[str, Array]:
     return {
         "start": jnp.full(width, -jnp.log(width)),
         "transition": stepwise.random_shares(first, (width, width)),
-        "emission": stepwise.random_shares(second, (width, vocab_size(config.data))),
+        "emission": stepwise.random_shares(second, (width, readings.symbols(config))),
     }
 
 

@@ -19,7 +19,6 @@ from jax import Array
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research.data import vocab_size
 from research.errors import UserError
 from research.families.classic import readings, stepwise
 
@@ -53,8 +52,8 @@ def observed(config: ConfigDict, batch: dict[str, Array], key: Array) -> Array:
 
 def init(config: ConfigDict, key: Array) -> dict[str, Array]:
     """Random rules, half of whose mass makes tokens: [N, N * N + V], pairs before tokens."""
-    width, symbols = config.model.width, vocab_size(config.data)
-    scale = np.log(np.repeat([0.5 / width**2, 0.5 / symbols], [width**2, symbols]))
+    width, symbols = config.model.width, readings.symbols(config)
+    scale = -np.log(2.0 * np.array([width**2] * width**2 + [symbols] * symbols))
     random = jax.random.normal(key, (width, len(scale)))
     return {"rules": jax.nn.log_softmax(random + scale)}
 
@@ -109,7 +108,8 @@ def given(config: ConfigDict, params: Any, tokens_L: Array) -> Array:
 
 def drawn(config: ConfigDict, params: Any, key: Array, num: int) -> np.ndarray:
     """Derivations of config.data.length tokens each, from the root on."""
-    lengths = np.exp(np.asarray(_lengths(params, config.data.length), np.float64))
+    longest = jax.jit(_lengths, static_argnums=1)
+    lengths = np.exp(np.asarray(longest(params, config.data.length), np.float64))
     rules, width = np.exp(np.asarray(params["rules"], np.float64)), lengths.shape[1]
     pairs, emissions = rules[:, : width**2].reshape(-1, width, width), rules[:, width**2 :]
     generator = np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))

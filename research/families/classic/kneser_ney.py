@@ -20,12 +20,12 @@ from jax import Array
 from jax import numpy as jnp
 from ml_collections import ConfigDict
 
-from research.data import vocab_size
 from research.errors import UserError
 from research.families.classic import readings, stepwise
 
 MOST = 2**24  # probabilities of the largest table
 LEAST = 0.01  # of a discount, so that nothing has probability 0
+observed = readings.windows
 
 
 def default_model() -> dict[str, Any]:
@@ -45,15 +45,9 @@ def check_data(config: ConfigDict, spec: dict[str, Any]) -> None:
         )
 
 
-def observed(config: ConfigDict, batch: dict[str, Array], key: Array) -> Array:
-    """Windows of tokens, [B, L + 1]."""
-    del config, key
-    return batch["tokens"]
-
-
 def _shapes(config: ConfigDict) -> list[tuple[int, ...]]:
     """Contexts and tokens of the tables of 1, 2, ..., n tokens."""
-    symbols = vocab_size(config.data)
+    symbols = readings.symbols(config)
     return [(symbols**m, symbols) for m in range(config.model.order)]
 
 
@@ -70,7 +64,7 @@ def empty(config: ConfigDict) -> list[Array]:
 
 def _places(config: ConfigDict, tokens_T: Array) -> list[Array]:
     """Where in each table the m tokens up to a place are, one for each place that has as many."""
-    symbols, found = vocab_size(config.data), [tokens_T]
+    symbols, found = readings.symbols(config), [tokens_T]
     for m in range(1, config.model.order):
         found.append(found[-1][:-1] * symbols + tokens_T[m:])
     return found
@@ -80,7 +74,7 @@ def log_probability(config: ConfigDict, params: Any, tokens_T: Array) -> Array:
     """log p of a window, its first token included."""
     *short, full = _places(config, tokens_T)
     opening = [table.ravel()[place[0]] for table, place in zip(params, short, strict=False)]
-    return sum(opening, params[-1].ravel()[full].sum())
+    return sum(opening) + params[-1].ravel()[full].sum()
 
 
 def given(config: ConfigDict, params: Any, tokens_T: Array) -> Array:
@@ -115,18 +109,19 @@ def maximised(config: ConfigDict, sums: list[Array]) -> list[Array]:
 
 
 def discounts(counts: Array) -> Array:
-    """D1, D2 and D3 by how many counts are 1, 2, 3 and 4; where there are none, whole ones.
+    """D1, D2 and D3 by how many counts are 1, 2, 3 and 4 (Chen and Goodman 1999, equation 10).
 
-    (Chen and Goodman 1999, equation 10.)
+    A table without counts of 1, 2 or 3 says too little for three; all are the single discount of
+    Kneser and Ney 1995 then.
     """
     n1, n2, n3, n4 = ((counts == k).sum().astype(jnp.float32) for k in (1, 2, 3, 4))
-
-    def ratio(above: Array, below: Array) -> Array:
-        return jnp.where(below > 0, above / jnp.maximum(below, 1), 0)
-
-    y = ratio(n1, n1 + 2 * n2)
-    found = [1 - 2 * y * ratio(n2, n1), 2 - 3 * y * ratio(n3, n2), 3 - 4 * y * ratio(n4, n3)]
-    return jnp.stack([jnp.clip(d, LEAST, k) for k, d in enumerate(found, start=1)])
+    single = n1 / jnp.maximum(n1 + 2 * n2, 1)
+    after = ((n1, n2), (n2, n3), (n3, n4))
+    modified = jnp.stack(
+        [k - (k + 1) * single * b / jnp.maximum(a, 1) for k, (a, b) in enumerate(after, start=1)]
+    )
+    found = jnp.where((n1 > 0) & (n2 > 0) & (n3 > 0), modified, single)
+    return jnp.clip(found, LEAST, jnp.arange(1.0, 4.0))
 
 
 def smoothed(counts_HxV: Array, lower: Array) -> Array:
@@ -141,7 +136,7 @@ def smoothed(counts_HxV: Array, lower: Array) -> Array:
 
 def drawn(config: ConfigDict, params: Any, key: Array, num: int) -> Array:
     """Windows of config.data.length tokens."""
-    symbols, length = vocab_size(config.data), config.data.length
+    symbols, length = readings.symbols(config), config.data.length
     context_B, tokens = jnp.zeros(num, jnp.int32), []
     for place, each in enumerate(jax.random.split(key, length)):
         table = params[min(place, len(params) - 1)]

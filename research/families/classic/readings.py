@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import levels
+from research.data import sources
 from research.errors import UserError
 
 
@@ -38,6 +39,17 @@ def check_images(config: ConfigDict, spec: dict[str, Any]) -> None:
             f"glyphs; config.data.name={config.data.name!r} gives tokens"
         )
     levels.check(config, spec)
+
+
+def symbols(config: ConfigDict) -> int:
+    """How many tokens the data have; it reads nothing that a compiled program may not."""
+    return sources.load(config.data.name).outline(config.data)["vocab_size"]
+
+
+def windows(config: ConfigDict, batch: dict[str, Array], key: Array) -> Array:
+    """Windows of tokens, [B, L + 1]."""
+    del config, key
+    return batch["tokens"]
 
 
 def dims(config: ConfigDict) -> int:
