@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from research import cost, data, defaults, families, programs, recipes
+from research import cost, data, defaults, failures, families, programs, recipes
 from research.errors import UserError
 from research.families import classic
 from research.run import checkpoint
@@ -51,7 +51,15 @@ def stepped(data_folder):
     return found
 
 
-GOLDEN = {}
+GOLDEN = {
+    "mixture": [0.9585765, 1.556975, 0.8499506],
+    "ppca": [1.200636, 3.580314, 0.8757346],
+    "hidden_markov": [3.565199, 2.933457, 2.85653],
+    "ngram": [3.119162, 2.682442, 2.663124],
+    "grammar": [3.475214, 3.121179, 3.052701],
+    "naive_bayes": [5.61539, 3.513183, 3.228306],
+    "diagonal": [0.9585765, 1.479125, 1.081956],
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,6 +98,14 @@ def test_micro_batches_are_the_batch(stepped):
     program = programs.build(config, jax.devices()[:1])
     _, parts = losses(config, program, program.init(jax.random.key(0)), 0, 4)
     np.testing.assert_allclose(parts, rows, rtol=1e-5)
+
+
+def test_a_component_without_data_is_a_failure():
+    config = config_of("mixture")
+    assert not failures.found(config, [{"smallest_share": 0.2}], {})
+    found = failures.found(config, [{"smallest_share": 0.001}], {})
+    assert "one has no data left" in found["dead_component"]["reason"]
+    assert not families.load("classic").limits(config_of("ngram"))  # has no components
 
 
 @pytest.mark.parametrize("kind", ["hidden_markov", "ngram", "mixture"])
@@ -224,3 +240,17 @@ def test_an_ngram_approaches_the_entropy_of_a_chain(tmp_path):
     found, floor = followed("ngram", tmp_path, 150, batch_size=64, data=of_data)
     assert floor is not None
     assert abs(found - floor["sample_value"]) < 0.01
+
+
+@pytest.mark.slow
+def test_baum_welch_approaches_the_entropy_of_a_hidden_markov_chain(tmp_path):
+    """As many states as the truth has; far below what the best table of single symbols reaches."""
+    config = config_of("hidden_markov", tmp_path / "data")
+    truth = defaults.config("classic", "hidden_markov", kind="hidden_markov").data
+    truth.update(length=32, vocab_size=5, states=3, tokens=200_000, validation_tokens=20_000)
+    truth.folder, config.data = config.data.folder, truth
+    config.model.width = 4  # a state more emits what opens a window
+    config.train.update(steps=300, batch_size=64)
+    config.evaluation.update(examples=600, evaluators=("validation", "excess"))
+    result = train(config, tmp_path / "run")
+    assert -0.001 < result["scores"]["excess"]["value"] < 0.02

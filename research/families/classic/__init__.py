@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from research import optim
 from research.data import bytes_per_token, spells_bytes
 from research.errors import UserError
+from research.failures import Limit
 from research.families.classic import stepwise
 from research.optim.steps import averaged
 from research.parts import part
@@ -51,6 +52,7 @@ KINDS = {
     "naive_bayes": "research.families.classic.naive_bayes",
 }
 PARTS = {"kind": KINDS}
+LEAST_SHARE = 0.01  # of the data, times the number of those that share them
 
 
 def default_model() -> ConfigDict:
@@ -76,7 +78,7 @@ def check(config: ConfigDict, spec: dict[str, Any]) -> None:
             f"config.model.kappa={model.kappa} must be from 0, the batch alone, to 1, all batches"
         )
     for key in ("width", "order"):
-        if model.get(key, 1) < 1:
+        if key in model and not (model[key] or 0) >= 1:
             raise UserError(f"config.model.{key}={model[key]} must be at least 1")
     if model.get("pseudo_count", 0) < 0:
         raise UserError(f"config.model.pseudo_count={model.pseudo_count} must not be negative")
@@ -200,6 +202,13 @@ def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
     return {
         "likelihood": {"unit": unit, "kind": bound_kinds(config)["likelihood"], "better": "lower"}
     }
+
+
+def limits(config: ConfigDict) -> dict[str, Limit]:
+    """A component, state or class that has next to none of the data is lost to EM."""
+    if not hasattr(kind(config), "shares"):
+        return {}
+    return {"dead_component": Limit("smallest_share", "one has no data left", low=LEAST_SHARE)}
 
 
 def bounds(

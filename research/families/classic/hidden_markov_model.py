@@ -12,6 +12,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from research.families.classic import readings, stepwise
 
@@ -19,7 +20,7 @@ from research.families.classic import readings, stepwise
 def default_model() -> dict[str, Any]:
     """Keys of `config.model`."""
     return dict(
-        width=8,  # states
+        width=placeholder(int),  # states
         pseudo_count=0.1,  # of each start, transition and emission, before any was seen
         kappa=0.6,  # a batch weighs its number to the power -kappa; 1: all weigh the same
     )

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 from jax import numpy as jnp
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.families.classic import readings, stepwise
@@ -28,7 +29,7 @@ LONGEST = 32
 def default_model() -> dict[str, Any]:
     """Keys of `config.model`."""
     return dict(
-        width=8,  # nonterminals
+        width=placeholder(int),  # nonterminals
         pseudo_count=0.01,  # of each rule, before any was seen
         kappa=0.6,  # a batch weighs its number to the power -kappa; 1: all weigh the same
     )

@@ -16,6 +16,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.families.classic import readings, stepwise
@@ -28,7 +29,7 @@ observed, volume = readings.numbers, readings.log_volume
 def default_model() -> dict[str, Any]:
     """Keys of `config.model`."""
     return dict(
-        width=8,  # components
+        width=placeholder(int),  # components
         covariance="full",  # or "diagonal"
         least_variance=1e-4,  # along any axis of a covariance
         pseudo_count=1.0,  # examples of variance 1 that each component has seen before any
@@ -117,7 +118,8 @@ def maximised(config: ConfigDict, sums: dict[str, Array]) -> dict[str, Array]:
         unit = before * jnp.eye(mean_KxD.shape[1])
         outer = mean_KxD[:, :, None] * mean_KxD[:, None]
         off = sums["second"] - count_K[:, None, None] * outer + unit
-        found["variance"], found["axes"] = jnp.linalg.eigh(off / total_Kx1[:, :, None])
+        # One after another: a batch of them waits for ever on several devices of one processor.
+        found["variance"], found["axes"] = jax.lax.map(jnp.linalg.eigh, off / total_Kx1[..., None])
     else:
         off = sums["second"] - count_K[:, None] * jnp.square(mean_KxD) + before
         found["variance"] = off / total_Kx1

@@ -14,6 +14,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.families.classic import readings, stepwise
@@ -22,7 +23,7 @@ from research.families.classic import readings, stepwise
 def default_model() -> dict[str, Any]:
     """Keys of `config.model`."""
     return dict(
-        width=8,  # classes
+        width=placeholder(int),  # classes
         labels=False,  # whether they are the data's; kappa is best 1 then
         pseudo_count=0.5,  # of each class, and of each level of a pixel in it
         kappa=0.6,  # a batch weighs its number to the power -kappa; 1: all weigh the same

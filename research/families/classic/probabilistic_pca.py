@@ -16,6 +16,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from research.errors import UserError
 from research.families.classic import readings
@@ -26,7 +27,9 @@ observed, volume = readings.numbers, readings.log_volume
 
 def default_model() -> dict[str, Any]:
     """Keys of `config.model`."""
-    return dict(width=8, **readings.image_keys())  # width: dimensions q of the latent
+    return dict(
+        width=placeholder(int), **readings.image_keys()
+    )  # width: dimensions q of the latent
 
 
 def check_data(config: ConfigDict, spec: dict[str, Any]) -> None:
