@@ -215,7 +215,7 @@ def test_an_unknown_kind_names_the_nearest():
 
 def followed(kind, folder: Path, steps: int, **changes):
     """The score of a run, and the floor of its data."""
-    config = config_of(kind, folder / "data")
+    config = config_of(kind, str(folder / "data"))
     config.train.update(steps=steps, batch_size=changes.pop("batch_size"))
     config.data.update(changes.pop("data"))
     config.model.update(changes)
@@ -245,7 +245,7 @@ def test_an_ngram_approaches_the_entropy_of_a_chain(tmp_path):
 @pytest.mark.slow
 def test_baum_welch_approaches_the_entropy_of_a_hidden_markov_chain(tmp_path):
     """As many states as the truth has; far below what the best table of single symbols reaches."""
-    config = config_of("hidden_markov", tmp_path / "data")
+    config = config_of("hidden_markov", str(tmp_path / "data"))
     truth = defaults.config("classic", "hidden_markov", kind="hidden_markov").data
     truth.update(length=32, vocab_size=5, states=3, tokens=200_000, validation_tokens=20_000)
     truth.folder, config.data = config.data.folder, truth

@@ -1,5 +1,6 @@
 """Every classic against its definition: sums over paths, trees and strings, closed forms."""
 
+import functools
 import itertools
 
 import jax
@@ -27,7 +28,9 @@ def started(config, seed=0):
 
 def log_p_of(config, params, examples, given):
     """log p of each example, in float64 from here on."""
-    found = jax.jit(lambda *of: classic.log_probability(config, *of, given))(params, examples)
+    found = jax.jit(functools.partial(classic.log_probability, config, given=given))(
+        params, examples
+    )
     return np.asarray(found, np.float64)
 
 
@@ -172,7 +175,7 @@ def moved(config, batch, steps, seed=0):
     """The state after some steps on one batch, and the loss before each."""
     params = started(config, seed)
     state = {"params": params, "opt_state": classic.init_optimizer(config, params)}
-    step = jax.jit(lambda *given: classic.update(config, *given, 0.0))
+    step = jax.jit(functools.partial(classic.update, config, rate=jnp.float32(0)))
     losses = []
     for index in range(steps):
         state, metrics = step(state, batch, jax.random.key(1), np.int32(index))
@@ -182,7 +185,7 @@ def moved(config, batch, steps, seed=0):
 
 def nats_of(config, params, batch):
     """-log p, or a bound of it, of each example."""
-    of = jax.jit(lambda *of: classic.bounds(config, *of, jax.random.key(0), None))
+    of = jax.jit(functools.partial(classic.bounds, config, key=jax.random.key(0), shared=None))
     return of(params, batch)["likelihood"]
 
 
@@ -234,7 +237,7 @@ def test_a_single_state_is_the_shares_of_tokens():
     state, _ = moved(config, batch, 2)
     share = np.bincount(batch["tokens"].ravel(), minlength=3) / batch["tokens"].size
     np.testing.assert_allclose(np.exp(state["params"]["emission"][0]), share, rtol=1e-5)
-    score = jax.jit(lambda *of: classic.score(config, *of, jax.random.key(0)))
+    score = jax.jit(functools.partial(classic.score, config, key=jax.random.key(0)))
     found = score(state["params"], batch)["likelihood"]
     expected = -np.log2(share)[batch["tokens"][:, 1:]].sum()
     assert float(found["total"]) == pytest.approx(expected, rel=1e-5)
