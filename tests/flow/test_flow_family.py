@@ -10,6 +10,7 @@ from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
 from research import cost, data, defaults, failures, families, levels, programs
+from research.config import frozen
 from research.errors import UserError
 from research.evaluation import likelihood_bounds
 from research.families import flow
@@ -56,14 +57,15 @@ def test_the_loss_is_the_one_it_was_and_the_score_the_loss(kind):
     value, metrics = compiled("loss", config)(params, batch, KEY, 0)
     assert float(value) == pytest.approx(GOLDEN[kind], rel=1e-4)
     assert float(metrics["log_det"]) > 0
-    scores = compiled("score", config)(params, batch | {"mask": np.ones(8, np.float32)}, KEY)
+    score = compiled("score", config)
+    scores = score(params, batch | {"mask": np.ones(8, np.float32)}, KEY)
     likelihood = scores["likelihood"]
     assert float(likelihood["total"] / likelihood["count"]) == pytest.approx(float(value), 1e-5)
     assert float(scores["inverse_error"]["total"]) < 8e-4
     masked = {"image": batch["image"].copy(), "mask": np.array([1, 1, 0, 1] * 2, np.float32)}
-    first = compiled("score", config)(params, masked, KEY)
+    first = score(params, masked, KEY)
     masked["image"][2::4] = 7
-    second = compiled("score", config)(params, masked, KEY)
+    second = score(params, masked, KEY)
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
@@ -130,13 +132,13 @@ def test_noise_lies_within_a_level_and_has_its_density(kind):
     """E[1 / q(u)] over the noise is the volume of a level, 1."""
     config = discrete(kind)
     params = jax.tree.map(lambda x: 1.5 * x, start(config)["dequantisation"])
-    seen = jnp.broadcast_to(levels.scaled(images(1, 4, (2, 2, 1)), 4), (20_000, 2, 2, 1))
+    seen = jnp.broadcast_to(levels.scaled(images(1, 4, (2, 2, 1)), 4), (5000, 2, 2, 1))
     noise = flow._part(config, "dequantisation").noise
     u, log_q = jax.jit(functools.partial(noise, config.model, config.hardware))(params, seen, KEY)
     assert 0 <= float(u.min()) and float(u.max()) <= 1
     inverse = np.exp(-np.asarray(log_q, np.float64))
     error = max(inverse.std() / len(inverse) ** 0.5, 1e-6)
-    assert abs(inverse.mean() - 1) < 5 * error and error < 0.05
+    assert abs(inverse.mean() - 1) < 5 * error and error < 0.1
     assert (np.abs(np.asarray(log_q)).max() > 0) == (kind == "variational")
 
 
@@ -186,6 +188,25 @@ def test_samples(kind, num_classes):
     config.sampling.temperature = 0.0
     cold = [flow.sample(config, params, jax.random.key(seed), 3)[:, ::7] for seed in (0, 0)]
     assert np.array_equal(cold[0], cold[1])
+
+
+@pytest.mark.parametrize("kind", ["coupling", "transformer_flow"])
+def test_a_class_has_its_own_density_and_samples(kind):
+    """The same normal numbers are other images of another class, which map back to them."""
+    config = shapes.flow(flow=kind, flow_layers=2, image_shape=(4, 4, 1), num_classes=4)
+    params = start(config)
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, x: 30 * x if "label" in str(path) else x, params
+    )
+    loss, x = compiled("loss", config), images(1, shape=(4, 4, 1))
+    said = [float(loss(params, {"image": x, "label": np.array([c])}, KEY, 0)[0]) for c in range(4)]
+    assert len({round(each, 4) for each in said}) == 4
+    label = np.arange(4, dtype=np.int32)
+    drawn = flow.sample(config, params, KEY, 4, label)
+    z = jax.random.normal(jax.random.split(KEY)[0], drawn.shape)
+    encode = jax.jit(functools.partial(flow.encode, frozen(config, "model", "hardware")))
+    np.testing.assert_allclose(encode(params, drawn, label)[0], z, atol=1e-4)
+    assert np.abs(np.asarray(encode(params, drawn, label[::-1])[0]) - z).max() > 0.01
 
 
 def test_kinds():

@@ -285,17 +285,21 @@ def bound_kinds(config: ConfigDict) -> dict[str, str]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _draw(config: Any, params: Any, key: Array, num: int, temperature: Array) -> Array:
+def _draw(config: Any, params: Any, key: Array, num: int, temperature: Array, label: Any) -> Array:
     model, (key, label_key) = config.model, jax.random.split(key)
-    label = None
-    if model.num_classes:
+    if model.num_classes and label is None:
         label = jax.random.randint(label_key, (num,), 0, model.num_classes)
     z = temperature * jax.random.normal(key, (num, *model.image_shape))
     x = inverse(config, params, z, label)
     return levels.nearest(x, model.levels) if model.discrete else x
 
 
-def sample(config: ConfigDict, params: Any, key: Array, num: int) -> np.ndarray:
-    """Images of classes drawn evenly, [num, H, W, C], uint8 if the data are, else float32."""
+def sample(config: ConfigDict, params: Any, key: Array, num: int, label: Any = None) -> np.ndarray:
+    """Images, [num, H, W, C], uint8 if the data are, else float32.
+
+    Args:
+        label: the class of each, int32 [num]; without, classes are drawn evenly.
+    """
     used = frozen(config, "model", "hardware")
-    return np.asarray(_draw(used, params, key, num, jnp.float32(config.sampling.temperature)))
+    temperature = jnp.float32(config.sampling.temperature)
+    return np.asarray(_draw(used, params, key, num, temperature, label))
