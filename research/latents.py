@@ -94,6 +94,11 @@ def _settings(folder: str, sha256: str) -> ConfigDict:
             f"{folder} is a run of family {config.family!r}, which has no {missing[0]!r}; expected "
             "one of 'autoencoder'"
         )
+    if config.model.get("num_classes"):
+        raise UserError(
+            f"{folder} is told classes, config.model.num_classes={config.model.num_classes}: it "
+            "must be 0 of an autoencoder whose latents are learned"
+        )
     return config
 
 

@@ -100,7 +100,7 @@ def _parts(model: dict) -> dict[str, str]:
     named = (
         "network", "objective", "mixer", "channel", "attention", "positions", "router", "pattern",
         "corruption",
-        "bottleneck", "flow", "dequantisation",
+        "bottleneck", "likelihood", "flow", "dequantisation",
     )  # fmt: skip
     return {key: model[key] for key in named if key in model}
 

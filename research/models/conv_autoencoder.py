@@ -44,6 +44,8 @@ def check(config: ConfigDict) -> None:
             f"config.model.width={model.width} must be a multiple of norm_groups="
             f"{model.norm_groups}; nearest valid: {nearest}"
         )
+    if not model.image_shape:  # tokens; the family says so
+        return
     height, across, _ = model.image_shape
     if height % factor(model) or across % factor(model):
         raise UserError(

@@ -21,7 +21,7 @@ def default_model() -> dict[str, Any]:
     """Its keys of `config.model`."""
     return dict(
         width=placeholder(int),
-        depth=placeholder(int),  # hidden layers of each of the two networks
+        depth=placeholder(int),  # hidden layers of each of the two networks; 0: linear maps
         activation="silu",
     )
 
@@ -29,9 +29,10 @@ def default_model() -> dict[str, Any]:
 def check(config: ConfigDict) -> None:
     """Raise UserError for layers that cannot be."""
     model = config.model
-    for key in ("width", "depth"):
-        if model[key] < 1:
-            raise UserError(f"config.model.{key}={model[key]} must be at least 1")
+    told = model.get("num_classes", 0) > 0  # in the first hidden layer
+    for key, least in (("width", 1), ("depth", int(told))):
+        if model[key] < least:
+            raise UserError(f"config.model.{key}={model[key]} must be at least {least}")
     check_choice("model.activation", model.activation, PLAIN)
 
 

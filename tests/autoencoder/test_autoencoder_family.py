@@ -37,7 +37,7 @@ def compiled(name, config) -> Any:
 def start(kind, discrete=True) -> Any:
     """A config, and parameters drawn here, so that no version of a generator changes them."""
     config = shapes.autoencoder(bottleneck=kind, discrete=discrete)
-    used = {name: config[name] for name in ("model", "hardware")}
+    used = {name: config[name] for name in ("model", "hardware", "sampling")}
     generator = np.random.default_rng(1)
     params = jax.tree.map(
         lambda leaf: generator.normal(0, 0.15, leaf.shape).astype(np.float32),

@@ -11,52 +11,49 @@ become as loud as the others.
 """
 
 import functools
-import sys
-from types import ModuleType
+import math
 from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from research import levels, optim
 from research.config import frozen
 from research.errors import UserError
-from research.families.autoencoder import pixel_likelihood
-from research.families.autoencoder.coded import Coded, perplexity
-from research.models import common
-from research.models.coders import CODERS
-from research.parts import part
+from research.failures import Limit
+from research.families.autoencoder import coding
+from research.families.autoencoder.coded import active_units, perplexity
+from research.families.autoencoder.coding import (
+    PARTS,
+    axes,
+    bottleneck,
+    init,
+    latent_shape,
+    network,
+    symbols,
+)
+from research.parts import check_choice
 
-# A bottleneck is a part with
-#   features(model), channels(model), symbols(model): how many numbers the encoder says of a place
-#       and a latent has there, and how many codes there are, 0 where there are none
-#   read(model, params, h_BxHxWxI, key) -> the latent of what the encoder says, or a sample of it
-#   snapped(model, params, latent_BxHxWxC) -> what the decoder reads of a latent
-#   code(model, params, h_BxHxWxI, key) -> Coded
-# and drawn(model, params, key, places), samples of its prior, or, where it has codes, codes(model,
-# params, latent) and looked_up(model, params, code_BxHxW). Parameters of its own come by
-# init(model, key), axes() and moved(model, before, now, found, key), which has those after a step.
-BOTTLENECKS = {
-    "kl": "research.families.autoencoder.gaussian_bottleneck",
-    "vq": "research.families.autoencoder.vector_bottleneck",
-    "fsq": "research.families.autoencoder.scalar_bottleneck",
-}
-PARTS = {"network": CODERS, "bottleneck": BOTTLENECKS}
+__all__ = ["PARTS", "axes", "init", "latent_shape", "symbols"]
+PIXELS = ("likeliest", "drawn")
 
 
 def default_model() -> ConfigDict:
-    """Keys of `config.model` beside those of the network and the bottleneck."""
+    """Keys of `config.model` beside those of its parts."""
     return ConfigDict(
         dict(
             network="conv_autoencoder",
             bottleneck="kl",
+            likelihood="pixel",  # of an image given its latent
+            objective="bound",
             image_shape=placeholder(tuple),  # (height, width, channels)
             discrete=True,  # whole numbers, not floats
             levels=256,  # of them
+            num_classes=0,  # 0: no label is given to the networks
             statistics_decay=0.99,  # a step, of the latent's mean and deviation
         )
     )
@@ -67,34 +64,37 @@ def default_train() -> dict[str, Any]:
     return dict(weight_decay=0.0)
 
 
+def default_sampling() -> dict[str, Any]:
+    """Its key of `config.sampling`."""
+    return dict(pixels="likeliest")  # of an image given its latent; or "drawn" from the likelihood
+
+
+def default_evaluation() -> dict[str, Any]:
+    """Its key of `config.evaluation`."""
+    return dict(importance_samples=64)  # of each image's latent, of `bounds`
+
+
 def check(config: ConfigDict, spec: dict[str, Any]) -> None:
     """Raise UserError for what the data's `spec` does not fit."""
-    model = config.model
+    model, samples = config.model, config.evaluation.importance_samples
     levels.check(config, spec)
+    if model.num_classes not in (0, spec["num_classes"]):
+        raise UserError(
+            f"config.model.num_classes={model.num_classes} must be 0 or {spec['num_classes']}, "
+            f"the classes of {config.data.name}"
+        )
     if not 0 <= model.statistics_decay < 1:
         raise UserError(
             f"config.model.statistics_decay={model.statistics_decay} must be at least 0 and below 1"
         )
-
-
-def network(config: ConfigDict) -> ModuleType:
-    """The module of the two networks that `config.model` names."""
-    return part(sys.modules[__name__], "network", config.model)
-
-
-def bottleneck(config: ConfigDict) -> ModuleType:
-    """The module of the bottleneck that `config.model` names."""
-    return part(sys.modules[__name__], "bottleneck", config.model)
-
-
-def latent_shape(config: ConfigDict) -> tuple[int, int, int]:
-    """Height, width and channels of the latent of an image."""
-    return (*network(config).latent_sides(config.model), bottleneck(config).channels(config.model))
-
-
-def symbols(config: ConfigDict) -> int:
-    """How many codes a place may have; 0 where it has none."""
-    return bottleneck(config).symbols(config.model)
+    if (size := math.prod(latent_shape(config))) > (most := math.prod(model.image_shape)):
+        raise UserError(
+            f"config.model.bottleneck={model.bottleneck!r}: a latent of {latent_shape(config)} has "
+            f"{size} numbers, more than the {most} of the image"
+        )
+    if samples < 1:
+        raise UserError(f"config.evaluation.importance_samples={samples} must be at least 1")
+    check_choice("sampling.pixels", config.sampling.pixels, PIXELS)
 
 
 def positions(config: ConfigDict) -> int:
@@ -102,87 +102,13 @@ def positions(config: ConfigDict) -> int:
     return network(config).positions(config)
 
 
-@functools.lru_cache
-def _modules(of: ModuleType, through: ModuleType, model: Any, hardware: Any) -> dict[str, Any]:
-    outputs = 2 * model.image_shape[-1]  # a location and a scale of each dimension
-    built = of.build(model, hardware, through.features(model), outputs)
-    return dict(zip(("encoder", "decoder"), built, strict=True))
-
-
-def _networks(config: ConfigDict) -> dict[str, tuple[Any, Array]]:
-    """The two modules, and an input of the right shape to start each."""
-    model, hardware = FrozenConfigDict(config.model), FrozenConfigDict(config.hardware)
-    modules = _modules(network(config), bottleneck(config), model, hardware)
-    shapes = {"encoder": config.model.image_shape, "decoder": latent_shape(config)}
-    return {name: (modules[name], jnp.zeros((1, *shapes[name]))) for name in modules}
-
-
-def _run(config: ConfigDict, params: Any, name: str, x: Array) -> Array:
-    with jax.named_scope(name):
-        return common.apply(_networks(config)[name][0], params[name], x)
-
-
-def init(config: ConfigDict, key: Array) -> common.Params:
-    """Parameters of the encoder, the decoder and the bottleneck, and statistics of the latent."""
-    own_key, *keys = jax.random.split(key, 3)
-    params: dict[str, Any] = {
-        name: common.init(module, each, x)
-        for each, (name, (module, x)) in zip(keys, _networks(config).items(), strict=True)
-    }
-    zeros = jnp.zeros(latent_shape(config)[-1:])
-    params["statistics"] = {"mean": zeros, "square": zeros + 1}  # a channel
-    if hasattr(bottleneck(config), "init"):
-        params["bottleneck"] = bottleneck(config).init(config.model, own_key)
-    return params
-
-
-def axes(config: ConfigDict) -> common.Params:
-    """Logical axes of every parameter."""
-    found = {name: common.logical_axes(m, x) for name, (m, x) in _networks(config).items()}
-    found["statistics"] = {"mean": ("norm",), "square": ("norm",)}
-    if hasattr(bottleneck(config), "axes"):
-        found["bottleneck"] = bottleneck(config).axes()
-    return found
-
-
-def _coded(config: ConfigDict, params: Any, image: Array, key: Array) -> Coded:
-    h_BxHxWxI = _run(config, params, "encoder", levels.scaled(image, config.model.levels))
-    with jax.named_scope("bottleneck"):
-        return bottleneck(config).code(config.model, params.get("bottleneck"), h_BxHxWxI, key)
-
-
-def _decoded(config: ConfigDict, params: Any, read_BxHxWxC: Array) -> tuple[Array, Array]:
-    """Location and log scale of each dimension, each [B, H, W, C]."""
-    y = _run(config, params, "decoder", read_BxHxWxC)
-    location, log_scale = jnp.split(y, 2, axis=-1)
-    return location, log_scale
-
-
-def _judged(
-    config: ConfigDict, params: Any, image: Array, key: Array
-) -> tuple[Coded, dict[str, Array]]:
-    """What the bottleneck makes of a batch, and of each image [B]:
-
-    "reconstruction", -log p(x | latent) in nats, and "error", the mean square of what the decoder's
-    location is off, which of levels is within their range, [-1, 1].
-    """
-    coded = _coded(config, params, image, key)
-    location, log_scale = _decoded(config, params, coded.read_BxHxWxC)
-    nats = pixel_likelihood.nats(image, location, log_scale, config.model.levels)
-    if config.model.discrete:
-        location = jnp.clip(location, -1, 1)
-    error = jnp.square(levels.scaled(image, config.model.levels) - location)
-    return coded, {"reconstruction": nats.sum((1, 2, 3)), "error": error.mean((1, 2, 3))}
-
-
 def _loss(
     config: ConfigDict, params: Any, batch: dict, key: Array, step: Array
 ) -> tuple[Array, dict[str, Any]]:
     """`loss`, with what `moved` is told among its metrics."""
-    del step
-    coded, judged = _judged(config, params, batch["image"], key)
+    rows = len(batch["image"])
+    nats, coded, judged = coding.objective(config).value(config, params, batch, key, step)
     a_dim = np.log(2) * batch["image"][0].size
-    value = (judged["reconstruction"] + coded.cost_B).mean() / a_dim
     latent, found = jax.lax.stop_gradient(coded.latent_BxHxWxC), coded.found
     statistics = {"mean": latent.mean((0, 1, 2)), "square": jnp.square(latent).mean((0, 1, 2))}
     metrics = {
@@ -192,7 +118,9 @@ def _loss(
     }
     if "share" in found:
         metrics["perplexity"] = perplexity(found["share"])
-    return value, metrics | {"found": {"statistics": statistics, "bottleneck": found}}
+    if coded.shift_BxHxWxC is not None and rows > 1:
+        metrics["active_units"] = active_units(coded.shift_BxHxWxC)
+    return nats / a_dim, metrics | {"found": {"statistics": statistics, "bottleneck": found}}
 
 
 def loss(
@@ -200,7 +128,8 @@ def loss(
 ) -> tuple[Array, dict[str, Any]]:
     """Bits a dimension of the reconstruction and of what the bottleneck charges in training.
 
-    The metric "bound" is the variational bound in either case, "rate" the part of the latent.
+    The metric "bound" is the variational bound in any case, "rate" the part of the latent, and
+    "active_units" how many numbers of the latent tell images of the batch apart.
     """
     value, metrics = _loss(config, params, batch, key, step)
     del metrics["found"]
@@ -230,7 +159,7 @@ def score(config: ConfigDict, params: Any, batch: dict, key: Array) -> dict:
 
     One sample of each image's latent is seen. Deterministic given `key`.
     """
-    coded, judged = _judged(config, params, batch["image"], key)
+    coded, judged = coding.once(config, params, batch, key)
     rows_B = batch.get("mask", jnp.ones(len(batch["image"])))
     dims = rows_B.sum() * batch["image"][0].size
     bits = {
@@ -252,59 +181,110 @@ def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
     return {"bound": bits, "rate": bits | {"kind": "estimate"}, "error": error}
 
 
+def limits(config: ConfigDict) -> dict[str, Limit]:
+    """A posterior that has collapsed onto the prior tells no image from another."""
+    if symbols(config):
+        return {}
+    means = "the posterior has collapsed, no number of the latent depends on the image"
+    return {"posterior_collapse": Limit("active_units", means, low=1)}
+
+
+def bounds(
+    config: ConfigDict, params: Any, batch: dict, key: Array, shared: Any
+) -> dict[str, Array]:
+    """Upper bounds of -log p of each image, nats [B]; the tighter one has several samples."""
+    del shared
+    if symbols(config):
+        coded, judged = coding.once(config, params, batch, key)
+        return {"elbo": judged["reconstruction"] + coded.nats_B}
+    samples = config.evaluation.importance_samples
+    weights_KxB, _, _ = coding.weighed(config, params, batch, key, samples)
+    return {"elbo": -weights_KxB.mean(0), "iwae": -coding.averaged(weights_KxB)}
+
+
+def bound_kinds(config: ConfigDict) -> dict[str, str]:
+    """The kinds of `bounds`."""
+    return dict.fromkeys(["elbo"] if symbols(config) else ["elbo", "iwae"], "upper bound")
+
+
 def _deviation(statistics: dict[str, Array]) -> Array:
     variance = (statistics["square"] - jnp.square(statistics["mean"])).mean()
     return jnp.sqrt(jnp.maximum(variance, 1e-12))
 
 
-def encode(config: ConfigDict, params: Any, image: Array, key: Array | None = None) -> Array:
+def encode(
+    config: ConfigDict,
+    params: Any,
+    image: Array,
+    key: Array | None = None,
+    label_B: Array | None = None,
+) -> Array:
     """The latent of images, float32 [B, h, w, C], of mean 0 a channel and deviation 1.
 
     It is the posterior's mean, or with `key` a sample of it; where there are codes, what is snapped
     to them.
     """
-    h_BxHxWxI = _run(config, params, "encoder", levels.scaled(image, config.model.levels))
+    h_BxHxWxI = coding.encoded(config, params, image, label_B)
     with jax.named_scope("bottleneck"):
         of = params.get("bottleneck")
         latent = bottleneck(config).read(config.model, of, h_BxHxWxI, key)
     return (latent - params["statistics"]["mean"]) / _deviation(params["statistics"])
 
 
-def decode(config: ConfigDict, params: Any, latent_BxHxWxC: Array) -> Array:
+def decode(
+    config: ConfigDict, params: Any, latent_BxHxWxC: Array, label_B: Array | None = None
+) -> Array:
     """The most likely image of a latent as `encode` gives it, [B, H, W, C], uint8 or float32."""
     statistics = params["statistics"]
     latent = latent_BxHxWxC * _deviation(statistics) + statistics["mean"]
     with jax.named_scope("bottleneck"):
         read = bottleneck(config).snapped(config.model, params.get("bottleneck"), latent)
-    return _shown(config, params, read)
+    return _shown(config, params, read, label_B)
 
 
-def codes(config: ConfigDict, params: Any, image: Array) -> Array:
+def codes(config: ConfigDict, params: Any, image: Array, label_B: Array | None = None) -> Array:
     """The number of each place's code, int32 [B, h, w], of a bottleneck that has codes."""
-    h_BxHxWxI = _run(config, params, "encoder", levels.scaled(image, config.model.levels))
+    h_BxHxWxI = coding.encoded(config, params, image, label_B)
     of, model, own = bottleneck(config), config.model, params.get("bottleneck")
     with jax.named_scope("bottleneck"):
         return of.codes(model, own, of.read(model, own, h_BxHxWxI, None))
 
 
-def decode_codes(config: ConfigDict, params: Any, code_BxHxW: Array) -> Array:
+def decode_codes(
+    config: ConfigDict, params: Any, code_BxHxW: Array, label_B: Array | None = None
+) -> Array:
     """The most likely image of each array of codes, as `decode` gives it."""
     read = bottleneck(config).looked_up(config.model, params.get("bottleneck"), code_BxHxW)
-    return _shown(config, params, read)
+    return _shown(config, params, read, label_B)
 
 
-def _shown(config: ConfigDict, params: Any, read_BxHxWxC: Array) -> Array:
-    location, _ = _decoded(config, params, read_BxHxWxC)
-    return levels.nearest(location, config.model.levels) if config.model.discrete else location
+def _shown(
+    config: ConfigDict,
+    params: Any,
+    read: Array,
+    label_B: Array | None = None,
+    key: Array | None = None,
+) -> Array:
+    """The most likely image of what the decoder reads, or with `key` a sample of the likelihood."""
+    model, of = config.model, coding.likelihood(config)
+    said = coding.decoded(config, params, read, label_B)
+    if key is None:
+        image = of.location(model, said)
+    else:
+        image = of.drawn(model, params.get("likelihood"), said, key)
+    return levels.nearest(image, model.levels) if model.discrete else image
 
 
-def latent_nats(config: ConfigDict, params: Any, image: Array, key: Array) -> tuple[Array, Array]:
+def latent_nats(
+    config: ConfigDict, params: Any, image: Array, key: Array, label_B: Array | None = None
+) -> tuple[Array, Array]:
     """A sample of each latent as `encode` gives it, and E[log q(latent | x) - log p(x | latent)].
 
     With -log p(latent) of any model of such latents, or a bound of it, that is a bound of
     -log p(x), in nats of an image [B]. Where there are codes their numbers take its place.
     """
-    coded, judged = _judged(config, params, image, key)
+    batch = {"image": image, "label": label_B}
+    coded, judged = coding.once(config, params, batch, key)
     if coded.code_BxHxW is not None:
         return coded.code_BxHxW, judged["reconstruction"]
     scale, mean = _deviation(params["statistics"]), params["statistics"]["mean"]
@@ -313,15 +293,27 @@ def latent_nats(config: ConfigDict, params: Any, image: Array, key: Array) -> tu
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _draw(config: Any, params: Any, key: Array, num: int) -> Array:
+def _draw(config: Any, params: Any, key: Array, num: int, label_B: Array | None) -> Array:
     of, model, (height, across, _) = bottleneck(config), config.model, latent_shape(config)
-    if not symbols(config):
-        return _shown(config, params, of.drawn(model, params, key, (num, height, across)))
-    code_BxHxW = jax.random.randint(key, (num, height, across), 0, symbols(config))
-    return decode_codes(config, params, code_BxHxW)
+    own, places = params.get("bottleneck"), (num, height, across)
+    pixels = jax.random.fold_in(key, 1) if config.sampling.pixels == "drawn" else None
+    if model.num_classes and label_B is None:
+        label_B = jax.random.randint(jax.random.fold_in(key, 2), num, 0, model.num_classes)
+    if symbols(config):
+        code_BxHxW = jax.random.randint(key, places, 0, symbols(config))
+        read = of.looked_up(model, own, code_BxHxW)
+    else:
+        read = of.drawn(model, own, key, places)
+    return _shown(config, params, read, label_B, pixels)
 
 
-def sample(config: ConfigDict, params: Any, key: Array, num: int) -> np.ndarray:
-    """Images of latents from the prior, [num, H, W, C], uint8 if the data are, else float32."""
-    used = frozen(config, "model", "hardware")
-    return np.asarray(_draw(used, params, key, num))
+def sample(
+    config: ConfigDict, params: Any, key: Array, num: int, label: np.ndarray | None = None
+) -> np.ndarray:
+    """Images of latents from the prior, [num, H, W, C], uint8 if the data are, else float32.
+
+    Args:
+        label: the class of each, [num]; where there are classes and none is given, any of them.
+    """
+    used = frozen(config, "model", "hardware", "sampling")
+    return np.asarray(_draw(used, params, key, num, label))

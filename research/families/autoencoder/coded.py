@@ -27,6 +27,18 @@ class Coded(NamedTuple):
     density_B: Array
     code_BxHxW: Array | None = None
     found: dict[str, Any] = {}
+    ratio_B: Any = None
+    groups_BxG: Any = None
+    shift_BxHxWxC: Any = None
+    posterior: Any = None
+
+
+def active_units(shift_BxHxWxC: Array) -> Array:
+    """How many numbers of the latent the posterior's mean moves (Burda et al. 2016, section 5.2).
+
+    A unit is active where the variance of its mean over the images is above 0.01.
+    """
+    return jnp.sum(shift_BxHxWxC.var(0) > 0.01).astype(jnp.float32)
 
 
 def usage(code_BxHxW: Array, symbols: int) -> Array:

@@ -64,7 +64,7 @@ def divergence(mean: Any, log_variance: Any) -> Array:
 def read(model: Any, params: dict, h_BxHxWxI: Array, key: Array | None) -> Array:
     """The posterior's mean, or a sample of it, [B, H, W, C]."""
     del model, params
-    mean, log_variance = _posterior(h_BxHxWxI)
+    mean, log_variance = posterior(h_BxHxWxI)
     if key is None:
         return mean
     return mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
@@ -72,12 +72,20 @@ def read(model: Any, params: dict, h_BxHxWxI: Array, key: Array | None) -> Array
 
 def code(model: Any, params: dict, h_BxHxWxI: Array, key: Array) -> Coded:
     """A sample of the posterior, and its divergence from the prior."""
-    mean, log_variance = _posterior(h_BxHxWxI)
+    mean, log_variance = posterior(h_BxHxWxI)
     latent = read(model, params, h_BxHxWxI, key)
-    nats_B = divergence(mean, log_variance).sum((1, 2, 3))
+    each = divergence(mean, log_variance)
+    nats_B = each.sum((1, 2, 3))
+    # log q - log p at the sample, which was drawn by this noise; their normalisers are the same.
+    noise = jnp.square(jax.random.normal(key, mean.shape))
+    ratio_B = 0.5 * (jnp.square(latent) - noise - log_variance).sum((1, 2, 3))
     # E log q(u | x), the negative entropy.
     density_B = -0.5 * (1 + math.log(2 * math.pi) + log_variance).sum((1, 2, 3))
-    return Coded(latent, latent, nats_B, model.kl_weight * nats_B, density_B)
+    return Coded(
+        latent, latent, nats_B, model.kl_weight * nats_B, density_B,
+        ratio_B=ratio_B, groups_BxG=each.sum((1, 2)), shift_BxHxWxC=mean,
+        posterior=(mean, log_variance),
+    )  # fmt: skip
 
 
 def snapped(model: Any, params: dict, latent_BxHxWxC: Array) -> Array:
@@ -92,6 +100,7 @@ def drawn(model: Any, params: dict, key: Array, places: tuple[int, int, int]) ->
     return jax.random.normal(key, (*places, model.latent_channels))
 
 
-def _posterior(h_BxHxWxI: Array) -> tuple[Array, Array]:
+def posterior(h_BxHxWxI: Array) -> tuple[Array, Array]:
+    """Its mean and log variance, each [B, H, W, C]."""
     mean, log_variance = jnp.split(h_BxHxWxI, 2, axis=-1)
     return mean, jnp.clip(log_variance, *LOG_VARIANCE)

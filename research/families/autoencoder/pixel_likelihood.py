@@ -20,6 +20,35 @@ from research.levels import gap, scaled
 LEAST = -5.0
 
 
+def outputs(model: Any) -> int:
+    """What the decoder says of a dimension: a location and a log scale."""
+    del model
+    return 2
+
+
+def cost(model: Any, params: Any, image: Any, said_BxHxWxO: Any) -> Array:
+    """-log p of each dimension, nats [B, H, W, C]."""
+    del params
+    return nats(image, *jnp.split(said_BxHxWxO, 2, axis=-1), model.levels)
+
+
+def location(model: Any, said_BxHxWxO: Array) -> Array:
+    """The middle of the distribution."""
+    del model
+    return jnp.split(said_BxHxWxO, 2, axis=-1)[0]
+
+
+def drawn(model: Any, params: Any, said_BxHxWxO: Array, key: Array) -> Array:
+    """A sample, before it is cut to levels, [B, H, W, C]."""
+    del params
+    middle, log_scale = jnp.split(said_BxHxWxO, 2, axis=-1)
+    if not model.discrete:
+        scale = jnp.exp(jnp.maximum(log_scale, LEAST))
+        return middle + scale * jax.random.normal(key, middle.shape)
+    scale = jnp.exp(jnp.maximum(log_scale, least(model.levels)))
+    return middle + scale * jax.random.logistic(key, middle.shape)
+
+
 def least(levels: int) -> float:
     """Of the log scale of levels: a logistic with all but e^-20 of its mass within a level."""
     return math.log(gap(levels) / 40)

@@ -70,8 +70,9 @@ def init(model: Any, key: Array) -> dict[str, Array]:
     return {"codebook": codebook_VxC, "share": jnp.full(model.codes, 1 / model.codes)}
 
 
-def axes() -> dict[str, tuple[str | None, ...]]:
+def axes(model: Any) -> dict[str, tuple[str | None, ...]]:
     """Logical axes of both."""
+    del model
     return {"codebook": ("class", "latent"), "share": ("norm",)}
 
 
