@@ -29,6 +29,7 @@ from research.parts import part
 # step.
 BOTTLENECKS = {
     "kl": "research.families.autoencoder.gaussian_bottleneck",
+    "ladder": "research.families.autoencoder.ladder_bottleneck",
     "vq": "research.families.autoencoder.vector_bottleneck",
     "fsq": "research.families.autoencoder.scalar_bottleneck",
 }

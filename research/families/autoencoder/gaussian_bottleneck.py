@@ -28,6 +28,11 @@ def default_model() -> dict[str, Any]:
 def check(config: ConfigDict) -> None:
     """Raise UserError for a latent of nothing, or a negative weight."""
     check_channels(config)
+    check_weight(config)
+
+
+def check_weight(config: ConfigDict) -> None:
+    """Raise UserError for a charge below nothing."""
     if not 0 <= config.model.kl_weight < math.inf:
         raise UserError(f"config.model.kl_weight={config.model.kl_weight} must be at least 0")
 
