@@ -73,6 +73,13 @@ def flow(**hardware) -> ConfigDict:
     return _small(shapes.flow(**model, flow_layers=4, width=16, num_heads=4), hardware)
 
 
+def ladder(**hardware) -> ConfigDict:
+    """Transformers to two levels of a latent and back, told classes, with a learned deviation."""
+    model: dict[str, Any] = dict(network="transformer_coder", num_heads=4, width=16)
+    model |= dict(bottleneck="ladder", likelihood="gaussian", num_classes=4)
+    return _small(shapes.autoencoder(**model), hardware)
+
+
 def _small(config: ConfigDict, hardware: dict) -> ConfigDict:
     config.hardware.unroll = 1
     config.hardware.mesh.data = 1

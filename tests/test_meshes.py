@@ -16,6 +16,7 @@ from tests.layouts import (
     diffusion,
     dropless,
     flow,
+    ladder,
     long,
     loss_and_gradient,
     mixture,
@@ -118,6 +119,14 @@ def test_an_autoencoder_on_a_mesh(single, data_folder, layout):
 def test_a_flow_on_a_mesh(single, data_folder, layout):
     many = loss_and_gradient(flow, jax.devices(), str(data_folder), **layout)
     assert_same(many, single(flow))
+
+
+@pytest.mark.parametrize(
+    "layout", [TOGETHER[1], pytest.param(TOGETHER[6], marks=pytest.mark.slow)], ids=named
+)
+def test_a_ladder_on_a_mesh(single, data_folder, layout):
+    many = loss_and_gradient(ladder, jax.devices(), str(data_folder), **layout)
+    assert_same(many, single(ladder))
 
 
 @pytest.mark.parametrize("axis", mesh.AXES)

@@ -14,7 +14,15 @@ from research.run import checkpoint
 from research.train import train
 from tests import shapes
 
+
+def autoencoder(**model) -> ConfigDict:
+    """Transformers to a ladder of latents and back."""
+    chosen = dict(network="transformer_coder", bottleneck="ladder", likelihood="gaussian")
+    return shapes.autoencoder(num_heads=2, **chosen, **model)
+
+
 FAMILIES = {
+    "autoencoder": autoencoder,
     "autoregressive": shapes.autoregressive,
     "diffusion": shapes.diffusion,
     "discrete_diffusion": shapes.discrete_diffusion,
@@ -44,6 +52,7 @@ def losses(config: ConfigDict, steps: int = 3) -> np.ndarray:
 
 
 GOLDEN = {
+    "autoencoder": [[3.2285676, 2.9011035], [3.5595069, 3.1957939], [2.9368067, 1.7512596]],
     "autoregressive": [[2.7725887, 0.7026162], [2.7493596, 0.8184264], [2.6991649, 0.7218189]],
     "diffusion": [[0.964608, 0.6307675], [0.9175618, 0.726356], [1.0269458, 0.6511294]],
     "discrete_diffusion": [

@@ -9,9 +9,10 @@ import pytest
 from jax import numpy as jnp
 from ml_collections import FrozenConfigDict
 
-from research import cost, families, programs
+from research import cost, defaults, families, programs
 from research.errors import UserError
 from research.families import autoencoder
+from research.families.autoencoder import coding
 from tests import shapes
 from tests.layouts import QUICK
 
@@ -180,7 +181,11 @@ BAD = [
     ("width", 10, "width=10 must be a multiple of norm_groups=4; nearest valid: 8"),
     ("norm_groups", 0, "norm_groups=0"),
     ("network", "conv_autoencode", "did you mean 'conv_autoencoder'"),
-    ("bottleneck", "vqq", r"bottleneck='vqq' is not one of kl, vq, fsq \(did you mean 'vq'\?\)"),
+    (
+        "bottleneck",
+        "vqq",
+        r"is not one of kl, ladder, vq, fsq \(did you mean 'vq'\?\)",
+    ),
     ("kl.latent_channels", 0, "latent_channels=0 must be at least 1"),
     ("kl.kl_weight", -0.1, "kl_weight=-0.1 must be at least 0"),
     ("vq.codes", 1, "codes=1 must be at least 2"),
@@ -190,16 +195,63 @@ BAD = [
     ("vq.commitment", -1.0, "commitment=-1.0"),
     ("fsq.scalar_levels", (8, 1), r"scalar_levels=\(8, 1\) must be integers of at least 2"),
     ("fsq.scalar_levels", (2**16, 2**16), "make 2.31 codes or more"),
+    ("num_classes", 3, "num_classes=3 must be 0 or 4, the classes of gaussian_mixture"),
+    ("kl.latent_channels", 5, r"a latent of \(4, 4, 5\) has 80 numbers, more than the 64 of the"),
+    ("kl_warmup_steps", -1, "kl_warmup_steps=-1 must be at least 0 steps"),
+    ("free_nats", -0.5, "free_nats=-0.5 must be at least 0"),
+    ("vq.free_nats", 0.5, "free_nats=0.5 must be 0 for config.model.bottleneck='vq'"),
+    ("fsq.kl_warmup_steps", 9, "kl_warmup_steps=9 must be 0 for config.model.bottleneck='fsq'"),
+    ("likelihood", "gausian", r"is not one of pixel, .* \(did you mean 'gaussian'\?\)"),
+    ("likelihood=gaussian.deviation", -1.0, "deviation=-1.0 must be at least 0"),
+    ("likelihood=gaussian.discrete", True, "density of floats, and these data are levels"),
+    ("likelihood=bernoulli.levels", 2, "is of two levels, and these data have floats"),
+    ("likelihood=bernoulli.discrete", True, "is of two levels, and these data have 256 levels"),
+    ("objective=importance.importance_samples", 0, "importance_samples=0 must be at least 1"),
+    ("objective=importance.bottleneck", "vq", "'vq' has one code for each place; nearest"),
+    ("objective=importance.kl_weight", 0.5, "kl_weight=0.5 must be 1.0"),
+    ("objective=total_correlation.tc_weight", -1.0, "tc_weight=-1.0 must be at least 0"),
+    ("objective=total_correlation.bottleneck", "ladder", "'ladder' has none, 'kl' has"),
+    ("network=mlp_coder.depth", -1, "depth=-1 must be at least 0"),
+    ("network=transformer_coder.patch_size", 3, "patch_size=3 does not divide the 8x8 image"),
 ]
 
 
 @pytest.mark.parametrize("key, value, words", BAD, ids=lambda each: str(each)[:30])
 def test_bad_configs_are_refused(key, value, words):
     kind, _, key = key.rpartition(".")
-    config = shapes.autoencoder(bottleneck=kind or "kl")
+    part, _, chosen = kind.rpartition("=")
+    named = {"bottleneck": "kl"} | ({part or "bottleneck": chosen} if kind else {})
+    if key in coding.PARTS and part:
+        named[key] = value
+    config = shapes.autoencoder(**named | dict(num_heads=2) if "patch" in key else named)
     config.model[key] = value
     with pytest.raises(UserError, match=words):
         families.check(config, SPEC)
+
+
+@pytest.mark.parametrize(
+    "section, key, value, words",
+    [
+        ("evaluation", "importance_samples", 0, "evaluation.importance_samples=0 must be at least"),
+        ("sampling", "pixels", "draw", r"sampling.pixels='draw' is not .* 'drawn'"),
+        ("train", "batch_size", 1, "batch_size=1 over accumulation=1 leaves 1 image at once"),
+    ],
+)
+def test_bad_keys_elsewhere_are_refused(section, key, value, words):
+    config = shapes.autoencoder(objective="total_correlation")
+    config[section][key] = value
+    with pytest.raises(UserError, match=words):
+        families.check(config, SPEC)
+
+
+@pytest.mark.parametrize("network", coding.CODERS)
+def test_text_is_refused_before_any_network_is_built(network):
+    config = defaults.config("autoencoder", "markov", network=network)
+    config.model.update(dict(depth=1, width=8))
+    if "num_heads" in config.model:
+        config.model.num_heads = 2
+    with pytest.raises(UserError, match="'markov' gives tokens; family 'autoencoder'"):
+        families.check(config, {"vocab_size": 256})
 
 
 def test_text_is_refused():
