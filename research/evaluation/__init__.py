@@ -49,6 +49,7 @@ EVALUATORS = {
     "clip_score": "research.evaluation.clip_score",
     "codebook": "research.evaluation.codebook",
     "completion": "research.evaluation.completion",
+    "disentanglement": "research.evaluation.disentanglement",
     "docstrings": "research.evaluation.docstrings",
     "excess": "research.evaluation.excess",
     "frechet": "research.evaluation.frechet",

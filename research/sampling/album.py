@@ -72,6 +72,8 @@ def guidance(model: Model) -> Picture | None:
     Raises:
         UserError: where the run cannot be guided, as its family's `check` says.
     """
+    if "guidance" not in model.config.sampling:
+        return None
     guided = []
     for strength in STRENGTHS:
         config = model.config.copy_and_resolve_references()
@@ -111,7 +113,26 @@ def filled(model: Model) -> Picture | None:
     return Picture(np.concatenate([real, kept, *drawn]), COLUMNS, caption)
 
 
-PICTURES: tuple[Callable[[Model], Picture | None], ...] = (film, guidance, between, filled)
+def traversals(model: Model) -> Picture | None:
+    """One number of a held-out image's latent is moved, the others stay: those that vary most."""
+    if not hasattr(model.family, "decode"):
+        return None
+    given, label = (model.config, model.params), model.given.get("label")
+    latents = np.asarray(model.family.encode(*given, model.real_BxHxWxC, None, label))
+    flat = latents.reshape(len(latents), -1)
+    chosen = np.argsort(-flat.var(0))[:ROWS]
+    moved = np.broadcast_to(flat[0], (len(chosen), COLUMNS, flat.shape[1])).copy()
+    for row, number in enumerate(chosen):
+        moved[row, :, number] = np.linspace(-3, 3, COLUMNS)
+    told = None if label is None else label[:1].repeat(len(chosen) * COLUMNS)
+    images = model.family.decode(*given, moved.reshape(-1, *latents.shape[1:]), told)
+    caption = "One number of the latent from -3 to 3 deviations, a row each: the most various"
+    return Picture(np.asarray(images), COLUMNS, caption)
+
+
+PICTURES: tuple[Callable[[Model], Picture | None], ...] = (
+    film, guidance, between, filled, traversals,
+)  # fmt: skip
 
 
 def pictures_of(config: ConfigDict, params: Any) -> Iterator[tuple[str, Picture]]:

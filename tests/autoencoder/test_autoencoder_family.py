@@ -257,3 +257,35 @@ def test_text_is_refused_before_any_network_is_built(network):
 def test_text_is_refused():
     with pytest.raises(UserError, match="'gaussian_mixture' gives tokens; family 'autoencoder'"):
         families.check(shapes.autoencoder(), {"vocab_size": 256})
+
+
+def test_latents_of_images_are_added():
+    """A - B + B is A, and A drawn anew by nothing is A; all of it is drawn from the prior."""
+    config, params = start("kl")
+    image, key = images(4), jax.random.key(0)
+    plain = autoencoder.decode(config, params, autoencoder.encode(config, params, image))
+    asked = {"image_BxHxWxC": image, "strength": 1.0}
+    other = images(8)[4:]
+    added = asked | {"minus_BxHxWxC": other, "plus_BxHxWxC": other}
+    np.testing.assert_array_equal(autoencoder.sample(config, params, key, 4, **added), plain)
+    still = asked | {"strength": 0.0}
+    np.testing.assert_array_equal(autoencoder.sample(config, params, key, 4, **still), plain)
+    again = autoencoder.sample(config, params, key, 4, **asked | {"image_BxHxWxC": other})
+    np.testing.assert_array_equal(autoencoder.sample(config, params, key, 4, **asked), again)
+
+
+def test_a_path_goes_from_one_draw_to_another():
+    """Its points are on a circle: ends of unit deviation have unit deviation all along."""
+    config, params = start("kl")
+    find = functools.partial(autoencoder._latent, config, params, KEY, 5, None)
+    z = np.asarray(jax.jit(lambda: find({"path": True}))())
+    deviation = np.sqrt(np.mean(params["statistics"]["square"] - params["statistics"]["mean"] ** 2))
+    z = z * deviation + params["statistics"]["mean"]
+    ends = autoencoder.bottleneck(config).drawn(config.model, None, KEY, (2, 4, 4))
+    np.testing.assert_allclose(z[[0, 4]], ends, atol=1e-5)
+    np.testing.assert_allclose(z[2], (ends[0] + ends[1]) / 2**0.5, atol=1e-5)
+    shown = autoencoder.sample(config, params, KEY, 5, path=True)
+    assert shown.shape == (5, 8, 8, 1)
+    vq, codes = start("vq")
+    with pytest.raises(UserError, match="draws codes, between which there is no path"):
+        autoencoder.sample(vq, codes, KEY, 5, path=True)

@@ -147,3 +147,10 @@ def test_a_collapsed_posterior_fails_by_name(weight, failed):
     rows = [{"step": i, "active_units": float(n)} for i, n in enumerate(metrics["active_units"])]
     found = failures.found(config, rows, {})
     assert set(found) == ({"posterior_collapse"} if failed else set())
+
+
+@pytest.mark.parametrize("kind", ["vq", "fsq"])
+def test_a_codebook_of_which_one_code_is_left_fails_by_name(kind):
+    config = shapes.autoencoder(bottleneck=kind)
+    for perplexity, named in ((1.0, {"codebook_collapse"}), (1.7, set())):
+        assert set(failures.found(config, [{"perplexity": perplexity}], {})) == named

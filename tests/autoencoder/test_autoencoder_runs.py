@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from research import data, defaults, recipes
+from research import data, defaults, latents, recipes, trained
+from research.errors import UserError
 from research.families import autoencoder
 from research.sample import sample_run
+from research.sampling import album
 from research.train import train
-from tests import shapes
+from tests import frozen, shapes
 
 
 def lattice(folder, **model):
@@ -59,6 +61,41 @@ def test_samples_are_spins_drawn_or_likeliest(spins):
     config.sampling.pixels = "likeliest"
     alike = autoencoder.sample(config, still, jax.random.key(0), 64)
     assert len(np.unique(alike)) == 1
+
+
+def test_an_album_has_paths_and_traversals(spins):
+    """Of a latent of four numbers a row each; the most various one changes the image."""
+    home, config, _ = spins
+    folder = album.write(home)
+    assert {each.stem for each in folder.iterdir()} == {"between", "traversals"}
+    _, params = trained.load(home)
+    found = dict(album.pictures_of(config, params))["traversals"]
+    assert found.images.shape == (4 * album.COLUMNS, 4, 4, 1) and found.columns == album.COLUMNS
+    first = found.images.reshape(4, album.COLUMNS, -1)[0]
+    assert len(np.unique(first, axis=0)) > 1
+
+
+def test_classes_are_told_to_both_networks(data_folder):
+    """Another class is another reconstruction and another latent; a latent's reader has none."""
+    config = shapes.autoencoder(network="mlp_coder", num_classes=4, likelihood="gaussian")
+    params = jax.jit(lambda key: autoencoder.init(config, key))(jax.random.key(0))
+    for name in ("encoder", "decoder"):
+        params[name]["label"] *= 50
+    image, labels = np.ones((2, 8, 8, 1), np.float32), np.array([0, 3], np.int32)
+    latent = np.asarray(autoencoder.encode(config, params, image, None, labels))
+    assert not np.allclose(latent[0], latent[1])
+    shown = np.asarray(autoencoder.decode(config, params, 0 * latent, labels))
+    assert not np.allclose(shown[0], shown[1])
+    batch = {"image": image, "label": labels}
+    value = autoencoder.loss(config, params, batch, jax.random.key(1), 0)[0]
+    other = autoencoder.loss(config, params, batch | {"label": labels[::-1]}, jax.random.key(1), 0)
+    assert float(value) != float(other[0])
+
+
+def test_latents_of_a_run_that_is_told_classes_are_refused(tmp_path):
+    frozen.write(tmp_path, "kl", num_classes=4)
+    with pytest.raises(UserError, match="is told classes, config.model.num_classes=4"):
+        latents.settings(str(tmp_path / "kl"))
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, data_folder):

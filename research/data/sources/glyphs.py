@@ -165,6 +165,26 @@ def styles() -> list[str]:
     return [file.stem for file in all_fonts()]
 
 
+def factors(data: Config) -> dict[str, NDArray[np.int32]]:
+    """What is known of each class of an image, {factor: its value for each class}.
+
+    Of styles their typeface, weight and slant, by the names of their fonts.
+    """
+    names = outline(data)["class_names"]
+    found = {}
+    if data["label"] != "style":
+        found["category"] = [name.split()[0] for name in names]
+    if data["label"] != "category":
+        own = [name.split()[-1] for name in names]
+        found["weight"] = ["Bol" in name for name in own]  # Bold, and BolIta of STIX
+        found["slant"] = [any(each in name for each in ("Ita", "Oblique")) for name in own]
+        found["typeface"] = [re.split("-|Bol|Ita", name)[0] for name in own]
+    return {
+        name: np.unique(each, return_inverse=True)[1].astype(np.int32)
+        for name, each in found.items()
+    }
+
+
 def chosen(patterns: tuple[str, ...]) -> list[Path]:
     """Return the fonts whose style matches one of `patterns`.
 

@@ -39,6 +39,7 @@ from research.families.autoencoder.coding import (
 from research.parts import check_choice
 
 __all__ = ["PARTS", "axes", "init", "latent_shape", "symbols"]
+REQUESTS = ("image_BxHxWxC", "strength", "minus_BxHxWxC", "plus_BxHxWxC", "path")
 PIXELS = ("likeliest", "drawn")
 
 
@@ -182,9 +183,10 @@ def score_kinds(config: ConfigDict) -> dict[str, dict[str, str]]:
 
 
 def limits(config: ConfigDict) -> dict[str, Limit]:
-    """A posterior that has collapsed onto the prior tells no image from another."""
+    """A posterior that is the prior, or one code at all places, tells no image from another."""
     if symbols(config):
-        return {}
+        means = "the codebook has collapsed, all places have one code"
+        return {"codebook_collapse": Limit("perplexity", means, low=1.01)}
     means = "the posterior has collapsed, no number of the latent depends on the image"
     return {"posterior_collapse": Limit("active_units", means, low=1)}
 
@@ -235,11 +237,15 @@ def decode(
     config: ConfigDict, params: Any, latent_BxHxWxC: Array, label_B: Array | None = None
 ) -> Array:
     """The most likely image of a latent as `encode` gives it, [B, H, W, C], uint8 or float32."""
+    return _shown(config, params, _read(config, params, latent_BxHxWxC), label_B)
+
+
+def _read(config: ConfigDict, params: Any, latent_BxHxWxC: Array) -> Array:
+    """What the decoder reads of a latent as `encode` gives it."""
     statistics = params["statistics"]
     latent = latent_BxHxWxC * _deviation(statistics) + statistics["mean"]
     with jax.named_scope("bottleneck"):
-        read = bottleneck(config).snapped(config.model, params.get("bottleneck"), latent)
-    return _shown(config, params, read, label_B)
+        return bottleneck(config).snapped(config.model, params.get("bottleneck"), latent)
 
 
 def codes(config: ConfigDict, params: Any, image: Array, label_B: Array | None = None) -> Array:
@@ -292,14 +298,36 @@ def latent_nats(
     return (coded.latent_BxHxWxC - mean) / scale, judged["reconstruction"] + density_B
 
 
+def _latent(config: Any, params: Any, key: Array, num: int, label_B: Any, asked: dict) -> Array:
+    """Latents as `encode` gives them, of the images or the path that are asked for."""
+    if "plus_BxHxWxC" in asked:
+        of = (asked[f"{name}_BxHxWxC"] for name in ("image", "minus", "plus"))
+        init, minus, plus = (encode(config, params, each, None, label_B) for each in of)
+        return init - minus + plus
+    if "image_BxHxWxC" in asked:
+        new = jnp.square(asked["strength"])
+        kept = encode(config, params, asked["image_BxHxWxC"], None, label_B)
+        noise = jax.random.normal(key, kept.shape)
+        return jnp.sqrt(1 - new) * kept + jnp.sqrt(new) * noise
+    of, (height, across, _) = bottleneck(config), latent_shape(config)
+    ends = of.drawn(config.model, params.get("bottleneck"), key, (2, height, across))
+    turn_N = jnp.linspace(0, jnp.pi / 2, num)[:, None, None, None]
+    raw = jnp.cos(turn_N) * ends[:1] + jnp.sin(turn_N) * ends[1:]
+    return (raw - params["statistics"]["mean"]) / _deviation(params["statistics"])
+
+
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _draw(config: Any, params: Any, key: Array, num: int, label_B: Array | None) -> Array:
+def _draw(
+    config: Any, params: Any, key: Array, num: int, label_B: Array | None, asked: dict
+) -> Array:
     of, model, (height, across, _) = bottleneck(config), config.model, latent_shape(config)
     own, places = params.get("bottleneck"), (num, height, across)
     pixels = jax.random.fold_in(key, 1) if config.sampling.pixels == "drawn" else None
     if model.num_classes and label_B is None:
         label_B = jax.random.randint(jax.random.fold_in(key, 2), num, 0, model.num_classes)
-    if symbols(config):
+    if asked:
+        read = _read(config, params, _latent(config, params, key, num, label_B, asked))
+    elif symbols(config):
         code_BxHxW = jax.random.randint(key, places, 0, symbols(config))
         read = of.looked_up(model, own, code_BxHxW)
     else:
@@ -308,12 +336,31 @@ def _draw(config: Any, params: Any, key: Array, num: int, label_B: Array | None)
 
 
 def sample(
-    config: ConfigDict, params: Any, key: Array, num: int, label: np.ndarray | None = None
+    config: ConfigDict,
+    params: Any,
+    key: Array,
+    num: int,
+    label: np.ndarray | None = None,
+    path: bool = False,
+    **asked: Any,
 ) -> np.ndarray:
     """Images of latents from the prior, [num, H, W, C], uint8 if the data are, else float32.
 
     Args:
         label: the class of each, [num]; where there are classes and none is given, any of them.
+        path: whether they lie on a quarter of a circle between two latents of the prior; each of a
+            normal prior is then a draw of it, too.
+        asked: `image_BxHxWxC`, whose latents are drawn anew by a share of `strength` of their
+            deviation; or these less those of `minus_BxHxWxC`, and those of `plus_BxHxWxC` added.
+
+    Raises:
+        UserError: for a path between codes.
     """
+    if path and symbols(config):
+        raise UserError(
+            f"--interpolate: config.model.bottleneck={config.model.bottleneck!r} draws codes, "
+            "between which there is no path; 'kl' and 'ladder' have one"
+        )
     used = frozen(config, "model", "hardware", "sampling")
-    return np.asarray(_draw(used, params, key, num, label))
+    asked = asked | ({"path": path} if path else {})
+    return np.asarray(_draw(used, params, key, num, label, asked))
