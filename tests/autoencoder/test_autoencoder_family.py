@@ -262,15 +262,16 @@ def test_text_is_refused():
 def test_latents_of_images_are_added():
     """A - B + B is A, and A drawn anew by nothing is A; all of it is drawn from the prior."""
     config, params = start("kl")
-    image, key = images(4), jax.random.key(0)
+    image, key = jnp.asarray(images(4)), jax.random.key(0)
     plain = autoencoder.decode(config, params, autoencoder.encode(config, params, image))
-    asked = {"image_BxHxWxC": image, "strength": 1.0}
+    asked: dict[str, Any] = {"image_BxHxWxC": image, "strength": 1.0}
     other = images(8)[4:]
-    added = asked | {"minus_BxHxWxC": other, "plus_BxHxWxC": other}
+    added: dict[str, Any] = asked | {"minus_BxHxWxC": other, "plus_BxHxWxC": other}
     np.testing.assert_array_equal(autoencoder.sample(config, params, key, 4, **added), plain)
-    still = asked | {"strength": 0.0}
+    still: dict[str, Any] = asked | {"strength": 0.0}
     np.testing.assert_array_equal(autoencoder.sample(config, params, key, 4, **still), plain)
-    again = autoencoder.sample(config, params, key, 4, **asked | {"image_BxHxWxC": other})
+    new: dict[str, Any] = asked | {"image_BxHxWxC": other}
+    again = autoencoder.sample(config, params, key, 4, **new)
     np.testing.assert_array_equal(autoencoder.sample(config, params, key, 4, **asked), again)
 
 

@@ -39,7 +39,7 @@ def params() -> Any:
     return found
 
 
-def value(step=0, key=KEY, objective="bound", given=None, **changes) -> float:
+def value(step: Any = 0, key=KEY, objective="bound", given=None, **changes) -> float:
     """The objective in nats of an image."""
     config = setting(objective, **changes)
     part = coding.objective(config)
@@ -136,14 +136,14 @@ def test_a_collapsed_posterior_fails_by_name(weight, failed):
     state = programs.fresh(config, autoencoder, autoencoder.init(config, KEY))
 
     @functools.partial(jax.jit, compiler_options=QUICK)
-    def run(state: Any) -> Any:
+    def run(state: Any, rate: Any) -> Any:
         def step(state: Any, index: Any) -> Any:
             key = jax.random.fold_in(KEY, index)
-            return autoencoder.update(config, state, given, key, index, 0.01)
+            return autoencoder.update(config, state, given, key, index, rate)
 
         return jax.lax.scan(step, state, np.arange(200))[1]
 
-    metrics = run(state)
+    metrics = run(state, 0.01)
     rows = [{"step": i, "active_units": float(n)} for i, n in enumerate(metrics["active_units"])]
     found = failures.found(config, rows, {})
     assert set(found) == ({"posterior_collapse"} if failed else set())

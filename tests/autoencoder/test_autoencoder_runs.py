@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 
 from research import data, defaults, latents, recipes, trained
 from research.errors import UserError
@@ -81,14 +83,15 @@ def test_classes_are_told_to_both_networks(data_folder):
     params = jax.jit(lambda key: autoencoder.init(config, key))(jax.random.key(0))
     for name in ("encoder", "decoder"):
         params[name]["label"] *= 50
-    image, labels = np.ones((2, 8, 8, 1), np.float32), np.array([0, 3], np.int32)
-    latent = np.asarray(autoencoder.encode(config, params, image, None, labels))
+    image, labels = jnp.ones((2, 8, 8, 1)), jnp.array([0, 3])
+    latent = autoencoder.encode(config, params, image, None, labels)
     assert not np.allclose(latent[0], latent[1])
     shown = np.asarray(autoencoder.decode(config, params, 0 * latent, labels))
     assert not np.allclose(shown[0], shown[1])
     batch = {"image": image, "label": labels}
-    value = autoencoder.loss(config, params, batch, jax.random.key(1), 0)[0]
-    other = autoencoder.loss(config, params, batch | {"label": labels[::-1]}, jax.random.key(1), 0)
+    at: Any = jax.random.key(1), 0
+    value = autoencoder.loss(config, params, batch, *at)[0]
+    other = autoencoder.loss(config, params, batch | {"label": labels[::-1]}, *at)
     assert float(value) != float(other[0])
 
 

@@ -85,7 +85,9 @@ def test_the_true_posterior_has_no_gap():
 
 def test_the_likelihood_lies_below_its_bounds_and_more_samples_close_the_gap():
     params, exact = optimum()
-    params["encoder"]["last"]["bias"] += np.float32([0.2, -0.1, 0.8, -0.5])  # a wrong posterior
+    params["encoder"]["last"]["bias"] += np.array(
+        [0.2, -0.1, 0.8, -0.5], np.float32
+    )  # a wrong posterior
     gaps, elbos = [], []
     for samples in (1, 8, 64, 1024):
         found = {name: np.asarray(each) for name, each in bounded(samples)(params).items()}

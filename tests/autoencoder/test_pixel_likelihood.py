@@ -74,7 +74,7 @@ def test_two_levels_sum_to_one_by_their_odds():
 @pytest.mark.parametrize("deviation", [0.0, 0.4])
 def test_a_gaussian_has_one_deviation(deviation):
     model = FrozenConfigDict(dict(deviation=deviation))
-    params = gaussian_likelihood.init(model, None)
+    params = gaussian_likelihood.init(model, jax.random.key(0))
     assert (params == {}) == bool(deviation)
     if not deviation:
         params["log_scale"] = jnp.log(jnp.array([0.7]))

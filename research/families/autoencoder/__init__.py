@@ -324,7 +324,7 @@ def _draw(
     own, places = params.get("bottleneck"), (num, height, across)
     pixels = jax.random.fold_in(key, 1) if config.sampling.pixels == "drawn" else None
     if model.num_classes and label_B is None:
-        label_B = jax.random.randint(jax.random.fold_in(key, 2), num, 0, model.num_classes)
+        label_B = jax.random.randint(jax.random.fold_in(key, 2), (num,), 0, model.num_classes)
     if asked:
         read = _read(config, params, _latent(config, params, key, num, label_B, asked))
     elif symbols(config):

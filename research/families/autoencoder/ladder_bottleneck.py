@@ -95,7 +95,7 @@ def axes(model: Any) -> common.Params:
 def _down(
     model: Any,
     params: Any,
-    places: tuple[int, int, int],
+    places: tuple[int, ...],
     choose: Callable[[int, Array, Array], Any],
 ) -> list[Array]:
     """The latents of the levels from the top down, [B, H, W, C] each.

@@ -29,7 +29,8 @@ def outputs(model: Any) -> int:
 def cost(model: Any, params: Any, image: Any, said_BxHxWxO: Any) -> Array:
     """-log p of each dimension, nats [B, H, W, C]."""
     del params
-    return nats(image, *jnp.split(said_BxHxWxO, 2, axis=-1), model.levels)
+    middle, log_scale = jnp.split(said_BxHxWxO, 2, axis=-1)
+    return nats(image, middle, log_scale, model.levels)
 
 
 def location(model: Any, said_BxHxWxO: Array) -> Array:
