@@ -96,6 +96,19 @@ CLASSIC_SOURCES = {
 }
 
 
+def energy(**model) -> ConfigDict:
+    """A perceptron on a Gaussian mixture of 8x8 floats, with chains that go on."""
+    named = {name: model.pop(name) for name in ("energy", "chain", "objective") if name in model}
+    config = defaults.config("energy", "gaussian_mixture", **named)
+    config.recipe = "fixed"
+    config.data.update(resolution=8, images=200, validation_images=64)
+    shape = dict(depth=1, width=8, image_shape=(8, 8, 1), discrete=False)
+    shape |= dict(memory_rows=16, chain_steps=2)
+    config.model.update({key: shape[key] for key in shape if key in config.model} | model)
+    config.evaluation.score_moves, config.sampling.moves = 2, 2
+    return _trained(config)
+
+
 def _parts(model: dict) -> dict[str, str]:
     named = (
         "network", "objective", "mixer", "channel", "attention", "positions", "router", "pattern",

@@ -26,6 +26,7 @@ FAMILIES = {
     "autoregressive": shapes.autoregressive,
     "diffusion": shapes.diffusion,
     "discrete_diffusion": shapes.discrete_diffusion,
+    "energy": shapes.energy,
     "flow": functools.partial(shapes.flow, flow="transformer_flow", flow_layers=2),
 }
 

@@ -62,6 +62,7 @@ FAMILIES = {
     "clip": "research.families.clip",
     "diffusion": "research.families.diffusion",
     "discrete_diffusion": "research.families.discrete_diffusion",
+    "energy": "research.families.energy",
     "flow": "research.families.flow",
 }
 PROTOCOL = ("default_model", "init", "loss", "score", "score_kinds")
