@@ -98,7 +98,8 @@ CLASSIC_SOURCES = {
 
 def energy(**model) -> ConfigDict:
     """A perceptron on a Gaussian mixture of 8x8 floats, with chains that go on."""
-    named = {name: model.pop(name) for name in ("energy", "chain", "objective") if name in model}
+    parts = ("energy", "chain", "objective", "network")
+    named = {name: model.pop(name) for name in parts if name in model}
     config = defaults.config("energy", "gaussian_mixture", **named)
     config.recipe = "fixed"
     config.data.update(resolution=8, images=200, validation_images=64)
