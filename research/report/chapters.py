@@ -7,9 +7,10 @@ from functools import partial
 import altair as alt
 import pandas as pd
 
-from research.report import export, figures, law_figures, words
+from research.report import export, figures, law_figures, rulers, words
 from research.report.findings import GROWS, Findings
 from research.report.load import Part
+from research.report.rulers import Ruler
 from research.report.spent import draw_time
 
 SMOOTHED = 9  # points of a curve that are averaged where it stands beside a law
@@ -53,6 +54,14 @@ def time_figure(seconds: pd.DataFrame) -> Figure:
     caption = words.said("time_spent", seconds.groupby("phase").seconds.sum().to_dict())
     spec = export.to_spec(draw_time(seconds))
     return Figure("time", "time-spent", "Where the time went", caption, spec)
+
+
+def ruler_figure(ruler: Ruler) -> Figure:
+    """Return the figure of a ruler."""
+    chart = rulers.draw(ruler)
+    return Figure(
+        "ruler", ruler.name, ruler.heading, words.said("ruler", ruler), export.to_spec(chart)
+    )
 
 
 def _of_runs(part: Part, found: Findings) -> Iterator[Titled]:
@@ -124,6 +133,16 @@ def _smoothed(curves: pd.DataFrame) -> pd.DataFrame:
     """
     loss = curves.groupby("id").loss.rolling(SMOOTHED, center=True, min_periods=1).mean()
     return curves.assign(loss=loss.droplevel(0))
+
+
+def rulers_side_by_side(found: list[Ruler]) -> alt.HConcatChart:
+    """Draw the first ruler of each source of data side by side: the story in one picture."""
+    first = {ruler.data: ruler for ruler in reversed(found)}.values()
+    panels = [
+        rulers.draw(ruler, 330).properties(width=430, title=ruler.heading)
+        for ruler in sorted(first, key=found.index)
+    ]
+    return alt.hconcat(*panels, spacing=36)
 
 
 def headline(chapters: list[Chapter]) -> alt.HConcatChart:

@@ -10,10 +10,18 @@ from pathlib import Path
 from research.errors import UserError
 from research.report import export, stamp
 from research.report.anyone import study_of
-from research.report.chapters import Chapter, headline, make_chapter, time_figure
+from research.report.chapters import (
+    Chapter,
+    headline,
+    make_chapter,
+    ruler_figure,
+    rulers_side_by_side,
+    time_figure,
+)
 from research.report.findings import find, find_in
 from research.report.load import Study, read_study
 from research.report.page import render
+from research.report.rulers import read_rulers
 from research.run import alone, files
 from research.run.record import write_text
 from research.run.storage import TEMPORARY
@@ -120,6 +128,7 @@ def _write_report(folder: Path, page: Path, pictures: bool) -> Path:
     study = read_study(folder)
     chapters = _chapters(study)
     time = time_figure(study.time) if len(study.time) else None
+    rulers = [(ruler, ruler_figure(ruler)) for ruler in read_rulers(study)]
     target = files.within(folder, folder / "figures")
     left = [*folder.glob(f".report.*{TEMPORARY}"), *target.glob(f".*{TEMPORARY}")]
     for unfinished in left:  # by a report that was killed
@@ -127,14 +136,16 @@ def _write_report(folder: Path, page: Path, pictures: bool) -> Path:
     written = [page, folder / LAWS]
     if pictures:
         first = [chapter for chapter in chapters if chapter.part.floor is None][:2]
-        pictures_of = {
-            "headline": export.print_spec(export.to_spec(headline(first or chapters[:2])))
-        }
+        chart = headline(first or chapters[:2])
+        if rulers:
+            chart = rulers_side_by_side([ruler for ruler, _ in rulers])
+        pictures_of = {"headline": export.print_spec(export.to_spec(chart))}
         titled = [(chapter.part.title, each) for chapter in chapters for each in chapter.figures]
-        for title, figure in [*titled, *([(study.title, time)] if time else [])]:
+        whole = [*([time] if time else []), *(figure for _, figure in rulers)]
+        for title, figure in [*titled, *((study.title, each) for each in whole)]:
             pictures_of[figure.name] = export.print_spec(figure.spec, figure.heading, title)
         for name, spec in pictures_of.items():
             written += export.write_pictures(spec, target, name)
-    write_text(page, render(study, chapters, digest, time))
+    write_text(page, render(study, chapters, digest, time, rulers))
     stamp.write(folder, digest, written)
     return page

@@ -130,7 +130,7 @@ def _unfitted(runs: pd.DataFrame, reason: str) -> Findings:
     return Findings(
         runs=runs,
         frontier=_best_by_budget(runs),
-        law=_law(None, np.array([]), 0.0, "C"),
+        law=law_line(None, np.array([]), 0.0, "C"),
         held_out=_held_out([], runs),
         refusals=[f"No fit could be tried. {reason}."],
         warnings=[{"check": "none ran", "text": "no fit could be tried, so no check ran"}],
@@ -170,7 +170,7 @@ def _findings(runs: pd.DataFrame, lab: PartSummary) -> Findings:
         runs=runs,
         axis=axis,
         frontier=_best_by_budget(runs[~runs.held_out]).rename(columns={"C": axis}),
-        law=_law(drawn, grid, seen, axis),
+        law=law_line(drawn, grid, seen, axis),
         held_out=_held_out(ahead.predictions, runs),
         parabolas=parabolas,
         minima=minima,
@@ -238,7 +238,7 @@ def _best_loss(fit: LawFit, parameters: np.ndarray, scale: np.ndarray, axis: str
         return np.stack([optimum(parameters, c, fit.flops_model)[..., 2] for c in scale], -1)
 
 
-def _law(fit: LawFit | None, scale: np.ndarray, seen: float, axis: str) -> pd.DataFrame:
+def law_line(fit: LawFit | None, scale: np.ndarray, seen: float, axis: str) -> pd.DataFrame:
     """Return the frontier that `fit` implies with its interval; extrapolated beyond `seen`."""
     columns = [axis, "loss", "low", "high", "extrapolated"]
     if fit is None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from research.numbers import gib
 from research.report import export, theme
 from research.report.chapters import Chapter, Figure
 from research.report.load import Part, Study
+from research.report.rulers import Ruler
 from research.report.words import environment
 
 COLUMNS = (
@@ -44,14 +46,20 @@ DIRTY = {
 
 
 def render(
-    study: Study, chapters: list[Chapter], stamp: str = "", time: Figure | None = None
+    study: Study,
+    chapters: list[Chapter],
+    stamp: str = "",
+    time: Figure | None = None,
+    rulers: Sequence[tuple[Ruler, Figure]] = (),
 ) -> str:
     """Return the HTML of the report: styles, scripts, figures and images all inside it.
 
-    `stamp` goes into its head (see stamp.py); `time` is where the time went, if that is known.
+    `stamp` goes into its head (see stamp.py); `time` is where the time went, if that is known;
+    `rulers` hold parts beside one another.
     """
     figures = [figure for chapter in chapters for figure in chapter.figures]
     figures += [time] if time else []
+    figures += [figure for _, figure in rulers]
     content = {
         "specs": {figure.name: export.page_spec(figure.spec) for figure in figures},
         "themes": {name: theme.config(name) for name in ("light", "dark")},
@@ -66,6 +74,7 @@ def render(
         columns=COLUMNS,
         rows=[row for part in study.parts for row in _rows(part)],
         time=time,
+        rulers=rulers,
         provenance=_provenance(study),
         base64=lambda content: base64.b64encode(content).decode(),
         javascript=export.javascript(),

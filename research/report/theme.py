@@ -49,7 +49,7 @@ def config(theme: str) -> dict:
     grid, paper = ("#2c343d", "#14191f") if dark else ("#e9edf1", "#ffffff")
     extent = [0.3, 1.0] if dark else [0.0, 0.88]
     accent = BRIGHT_VERMILLION if dark else VERMILLION
-    floor = SKY if dark else BLUE
+    floor, other = (SKY, BLUE) if dark else (BLUE, SKY)
     words = {"labelColor": muted, "titleColor": ink, "titleFontWeight": 500, "labelFontSize": 11}
     words |= {"labelFont": PRINT_LABEL_FONT} if theme == "print" else {}
     return {
@@ -91,7 +91,7 @@ def config(theme: str) -> dict:
         "range": {
             "ordinal": {"scheme": "viridis", "extent": extent},
             "ramp": {"scheme": "viridis", "extent": extent},
-            "category": [floor, accent, GREEN, PURPLE, ORANGE],
+            "category": [floor, accent, GREEN, PURPLE, ORANGE, other, muted, ink],
         },
         "bar": {"color": floor},
         "point": {"filled": True, "size": 56, "opacity": 0.95},

@@ -30,6 +30,7 @@ class About(TypedDict, total=False):
     """What a study says of one of its parts."""
 
     title: Text
+    rulers: list[Text]  # scores by which parts on the same data stand beside one another
 
 
 class Description(TypedDict):
