@@ -110,6 +110,17 @@ def energy(**model) -> ConfigDict:
     return _trained(config)
 
 
+def gan(**model) -> ConfigDict:
+    """Perceptrons on a Gaussian mixture of 8x8 floats."""
+    named = {name: model.pop(name) for name in ("objective", "network") if name in model}
+    config = defaults.config("gan", "gaussian_mixture", **named)
+    config.recipe = "fixed"
+    config.data.update(resolution=8, images=200, validation_images=64)
+    shape = dict(depth=1, width=8, image_shape=(8, 8, 1), discrete=False, latent_channels=4)
+    config.model.update({key: shape[key] for key in shape if key in config.model} | model)
+    return _trained(config)
+
+
 def _parts(model: dict) -> dict[str, str]:
     named = (
         "network", "objective", "mixer", "channel", "attention", "positions", "router", "pattern",

@@ -28,6 +28,7 @@ FAMILIES = {
     "discrete_diffusion": shapes.discrete_diffusion,
     "energy": functools.partial(shapes.energy, network="transformer_coder", num_heads=2),
     "flow": functools.partial(shapes.flow, flow="transformer_flow", flow_layers=2),
+    "gan": functools.partial(shapes.gan, network="transformer_coder", num_heads=2),
 }
 
 
@@ -63,6 +64,7 @@ GOLDEN = {
     ],
     "energy": [[-0.0033786, 0.0211524], [-0.0037281, 0.0175811], [-0.0054346, 0.0166547]],
     "flow": [[1.7321521, 1.1915879], [2.1773183, 1.8557428], [1.8854113, 1.100657]],
+    "gan": [[0.6578405, 2.0302446], [0.7918191, 2.2908025], [0.61945, 1.7403617]],
 }
 
 

@@ -64,6 +64,7 @@ FAMILIES = {
     "discrete_diffusion": "research.families.discrete_diffusion",
     "energy": "research.families.energy",
     "flow": "research.families.flow",
+    "gan": "research.families.gan",
 }
 PROTOCOL = ("default_model", "init", "loss", "score", "score_kinds")
 
