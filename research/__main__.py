@@ -75,6 +75,10 @@ VERBS = {
         "say what a fitted law expects of a run, or of a table of runs",
         "python -m research predict laws.json --params 163e6 --data 3.26e9",
     ),
+    "forecast": (
+        "say what larger runs will score before they begin, and keep it",
+        "python -m research forecast experiments/quickstart_far.py --by runs/quickstart",
+    ),
     "reproduce": (
         "hold published results against ours",
         "python -m research reproduce hoffmann2022",
