@@ -100,8 +100,18 @@ def test_micro_batches_are_the_batch(stepped):
     np.testing.assert_allclose(parts, rows, rtol=1e-5)
 
 
-def test_a_component_without_data_is_a_failure():
-    config = config_of("mixture")
+def test_a_component_without_data_is_a_failure(data_folder):
+    """One that lies where no image is has no share of them after a step, and is named."""
+    config = config_of("mixture", str(data_folder), pseudo_count=1e-3)
+    params = classic.init(config, jax.random.key(0))
+    state = {"params": params, "opt_state": classic.init_optimizer(config, params)}
+    image = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype(np.float32)
+    for away, dead in ((0.0, False), (1e3, True)):
+        moved = params | {"mean": 0 * params["mean"] + away * np.eye(3, 1)}
+        given = {**state, "params": moved}
+        _, metrics = classic.update(config, given, {"image": image}, jax.random.key(0), 1, 0.0)
+        row = {"smallest_share": float(metrics["smallest_share"])}
+        assert ("dead_component" in failures.found(config, [row], {})) == dead
     assert not failures.found(config, [{"smallest_share": 0.2}], {})
     found = failures.found(config, [{"smallest_share": 0.001}], {})
     assert "one has no data left" in found["dead_component"]["reason"]
@@ -244,12 +254,12 @@ def test_an_ngram_approaches_the_entropy_of_a_chain(tmp_path):
 
 @pytest.mark.slow
 def test_baum_welch_approaches_the_entropy_of_a_hidden_markov_chain(tmp_path):
-    """As many states as the truth has; far below what the best table of single symbols reaches."""
+    """With a state more than the truth has, which emits what opens a window."""
     config = config_of("hidden_markov", str(tmp_path / "data"))
     truth = defaults.config("classic", "hidden_markov", kind="hidden_markov").data
     truth.update(length=32, vocab_size=5, states=3, tokens=200_000, validation_tokens=20_000)
     truth.folder, config.data = config.data.folder, truth
-    config.model.width = 4  # a state more emits what opens a window
+    config.model.width = 4
     config.train.update(steps=300, batch_size=64)
     config.evaluation.update(examples=600, evaluators=("validation", "excess"))
     result = train(config, tmp_path / "run")

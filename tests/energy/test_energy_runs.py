@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 
 from research import cost, data, defaults, failures, families, programs, recipes
 from research.errors import UserError
@@ -140,6 +141,14 @@ def test_the_distance_of_samples_is_zero_of_one_distribution():
     assert distance(np.where(few[:, None, None, None] > 0, x, 99), y, few) == pytest.approx(
         distance(x[:100], y, rows[:100]), abs=1e-4
     )
+
+
+def test_the_distance_of_small_batches_is_right_on_average():
+    """Pairs of an image with itself, which have no distance, are in no mean."""
+    x, y = np.random.default_rng(0).normal(size=(2, 400, 5, 2, 2, 1)).astype(np.float32)
+    of = jax.vmap(lambda x, y: sample_distance.statistic(x, jnp.ones(5), y)["total"] / 5)
+    found = np.asarray(of(x, y))
+    assert abs(found.mean()) < 4 * found.std() / 20 < 0.05  # a tenth of what such pairs would add
 
 
 REFUSED = [

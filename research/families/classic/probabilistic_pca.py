@@ -27,9 +27,8 @@ observed, volume = readings.numbers, readings.log_volume
 
 def default_model() -> dict[str, Any]:
     """Keys of `config.model`."""
-    return dict(
-        width=placeholder(int), **readings.image_keys()
-    )  # width: dimensions q of the latent
+    own = dict(width=placeholder(int))  # dimensions q of the latent
+    return own | readings.image_keys()
 
 
 def check_data(config: ConfigDict, spec: dict[str, Any]) -> None:
