@@ -106,10 +106,11 @@ def test_a_component_without_data_is_a_failure(data_folder):
     params = classic.init(config, jax.random.key(0))
     state = {"params": params, "opt_state": classic.init_optimizer(config, params)}
     image = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype(np.float32)
+    step = jax.jit(functools.partial(classic.update, config))
     for away, dead in ((0.0, False), (1e3, True)):
         moved = params | {"mean": 0 * params["mean"] + away * np.eye(3, 1)}
         given = {**state, "params": moved}
-        _, metrics = classic.update(config, given, {"image": image}, jax.random.key(0), 1, 0.0)
+        _, metrics = step(given, {"image": image}, jax.random.key(0), np.int32(1), np.float32(0))
         row = {"smallest_share": float(metrics["smallest_share"])}
         assert ("dead_component" in failures.found(config, [row], {})) == dead
     assert not failures.found(config, [{"smallest_share": 0.2}], {})
