@@ -14,5 +14,6 @@ An autoencoder has both of them; others a decoder as a generator, or an encoder 
 CODERS = {
     "conv_autoencoder": "research.models.conv_autoencoder",
     "mlp_coder": "research.models.mlp_coder",
+    "style_coder": "research.models.style_coder",
     "transformer_coder": "research.models.transformer_coder",
 }

@@ -5,8 +5,9 @@ own loss (`objective`) with the optimizer of the run and moments of its own. Pen
 discriminator's slope where data are (R1: Mescheder et al. 2018), where images are drawn (R2) or in
 between (Gulrajani et al. 2017); without one two players may turn about each other for ever. The
 generator is the decoder of a coder, the discriminator its encoder, told the class by a projection
-(Miyato & Koyama 2018). Levels are rounded before they are judged, and gradients pass straight
-through, so that what is judged is what is drawn.
+(Miyato & Koyama 2018). Where data are few, what is judged is augmented (`augmentation`). Levels are
+rounded before they are judged, and gradients pass straight through, so that what is judged is what
+is drawn.
 
 There is no likelihood: the score is how far samples lie from data (`sample_distance`).
 """
@@ -29,7 +30,7 @@ from research.config import frozen
 from research.errors import UserError
 from research.failures import Limit
 from research.families import sample_distance
-from research.families.gan import spectral
+from research.families.gan import augmentation, spectral
 from research.models import common
 from research.models.coders import CODERS
 from research.models.common import Params
@@ -65,6 +66,8 @@ def default_model() -> ConfigDict:
             r2_weight=0.0,  # ... and at drawn images
             between_weight=0.0,  # of (slope - 1)^2 between both
             spectral_steps=0,  # of power iteration, by which kernels have norm 1; 0: as they are
+            augment_target=0.0,  # of the mean sign of logits of data, such as 0.6; 0: no augmenting
+            augment_images=500_000,  # in which its chance goes from 0 to 1 at most
         )
     )
 
@@ -89,6 +92,13 @@ def check(config: ConfigDict, spec: dict[str, Any]) -> None:
     for key in PENALTIES:
         if not 0 <= model[key] < math.inf:
             raise UserError(f"config.model.{key}={model[key]} must be at least 0")
+    if not 0 <= model.augment_target < 1:
+        raise UserError(
+            f"config.model.augment_target={model.augment_target} must be from 0, which augments "
+            "nothing, to below 1"
+        )
+    if model.augment_images < 1:
+        raise UserError(f"config.model.augment_images={model.augment_images} must be at least 1")
     if config.hardware.accumulation > 1:
         raise UserError(
             f"config.hardware.accumulation={config.hardware.accumulation} must be 1: each player's "
@@ -206,27 +216,38 @@ def _objective(config: Any) -> ModuleType:
     return part(_SELF, "objective", config.model)
 
 
+def _augmented(x: Array, chance: Any, key: Array) -> Array:
+    return x if chance is None else augmentation.augmented(x, chance, key)
+
+
 def discriminator_loss(
-    config: Any, params: Any, batch: dict, key: Array, step: Any
+    config: Any, params: Any, batch: dict, key: Array, step: Any, chance: Any = None
 ) -> tuple[Array, dict[str, Array]]:
-    """The loss of the discriminator, with its penalties, the generator being as it is."""
+    """The loss of the discriminator, with its penalties, the generator being as it is.
+
+    Args:
+        chance: with which data and drawn images are augmented before they are judged.
+    """
     del step
-    (real, label), keys = _shown(config, batch), jax.random.split(key)
+    (real, label), keys = _shown(config, batch), jax.random.split(key, 4)
     fake = jax.lax.stop_gradient(generated(config, params, keys[0], len(real), label))
+    real, fake = (_augmented(x, chance, k) for x, k in zip((real, fake), keys[2:], strict=True))
     said = [logits(config, params, x, label) for x in (real, fake)]
     penalty = _penalty(config, params, real, fake, label, keys[1])
     right = 0.5 * ((said[0] > 0).mean() + (said[1] < 0).mean())
     metrics = {"real": said[0].mean(), "fake": said[1].mean(), "right": right, "penalty": penalty}
+    metrics["sign"] = jnp.sign(said[0]).mean()
     return _objective(config).discriminator(*said) + penalty, metrics
 
 
 def loss(
-    config: ConfigDict, params: Any, batch: dict, key: Array, step: Any
+    config: ConfigDict, params: Any, batch: dict, key: Array, step: Any, chance: Any = None
 ) -> tuple[Array, dict[str, Any]]:
     """The loss of the generator, the discriminator being as it is."""
     del step
-    real, label = _shown(config, batch)
-    fake = generated(config, params, key, len(real), label)
+    (real, label), keys = _shown(config, batch), jax.random.split(key, 3)
+    fake = generated(config, params, keys[0], len(real), label)
+    real, fake = (_augmented(x, chance, k) for x, k in zip((real, fake), keys[1:], strict=True))
     said = [logits(config, params, x, label) for x in (real, fake)]
     return _objective(config).generator(*said), {}
 
@@ -245,21 +266,36 @@ def only(player: str, before: Any, after: Any) -> Any:
     return jax.tree_util.tree_map_with_path(chosen, before, after)
 
 
+def memory(config: ConfigDict, params: Any) -> dict[str, Array]:
+    """The chance of augmenting, where it is moved along the run."""
+    del params
+    return {"chance": jnp.zeros(())} if config.model.augment_target else {}
+
+
 def update(
     config: ConfigDict, state: dict, batch: dict, key: Array, step: Array, rate: Array
 ) -> tuple[dict, dict]:
     """The steps of the discriminator, and one of the generator against it as it is then."""
 
+    model, held = config.model, state["memory"]
+    chance = held.get("chance")
+
     def played(state: dict, player: str, of: Any, key: Array) -> tuple[dict, dict]:
+        of = functools.partial(of, chance=chance)
         after, metrics = optim.update(of, config, state, batch, key, step, rate)
         return only(player, state, after), metrics
 
-    first, *keys = jax.random.split(key, 1 + config.model.discriminator_steps)
+    first, *keys = jax.random.split(key, 1 + model.discriminator_steps)
     judged: dict[str, Array] = {}
     for each in keys:
         state, judged = played(state, "discriminator", discriminator_loss, each)
     state, metrics = played(state, "generator", loss, first)
+    sign = judged.pop("sign")
     own = {"discriminator_loss": judged["loss"], "discriminator_norm": judged["grad_norm"]}
+    if chance is not None:
+        rows = len(batch["image"]) / model.augment_images
+        own["chance"] = jnp.clip(chance + rows * jnp.sign(sign - model.augment_target), 0, 1)
+        state = {**state, "memory": {"chance": own["chance"]}}
     return state, {**judged, **own, **metrics}
 
 
