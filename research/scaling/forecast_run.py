@@ -21,6 +21,7 @@ from research.scaling import forecast_ledger
 from research.scaling.coverage import binomial
 from research.scaling.doubt.signs import law_for, objective_for
 from research.scaling.fit import LawFit, fit_law
+from research.scaling.forecast_ledger import Forecast
 from research.scaling.frontier import fit_frontier
 from research.scaling.laws import CHINCHILLA, FRONTIER
 from research.scaling.table import Table
@@ -45,23 +46,32 @@ class Ahead:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A forecast and what was measured; `status` is "to come" where nothing has been yet."""
+    """A forecast and what was measured.
 
-    said: dict[str, Any]
+    Attributes:
+        status: "finished", "to come" where the run has not begun, or why it counts as a miss.
+    """
+
+    said: Forecast
     status: str
-    measured: float
+    measured: float = math.nan
 
     @property
     def hit(self) -> bool | None:
         """Whether the measurement lies in the interval; None where there is none yet."""
         if self.status == "to come":
             return None
-        return self.said["low"] <= self.measured <= self.said["high"]
+        return self.status == "finished" and (
+            self.said["low"] <= self.measured <= self.said["high"]
+        )
 
     @property
-    def error(self) -> float:
-        """What was said over what was measured, less one."""
-        return self.said["prediction"] / self.measured - 1
+    def error(self) -> str:
+        """What was said over what was measured, less one; less it where zero means nothing."""
+        said, measured = self.said["prediction"], self.measured
+        if min(said, measured) > 0:
+            return f"{said / measured - 1:+.2%}"
+        return f"{said - measured:+.4f}"
 
 
 def ahead(trial: str, config: ConfigDict, counted: str) -> Ahead:
@@ -126,8 +136,13 @@ def forecast(fit: LawFit, table: Table, run: Ahead) -> dict[str, Any]:
             "the law was fitted to; expected a larger one"
         )
     given = {"N": run.n, "D": run.d, "C": run.c}
-    given = {name: np.array([given[name]]) for name in fit.law.variables}
-    low, high = fit.predict_interval(noise=True, anyway=True, **given)[:, 0]
+    variables: dict[str, Any] = {name: np.array([given[name]]) for name in fit.law.variables}
+    try:
+        fit.predict(**variables)
+        reach = True
+    except UserError:
+        reach = False
+    low, high = fit.predict_interval(noise=True, anyway=True, **variables)[:, 0]
     return {
         "trial": run.id,
         "part": run.part,
@@ -136,11 +151,13 @@ def forecast(fit: LawFit, table: Table, run: Ahead) -> dict[str, Any]:
         "flops": run.c,
         "times": run.c / largest,
         "law": fit.law.name,
-        "prediction": float(fit.predict(anyway=True, **given)[0]),
+        "prediction": float(fit.predict(anyway=True, **variables)[0]),
         "low": float(low),
         "high": float(high),
         "level": fit.level,
+        "reach": reach,
         "unit": fit.loss_unit,
+        "kind": str(table.frame["score_kind"].iloc[0]) if "score_kind" in table.frame else "",
         "runs": len(table),
         "source": table.source,
         "table": hashlib.sha256(table.frame.to_csv(index=False).encode()).hexdigest(),
@@ -149,16 +166,41 @@ def forecast(fit: LawFit, table: Table, run: Ahead) -> dict[str, Any]:
     }
 
 
-def append(folder: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Add forecasts to the ledger of `folder`; what is there stays as it is.
+def read(folder: Path) -> list[Forecast]:
+    """The forecasts of `folder`, oldest first; none where there is no ledger.
+
+    Raises:
+        UserError: the ledger was changed, or a line says less than a forecast, or is of a time
+            before the one above it.
+    """
+    path = folder / forecast_ledger.FILE
+    if not path.exists():
+        return []
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8, so it is no ledger of forecasts") from None
+    found: list[Forecast] = []
+    for number, each in enumerate(forecast_ledger.parse(text, str(path)), 1):
+        found.append(record.held_to(Forecast, each, f"{path}: line {number}"))
+        if number > 1 and each["at"] < found[-2]["at"]:
+            raise UserError(
+                f"{path}: line {number} is of {each['at']}, before the one above it, of "
+                f"{found[-2]['at']}"
+            )
+    return found
+
+
+def append(folder: Path, records: Sequence[dict[str, Any]]) -> list[Forecast]:
+    """Add forecasts to the ledger of `folder`, and return all; what is there stays as it is.
 
     Raises:
         UserError: the ledger was changed, one of the runs has begun, or it has its forecast.
     """
     path = folder / forecast_ledger.FILE
     with alone.lock(folder, "forecasts", f"writing {path}"):
-        text = path.read_text() if path.exists() else ""
-        known = forecast_ledger.parse(text, str(path))
+        known = read(folder)
+        text = path.read_text() if known else ""
         former = {each["trial"] for each in known}
         last = known[-1]["hash"] if known else forecast_ledger.FIRST
         for each in records:
@@ -166,47 +208,52 @@ def append(folder: Path, records: Sequence[dict[str, Any]]) -> None:
                 raise UserError(f"{path}: {each['trial']} has its forecast already, which stays")
             check_ahead(folder, each["trial"])
             text += forecast_ledger.line(each, last)
-            last = forecast_ledger.chained(each, last)
+            last = forecast_ledger.chained({**each, "previous": last})
         record.write_text(path, text)
+    return read(folder)
 
 
 def outcomes(folder: Path) -> list[Outcome]:
     """Every forecast of `folder` and what became of it.
 
     Raises:
-        UserError: there are none, the ledger was changed, or a run began no later than it was
-            forecast.
+        UserError: there are none, or the ledger was changed.
     """
-    path = folder / forecast_ledger.FILE
-    if not path.exists():
+    found = [_outcome(folder, each) for each in read(folder)]
+    if not found:
+        path = folder / forecast_ledger.FILE
         raise UserError(f"{path}: no forecasts; `python -m research forecast` makes them")
-    return [_outcome(folder, each) for each in forecast_ledger.parse(path.read_text(), str(path))]
+    return found
 
 
-def _outcome(folder: Path, said: dict[str, Any]) -> Outcome:
+def _outcome(folder: Path, said: Forecast) -> Outcome:
+    """A run that cannot be shown to be later than its forecast, or has no end, is a miss."""
     run = folder / said["trial"]
-    if (run / files.PROVENANCE).exists():
-        began = files.read_provenance(run)["started_at"]
-        if began <= said["at"]:
-            raise UserError(
-                f"{run} began at {began}, not after its forecast at {said['at']}: it is none"
-            )
-    if not (run / files.RESULT).exists():
-        return Outcome(said, "to come", math.nan)
+    began, ended = (run / files.PROVENANCE).exists(), (run / files.RESULT).exists()
+    if not began:
+        return Outcome(said, "of no known beginning" if ended else "to come")
+    if (at := files.read_provenance(run)["started_at"]) <= said["at"]:
+        return Outcome(said, f"began at {at}, not after its forecast")
+    if not ended:
+        return Outcome(said, "not ended")
     result = record.read_json(run / files.RESULT, dict[str, Any])
-    value = (result.get("score") or {}).get("value")
-    measured = math.nan if value is None else float(value)
-    return Outcome(said, result["status"], measured)
+    score = result.get("score") or {}
+    if result["status"] != "finished" or score.get("value") is None:
+        return Outcome(said, str(result["status"]))
+    for key in ("unit", "kind"):
+        if score.get(key) != said[key]:
+            return Outcome(said, f"scored in another {key}, {score.get(key)!r}")
+    return Outcome(said, "finished", float(score["value"]))
 
 
 def covered(found: Sequence[Outcome]) -> tuple[int, int, float, float]:
     """How many of the forecasts that are over hit, of how many, and the share's 95% interval.
 
-    A run that failed or diverged is over, and a miss.
+    A run that failed, diverged or has no end is over, and a miss.
     """
     over = [each for each in found if each.hit is not None]
-    hits = sum(bool(each.hit) and each.status == "finished" for each in over)
     if not over:
         return 0, 0, 0.0, 1.0
+    hits = sum(bool(each.hit) for each in over)
     low, high = binomial(np.array([hits / len(over)]), len(over))
     return hits, len(over), float(low[0]), float(high[0])

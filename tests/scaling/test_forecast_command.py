@@ -38,18 +38,24 @@ def to_come(small, times=30.0):
     return forecast_run.Ahead("far", "chain", n, c / (6 * n), c)
 
 
-def said_of(folder, run="far", **changed):
+def made(run="far", **changed):
+    """What is said of a run."""
+    said = dict(trial=run, part="chain", params=1e4, data=1e7, flops=1e12, times=30.0)
+    said |= dict(law="chinchilla", prediction=2.0, low=1.9, high=2.1, level=0.95, reach=True)
+    said |= dict(unit="bits", kind="exact", runs=9, source="it", table="", code={}, at=EARLY)
+    return said | changed
+
+
+def said_of(folder, **changed):
     """A ledger of one forecast."""
-    said = dict(trial=run, prediction=2.0, low=1.9, high=2.1, at=EARLY, level=0.95)
-    said |= dict(flops=1e12, times=30.0, unit="bits") | changed
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / forecast_ledger.FILE).write_text(forecast_ledger.line(said, forecast_ledger.FIRST))
-    return said
+    line = forecast_ledger.line(made(**changed), forecast_ledger.FIRST)
+    (folder / forecast_ledger.FILE).write_text(line)
 
 
-def finished(folder, value, status="finished", began=LATE, run="far"):
+def finished(folder, value, status="finished", began=LATE, run="far", unit="bits", kind="exact"):
     (folder / run).mkdir(parents=True, exist_ok=True)
-    score = {"value": value, "unit": "bits", "kind": "exact", "split": "validation"}
+    score = {"value": value, "unit": unit, "kind": kind, "split": "validation"}
     (folder / run / "result.json").write_text(json.dumps({"status": status, "score": score}))
     about = {"started_at": began, "git_revision": "", "dirty": False, "python": "3"}
     about |= {
@@ -108,29 +114,77 @@ def test_what_became_of_a_forecast(tmp_path, value, status, hit, words):
     assert words in command.table(found)
 
 
+def became(folder):
+    (found,) = forecast_run.outcomes(folder)
+    return found
+
+
 @pytest.mark.parametrize("began", [EARLY, "2025-12-31T00:00:00+00:00"])
-def test_a_run_that_began_before_it_was_forecast_is_refused(tmp_path, began):
+def test_a_run_that_began_before_it_was_forecast_is_a_miss(tmp_path, began):
     """At the same second, too, as who came first is not known then."""
     said_of(tmp_path)
     finished(tmp_path, 2.0, began=began)
-    with pytest.raises(UserError, match="not after its forecast"):
+    assert became(tmp_path).hit is False and "not after its forecast" in became(tmp_path).status
+
+
+def test_a_run_without_a_beginning_or_an_end_is_a_miss(tmp_path):
+    said_of(tmp_path)
+    finished(tmp_path, 2.0)
+    assert became(tmp_path).hit is True
+    (tmp_path / "far" / "provenance.json").rename(tmp_path / "kept.json")
+    assert became(tmp_path).hit is False and became(tmp_path).status == "of no known beginning"
+    (tmp_path / "kept.json").rename(tmp_path / "far" / "provenance.json")
+    (tmp_path / "far" / "result.json").unlink()
+    assert became(tmp_path).hit is False and became(tmp_path).status == "not ended"
+
+
+@pytest.mark.parametrize("key, value", [("unit", "nats"), ("kind", "upper bound")])
+def test_another_score_is_no_hit(tmp_path, key, value):
+    said_of(tmp_path)
+    finished(tmp_path, 2.0, **{key: value})
+    assert became(tmp_path).hit is False and f"another {key}, {value!r}" in became(tmp_path).status
+
+
+@pytest.mark.parametrize("measured, off", [(-2.1, "+0.1000"), (0.0, "-2.0000")])
+def test_losses_of_zero_or_less_are_off_by_a_difference(tmp_path, measured, off):
+    said_of(tmp_path, prediction=-2.0, low=-2.2, high=-1.8)
+    finished(tmp_path, measured)
+    assert became(tmp_path).error == off
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (b"\xff\xfe\n", "is not UTF-8"),
+        (forecast_ledger.line({"trial": "far"}, forecast_ledger.FIRST).encode(), "line 1: "),
+    ],
+)
+def test_what_is_no_ledger_is_refused_in_one_line(tmp_path, text, message):
+    (tmp_path / forecast_ledger.FILE).write_bytes(text)
+    with pytest.raises(UserError, match=message) as error:
         forecast_run.outcomes(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_clock_that_goes_back_is_refused(tmp_path):
+    forecast_run.append(tmp_path, [made("one", at=LATE)])
+    with pytest.raises(UserError, match="line 2 is of .*, before the one above it"):
+        forecast_run.append(tmp_path, [made("two", at=EARLY)])
 
 
 def test_a_forecast_is_made_once_and_before_its_run(tmp_path):
-    said = dict(trial="far", at=EARLY)
-    forecast_run.append(tmp_path, [said])
+    forecast_run.append(tmp_path, [made()])
     with pytest.raises(UserError, match="far has its forecast already, which stays"):
-        forecast_run.append(tmp_path, [said])
+        forecast_run.append(tmp_path, [made()])
     finished(tmp_path, 2.0, run="begun")
     with pytest.raises(UserError, match="this run has begun"):
-        forecast_run.append(tmp_path, [dict(trial="begun", at=EARLY)])
-    forecast_run.append(tmp_path, [dict(trial="next", at=LATE)])
+        forecast_run.append(tmp_path, [made("begun")])
+    forecast_run.append(tmp_path, [made("next", at=LATE)])
     text = (tmp_path / forecast_ledger.FILE).read_text()
     assert [each["trial"] for each in forecast_ledger.parse(text, "it")] == ["far", "next"]
     (tmp_path / forecast_ledger.FILE).write_text(text.replace(EARLY, LATE, 1))
     with pytest.raises(UserError, match="line 1 breaks the chain"):
-        forecast_run.append(tmp_path, [dict(trial="third", at=LATE)])
+        forecast_run.append(tmp_path, [made("third", at=LATE)])
 
 
 def test_the_command_from_small_runs_to_a_score(tmp_path, capsys, monkeypatch):
@@ -144,7 +198,8 @@ def test_the_command_from_small_runs_to_a_score(tmp_path, capsys, monkeypatch):
     folder = next(path.parent for path in (tmp_path / "runs").rglob(forecast_ledger.FILE))
     (said,) = forecast_ledger.parse((folder / forecast_ledger.FILE).read_text(), "it")
     monkeypatch.setattr(record, "now", lambda: LATE)
-    finished(folder, said["prediction"], run=said["trial"], began="2099-01-01T00:00:00+00:00")
+    scored = dict(unit=said["unit"], kind=said["kind"], began="2099-01-01T00:00:00+00:00")
+    finished(folder, said["prediction"], run=said["trial"], **scored)
     assert main([*words, "--score"]) == 0
     assert "1 of 1 inside intervals of 95%: 100%" in capsys.readouterr().out
     assert main([*words, "--by", str(tmp_path / "small")]) == 2

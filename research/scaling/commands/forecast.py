@@ -18,7 +18,8 @@ EXAMPLE = """examples:
 The runs of STUDY are to come; those of the folder --by are there, and a law is fitted to each of
 its parts of the same name. What it says goes to WORKDIR/STUDY/forecasts.jsonl, each line chained to
 the one before by its hash, before the run may begin. --score prints what became of them, as a
-table in Markdown: a run that fails is a miss, as one outside its interval is.
+table in Markdown: a run that fails or has no end is a miss, as one outside its interval is. Commit
+the file, or keep the last hash: lines cut off its end are seen by nothing else.
 """
 
 
@@ -46,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         for option in ("by", "budget", "law"):
             if getattr(args, option) is not None:
                 raise UserError(f"--{option}: forecasts are what they are; --score only reads them")
-        print(table(forecasts.outcomes(folder)))
+        found = forecasts.outcomes(folder)
+        print(f"{table(found)}\n{_head([each.said for each in found])}")
         return 0
     if args.by is None:
         raise UserError("--by: name the folder of smaller runs, such as runs/quickstart")
@@ -67,10 +69,15 @@ def run(args: argparse.Namespace) -> int:
         counted = tables[part].convention.split()[1].strip(",;")
         run = forecasts.ahead(trial.id, trial.config, counted)
         records.append(forecasts.forecast(fits[part], tables[part], run))
-    forecasts.append(folder, records)
-    print(table([forecasts.Outcome(each, "to come", float("nan")) for each in records]))
-    print(f"written to {folder / forecasts.forecast_ledger.FILE}")
+    every = forecasts.append(folder, records)
+    print(table([forecasts.Outcome(each, "to come") for each in every[-len(records) :]]))
+    print(f"written to {folder / forecasts.forecast_ledger.FILE}; {_head(every)}")
     return 0
+
+
+def _head(every: list[forecasts.Forecast]) -> str:
+    """What is to be known elsewhere, lest lines be cut off the end."""
+    return f"{len(every)} forecasts, the last of hash {every[-1]['hash'][:16]}"
 
 
 def table(found: list[forecasts.Outcome]) -> str:
@@ -80,17 +87,14 @@ def table(found: list[forecasts.Outcome]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in found:
-        said, hit = each.said, each.hit
-        measured, off, inside = each.status, "", ""
-        if hit is not None and each.status == "finished":
-            measured, off = f"{each.measured:.4f}", f"{each.error:+.2%}"
-            inside = "yes" if hit else "no"
-        elif hit is not None:
-            inside = "no"
+        said, over = each.said, each.status == "finished"
+        measured = f"{each.measured:.4f}" if over else each.status
+        inside = {None: "", True: "yes", False: "no"}[each.hit]
+        beyond = "" if said["reach"] else ", beyond its reach"
         lines.append(
-            f"| {said['trial']} | {said['flops']:.3g} | {said['times']:.3g} "
+            f"| {said['trial']} | {said['flops']:.3g} | {said['times']:.3g}{beyond} "
             f"| {said['prediction']:.4f} {said['unit']} | [{said['low']:.4f}, {said['high']:.4f}] "
-            f"| {measured} | {off} | {inside} |"
+            f"| {measured} | {each.error if over else ''} | {inside} |"
         )
     hits, over, low, high = forecasts.covered(found)
     if over:
