@@ -26,10 +26,11 @@ FAMILIES = {
     "autoregressive": shapes.autoregressive,
     "diffusion": shapes.diffusion,
     "discrete_diffusion": shapes.discrete_diffusion,
-    "energy": functools.partial(shapes.energy, network="transformer_coder", num_heads=2),
+    "energy": shapes.energy,
     "flow": functools.partial(shapes.flow, flow="transformer_flow", flow_layers=2),
-    "gan": functools.partial(shapes.gan, network="transformer_coder", num_heads=2),
+    "gan": shapes.gan,
 }
+PERCEPTRONS = ("energy", "gan")  # the networks of these; the others' are Transformers
 
 
 @pytest.fixture(params=FAMILIES)
@@ -62,9 +63,9 @@ GOLDEN = {
         [2.7739322, 1.1994687],
         [2.7269824, 0.9145746],
     ],
-    "energy": [[-0.0033786, 0.0211524], [-0.0037281, 0.0175811], [-0.0054346, 0.0166547]],
+    "energy": [[0.0033853, 0.0263109], [-0.0058527, 0.0482181], [-0.004236, 0.0410213]],
     "flow": [[1.7321521, 1.1915879], [2.1773183, 1.8557428], [1.8854113, 1.100657]],
-    "gan": [[0.6741048, 2.1897175], [0.8451928, 2.3785057], [0.6184381, 1.6738995]],
+    "gan": [[0.6528124, 0.8473935], [0.7347386, 0.8702356], [0.6954701, 1.336171]],
 }
 
 
@@ -83,6 +84,9 @@ def test_eight_devices_equal_one(config, monkeypatch):
     np.testing.assert_allclose(many, losses(config), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "config", [each for each in FAMILIES if each not in PERCEPTRONS], indirect=True
+)
 def test_state_is_really_split(config):
     config.hardware.mesh.update(data=1, fsdp=4, tensor=2)
     state = programs.build(config).init(jax.random.key(0))
