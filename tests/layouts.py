@@ -75,7 +75,7 @@ def flow(**hardware) -> ConfigDict:
 
 def ladder(**hardware) -> ConfigDict:
     """Transformers to two levels of a latent and back, told classes, with a learned deviation."""
-    model: dict[str, Any] = dict(network="transformer_coder", num_heads=4, width=16)
+    model: dict[str, Any] = dict(network="transformer_coder", num_heads=4, width=16, depth=4)
     model |= dict(bottleneck="ladder", likelihood="gaussian", num_classes=4)
     return _small(shapes.autoencoder(**model), hardware)
 
